@@ -1,0 +1,17 @@
+"""engine=batched: server and all clients in this process."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from conf.schema import Config, to_json
+
+
+def launch(config: Config, folder: Path, console: Console) -> None:
+    """Run in this process, leaving the run folder `folder`."""
+    with console.status("starting"):
+        from client_app.app import app as client_app
+        from server_app.app import app as server_app
+        from simulation.grid import run_in_process
+
+    run_in_process(server_app, client_app, {"config": to_json(config), "run-dir": str(folder)})

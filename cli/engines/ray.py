@@ -1,0 +1,94 @@
+"""engine=ray: Flower's own simulation engine, through a SuperLink on loopback."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from conf.compose import CONFIG_DIR
+from conf.errors import InputError, RunStopped
+from conf.schema import Config, to_json
+from server_app.progress import ProgressBar
+from server_app.run_folder import METRICS, SUMMARY
+from server_app.tracking import RunInfo
+from simulation.ray_engine import run_on_ray
+from strategies.roster import choose_new_clients
+from tasks.task import build
+
+LOG = "flower.log"
+PACKAGES = ("client_app", "conf", "server_app", "simulation", "strategies", "tasks", "theory")
+
+
+def launch(config: Config, folder: Path, console: Console) -> None:
+    """Submit the app to Flower's simulation engine and follow its run folder `folder`."""
+    with console.status("preparing the data"):
+        task = build(config)  # here, so that no worker has to, and mistakes show before Ray starts
+    n = task.data.num_clients
+    nodes = config.engine["num_supernodes"] or n
+    if not 1 <= nodes <= n:
+        raise InputError(f"engine.num_supernodes={nodes}: must be 1 to {n}, the number of clients, or null")
+    new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
+    parameters = sum(p.numel() for p in task.initial_params().values())
+    console.print(f"Flower's simulation engine: {nodes} SuperNodes; its log: {folder / LOG}", soft_wrap=True)
+    progress = Follower(folder / METRICS, ProgressBar(console), RunInfo(config, parameters, n - len(new), len(new)))
+    try:
+        with tempfile.TemporaryDirectory() as app_dir:
+            run_on_ray(
+                _bundle(Path(app_dir)),
+                {"config": to_json(config), "run-dir": str(folder.resolve())},
+                num_supernodes=nodes,
+                client_cpus=config.engine["client_cpus"],
+                client_gpus=config.engine["client_gpus"],
+                log_file=folder / LOG,
+                poll=progress.poll,
+            )
+    except RuntimeError as error:
+        raise RunStopped(_reason(folder) or str(error)) from error
+    finally:
+        progress.close()
+
+
+class Follower:
+    """Show the rows of a metrics file as they are written."""
+
+    def __init__(self, file: Path, bar: ProgressBar, run: RunInfo) -> None:
+        self._file, self._bar, self._run = file, bar, run
+        self._read = -1  # bytes shown; −1 before the file is there
+
+    def poll(self) -> None:
+        """Show what came since."""
+        if not self._file.exists():
+            return
+        if self._read < 0:
+            self._bar.on_start(self._run)
+            self._read = 0
+        with self._file.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # half a row; the rest comes later
+                self._read += len(line)
+                self._bar.on_round(json.loads(line), {})
+
+    def close(self) -> None:
+        """Show the last rows and take the bar away."""
+        self.poll()
+        self._bar.on_end({})
+
+
+def _reason(folder: Path) -> str | None:
+    """Return why the run stopped, if it said so itself."""
+    summary = folder / SUMMARY
+    return json.loads(summary.read_text()).get("stopped") if summary.exists() else None
+
+
+def _bundle(folder: Path) -> Path:
+    """Lay out a Flower app of our packages, also where NuFed was installed without its checkout."""
+    source = CONFIG_DIR.parent
+    ignore = shutil.ignore_patterns("__pycache__")
+    for package in PACKAGES:
+        shutil.copytree(source / package, folder / package, ignore=ignore)
+    shutil.copy(CONFIG_DIR / "flower_app.toml", folder / "pyproject.toml")
+    return folder

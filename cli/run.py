@@ -1,0 +1,70 @@
+"""`nufed`: compose a configuration with Hydra, run it on the chosen engine, show what came out."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from cli.failures import one_line
+from conf.compose import CONFIG_DIR
+from conf.errors import NuFedError
+from conf.schema import Config, register, to_config
+
+EXIT_USER_ERROR = 2
+
+
+def main() -> None:
+    """Run the command; a person's mistake ends in one line on stderr and exit status 2."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, and we print one line of them
+    register()
+    try:
+        _hydra_main()
+    except Exception as error:
+        line = one_line(error)
+        if line is None or wants_traceback:
+            raise
+        print(f"nufed: {line}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+
+
+@hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
+def _hydra_main(composed: DictConfig) -> None:
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        run(to_config(composed), folder)
+    except NuFedError:
+        _remove_empty(folder)
+        raise
+
+
+def run(config: Config, folder: Path) -> None:
+    """Run one configuration and print the personalization curves it ends with."""
+    # Imported here, so that --help and a mistyped key answer at once.
+    from hydra.utils import get_method
+    from rich.console import Console
+
+    from server_app.progress import curve_table
+    from server_app.run_folder import SUMMARY
+
+    console = Console()
+    get_method(f"{config.engine['launcher']}")(config, folder, console)
+    summary = json.loads((folder / SUMMARY).read_text())
+    console.print(curve_table(summary))
+    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder that Hydra made for a run that never began, and its empty parents."""
+    while folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The ClientApp: answers the server's messages for the clients that this SuperNode hosts."""
+
+import time
+from collections import defaultdict
+from functools import lru_cache
+
+import torch
+from flwr.app import ArrayRecord, Context, Message
+from flwr.clientapp import ClientApp
+
+from client_app.client import evaluate, train
+from client_app.mean import StreamingMean
+from client_app.meta_gradient import Params
+from client_app.messages import (
+    Census,
+    EvaluateInstruction,
+    EvaluateReport,
+    MalformedMessage,
+    TrainInstruction,
+    TrainReport,
+    arrays_of,
+    decode,
+    encode,
+)
+from conf.compose import from_run_config
+from tasks.task import Task, build
+
+app = ClientApp()
+
+
+@app.query()
+def census(message: Message, context: Context) -> Message:
+    """Say which clients live here."""
+    task, clients = task_of(context), hosted(context)
+    rows = task.data.partition.train
+    report = Census(clients, [int(rows[i]) for i in clients], task.data.num_clients)
+    return Message(encode(report), reply_to=message)
+
+
+@app.train()
+def train_clients(message: Message, context: Context) -> Message:
+    """Train the clients asked for, each from the global model; reply with their mean update."""
+    started = time.process_time()
+    task, ask = task_of(context), decode(TrainInstruction, message)
+    params, mean = params_of(message, task), StreamingMean()
+    done, losses, norms = list[int](), list[float](), list[float]()
+    diverged, diverged_at, examples = list[int](), list[int](), 0
+    for client in ask.clients:
+        result = train(task, params, ask, client)
+        if result.diverged_at is not None:
+            diverged.append(client)
+            diverged_at.append(result.diverged_at)
+            continue
+        rows = int(task.data.partition.train[client])
+        mean.add(result.update, rows if ask.weighting == "examples" else 1)
+        done.append(client)
+        losses.append(result.loss)
+        norms.append(result.meta_grad_norm)
+        examples += rows
+    report = TrainReport(done, losses, norms, diverged, diverged_at, time.process_time() - started)
+    update = ArrayRecord(mean.value(task.dtype))
+    return Message(encode(report, update, examples), reply_to=message)
+
+
+@app.evaluate()
+def evaluate_clients(message: Message, context: Context) -> Message:
+    """Measure the personalization curves of the clients asked for."""
+    task, ask = task_of(context), decode(EvaluateInstruction, message)
+    params = params_of(message, task)
+    measured, columns = list[int](), defaultdict[str, list[float]](list)
+    for client in ask.clients:
+        if (curve := evaluate(task, params, ask, client)) is not None:
+            measured.append(client)
+            for name, values in curve.items():
+                columns[name] += values
+    report = EvaluateReport(measured, list(columns), [v for column in columns.values() for v in column])
+    return Message(encode(report), reply_to=message)
+
+
+def hosted(context: Context) -> list[int]:
+    """Return the clients of this SuperNode: partition-id, then every num-partitions-th."""
+    first, stride = (int(context.node_config[key]) for key in ("partition-id", "num-partitions"))
+    return list(range(first, task_of(context).data.num_clients, stride))
+
+
+def task_of(context: Context) -> Task:
+    """Return the task of the run; made once a process."""
+    return _task(str(context.run_config.get("config", "")), str(context.run_config.get("overrides", "")))
+
+
+@lru_cache(maxsize=2)
+def _task(config: str, overrides: str) -> Task:
+    return build(from_run_config({"config": config, "overrides": overrides}))
+
+
+def params_of(message: Message, task: Task) -> Params:
+    """Return the global model that came with a message, on the task's device.
+
+    Raises
+    ------
+    MalformedMessage
+        If its names or shapes are not those of the task's model.
+    """
+    arrays = arrays_of(message)
+    wanted = {name: tuple(p.shape) for name, p in task.module.named_parameters()}
+    given = {name: tuple(array.shape) for name, array in arrays.items()}
+    if given != wanted:
+        raise MalformedMessage(f"the global model has {given}, this client's model {wanted}")
+    return {
+        name: torch.from_numpy(array.numpy()).to(task.device, task.dtype)
+        for name, array in arrays.items()
+    }

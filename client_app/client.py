@@ -1,0 +1,94 @@
+"""One client's work: pure functions of the task, the global model and what the server asked for."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from client_app import sampling
+from client_app.local_update import LocalBatches, local_update
+from client_app.meta_gradient import Params, descend
+from client_app.messages import EvaluateInstruction, TrainInstruction
+from client_app.personalization import personalization_curve
+from tasks.task import Task
+
+
+class ClientUpdate(NamedTuple):
+    """What one client's local training gives."""
+
+    update: Params
+    """w − w_τ, a pseudo-gradient."""
+    loss: float
+    meta_grad_norm: float
+    diverged_at: int | None
+    """The local step at which loss or parameters stopped being finite; None if they stayed so."""
+
+
+def train(task: Task, params: Params, ask: TrainInstruction, client: int) -> ClientUpdate:
+    """Take τ local steps from the global model on the client's train rows."""
+    random = sampling.generator(ask.seed, client, ask.round, sampling.TRAIN)
+    batches = draw_batches(task, ask, client, random)
+    with torch.random.fork_rng(devices=[]):
+        # What the model itself draws (dropout) follows from the same seed on every engine.
+        torch.manual_seed(int(random.integers(2**63)))
+        result = local_update(
+            task.loss,
+            params,
+            batches,
+            alpha=ask.alpha,
+            beta=ask.beta,
+            mode=ask.mode,
+            delta=ask.delta,
+            recompute=ask.recompute,
+        )
+    update = descend(params, result.params, 1.0)
+    finite = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
+    diverged = [*torch.nonzero(~finite).flatten().tolist(), *_non_finite_end(update, ask.tau)]
+    return ClientUpdate(
+        update,
+        float(result.loss.mean()),
+        float(result.meta_grad_norm.mean()),
+        diverged[0] if diverged else None,
+    )
+
+
+def draw_batches(
+    task: Task, ask: TrainInstruction, client: int, random: np.random.Generator
+) -> LocalBatches:
+    """Draw the support, query and Hessian batches of τ local steps, independently of each other."""
+    rows = task.data.partition.train_rows(client)
+
+    def gather(batches: tuple[int, ...], size: int | None) -> tuple[torch.Tensor, ...]:
+        return task.batch(rows[sampling.draw(random, batches, size, len(rows))])
+
+    inner, outer = (ask.tau, ask.nu), (ask.tau,)
+    return LocalBatches(
+        support=gather(inner, ask.support),
+        query=gather(outer, ask.query),
+        hessian=None if ask.hessian is None else gather(inner, ask.hessian),
+    )
+
+
+def evaluate(
+    task: Task, params: Params, ask: EvaluateInstruction, client: int
+) -> dict[str, list[float]] | None:
+    """Return the client's personalization curve, metric -> [K + 1]; None if it has no test row.
+
+    The fine-tuning batches come from the train rows and the metrics from the test rows. The same
+    batches are drawn in every round, so that curves of different rounds differ by the model alone.
+    """
+    train, test = task.data.partition.train_rows(client), task.data.partition.test_rows(client)
+    if len(test) == 0:
+        return None
+    random = sampling.generator(ask.seed, client, 0, sampling.EVALUATE)
+    support = task.batch(train[sampling.draw(random, (ask.steps,), ask.batch, len(train))])
+    curve = personalization_curve(
+        task.loss, task.metrics, params, support, task.batch(test), alpha=ask.alpha
+    )
+    return {name: values.tolist() for name, values in curve.items()}
+
+
+def _non_finite_end(update: Params, tau: int) -> list[int]:
+    """Return [τ − 1] if the last local step left a parameter that is not finite, else nothing."""
+    finite = all(bool(torch.isfinite(tensor).all()) for tensor in update.values())
+    return [] if finite else [tau - 1]

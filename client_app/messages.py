@@ -1,0 +1,162 @@
+"""The wire contract: what server and clients say to each other, as dataclasses ⇄ Flower records.
+
+    message type          from the server                        the client's reply
+    query                 nothing                                Census
+    train                 global arrays + TrainInstruction       mean update + TrainReport
+    evaluate              global arrays + EvaluateInstruction    EvaluateReport
+
+A SuperNode hosts one client or several, so an instruction lists the clients that it is for. Both
+sides check what they receive: `decode` refuses missing, unknown and ill-typed fields.
+"""
+
+import types
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+ARRAYS, REPORT, METRICS = "arrays", "report", "metrics"
+
+T = TypeVar("T")
+
+
+class MalformedMessage(ValueError):
+    """A message breaks the wire contract; the text says where."""
+
+
+@dataclass(frozen=True)
+class Census:
+    """Which clients a SuperNode hosts."""
+
+    clients: list[int]
+    rows: list[int]
+    """Train rows of each."""
+    num_clients: int
+    """Clients of the whole federation."""
+
+    def __post_init__(self) -> None:
+        same_length(self.clients, self.rows)
+
+
+@dataclass(frozen=True)
+class TrainInstruction:
+    """One round of local training."""
+
+    round: int
+    seed: int
+    clients: list[int]
+    nu: int
+    alpha: float
+    beta: float
+    tau: int
+    mode: str
+    delta: float
+    recompute: bool
+    weighting: str
+    support: int | None
+    query: int | None
+    hessian: int | None
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What came of it; lists hold one entry for each client in `clients`, in that order."""
+
+    clients: list[int]
+    """Clients whose update is finite; the reply's arrays are their weighted mean update."""
+    loss: list[float]
+    """Mean over local steps of f_i(θ^ν; D′), taken before the step."""
+    meta_grad_norm: list[float]
+    """Mean over local steps of ‖∇̃F_i(w)‖."""
+    diverged: list[int]
+    """Clients whose loss or parameters became NaN or infinite."""
+    diverged_at: list[int]
+    """The local step, from 0, at which each of them did."""
+    cpu_s: float
+    """Processor seconds of all of it."""
+
+    def __post_init__(self) -> None:
+        same_length(self.clients, self.loss, self.meta_grad_norm)
+        same_length(self.diverged, self.diverged_at)
+
+
+@dataclass(frozen=True)
+class EvaluateInstruction:
+    """One evaluation: personalization curves of the listed clients."""
+
+    seed: int
+    clients: list[int]
+    steps: int
+    alpha: float
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class EvaluateReport:
+    """Personalization curves, one for each client in `clients`."""
+
+    clients: list[int]
+    """Those asked for that have test rows."""
+    metrics: list[str]
+    curves: list[float]
+    """[metric, client, k] in one row."""
+
+
+def same_length(*columns: list[Any]) -> None:
+    """Raise unless all columns of a report are equally long."""
+    if len({len(column) for column in columns}) > 1:
+        raise MalformedMessage(f"columns of different length: {[len(column) for column in columns]}")
+
+
+def encode(value: Any, arrays: ArrayRecord | None = None, examples: int | None = None) -> RecordDict:
+    """Pack a dataclass of this file, with the arrays it goes with, as the content of a message.
+
+    `examples`, the train rows behind an update, goes where Flower's own strategies look for it.
+    """
+    record = ConfigRecord(
+        {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) is not None}
+    )
+    content = RecordDict({REPORT: record})
+    if arrays is not None:
+        content[ARRAYS] = arrays
+    if examples is not None:
+        content[METRICS] = MetricRecord({"num-examples": examples})
+    return content
+
+
+def decode(kind: type[T], message: Message) -> T:
+    """Unpack a dataclass of this file from a message.
+
+    Raises
+    ------
+    MalformedMessage
+        If a field is missing, unknown or of the wrong type.
+    """
+    record = message.content.config_records.get(REPORT)
+    if record is None:
+        raise MalformedMessage(f"no {REPORT!r} record")
+    hints = get_type_hints(kind)
+    if unknown := sorted(set(record) - set(hints)):
+        raise MalformedMessage(f"unknown field {unknown[0]!r}")
+    values = {name: _checked(name, record.get(name), hint) for name, hint in hints.items()}
+    return kind(**values)
+
+
+def arrays_of(message: Message) -> ArrayRecord:
+    """Return the arrays of a message, an empty record if it has none."""
+    return message.content.array_records.get(ARRAYS, ArrayRecord())
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """Return `value` if it is of type `hint`, one of those that the dataclasses here use."""
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None:
+            return None
+        hint = get_args(hint)[0]
+    if get_origin(hint) is list:
+        (item,) = get_args(hint)
+        if isinstance(value, list) and all(type(entry) is item for entry in value):
+            return value
+    elif type(value) is hint:
+        return value
+    raise MalformedMessage(f"{name} is {value!r:.60}, not {hint}")

@@ -1,0 +1,34 @@
+"""Compose a configuration outside Hydra's command line: in a Flower app, a notebook, a test."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from conf.schema import Config, from_json, register, to_config
+
+CONFIG_DIR = Path(__file__).parent
+
+
+def compose_config(overrides: list[str]) -> Config:
+    """Compose the YAML files of this folder with Hydra overrides such as ``algorithm.nu=5``."""
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return to_config(compose("config", overrides))
+
+
+def from_run_config(run_config: Mapping[str, object]) -> Config:
+    """Return the configuration that a Flower run carries, on the server and on clients alike.
+
+    Parameters
+    ----------
+    run_config
+        Flower's run config: ``config``, a composed configuration as `conf.schema.to_json` writes
+        it; or, where that is empty, ``overrides``, Hydra overrides as one would type them.
+    """
+    if composed := str(run_config.get("config") or ""):
+        return from_json(composed)
+    return compose_config(shlex.split(str(run_config.get("overrides") or "")))

@@ -1,0 +1,13 @@
+"""Errors that end a run in one line, without a traceback, and with exit status 2."""
+
+
+class NuFedError(Exception):
+    """Base of the errors whose one-line message says all that there is to say."""
+
+
+class InputError(NuFedError):
+    """Something given to NuFed cannot be used; the message names it, its value and the remedy."""
+
+
+class RunStopped(NuFedError):
+    """A run cannot go on; the message says in which round, why, and what is saved where."""

@@ -1,0 +1,189 @@
+"""The types behind the configuration: every key, its type, its meaning and what is allowed.
+
+The YAML files beside this one hold the values. Hydra checks keys and types against these classes
+while it composes; the values are checked here, when the composed configuration becomes a `Config`.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from conf.errors import InputError
+
+MODES = ("exact", "first_order", "hessian_free")
+WEIGHTINGS = ("uniform", "examples")
+
+
+def require(valid: bool, key: str, value: object, allowed: str) -> None:
+    """Raise an `InputError` that names the key, the value and what is allowed, unless `valid`."""
+    if not valid:
+        raise InputError(f"{key}={value}: must be {allowed}")
+
+
+def positive(value: float) -> bool:
+    """Tell whether a step size is usable: above zero and finite."""
+    return math.isfinite(value) and value > 0
+
+
+@dataclass
+class BatchConfig:
+    """Rows a batch. null takes all train rows of the client."""
+
+    support: int | None = MISSING
+    query: int | None = MISSING
+    hessian: int | None = None
+    """Rows of an independent Hessian batch; null lets the support batches serve for it."""
+
+    def __post_init__(self) -> None:
+        for name in ("support", "query", "hessian"):
+            rows = getattr(self, name)
+            require(rows is None or rows >= 1, f"algorithm.batch.{name}", rows, "at least 1, or null")
+
+
+@dataclass
+class AlgorithmConfig:
+    """The local update: τ steps of size β along the ν-step meta-gradient."""
+
+    name: str = MISSING
+    nu: int = MISSING
+    """Fine-tuning (inner) steps ν."""
+    alpha: float = MISSING
+    """Inner step size α, in training and in evaluation."""
+    beta: float = MISSING
+    """Local (outer) step size β."""
+    tau: int = MISSING
+    """Local steps τ a round."""
+    mode: str = "exact"
+    delta: float = 1e-3
+    """Step δ of mode=hessian_free."""
+    recompute: bool = False
+    """Exact meta-gradients in O(ν · parameters) memory, for about 1.3 times the arithmetic."""
+    batch: BatchConfig = MISSING
+
+    def __post_init__(self) -> None:
+        require(self.nu >= 0, "algorithm.nu", self.nu, "0 or more (0 is FedAvg, 1 Per-FedAvg)")
+        require(positive(self.alpha), "algorithm.alpha", self.alpha, "above 0, such as 0.05")
+        require(positive(self.beta), "algorithm.beta", self.beta, "above 0, such as 0.05")
+        require(self.tau >= 1, "algorithm.tau", self.tau, "at least 1")
+        require(self.mode in MODES, "algorithm.mode", self.mode, " | ".join(MODES))
+        require(positive(self.delta), "algorithm.delta", self.delta, "above 0, such as 0.001")
+
+
+@dataclass
+class PartitionConfig:
+    """How rows become clients."""
+
+    name: str = MISSING
+    num_clients: int | None = None
+    """Clients; null where the data set brings its own."""
+    test_fraction: float = 0.25
+    """Part of each client's rows that is held out for its test split."""
+    seed: int = MISSING
+    partitioner: Any = None
+    """A flwr-datasets partitioner by `_target_`; null keeps the data set's own clients."""
+
+    def __post_init__(self) -> None:
+        n = self.num_clients
+        require(n is None or n >= 1, "partition.num_clients", n, "at least 1")
+        fraction = self.test_fraction
+        require(0 < fraction < 1, "partition.test_fraction", fraction, "between 0 and 1, such as 0.25")
+        require(self.seed >= 0, "partition.seed", self.seed, "0 or more")
+
+
+@dataclass
+class EvaluationConfig:
+    """Personalization curves: who is measured, when, and after how many steps."""
+
+    every: int = MISSING
+    """Rounds between evaluations; the first (round 0) and the last round are always evaluated."""
+    steps: int = MISSING
+    """Fine-tuning steps K: metrics are taken after k = 0 … K."""
+    batch: int | None = MISSING
+    """Rows a fine-tuning step; null takes all train rows of the client."""
+    new_clients: Any = MISSING
+    """Clients that never train: a fraction of all clients, or a list of client ids."""
+    clients: int | None = None
+    """At most so many clients of each kind, drawn once; null measures all."""
+
+    def __post_init__(self) -> None:
+        require(self.every >= 1, "evaluation.every", self.every, "at least 1")
+        require(self.steps >= 0, "evaluation.steps", self.steps, "0 or more")
+        require(self.batch is None or self.batch >= 1, "evaluation.batch", self.batch, "at least 1")
+        require(
+            self.clients is None or self.clients >= 1, "evaluation.clients", self.clients, "at least 1"
+        )
+        new = self.new_clients
+        listed = isinstance(new, list) and all(type(i) is int and i >= 0 for i in new)
+        fraction = isinstance(new, int | float) and not isinstance(new, bool) and 0 <= new < 1
+        require(
+            listed or fraction,
+            "evaluation.new_clients",
+            new,
+            "a fraction in [0, 1), or a list of client ids such as [0,7]",
+        )
+
+
+@dataclass
+class Config:
+    """The composed configuration of one run."""
+
+    name: str = MISSING
+    """Names the run's folder."""
+    rounds: int = MISSING
+    clients_per_round: int = MISSING
+    """Clients drawn in each round (m); all participating clients if there are fewer."""
+    fraction: float | None = None
+    """Drawn part of the participating clients (r = m/n); takes the place of clients_per_round."""
+    seed: int = MISSING
+    device: str = MISSING
+    algorithm: AlgorithmConfig = MISSING
+    dataset: Any = MISSING
+    partition: PartitionConfig = MISSING
+    model: Any = MISSING
+    strategy: Any = MISSING
+    engine: Any = MISSING
+    evaluation: EvaluationConfig = MISSING
+
+    def __post_init__(self) -> None:
+        require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
+        m = self.clients_per_round
+        require(m >= 1, "clients_per_round", m, "at least 1")
+        r = self.fraction
+        require(r is None or 0 < r <= 1, "fraction", r, "above 0 and at most 1, or null")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+
+
+def register() -> None:
+    """Make the types known to Hydra, under the name that config.yaml starts from."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Turn a composed configuration into a checked `Config`.
+
+    Raises
+    ------
+    InputError
+        For a value out of its range, or one that is still missing.
+    """
+    missing = sorted(OmegaConf.missing_keys(composed))
+    if missing:
+        raise InputError(f"{missing[0]}: has no value; give one as {missing[0]}=…")
+    OmegaConf.resolve(composed)
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    return config
+
+
+def to_json(config: Config) -> str:
+    """Write a configuration as one line, as it travels to ServerApp and ClientApps."""
+    return json.dumps(asdict(config))
+
+
+def from_json(text: str) -> Config:
+    """Read what `to_json` wrote, checking types and values again."""
+    return to_config(OmegaConf.merge(OmegaConf.structured(Config), json.loads(text)))

@@ -1,0 +1,1 @@
+"""The coordinator: the ServerApp, its rounds, and what a run leaves behind."""

@@ -1,0 +1,131 @@
+"""The ServerApp: sets a run up from its configuration, and carries it to its end."""
+
+import logging
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from rich.console import Console
+
+from conf.compose import from_run_config
+from conf.errors import InputError, NuFedError
+from conf.schema import Config
+from server_app.progress import ProgressBar
+from server_app.rounds import rounds
+from server_app.run_folder import RunFolder
+from server_app.tracking import Callback, RunInfo
+from strategies.meta_fedavg import MetaFedAvg
+from strategies.roster import Roster
+from tasks.task import build
+
+JOIN_TIMEOUT_S = 120.0
+
+log = logging.getLogger("nufed")
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Train, evaluate, and leave a run folder behind."""
+    config = from_run_config(context.run_config)
+    initial = build(config).initial_params()
+    roster = Roster(config.seed, config.evaluation.new_clients)
+    strategy = _strategy(config, roster)
+    folder = RunFolder(_run_dir(config, context.run_config))
+    roster.wait(grid, JOIN_TIMEOUT_S)
+    for note in notes(config, roster):
+        log.warning(note)
+
+    callbacks: list[Callback] = [folder, ProgressBar(Console())]
+    parameters = sum(p.numel() for p in initial.values())
+    info = RunInfo(config, parameters, len(roster.participating), len(roster.new))
+    started, summary = time.perf_counter(), _facts(info)
+    try:
+        for callback in callbacks:
+            callback.on_start(info)
+        for row, params in rounds(grid, strategy, initial, config):
+            summary |= {"rounds": row["round"], **{k: row[k] for k in ("participating", "new") if k in row}}
+            for callback in callbacks:
+                callback.on_round(row, params)
+    except (NuFedError, KeyboardInterrupt) as error:
+        summary["stopped"] = str(error) or "interrupted"
+        raise
+    finally:
+        summary |= {"wall_s": time.perf_counter() - started, "peak_rss_mb": _peak_rss_mb()}
+        for callback in callbacks:
+            callback.on_end(summary)
+
+
+def notes(config: Config, roster: Roster) -> list[str]:
+    """Return what a person should know of the clients before the first round, a line each."""
+    batch, told = config.algorithm.batch, []
+    largest = max(batch.support or 0, batch.query or 0, batch.hessian or 0, config.evaluation.batch or 0)
+    small = [client for client, rows in roster.rows.items() if rows < largest]
+    if small:
+        told.append(
+            f"{len(small)} of {len(roster.rows)} clients have fewer train rows than a batch of {largest} "
+            f"(client {small[0]}: {roster.rows[small[0]]}); their batches are drawn with replacement"
+        )
+    return told
+
+
+def _strategy(config: Config, roster: Roster) -> MetaFedAvg:
+    """Make the strategy that the configuration names."""
+    try:
+        make = instantiate(config.strategy, _partial_=True)
+        return make(
+            config.algorithm,
+            config.evaluation,
+            roster,
+            seed=config.seed,
+            clients_per_round=config.clients_per_round,
+            fraction=config.fraction,
+        )
+    except (InstantiationException, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"strategy={config.strategy.get('_target_')}: {reason}") from error
+
+
+def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Path:
+    """Return the run folder: where `nufed` wants it, else runs/<name>/<time> where Flower runs us."""
+    given = str(run_config.get("run-dir") or "")
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return Path(given) if given else Path.cwd() / "runs" / config.name / now
+
+
+def _facts(info: RunInfo) -> dict[str, Any]:
+    """Return what a summary says whatever happens in the rounds."""
+    packages = ("nufed", "flwr", "torch", "numpy")
+    return {
+        "rounds": 0,
+        "clients": {"participating": info.participating, "new": info.new},
+        "parameters": info.parameters,
+        "seed": info.config.seed,
+        "versions": {name: version(name) for name in packages} | {"python": sys.version.split()[0]},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit that this code is of; None outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _peak_rss_mb() -> float:
+    """Return the most memory that this process ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -1,0 +1,109 @@
+"""A run as a person sees it: a live bar in a terminal, plain lines elsewhere, a table at the end."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from client_app.meta_gradient import Params
+from server_app.tracking import Callback, Row, RunInfo
+
+KINDS = ("participating", "new")
+
+
+class ProgressBar(Callback):
+    """Show round, training loss, the new clients' last curve, and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar: Progress | None = None
+        self._rounds = 0
+        self._started = 0.0
+        self._curve = ""
+
+    def on_start(self, run: RunInfo) -> None:
+        """Say what is run."""
+        c, a = run.config, run.config.algorithm
+        self.console.print(
+            f"{c.dataset['name']}: {run.participating} participating and {run.new} new clients; "
+            f"{run.parameters:,} parameters; {a.name}: ν={a.nu}, τ={a.tau}, α={a.alpha:g}, β={a.beta:g}, "
+            f"{a.mode}; {c.rounds} rounds",
+            highlight=False,
+        )
+        self._rounds, self._started = c.rounds, time.monotonic()
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("round"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=24),
+                TextColumn("{task.description}"),
+                TimeRemainingColumn(compact=True),
+                console=self.console,
+            )
+            self._bar.start()
+            self._bar.add_task("", total=c.rounds)
+
+    def on_round(self, row: Row, params: Params) -> None:
+        """Move on by one round."""
+        self._curve = _curve(row) or self._curve
+        loss = f"loss {row['train_loss']:.3f}  " if "train_loss" in row else ""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=row["round"], description=loss + self._curve)
+        else:
+            line = f"round {row['round']}/{self._rounds}  {loss}{_curve(row)}"
+            self.console.print(f"{line.rstrip()}  {self._time_left(row['round'])}".rstrip(), highlight=False)
+        if row.get("failures"):
+            self.console.print(f"round {row['round']}: {describe_failures(row['failures'])}", style="yellow")
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _time_left(self, round: int) -> str:
+        if round == 0 or round == self._rounds:
+            return ""
+        left = (time.monotonic() - self._started) / round * (self._rounds - round)
+        return f"{left:.0f} s left"
+
+
+def describe_failures(failures: list[dict[str, Any]]) -> str:
+    """Return one line about the clients whose updates were dropped."""
+    first = failures[0]
+    return f"dropped {len(failures)} updates (client {first['client']}: {first['reason']})"
+
+
+def curve_table(summary: dict[str, Any]) -> Table:
+    """Return the personalization curves at the end of a run as a table."""
+    metric = "accuracy" if "accuracy" in summary[_present(summary)[0]] else "loss"
+    table = Table(title=f"{metric} on held-out rows after k fine-tuning steps", title_justify="left")
+    table.add_column("clients")
+    for k in summary[_present(summary)[0]]["k"]:
+        table.add_column(f"k={k}", justify="right")
+    for kind in _present(summary):
+        curves = summary[kind]
+        rows = {"mean": metric, "std": f"{metric}_std", "worst tenth": f"{metric}_worst_decile"}
+        for label, name in rows.items():
+            start = f"{kind} ({curves['clients']}), {label}" if label == "mean" else f"  {label}"
+            table.add_row(start, *(_number(value) for value in curves[name]))
+    return table
+
+
+def _present(summary: dict[str, Any]) -> list[str]:
+    return [kind for kind in KINDS if kind in summary]
+
+
+def _curve(row: Row) -> str:
+    """Return the ends of the new (else participating) clients' curve, where a row has one."""
+    if not (kinds := _present(row)):
+        return ""
+    curves = row[kinds[-1]]
+    metric = "accuracy" if "accuracy" in curves else "loss"
+    first, last = _number(curves[metric][0]), _number(curves[metric][-1])
+    return f"{kinds[-1]} clients' {metric} {first} → {last} after {curves['k'][-1]} steps"
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3f}"

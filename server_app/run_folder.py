@@ -1,0 +1,61 @@
+"""The run folder: metrics.jsonl, summary.json, model.safetensors, config.yaml."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
+
+from client_app.meta_gradient import Params
+from conf.errors import InputError
+from server_app.tracking import Callback, Row, RunInfo
+
+METRICS, SUMMARY, MODEL, CONFIG = "metrics.jsonl", "summary.json", "model.safetensors", "config.yaml"
+
+
+class RunFolder(Callback):
+    """Write what a run leaves behind; a row as soon as it is known, the rest at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._params: Params = {}
+
+    def on_start(self, run: RunInfo) -> None:
+        """Make the folder, and write the configuration and an empty metrics file."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(OmegaConf.structured(run.config), self.path / CONFIG)
+            (self.path / METRICS).write_text("")
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def on_round(self, row: Row, params: Params) -> None:
+        """Append the row; remember the model."""
+        with (self.path / METRICS).open("a") as file:
+            file.write(json.dumps(finite(row)) + "\n")
+        self._params = params
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """Write the model of the last good round, then the summary."""
+        if self._params:
+            contiguous = {name: tensor.contiguous() for name, tensor in self._params.items()}
+            save_file(contiguous, self.path / MODEL)
+        (self.path / SUMMARY).write_text(json.dumps(finite(summary), indent=2) + "\n")
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """Return the error of a run folder that cannot be written."""
+    return InputError(f"hydra.run.dir={path}: cannot be written ({error.strerror}); name another folder")
+
+
+def finite(value: Any) -> Any:
+    """Return `value` with NaN and infinity, which JSON does not know, as None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [finite(entry) for entry in value]
+    return value

@@ -1,0 +1,33 @@
+"""The hooks of a run. Progress, the run folder and any tracker are callbacks of this one kind."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from client_app.meta_gradient import Params
+from conf.schema import Config
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is known of a run before its first round."""
+
+    config: Config
+    parameters: int
+    """Parameters of the model."""
+    participating: int
+    new: int
+
+
+class Callback:
+    """Three hooks; override those you need."""
+
+    def on_start(self, run: RunInfo) -> None:
+        """Before the first round."""
+
+    def on_round(self, row: Row, params: Params) -> None:
+        """After each round, with its row of metrics.jsonl and the new global model."""
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """After the last round, or once the run stopped early (`summary["stopped"]` says why)."""

@@ -1,0 +1,1 @@
+"""Many clients on one machine, or a Ray cluster, without deploying anything."""

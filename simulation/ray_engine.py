@@ -1,0 +1,273 @@
+"""Run a Flower app on Flower's own simulation engine (Ray), start to finish.
+
+``flwr run`` needs a SuperLink. The one that it starts by default uses a fixed
+port, stays alive after the run, imports the clients' code from the folder it was
+first started in, and installs the app's dependencies anew for every run. Here
+every run gets a SuperLink of its own, on a free port and with a throw-away home,
+and it is always stopped again. Only Flower's command line is used.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+from urllib.request import ProxyHandler, build_opener
+
+_HOST = "127.0.0.1"
+_NAME = "nufed"  # of the connection to our SuperLink
+_SCRIPTS = Path(sys.executable).parent  # of the running environment, not of PATH
+_START_TIMEOUT_S = 60.0  # a first start may have to compile all of Flower
+_STOP_TIMEOUT_S = 10.0
+
+
+def run_on_ray(
+    app_dir: Path,
+    run_config: dict[str, str],
+    *,
+    num_supernodes: int,
+    client_cpus: float = 1,
+    client_gpus: float = 0,
+    log_file: Path,
+    poll: Callable[[], None] | None = None,
+) -> None:
+    """Run a Flower app on the Ray simulation engine and wait for its end.
+
+    Parameters
+    ----------
+    app_dir : Path
+        Folder with the app's ``pyproject.toml``.
+    run_config : dict[str, str]
+        Overrides of keys declared under ``[tool.flwr.app.config]``. The values
+        arrive unchanged, whatever characters they hold.
+    num_supernodes : int
+        Number of simulated clients.
+    client_cpus : float, default=1
+        CPUs a client takes, which decides how many run at once. Flower accepts
+        whole numbers only.
+    client_gpus : float, default=0
+        GPUs a client takes. By a fraction, clients share one.
+    log_file : Path
+        File to which all output of Flower, Ray and the app is appended.
+    poll : Callable[[], None] or None, default=None
+        Called about every 0.2 s while waiting. An exception in it ends the run.
+
+    Raises
+    ------
+    ValueError
+        If `client_cpus` is not a positive whole number.
+    RuntimeError
+        If the run could not be started or did not complete. The message names
+        the cause and `log_file`. A ServerApp that ends by ``sys.exit`` counts as
+        completed for Flower, so it should raise another exception to fail.
+    """
+    if client_cpus < 1 or client_cpus != int(client_cpus):
+        raise ValueError(f"client_cpus must be a positive whole number: {client_cpus}")
+    federation = (
+        f"num-supernodes={num_supernodes} "
+        f"client-resources-num-cpus={int(client_cpus)} "
+        f"client-resources-num-gpus={float(client_gpus)}"
+    )
+    (port,) = free_ports(1)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with _home(port, run_config) as home, log_file.open("ab") as log:
+        submit = ["flwr", "run", str(app_dir.resolve()), _NAME, "--stream"]
+        submit += ["--run-config", str(home / "run.toml")]
+        submit += ["--federation-config", federation]
+        start = log.tell()
+        try:
+            with _superlink(home, port, log) as superlink:
+                if _wait(_start(submit, home, log), superlink, poll) != 0:
+                    output = log_file.read_bytes()[start:].decode(errors="replace")
+                    raise RuntimeError(f"flwr run failed: {_error_in(output)}")
+                # It exits with 0 after a failed run too: the run's status tells.
+                with (home / "runs.json").open("w+b") as out:
+                    listing = ["flwr", "ls", _NAME, "--format", "json"]
+                    _wait(_start(listing, home, log, out), superlink, poll)
+                _check_completed((home / "runs.json").read_text())
+        except RuntimeError as error:
+            raise RuntimeError(f"{error} (log: {log_file})") from error
+
+
+def free_ports(n: int) -> list[int]:
+    """Return `n` different TCP ports that are free on the loopback interface."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for sock in sockets:
+            sock.bind((_HOST, 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+@contextlib.contextmanager
+def _home(port: int, run_config: dict[str, str]) -> Iterator[Path]:
+    """Make a temporary FLWR_HOME that names our SuperLink and holds the config."""
+    # Paths of Ray's sockets have at most 107 characters: no deep TMPDIR.
+    short = "/tmp" if os.path.isdir("/tmp") else None
+    with tempfile.TemporaryDirectory(
+        prefix="nufed-", dir=short, ignore_cleanup_errors=True
+    ) as name:
+        home = Path(name)
+        (home / "config.toml").write_text(
+            f'[superlink]\ndefault = "{_NAME}"\n\n'
+            f'[superlink.{_NAME}]\naddress = "{_HOST}:{port}"\ninsecure = true\n'
+        )
+        # --run-config 'key="value"' breaks at quotes in a value, a file does not.
+        pairs = ((_toml(key), _toml(value)) for key, value in run_config.items())
+        text = "".join(f"{key} = {value}\n" for key, value in pairs)
+        (home / "run.toml").write_text(text, encoding="utf-8")
+        # Ray puts the working folder first on its workers' import path. An empty
+        # one makes the clients import the shipped app, as the ServerApp does.
+        (home / "cwd").mkdir()
+        yield home
+
+
+def _toml(text: str) -> str:
+    """Quote a string for TOML: as JSON does, but TOML also wants DEL escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Return our environment, changed for the processes of Flower and Ray."""
+    env = dict(os.environ)
+    env.pop("RAY_ADDRESS", None)  # never join a cluster that we would not stop
+    no_proxy = ",".join(filter(None, [env.get("NO_PROXY"), _HOST]))
+    return env | {
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # instead of 1 s
+        "RAY_TMPDIR": str(home),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_prestart_worker_first_driver": "0",  # idle workers, never used: 1 s
+        "PYTHONUNBUFFERED": "1",  # a caller may follow the log
+        "PATH": f"{_SCRIPTS}{os.pathsep}{env.get('PATH', '')}",  # for Flower's Popen
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+    }
+
+
+def _start(
+    command: list[str], home: Path, log: IO[bytes], out: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program of Flower in a session of its own: Ctrl-C is for us to handle."""
+    try:
+        return subprocess.Popen(
+            [str(_SCRIPTS / command[0]), *command[1:]],
+            cwd=home / "cwd",
+            env=_environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=out or log,
+            stderr=log,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise RuntimeError(f"cannot start {command[0]}: {error}") from error
+
+
+@contextlib.contextmanager
+def _superlink(
+    home: Path, port: int, log: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a SuperLink; leave nothing behind that it or Ray started."""
+    command = ["flower-superlink", "--insecure", "--simulation"]
+    command += ["--isolation", "subprocess", "--host", _HOST, "--port", str(port)]
+    command += ["--disable-runtime-dependency-installation"]
+    process = _start(command, home, log)
+    try:
+        _wait_until_healthy(process, port)
+        yield process
+    finally:
+        _kill_all(home)
+        process.terminate()  # only matters where there is no /proc
+        process.wait()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until the SuperLink answers."""
+    opener = build_opener(ProxyHandler({}))
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the SuperLink exited with {process.returncode}")
+        with contextlib.suppress(OSError):  # refused, or an HTTP error
+            opener.open(f"http://{_HOST}:{port}/health", timeout=1).close()
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"the SuperLink was not ready in {_START_TIMEOUT_S:.0f} s")
+
+
+def _wait(
+    process: subprocess.Popen[bytes],
+    superlink: subprocess.Popen[bytes],
+    poll: Callable[[], None] | None,
+) -> int:
+    """Wait for a program, as long as the SuperLink lives, and return its status."""
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(timeout=0.2)
+            if superlink.poll() is not None:
+                raise RuntimeError(f"the SuperLink exited with {superlink.returncode}")
+            if poll is not None:
+                poll()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _error_in(output: str) -> str:
+    """Return the error in the output of ``flwr``, which draws a box around it."""
+    lines = output.splitlines()
+    box = [line.strip("│ ") for line in lines if line.startswith("│")]
+    return " ".join(box or lines[-1:])
+
+
+def _check_completed(listing: str) -> None:
+    """Raise an error if the only run that ``flwr ls`` lists did not complete."""
+    try:
+        (run,) = json.loads(listing)["runs"]
+    except (ValueError, KeyError) as error:
+        raise RuntimeError(f"flwr ls failed: {' '.join(listing.split())}") from error
+    if run["status"] != "finished:completed":
+        details = " ".join(run["status-details"].split())
+        raise RuntimeError(f"the Flower run is {run['status']}: {details}")
+
+
+def _kill_all(home: Path) -> None:
+    """Kill all processes of a run and wait until they are gone.
+
+    Stopping the SuperLink is not enough: SuperExec leaves its session, and an
+    orphaned simulation was seen to go on. What they all have in common is our
+    FLWR_HOME or, for Ray's workers, which overwrite their environment, the
+    session of a process that has it.
+    """
+    sessions: set[str] = set()
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        processes = list(_processes(f"FLWR_HOME={home}"))
+        sessions |= {session for _, session, ours in processes if ours}
+        alive = [pid for pid, session, _ in processes if session in sessions]
+        if not alive:
+            return
+        for pid in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _processes(variable: str) -> Iterator[tuple[int, str, bool]]:
+    """Yield all processes: id, session, and whether `variable` is in its environment."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it just ended, or is not ours
+            environ = (folder / "environ").read_bytes().split(b"\0")
+            # A name in brackets, which may hold anything, comes before these.
+            stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            if stat[0] not in "ZX":  # else dead, only waiting for its parent
+                yield int(folder.name), stat[3], variable.encode() in environ

@@ -1,0 +1,27 @@
+"""Statistics over clients of their personalization curves."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+HIGHER_IS_BETTER = {"loss": False}  # every other metric is a score
+
+
+def summarize(curves: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
+    """Condense curves [clients, K + 1] to mean, std, worst decile and bottom client at each k.
+
+    The mean goes by the metric's own name; ``_std`` is over clients, ``_worst_decile`` the mean of
+    the worst tenth of them (at least one), ``_bottom`` the worst served client.
+    """
+    summary: dict[str, list[float]] = {}
+    for name, values in curves.items():
+        worst_first = np.sort(values, axis=0)
+        if not HIGHER_IS_BETTER.get(name, True):
+            worst_first = worst_first[::-1]
+        tenth = math.ceil(len(values) / 10)
+        summary[name] = values.mean(0).tolist()
+        summary[f"{name}_std"] = values.std(0).tolist()
+        summary[f"{name}_worst_decile"] = worst_first[:tenth].mean(0).tolist()
+        summary[f"{name}_bottom"] = worst_first[0].tolist()
+    return summary

@@ -1,0 +1,31 @@
+"""Send a round's messages and take the replies one by one, as they come."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+
+def exchange(
+    grid: Grid, messages: Sequence[Message], timeout: float, pause: float = 0.1
+) -> Iterator[Message]:
+    """Push `messages` at once; return an iterator over the replies, each given on as it comes.
+
+    It ends when all replies have come or `timeout` seconds are over. Flower's
+    `Grid.send_and_receive` collects a whole round first; here no reply is held back, so that memory
+    does not grow with the number of clients.
+    """
+    return _replies(grid, set(grid.push_messages(messages)), time.monotonic() + timeout, pause)
+
+
+def _replies(grid: Grid, waiting: set[str], until: float, pause: float) -> Iterator[Message]:
+    while waiting and time.monotonic() < until:
+        replies = list(grid.pull_messages(list(waiting)))
+        for reply in replies:
+            # A node that died is answered for by the SuperLink: the sender's id says nothing.
+            if reply.metadata.reply_to_message_id in waiting:
+                waiting.remove(reply.metadata.reply_to_message_id)
+                yield reply
+        if waiting and not replies:
+            time.sleep(pause)

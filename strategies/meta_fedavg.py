@@ -1,0 +1,207 @@
+"""MetaFedAvg: the mean of the clients' updates is a pseudo-gradient for a server optimizer.
+
+    w_{k+1} = ServerOpt(w_k, Δ_k),    Δ_k = (1/m) Σ_{i ∈ S_k} (w_k − w_{k,i,τ})
+
+where S_k are m of the participating clients. With SGD of learning rate 1 this is plain averaging,
+w_{k+1} = (1/m) Σ_i w_{k,i,τ}: FedAvg at ν = 0 (McMahan et al. 2017), Per-FedAvg at ν = 1 (Fallah et
+al. 2020), generalized meta federated learning at any ν (Jamali et al. 2025). For other server
+optimizers see Reddi et al. 2021.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from client_app.local_update import norm
+from client_app.mean import StreamingMean
+from client_app.messages import EvaluateInstruction, TrainInstruction, encode
+from client_app.meta_gradient import Params
+from conf.errors import InputError
+from conf.schema import WEIGHTINGS, AlgorithmConfig, EvaluationConfig
+from strategies.curves import summarize
+from strategies.replies import Curves, Failure, Sent, read_curves, read_replies, read_update
+from strategies.roster import Roster
+
+
+class MetaFedAvg(Strategy):
+    """Sample clients, stream their updates into a mean, and let a server optimizer apply it.
+
+    Parameters
+    ----------
+    algorithm, evaluation
+        What clients are asked to do.
+    roster
+        Who is who.
+    seed
+        Draws each round's clients, and each client's batches.
+    clients_per_round, fraction
+        m; or r = m/n of the participating clients, which takes its place.
+    weighting
+        ``uniform``, as the objective is over clients; ``examples``, in proportion to train rows.
+    optimizer
+        ``optimizer(parameters)`` -> torch.optim.Optimizer.
+    """
+
+    def __init__(
+        self,
+        algorithm: AlgorithmConfig,
+        evaluation: EvaluationConfig,
+        roster: Roster,
+        *,
+        seed: int,
+        clients_per_round: int,
+        fraction: float | None = None,
+        weighting: str = "uniform",
+        optimizer: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer],
+    ) -> None:
+        if weighting not in WEIGHTINGS:
+            raise InputError(f"strategy.weighting={weighting}: must be {' | '.join(WEIGHTINGS)}")
+        self.algorithm, self.evaluation, self.roster = algorithm, evaluation, roster
+        self.seed, self.weighting = seed, weighting
+        self.clients_per_round, self.fraction = clients_per_round, fraction
+        self.failures: list[Failure] = []
+        """Clients whose reply could not be used, of what was last aggregated."""
+        self._make_optimizer = optimizer
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._model: dict[str, torch.nn.Parameter] = {}
+        self._sent: list[Sent] = []
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask this round's clients to train: one message to each node that hosts some of them."""
+        self.roster.refresh(grid)
+        self._load(arrays)
+        m = self.clients_per_round
+        if self.fraction is not None:
+            m = max(1, round(self.fraction * len(self.roster.participating)))
+        ask = partial(
+            TrainInstruction,
+            round=server_round,
+            seed=self.seed,
+            nu=self.algorithm.nu,
+            alpha=self.algorithm.alpha,
+            beta=self.algorithm.beta,
+            tau=self.algorithm.tau,
+            mode=self.algorithm.mode,
+            delta=self.algorithm.delta,
+            recompute=self.algorithm.recompute,
+            weighting=self.weighting,
+            support=self.algorithm.batch.support,
+            query=self.algorithm.batch.query,
+            hessian=self.algorithm.batch.hessian,
+        )
+        clients = self.roster.sample(server_round, m)
+        return self._send(MessageType.TRAIN, clients, lambda c: encode(ask(clients=c), arrays))
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Stream the updates into their mean and let the server optimizer apply it.
+
+        Updates that are malformed, wrongly shaped or not finite are dropped, and stand in
+        `failures` with the clients they are of. Returns (None, None) if none was usable.
+        """
+        mean, losses, norms, cpu_s = StreamingMean(), list[float](), list[float](), 0.0
+        self.failures = []
+        read = partial(read_update, like=self._model)
+        for report, update in read_replies(read, self._sent, replies, self.failures):
+            if report.clients:
+                mean.add(update, sum(map(self._weight, report.clients)))
+            losses += report.loss
+            norms += report.meta_grad_norm
+            cpu_s += report.cpu_s
+            self.failures += [
+                Failure(client, f"not finite from local step {step} on", step)
+                for client, step in zip(report.diverged, report.diverged_at, strict=True)
+            ]
+        if not losses:
+            return None, None
+        delta = mean.value(torch.float64)
+        metrics = {
+            "clients": len(losses),
+            "train_loss": float(np.mean(losses)),
+            "meta_grad_norm": float(np.mean(norms)),
+            "update_norm": float(norm(delta)),
+            "train_cpu_s": cpu_s,
+        }
+        return self._step(delta), MetricRecord(metrics)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask participating and new clients for their personalization curves."""
+        self.roster.refresh(grid)
+        ask = partial(
+            EvaluateInstruction,
+            seed=self.seed,
+            steps=self.evaluation.steps,
+            alpha=self.algorithm.alpha,
+            batch=self.evaluation.batch,
+        )
+        clients = self.roster.measured(self.evaluation.clients)
+        return self._send(MessageType.EVALUATE, clients, lambda c: encode(ask(clients=c), arrays))
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Condense the curves.
+
+        Returns
+        -------
+        MetricRecord
+            ``<participating | new>.<statistic>`` -> [K + 1], statistics as in `curves.summarize`,
+            and ``<participating | new>.clients``; None if no reply was usable.
+        """
+        self.failures, curves = [], Curves()
+        read = partial(read_curves, points=self.evaluation.steps + 1)
+        for some in read_replies(read, self._sent, replies, self.failures):
+            curves |= some
+        metrics = MetricRecord()
+        for group in ("participating", "new"):
+            members = [curves[i] for i in getattr(self.roster, group) if i in curves]
+            if members:
+                stacked = {name: np.stack([curve[name] for curve in members]) for name in members[0]}
+                metrics[f"{group}.clients"] = len(members)
+                for name, values in summarize(stacked).items():
+                    metrics[f"{group}.{name}"] = values
+        return metrics or None
+
+    def summary(self) -> None:
+        """Flower's hook for a description at the start; the configuration file is ours."""
+
+    def _send(
+        self, kind: str, clients: list[int], content: Callable[[list[int]], RecordDict]
+    ) -> list[Message]:
+        """Address `content` of the clients that a node hosts to that node, for every node."""
+        self._sent = [
+            Sent(Message(content(hosted), node, kind), hosted)
+            for node, hosted in self.roster.nodes_of(clients).items()
+        ]
+        return [sent.message for sent in self._sent]
+
+    def _weight(self, client: int) -> float:
+        """Return the client's weight; from the roster, so that a reply cannot claim another."""
+        return self.roster.rows[client] if self.weighting == "examples" else 1.0
+
+    def _load(self, arrays: ArrayRecord) -> None:
+        """Take the global model as the server optimizer's parameters, which keep their state."""
+        params: Params = {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
+        if self._optimizer is None:
+            self._model = {name: torch.nn.Parameter(tensor) for name, tensor in params.items()}
+            self._optimizer = self._make_optimizer(list(self._model.values()))
+        for name, parameter in self._model.items():
+            parameter.data.copy_(params[name])
+
+    def _step(self, delta: Params) -> ArrayRecord:
+        """Apply the mean update as the gradient of the global model."""
+        assert self._optimizer is not None, "configure_train comes first"
+        for name, parameter in self._model.items():
+            parameter.grad = delta[name].to(parameter.dtype)
+        self._optimizer.step()
+        return ArrayRecord({name: parameter.detach() for name, parameter in self._model.items()})

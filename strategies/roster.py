@@ -1,0 +1,148 @@
+"""The roster: which SuperNode hosts which client, and which clients are new.
+
+Flower's node ids are random and change when a node comes back, so nothing is drawn over them: each
+node is asked once which clients it hosts, and clients are known by their partition ids.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+
+import numpy as np
+from flwr.app import Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from client_app.messages import Census, MalformedMessage, decode
+from conf.errors import InputError, RunStopped
+from strategies.exchange import exchange
+
+NEW_CLIENTS, SAMPLE, MEASURED = 0, 1, 2  # streams of random numbers
+
+log = logging.getLogger("nufed")
+
+
+class Roster:
+    """Who is who among the nodes of a federation that may come and go.
+
+    Parameters
+    ----------
+    seed
+        Draws the new clients, and each round's sample.
+    new_clients
+        The clients that never train: a fraction of all clients, or a list of ids.
+    """
+
+    def __init__(self, seed: int, new_clients: float | list[int]) -> None:
+        self.seed = seed
+        self.rows: dict[int, int] = {}
+        """Train rows of each client present."""
+        self.participating: list[int] = []
+        """Clients present that train, in order."""
+        self.new: list[int] = []
+        """Clients present that never train, in order."""
+        self.num_clients = 0
+        """Clients of the whole federation, present or not."""
+        self._wanted_new = new_clients
+        self._census: dict[int, Census] = {}
+        self._home: dict[int, int] = {}
+
+    def wait(self, grid: Grid, timeout: float) -> None:
+        """Wait until every client is present, at most `timeout` seconds, then go on with those.
+
+        Raises
+        ------
+        RunStopped
+            If no client that may train is there.
+        """
+        until = time.monotonic() + timeout
+        while True:
+            self.refresh(grid)
+            complete = self.num_clients > 0 and len(self._home) == self.num_clients
+            if complete or time.monotonic() > until:
+                break
+            time.sleep(0.5)
+        if not self.participating:
+            raise RunStopped(f"no client to train with came within {timeout:.0f} s; start SuperNodes first")
+        if not complete:
+            log.warning("%d of %d clients are there; going on", len(self._home), self.num_clients)
+
+    def refresh(self, grid: Grid) -> None:
+        """Forget nodes that left; ask those that came which clients they host."""
+        present = set(grid.get_node_ids())
+        if present == set(self._census):
+            return
+        self._census = {node: census for node, census in self._census.items() if node in present}
+        unknown = sorted(present - set(self._census))
+        messages = [Message(RecordDict(), node, MessageType.QUERY) for node in unknown]
+        replies = {r.metadata.reply_to_message_id: r for r in exchange(grid, messages, timeout=600)}
+        for message in messages:
+            self._enter(message.metadata.dst_node_id, replies.get(message.metadata.message_id))
+        self._recount()
+
+    def nodes_of(self, clients: Iterable[int]) -> dict[int, list[int]]:
+        """Group clients by the node that hosts them."""
+        groups: dict[int, list[int]] = {}
+        for client in clients:
+            groups.setdefault(self._home[client], []).append(client)
+        return groups
+
+    def sample(self, round: int, size: int) -> list[int]:
+        """Draw `size` participating clients, or all if there are fewer, from (seed, round)."""
+        size = min(size, len(self.participating))
+        random = np.random.default_rng([self.seed, SAMPLE, round])
+        chosen = random.choice(len(self.participating), size, replace=False)
+        return sorted(self.participating[i] for i in chosen)
+
+    def measured(self, limit: int | None) -> list[int]:
+        """Return the clients to evaluate: all, or a drawn `limit` of each kind, always the same."""
+        return sorted(self._some(self.participating, limit) + self._some(self.new, limit))
+
+    def _some(self, clients: list[int], limit: int | None) -> list[int]:
+        if limit is None or limit >= len(clients):
+            return clients
+        random = np.random.default_rng([self.seed, MEASURED])
+        return [clients[i] for i in random.choice(len(clients), limit, replace=False)]
+
+    def _enter(self, node: int, reply: Message | None) -> None:
+        """Write a node into the roster, or say why it is left out."""
+        if reply is None or reply.has_error():
+            reason = "no reply" if reply is None else reply.error.reason
+            log.warning("a SuperNode did not say which clients it hosts, and is left out: %s", reason)
+            return
+        try:
+            census = decode(Census, reply)
+        except MalformedMessage as error:
+            log.warning("a SuperNode's census is malformed, and it is left out: %s", error)
+            return
+        self._census[node] = census
+
+    def _recount(self) -> None:
+        """Derive everything else from the census of the nodes present."""
+        self._home, self.rows = {}, {}
+        for node, census in self._census.items():
+            self.num_clients = census.num_clients
+            for client, rows in zip(census.clients, census.rows, strict=True):
+                self._home[client], self.rows[client] = node, rows
+        new = choose_new_clients(self.num_clients, self._wanted_new, self.seed) if self._census else set()
+        self.participating = sorted(client for client in self._home if client not in new)
+        self.new = sorted(client for client in self._home if client in new)
+
+
+def choose_new_clients(n: int, wanted: float | list[int], seed: int) -> set[int]:
+    """Return the clients that never train.
+
+    Raises
+    ------
+    InputError
+        If a listed client does not exist, or none would be left to train.
+    """
+    if isinstance(wanted, list):
+        if absent := [client for client in wanted if client >= n]:
+            raise InputError(f"evaluation.new_clients={wanted}: client {absent[0]} is not among 0 … {n - 1}")
+        new = set(wanted)
+    else:
+        order = np.random.default_rng([seed, NEW_CLIENTS]).permutation(n)
+        new = set(order[: round(wanted * n)].tolist())
+    if len(new) >= n:
+        raise InputError(f"evaluation.new_clients={wanted}: leaves none of {n} clients to train; set fewer aside")
+    return new

@@ -1,0 +1,1 @@
+"""One file a data set: `read(...)` returns its `tasks.rows.Rows`."""

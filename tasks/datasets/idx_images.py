@@ -1,0 +1,88 @@
+"""Image data sets that torchvision reads from four IDX files: MNIST and its relatives."""
+
+import gzip
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conf.errors import InputError
+from tasks.rows import Rows
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def read_idx(dataset: str, path: str | None, system: Path | None = None) -> Rows:
+    """Return the train and test images of a torchvision data set together.
+
+    Parameters
+    ----------
+    dataset
+        torchvision's name of it, such as ``FashionMNIST``.
+    path
+        A folder with the four files, gzipped or not. None: `system`, else torchvision downloads.
+    system
+        Where a package of the operating system puts them.
+
+    Returns
+    -------
+    Rows
+        x uint8 [N, 28, 28], y int64 [N]; each client's test split is made from its own rows.
+
+    Raises
+    ------
+    InputError
+        If files are missing or malformed, or the download fails.
+    """
+    folder = Path(path).expanduser() if path else system
+    local = folder is not None and any((folder / f).exists() or (folder / f"{f}.gz").exists() for f in FILES)
+    if path and not local:
+        raise InputError(f"dataset.path={path}: holds none of {', '.join(FILES)} (.gz); name their folder")
+    with tempfile.TemporaryDirectory() as root:
+        if local:
+            assert folder is not None
+            _unpack(folder, Path(root) / dataset / "raw")
+        parts = [_open(dataset, root, train=train, download=not local) for train in (True, False)]
+        return Rows(
+            np.concatenate([part.data.numpy() for part in parts]),
+            np.concatenate([part.targets.numpy() for part in parts]).astype(np.int64),
+        )
+
+
+def _unpack(source: Path, target: Path) -> None:
+    """Lay the four files out as torchvision wants them: unpacked, no links."""
+    target.mkdir(parents=True)
+    for name in FILES:
+        plain, packed = source / name, source / f"{name}.gz"
+        if not plain.exists() and not packed.exists():
+            raise InputError(f"dataset.path={source}: {name} (or {name}.gz) is missing; put it there")
+        try:
+            opened = plain.open("rb") if plain.exists() else gzip.open(packed)
+            with opened as compressed, (target / name).open("wb") as unpacked:
+                shutil.copyfileobj(compressed, unpacked)
+        except (OSError, EOFError) as error:
+            raise InputError(f"dataset.path={source}: {name} cannot be read ({error}); fetch it anew") from error
+
+
+def _open(dataset: str, root: str, *, train: bool, download: bool) -> Any:
+    """Let torchvision read, and if need be download, one half of the data set."""
+    try:
+        import torchvision.datasets
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"torchvision does not load ({error}): install torch and torchvision from the same index"
+        ) from error
+    try:
+        return getattr(torchvision.datasets, dataset)(root, train=train, download=download)
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        remedy = "say dataset.path=FOLDER with the four IDX files" if download else "fetch the files anew"
+        what = "download" if download else "files"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{dataset}: the {what} failed ({reason}); {remedy}") from error

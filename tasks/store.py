@@ -1,0 +1,117 @@
+"""Data sets on disk: prepared once into memory-mapped arrays, then only mapped.
+
+    $NUFED_DATA/<data set>-<key>/{x,y,client,test}.npy
+    $NUFED_DATA/<data set>-<key>/<partition>-<key>/{index,offset,train}.npy
+
+A key is a digest of the configuration (and of the user's file as it stands), so another seed or
+option is another folder. Folders appear whole, by one rename: processes may prepare side by side.
+"""
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import get_method
+from numpy.typing import NDArray
+
+from conf.errors import InputError
+from conf.schema import PartitionConfig
+from tasks.partitions import Partition, partition
+from tasks.rows import Rows
+
+FORMAT = 1  # raised when what lies in a folder changes its meaning
+
+
+@dataclass(frozen=True)
+class FederatedData:
+    """A data set and who holds which of its rows; arrays are mapped from disk, not loaded."""
+
+    x: NDArray[np.generic]
+    y: NDArray[np.generic]
+    partition: Partition
+
+    @property
+    def num_clients(self) -> int:
+        """Clients of the federation, n."""
+        return len(self.partition.train)
+
+
+def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
+    """Map a federated data set, preparing it first where that was not done before.
+
+    Parameters
+    ----------
+    dataset
+        The composed `dataset` group: `_target_` (the data set's `read`), `name`, its arguments.
+    config
+        The composed `partition` group.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be read or used, or `$NUFED_DATA` cannot be written.
+    """
+    home = Path(os.environ.get("NUFED_DATA", "~/.cache/nufed")).expanduser()
+    folder = home / f"{dataset['name']}-{_key(dataset, _fingerprint(dataset.get('path')))}"
+    if not folder.exists():
+        _write(folder, {name: a for name, a in _read(dataset)._asdict().items() if a is not None})
+    rows = Rows(**{name: _map(folder, name) for name in Rows._fields})
+    division = folder / f"{config.name}-{_key(asdict(config))}"
+    if not division.exists():
+        _write(division, vars(partition(rows, config)))
+    return FederatedData(rows.x, rows.y, Partition(**{n: np.load(division / f"{n}.npy") for n in
+                                                      ("index", "offset", "train")}))
+
+
+def _read(dataset: dict[str, Any]) -> Rows:
+    """Call the data set's `read` with its arguments."""
+    arguments = {key: value for key, value in dataset.items() if key not in ("_target_", "name")}
+    read: Callable[..., Rows] = get_method(dataset["_target_"])
+    known = inspect.signature(read).parameters
+    for key in arguments:
+        if key not in known:
+            raise InputError(f"dataset.{key}={arguments[key]}: {dataset['name']} knows {', '.join(known) or 'no options'}")
+    return read(**arguments)
+
+
+def _fingerprint(path: str | None) -> list[int]:
+    """Tell a file as it is now from one that was changed since."""
+    if path is None or not Path(path).expanduser().is_file():
+        return []
+    state = Path(path).expanduser().stat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def _key(*parts: object) -> str:
+    """Return a short digest of configuration values."""
+    return hashlib.sha256(json.dumps([FORMAT, *parts], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _map(folder: Path, name: str) -> NDArray[Any] | None:
+    file = folder / f"{name}.npy"
+    return np.load(file, mmap_mode="r") if file.exists() else None
+
+
+def _write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays into a new folder that appears complete or not at all."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            for name, array in arrays.items():
+                np.save(draft / f"{name}.npy", array, allow_pickle=False)
+            draft.chmod(0o755)  # mkdtemp makes it private; a shared data folder is the point
+            draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        if not folder.exists():  # else another process prepared it meanwhile
+            raise InputError(f"NUFED_DATA={folder.parent}: cannot be written ({error}); name another folder") from error

@@ -1,0 +1,1 @@
+"""The theory as code: closed forms to test against."""
