@@ -10,6 +10,7 @@ and it is always stopped again. Only Flower's command line is used.
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from urllib.request import ProxyHandler, build_opener
 
 _HOST = "127.0.0.1"
 _NAME = "nufed"  # of the connection to our SuperLink
-_SCRIPTS = Path(sys.executable).parent  # of the running environment, not of PATH
+_SCRIPTS = Path(sys.executable).absolute().parent  # not whatever PATH has
 _START_TIMEOUT_S = 60.0  # a first start may have to compile all of Flower
 _STOP_TIMEOUT_S = 10.0
 
@@ -84,14 +85,15 @@ def run_on_ray(
         start = log.tell()
         try:
             with _superlink(home, port, log) as superlink:
-                if _wait(_start(submit, home, log), superlink, poll) != 0:
-                    output = log_file.read_bytes()[start:].decode(errors="replace")
+                code = _wait(_start(submit, home, log), superlink, poll)
+                output = log_file.read_bytes()[start:].decode(errors="replace")
+                if code != 0:
                     raise RuntimeError(f"flwr run failed: {_error_in(output)}")
                 # It exits with 0 after a failed run too: the run's status tells.
                 with (home / "runs.json").open("w+b") as out:
                     listing = ["flwr", "ls", _NAME, "--format", "json"]
                     _wait(_start(listing, home, log, out), superlink, poll)
-                _check_completed((home / "runs.json").read_text())
+                _check_completed((home / "runs.json").read_text(), output)
         except RuntimeError as error:
             raise RuntimeError(f"{error} (log: {log_file})") from error
 
@@ -109,7 +111,7 @@ def free_ports(n: int) -> list[int]:
 def _home(port: int, run_config: dict[str, str]) -> Iterator[Path]:
     """Make a temporary FLWR_HOME that names our SuperLink and holds the config."""
     # Paths of Ray's sockets have at most 107 characters: no deep TMPDIR.
-    short = "/tmp" if os.path.isdir("/tmp") else None
+    short = "/tmp" if Path("/tmp").is_dir() else None
     with tempfile.TemporaryDirectory(
         prefix="nufed-", dir=short, ignore_cleanup_errors=True
     ) as name:
@@ -229,15 +231,19 @@ def _error_in(output: str) -> str:
     return " ".join(box or lines[-1:])
 
 
-def _check_completed(listing: str) -> None:
+def _check_completed(listing: str, output: str) -> None:
     """Raise an error if the only run that ``flwr ls`` lists did not complete."""
     try:
         (run,) = json.loads(listing)["runs"]
     except (ValueError, KeyError) as error:
         raise RuntimeError(f"flwr ls failed: {' '.join(listing.split())}") from error
     if run["status"] != "finished:completed":
-        details = " ".join(run["status-details"].split())
-        raise RuntimeError(f"the Flower run is {run['status']}: {details}")
+        cause = " ".join(run["status-details"].split())
+        # Of an error in the engine, the details hold only the last of a chain.
+        if cause.endswith("Ending simulation."):
+            first = re.search(r"^[\w.]*Error: .+", output, re.MULTILINE)
+            cause = first[0] if first else cause
+        raise RuntimeError(f"the Flower run is {run['status']}: {cause}")
 
 
 def _kill_all(home: Path) -> None:
@@ -263,7 +269,7 @@ def _kill_all(home: Path) -> None:
 
 
 def _processes(variable: str) -> Iterator[tuple[int, str, bool]]:
-    """Yield all processes: id, session, and whether `variable` is in its environment."""
+    """Yield of each process the id, the session, and whether it has `variable`."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it just ended, or is not ours
             environ = (folder / "environ").read_bytes().split(b"\0")

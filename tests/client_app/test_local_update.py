@@ -1,0 +1,51 @@
+"""τ local steps, and where the clients' common fixed point lies."""
+
+import numpy as np
+import pytest
+import torch
+
+from client_app.local_update import LocalBatches, local_update
+from tests.helpers import quadratic_loss, random_quadratics
+from theory import quadratics
+
+ALPHA = 0.3
+
+
+def batches(hessians: np.ndarray, optima: np.ndarray, tau: int, nu: int) -> LocalBatches:
+    """Full-batch data of a stack of quadratic clients."""
+    h, c = torch.from_numpy(hessians), torch.from_numpy(optima)
+    return LocalBatches(
+        support=(h.expand(tau, nu, *h.shape), c.expand(tau, nu, *c.shape)),
+        query=(h.expand(tau, *h.shape), c.expand(tau, *c.shape)),
+    )
+
+
+@pytest.mark.parametrize("nu", [0, 1, 5])
+def test_local_steps_in_closed_form(nu: int) -> None:
+    """w_τ = c + (I − β M^{2ν} H)^τ (w − c), and the losses and norms on the way there."""
+    hessians, optima = random_quadratics(1, 3, seed=nu)
+    h, c, beta, tau = hessians[0], optima[0], 0.2, 4
+    w = np.random.default_rng(9).normal(size=3)
+    result = local_update(
+        quadratic_loss, {"w": torch.from_numpy(w)}, batches(h, c, tau, nu), alpha=ALPHA, beta=beta
+    )
+    for step in range(tau):
+        gradient = quadratics.meta_gradient(h, c, w, ALPHA, nu)
+        assert float(result.loss[step]) == pytest.approx(quadratics.meta_loss(h, c, w, ALPHA, nu), abs=1e-12)
+        assert float(result.meta_grad_norm[step]) == pytest.approx(np.linalg.norm(gradient), abs=1e-12)
+        w = w - beta * gradient
+    assert np.abs(result.params["w"].numpy() - w).max() < 1e-12
+
+
+@pytest.mark.parametrize("nu", [0, 1, 3])
+@pytest.mark.parametrize("tau", [1, 5])
+def test_rounds_with_all_clients_converge_to_the_fixed_point(nu: int, tau: int) -> None:
+    """Averaging all clients' w_τ again and again leads to w_fed(β, τ), to 1e-10."""
+    hessians, optima = random_quadratics(6, 3, seed=11)
+    beta, w = 0.5, torch.zeros(3, dtype=torch.float64)
+    data = batches(hessians, optima, tau, nu)
+    for _ in range(4000):
+        stack = {"w": w.expand(6, 3)}
+        w = local_update(quadratic_loss, stack, data, alpha=ALPHA, beta=beta).params["w"].mean(0)
+    expected = quadratics.fixed_point(hessians, optima, ALPHA, nu, beta, tau)
+    assert np.abs(w.numpy() - expected).max() < 1e-10

@@ -1,0 +1,207 @@
+"""The meta-gradient against closed forms, and against plain autograd through the inner loop."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from client_app.meta_gradient import MODES, adapt, meta_gradient, value_and_meta_gradient
+from tasks.models import cnn, mlp
+from tests.helpers import (
+    cosine,
+    distance,
+    network,
+    quadratic_loss,
+    random_quadratics,
+    unrolled_meta_gradient,
+)
+from theory import quadratics
+
+STEPS = (0, 1, 2, 3, 5, 10)
+TIGHT = 1e-10
+ALPHA = 0.4
+
+
+def quadratic_case(dimension: int, nu: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """A random client (H, c), a point w, and the client's data as ν support batches and a query."""
+    hessians, optima = random_quadratics(1, dimension, seed=100 * dimension + nu)
+    w = np.random.default_rng(nu).normal(size=dimension)
+    hessian, optimum = torch.from_numpy(hessians[0]), torch.from_numpy(optima[0])
+    support = (hessian.expand(nu, -1, -1), optimum.expand(nu, -1))
+    return hessians[0], optima[0], w, support, (hessian, optimum)
+
+
+@pytest.mark.parametrize("nu", STEPS)
+@pytest.mark.parametrize("dimension", [1, 4, 17])
+class TestClosedForms:
+    """Every quantity of a quadratic client, for ν = 0 … 10 and several dimensions."""
+
+    def test_fine_tuned_point(self, dimension: int, nu: int) -> None:
+        h, c, w, support, _ = quadratic_case(dimension, nu)
+        theta = adapt(quadratic_loss, {"w": torch.from_numpy(w)}, support, alpha=ALPHA)["w"]
+        assert np.abs(theta.numpy() - quadratics.fine_tuned(h, c, w, ALPHA, nu)).max() < TIGHT
+
+    def test_meta_loss(self, dimension: int, nu: int) -> None:
+        h, c, w, support, query = quadratic_case(dimension, nu)
+        value, _ = value_and_meta_gradient(
+            quadratic_loss, {"w": torch.from_numpy(w)}, support, query, alpha=ALPHA
+        )
+        assert abs(float(value) - quadratics.meta_loss(h, c, w, ALPHA, nu)) < TIGHT
+
+    @pytest.mark.parametrize("recompute", [False, True])
+    def test_exact(self, dimension: int, nu: int, recompute: bool) -> None:
+        h, c, w, support, query = quadratic_case(dimension, nu)
+        gradient = meta_gradient(
+            quadratic_loss, {"w": torch.from_numpy(w)}, support, query, alpha=ALPHA, recompute=recompute
+        )
+        assert np.abs(gradient["w"].numpy() - quadratics.meta_gradient(h, c, w, ALPHA, nu)).max() < TIGHT
+
+    def test_first_order(self, dimension: int, nu: int) -> None:
+        h, c, w, support, query = quadratic_case(dimension, nu)
+        gradient = meta_gradient(
+            quadratic_loss, {"w": torch.from_numpy(w)}, support, query, alpha=ALPHA, mode="first_order"
+        )
+        assert np.abs(gradient["w"].numpy() - quadratics.first_order(h, c, w, ALPHA, nu)).max() < TIGHT
+
+    def test_hessian_free_is_exact_on_quadratics(self, dimension: int, nu: int) -> None:
+        h, c, w, support, query = quadratic_case(dimension, nu)
+        gradient = meta_gradient(
+            quadratic_loss, {"w": torch.from_numpy(w)}, support, query,
+            alpha=ALPHA, mode="hessian_free", delta=0.5,
+        )  # fmt: skip
+        assert np.abs(gradient["w"].numpy() - quadratics.meta_gradient(h, c, w, ALPHA, nu)).max() < TIGHT
+
+
+def test_hessian_batches_are_used_for_the_hessians_alone() -> None:
+    """∇F = ∏(I − α H″_l) ∇f(θ^ν; D′), with the trajectory from D_l: each batch in its own place."""
+    nu = 3
+    hessians, optima = random_quadratics(2 * nu + 1, 4, seed=5)
+    h, c = torch.from_numpy(hessians), torch.from_numpy(optima)
+    w = np.random.default_rng(0).normal(size=4)
+
+    theta = w.copy()
+    for step in range(nu):
+        theta = quadratics.fine_tuned(hessians[step], optima[step], theta, ALPHA, 1)
+    expected = hessians[-1] @ (theta - optima[-1])
+    for step in reversed(range(nu)):
+        expected = quadratics.contraction(hessians[nu + step], ALPHA) @ expected
+
+    params = {"w": torch.from_numpy(w)}
+    support, hessian, query = (h[:nu], c[:nu]), (h[nu:-1], c[nu:-1]), (h[-1], c[-1])
+    for mode in ("exact", "hessian_free"):
+        gradient = meta_gradient(
+            quadratic_loss, params, support, query, alpha=ALPHA, mode=mode, hessian=hessian, delta=0.1
+        )
+        assert np.abs(gradient["w"].numpy() - expected).max() < TIGHT
+
+
+def test_a_stack_of_clients_is_each_client_alone() -> None:
+    nu, n = 5, 7
+    hessians, optima = random_quadratics(n, 4, seed=3)
+    h, c = torch.from_numpy(hessians), torch.from_numpy(optima)
+    w = torch.from_numpy(np.random.default_rng(1).normal(size=(n, 4)))
+    for mode in MODES:
+        value, stacked = value_and_meta_gradient(
+            quadratic_loss, {"w": w}, (h.expand(nu, -1, -1, -1), c.expand(nu, -1, -1)), (h, c),
+            alpha=ALPHA, mode=mode,
+        )  # fmt: skip
+        assert value.shape == (n,)
+        for i in range(n):
+            alone = meta_gradient(
+                quadratic_loss, {"w": w[i]}, (h[i].expand(nu, -1, -1), c[i].expand(nu, -1)), (h[i], c[i]),
+                alpha=ALPHA, mode=mode,
+            )  # fmt: skip
+            assert float((stacked["w"][i] - alone["w"]).abs().max()) < TIGHT
+
+
+def network_case(kind: str, nu: int):
+    """A network with random support and query batches of 8 rows."""
+    torch.manual_seed(nu)
+    shape = (5,) if kind == "smooth" else (8, 8)
+    module = {
+        "smooth": nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)),
+        "mlp": mlp((8, 8), 3, [16]),
+        "cnn": cnn((8, 8), 3, [4, 8], 16, kernel=3, padding=1),
+    }[kind]
+    loss, params = network(module)
+    support = torch.randn(nu, 8, *shape, dtype=torch.float64), torch.randint(3, (nu, 8))
+    query = torch.randn(8, *shape, dtype=torch.float64), torch.randint(3, (8,))
+    return loss, params, support, query
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+@pytest.mark.parametrize("nu", [0, 1, 2, 5])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_exact_equals_the_full_unroll(kind: str, nu: int, recompute: bool) -> None:
+    loss, params, support, query = network_case(kind, nu)
+    ours = meta_gradient(loss, params, support, query, alpha=0.3, recompute=recompute)
+    assert distance(ours, unrolled_meta_gradient(loss, params, support, query, 0.3)) < TIGHT
+
+
+@pytest.mark.parametrize("nu", [1, 3])
+def test_hessian_free_converges_at_order_two(nu: int) -> None:
+    """Halving δ quarters the error on a smooth net: the slope is 2."""
+    loss, params, support, query = network_case("smooth", nu)
+    exact = meta_gradient(loss, params, support, query, alpha=0.3)
+    errors = [
+        distance(
+            meta_gradient(loss, params, support, query, alpha=0.3, mode="hessian_free", delta=delta), exact
+        )
+        for delta in (0.1, 0.05, 0.025)
+    ]
+    slopes = [math.log2(errors[i] / errors[i + 1]) for i in range(2)]
+    assert slopes == pytest.approx([2.0, 2.0], abs=0.1)
+
+
+def test_first_order_is_another_direction_than_exact() -> None:
+    """At ν = 5 the dropped Hessians turn the gradient by more than arccos 0.95: what others call
+    MAML is first-order, and would fail here."""
+    loss, params, support, query = network_case("mlp", 5)
+    exact = meta_gradient(loss, params, support, query, alpha=0.5)
+    first = meta_gradient(loss, params, support, query, alpha=0.5, mode="first_order")
+    assert cosine(exact, first) < 0.95
+    assert cosine(exact, unrolled_meta_gradient(loss, params, support, query, 0.5)) > 1 - TIGHT
+
+
+def test_inputs_are_not_written_to() -> None:
+    loss, params, support, query = network_case("mlp", 2)
+    before = {name: p.clone() for name, p in params.items()}
+    gradient = meta_gradient(loss, params, support, query, alpha=0.3)
+    assert distance(params, before) == 0.0
+    assert not any(p.requires_grad for p in (*params.values(), *gradient.values()))
+
+
+def test_parameters_that_the_loss_ignores_or_takes_linearly() -> None:
+    """They have no Hessian of their own, which autograd must be told."""
+
+    def loss(params: dict[str, Tensor], x: Tensor) -> Tensor:
+        return (params["curved"] ** 2).sum() + (params["linear"] * x).sum()
+
+    params = {name: torch.ones(2, dtype=torch.float64) for name in ("curved", "linear", "unused")}
+    x = torch.full((2,), 3.0, dtype=torch.float64)
+    gradient = meta_gradient(loss, params, (x.expand(2, -1),), (x,), alpha=0.1)
+    # curved: θ ← 0.8 θ twice, gradient 2 · 0.64, factors 0.8²; linear: its gradient, unchanged.
+    assert gradient["curved"].tolist() == pytest.approx([2 * 0.8**4] * 2, abs=TIGHT)
+    assert gradient["linear"].tolist() == [3.0, 3.0]
+    assert gradient["unused"].tolist() == [0.0, 0.0]
+    only_linear = meta_gradient(
+        lambda p, x: (p["w"] * x).sum(), {"w": torch.ones(2)}, (torch.ones(3, 2),), (torch.ones(2),), alpha=0.1
+    )
+    assert only_linear["w"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("options", [{"recompute": True}, {"mode": "hessian_free"}])
+def test_a_loss_that_draws_random_numbers_is_refused_where_it_would_be_wrong(options: dict) -> None:
+    loss, params = network(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2)))
+    support = torch.randn(2, 3, 4, dtype=torch.float64), torch.randint(2, (2, 3))
+    query = torch.randn(3, 4, dtype=torch.float64), torch.randint(2, (3,))
+    with pytest.raises(ValueError, match="random numbers"):
+        meta_gradient(loss, params, support, query, alpha=0.1, **options)
+    assert meta_gradient(loss, params, support, query, alpha=0.1).keys() == params.keys()
+
+
+def test_unknown_mode() -> None:
+    with pytest.raises(ValueError, match="mode='maml'.*exact"):
+        meta_gradient(quadratic_loss, {"w": torch.zeros(1)}, (), (), alpha=0.1, mode="maml")

@@ -1,0 +1,76 @@
+"""Batches are uniform subsets, independent of each other, and follow from (seed, client, round)."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from client_app import sampling
+from client_app.client import draw_batches
+from client_app.messages import TrainInstruction
+from conf.compose import compose_config
+from tasks.task import build
+
+ASK = TrainInstruction(1, 0, [0], 3, 0.1, 0.1, 4, "exact", 1e-3, False, "uniform", 8, 8, 8)
+
+
+def random(client: int = 0, round: int = 1) -> np.random.Generator:
+    return sampling.generator(0, client, round, sampling.TRAIN)
+
+
+@pytest.mark.parametrize(("size", "rows"), [(1, 1), (3, 5), (5, 5), (10, 1000), (40, 50)])
+def test_no_row_twice_in_a_batch(size: int, rows: int) -> None:
+    batches = sampling.draw(random(), (50, 3), size, rows)
+    assert batches.shape == (50, 3, size)
+    assert batches.min() >= 0
+    assert batches.max() < rows
+    assert (np.diff(np.sort(batches)) > 0).all()
+
+
+def test_every_subset_is_equally_likely() -> None:
+    """All C(5, 3) = 10 subsets within 5 standard errors of a tenth."""
+    n = 20_000
+    drawn = np.sort(sampling.draw(random(), (n,), 3, 5))
+    codes = (drawn * [25, 5, 1]).sum(1)
+    counts = [int((codes == 25 * a + 5 * b + c).sum()) for a, b, c in combinations(range(5), 3)]
+    assert sum(counts) == n
+    assert np.abs(np.array(counts) / n - 0.1).max() < 5 * np.sqrt(0.1 * 0.9 / n)
+
+
+def test_a_client_with_fewer_rows_than_a_batch_is_drawn_with_replacement() -> None:
+    batches = sampling.draw(random(), (400,), 8, 3)
+    assert np.bincount(batches.flatten(), minlength=3) / batches.size == pytest.approx([1 / 3] * 3, abs=0.04)
+
+
+def test_null_takes_all_rows() -> None:
+    assert sampling.draw(random(), (2,), None, 4).tolist() == [[0, 1, 2, 3]] * 2
+
+
+def test_support_query_and_hessian_batches_are_drawn_independently() -> None:
+    """Across clients and steps, the overlap of two batches is what independence gives: D D′ / rows."""
+    task = build(compose_config([]))
+    overlaps: dict[str, list[float]] = {"query": [], "hessian": [], "next": []}
+    for client in range(40):
+        rows = len(task.data.partition.train_rows(client))
+        drawn = draw_batches(task, ASK, client, random(client))
+        support, query, hessian = (batch[0].flatten(-2) for batch in drawn)
+        for step in range(ASK.tau):
+            pairs = {
+                "query": (support[step, 0], query[step]),
+                "hessian": (support[step, 0], hessian[step, 0]),
+                "next": (support[step, 0], support[step, 1]),
+            }
+            for name, (a, b) in pairs.items():
+                common = (a[:, None] == b[None]).all(-1).any(1).sum()
+                overlaps[name].append(float(common) * rows / ASK.support**2)
+    for name, values in overlaps.items():
+        error = np.std(values) / np.sqrt(len(values))
+        assert np.mean(values) == pytest.approx(1.0, abs=4 * error + 0.02), name
+        assert error < 0.05
+
+
+def test_batches_follow_from_seed_client_and_round_alone() -> None:
+    same = sampling.draw(random(2, 7), (3, 2), 5, 30)
+    assert (sampling.draw(random(2, 7), (3, 2), 5, 30) == same).all()
+    assert (sampling.draw(random(3, 7), (3, 2), 5, 30) != same).any()
+    assert (sampling.draw(random(2, 8), (3, 2), 5, 30) != same).any()

@@ -1,0 +1,42 @@
+"""What every test shares: a data folder of its own, and one thread (the models are small)."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+# Before anything reads it. Kept between runs, since preparing data is what takes longest.
+os.environ.setdefault("NUFED_DATA", str(Path(tempfile.gettempdir()) / "nufed-test-data"))
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+
+from conf.compose import compose_config
+from conf.schema import Config, to_json
+from tests.helpers import RunResult, read_run
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., RunResult]:
+    """Return a function that runs the apps in this process and reads the run folder."""
+    from client_app.app import app as client_app
+    from server_app.app import app as server_app
+    from simulation.grid import run_in_process
+
+    count = 0
+
+    def run(overrides: Sequence[str], num_supernodes: int = 1) -> RunResult:
+        nonlocal count
+        count += 1
+        config: Config = compose_config(list(overrides))
+        folder = tmp_path / f"run{count}"
+        run_config = {"config": to_json(config), "run-dir": str(folder)}
+        run_in_process(server_app, client_app, run_config, num_supernodes)
+        return read_run(folder)
+
+    return run

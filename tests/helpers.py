@@ -1,0 +1,84 @@
+"""Models, losses and readers that several tests need."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from client_app.meta_gradient import LossFn, Params
+
+Row = dict[str, Any]
+
+
+class RunResult(NamedTuple):
+    """A run folder, read."""
+
+    folder: Path
+    rows: list[Row]
+    summary: dict[str, Any]
+    model: Params
+
+
+def read_run(folder: Path) -> RunResult:
+    """Read what a run left behind."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((folder / "summary.json").read_text())
+    return RunResult(folder, rows, summary, load_file(folder / "model.safetensors"))
+
+
+def random_quadratics(n: int, dimension: int, seed: int) -> tuple[NDArray[np.float64], ...]:
+    """Return Hessians [n, d, d] with eigenvalues all over [0.05, 2], and optima [n, d]."""
+    random = np.random.default_rng(seed)
+    rotation = np.linalg.qr(random.normal(size=(n, dimension, dimension))).Q
+    eigenvalues = random.uniform(0.05, 2.0, (n, dimension))
+    hessians = np.einsum("nij,nj,nkj->nik", rotation, eigenvalues, rotation)
+    return hessians, random.normal(size=(n, dimension))
+
+
+def quadratic_loss(params: Params, hessian: Tensor, optimum: Tensor) -> Tensor:
+    """f(w) = ½ (w − c)ᵀ H (w − c), for one client or, with a leading axis, a stack of them."""
+    off = params["w"] - optimum
+    return (off * (hessian @ off[..., None])[..., 0]).sum(-1) / 2
+
+
+def network(module: nn.Module) -> tuple[LossFn, Params]:
+    """Return the cross-entropy loss of a module, and its parameters, in float64."""
+    module = module.double()
+
+    def loss(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(module, params, (x,)), y)
+
+    return loss, {name: p.detach() for name, p in module.named_parameters()}
+
+
+def unrolled_meta_gradient(
+    loss: LossFn, params: Params, support: tuple[Tensor, ...], query: tuple[Tensor, ...], alpha: float
+) -> Params:
+    """∇F by plain autograd through the whole inner loop: the definition, with nothing clever."""
+    leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
+    theta = leaves
+    for step in range(len(support[0])):
+        inner = loss(theta, *(tensor[step] for tensor in support))
+        gradients = torch.autograd.grad(inner, list(theta.values()), create_graph=True)
+        theta = {name: p - alpha * g for (name, p), g in zip(theta.items(), gradients, strict=True)}
+    outer = torch.autograd.grad(loss(theta, *query), list(leaves.values()))
+    return dict(zip(leaves, outer, strict=True))
+
+
+def distance(a: Params, b: Params) -> float:
+    """Return the largest difference between entries of two sets of parameters."""
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def cosine(a: Params, b: Params) -> float:
+    """Return the cosine between two sets of parameters."""
+    flat_a, flat_b = (torch.cat([p.flatten() for p in x.values()]) for x in (a, b))
+    return float(F.cosine_similarity(flat_a, flat_b, dim=0))
