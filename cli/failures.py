@@ -2,20 +2,17 @@
 
 import difflib
 import re
+from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from conf.compose import CONFIG_DIR
 from conf.errors import NuFedError
+
+KINDS = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false"}
 
 
 def one_line(error: BaseException) -> str | None:
@@ -25,11 +22,11 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as an override; write key=value, in quotes if it has spaces"
+        return f"{error.override}: cannot be read; write key=value, in quotes if it has spaces"
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return _bad_key(error)
+        return _composition(error)
     if isinstance(error, OSError) and error.filename:
-        return f"hydra.run.dir={error.filename}: cannot be written ({error.strerror}); name another folder"
+        return f"hydra.run.dir={error.filename}: cannot be written ({error.strerror}); name another"
     return None
 
 
@@ -37,24 +34,38 @@ def _missing_option(error: MissingConfigException) -> str:
     """Explain an option of a group, such as dataset=foo, that no file stands for."""
     wanted = str(error.missing_cfg_file or "").removesuffix(".yaml")
     group, _, option = wanted.rpartition("/")
-    options = sorted(error.options or [])
-    return f"{group}={option}: no such option; {_nearest(option, options)}"
+    return f"{group}={option}: no such option; {_nearest(option, sorted(error.options or []))}"
 
 
-def _bad_key(error: Exception) -> str:
+def _composition(error: Exception) -> str:
     """Explain a key that does not exist, or a value of the wrong type."""
     causes = list(_causes(error))
     for cause in causes:
-        if isinstance(cause, ConfigCompositionException) and (
-            match := re.search(r"Could not (?:override|delete from config.*?) '([^']+)'", str(cause))
-        ):
-            key = match.group(1).split("=")[0]
-            if any("not in" in str(c) or "not find" in str(c) for c in causes):
-                return f"{key}: no such key; {_nearest(key, known_keys())}"
-    root = causes[-1]
-    key = getattr(root, "full_key", None) or ""
-    reason = str(getattr(root, "msg", None) or root).strip().splitlines()[0]
-    return f"{key}: {reason}" if key else reason
+        if isinstance(cause, MissingMandatoryValue):
+            return f"{cause.full_key}: has no value; give one as {cause.full_key}=…"
+        if isinstance(cause, ValidationError) and cause.full_key:
+            return _wrong_type(cause)
+        if match := re.search(r"Could not override '([^']+)'", str(cause)):
+            return _unknown_key(match.group(1).split("=")[0])
+    lines = [str(cause).strip().splitlines() for cause in causes]
+    return next((text[0] for text in reversed(lines) if text), type(error).__name__)
+
+
+def _wrong_type(error: ValidationError) -> str:
+    match = re.search(r"Value '(.*)' of type '.*' could not be converted to (\w+)", str(error))
+    if match is None:
+        return f"{error.full_key}: {str(error).splitlines()[0]}"
+    return f"{error.full_key}={match.group(1)}: must be {KINDS.get(match.group(2), match.group(2))}"
+
+
+def _unknown_key(key: str) -> str:
+    """Say that no such key exists here, and where it does, or which one is meant."""
+    options = known_keys()
+    if options.get(key):
+        return (
+            f"{key}: no such key with the chosen options; it is one of {' and '.join(options[key])}"
+        )
+    return f"{key}: no such key; {_nearest(key, list(options))}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -65,33 +76,35 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def known_keys() -> list[str]:
-    """Return every key that some file of the configuration sets, groups included."""
-    keys = {p.name for p in CONFIG_DIR.iterdir() if p.is_dir() and not p.name.startswith("__")}
-    for file in CONFIG_DIR.rglob("*.yaml"):
-        package = file.parent.relative_to(CONFIG_DIR).as_posix().removeprefix(".")
-        keys |= set(_paths(file, package))
-    return sorted(keys)
+def known_keys() -> dict[str, list[str]]:
+    """Return every key that a file of the configuration sets -> the files, as group=option."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for file in sorted(CONFIG_DIR.rglob("*.yaml")):
+        group = file.parent.relative_to(CONFIG_DIR).as_posix().removeprefix(".")
+        if group.startswith("hydra"):
+            continue
+        if group and group not in found:
+            found[group] = []
+        is_global = "@package _global_" in file.read_text()
+        for key in _paths(OmegaConf.to_container(OmegaConf.load(file)), "" if is_global else group):
+            found[key].append(f"{group}={file.stem}" if group else file.name)
+    return found
 
 
-def _paths(file: Path, package: str) -> Iterator[str]:
-    """Yield the dotted keys of one file."""
-
-    def walk(node: object, prefix: str) -> Iterator[str]:
-        if not isinstance(node, dict):
-            return
-        for key, value in node.items():
-            if key not in ("defaults", "hydra", "_target_", "_partial_"):
-                path = f"{prefix}.{key}".lstrip(".")
-                yield path
-                yield from walk(value, path)
-
-    yield from walk(OmegaConf.to_container(OmegaConf.load(file)), package)
+def _paths(node: object, prefix: str) -> Iterator[str]:
+    """Yield the dotted keys of a nested dictionary."""
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if key not in ("defaults", "hydra", "_target_", "_partial_"):
+            path = f"{prefix}.{key}".lstrip(".")
+            yield path
+            yield from _paths(value, path)
 
 
 def _nearest(wanted: str, options: list[str]) -> str:
     """Return a hint: the options alike, or all where there are few."""
-    if alike := difflib.get_close_matches(wanted, options, n=3, cutoff=0.6):
+    if alike := difflib.get_close_matches(wanted, options, n=2, cutoff=0.7):
         return f"did you mean {' or '.join(alike)}?"
     if 0 < len(options) <= 12:
         return f"choose one of {', '.join(options)}"

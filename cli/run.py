@@ -1,6 +1,5 @@
 """`nufed`: compose a configuration with Hydra, run it on the chosen engine, show what came out."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -29,34 +28,37 @@ def main() -> None:
         line = one_line(error)
         if line is None or wants_traceback:
             raise
-        print(f"nufed: {line}", file=sys.stderr)
+        _complain(line)
+    if _complaints:
         sys.exit(EXIT_USER_ERROR)
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
 def _hydra_main(composed: DictConfig) -> None:
+    # An error of one job must not end the others of a sweep, nor be announced twice by Hydra.
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         run(to_config(composed), folder)
-    except NuFedError:
+    except NuFedError as error:
+        _complain(str(error))
         _remove_empty(folder)
-        raise
+
+
+_complaints: list[str] = []
+
+
+def _complain(line: str) -> None:
+    _complaints.append(line)
+    print(f"nufed: {line}", file=sys.stderr)
 
 
 def run(config: Config, folder: Path) -> None:
-    """Run one configuration and print the personalization curves it ends with."""
+    """Run one configuration on the engine that it names, leaving the run folder `folder`."""
     # Imported here, so that --help and a mistyped key answer at once.
     from hydra.utils import get_method
     from rich.console import Console
 
-    from server_app.progress import curve_table
-    from server_app.run_folder import SUMMARY
-
-    console = Console()
-    get_method(f"{config.engine['launcher']}")(config, folder, console)
-    summary = json.loads((folder / SUMMARY).read_text())
-    console.print(curve_table(summary))
-    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    get_method(config.engine["launcher"])(config, folder, Console())
 
 
 def _remove_empty(folder: Path) -> None:

@@ -10,7 +10,6 @@ from flwr.clientapp import ClientApp
 
 from client_app.client import evaluate, train
 from client_app.mean import StreamingMean
-from client_app.meta_gradient import Params
 from client_app.messages import (
     Census,
     EvaluateInstruction,
@@ -22,6 +21,7 @@ from client_app.messages import (
     decode,
     encode,
 )
+from client_app.meta_gradient import Params
 from conf.compose import from_run_config
 from tasks.task import Task, build
 
@@ -73,7 +73,9 @@ def evaluate_clients(message: Message, context: Context) -> Message:
             measured.append(client)
             for name, values in curve.items():
                 columns[name] += values
-    report = EvaluateReport(measured, list(columns), [v for column in columns.values() for v in column])
+    report = EvaluateReport(
+        measured, list(columns), [v for column in columns.values() for v in column]
+    )
     return Message(encode(report), reply_to=message)
 
 
@@ -85,7 +87,9 @@ def hosted(context: Context) -> list[int]:
 
 def task_of(context: Context) -> Task:
     """Return the task of the run; made once a process."""
-    return _task(str(context.run_config.get("config", "")), str(context.run_config.get("overrides", "")))
+    return _task(
+        str(context.run_config.get("config", "")), str(context.run_config.get("overrides", ""))
+    )
 
 
 @lru_cache(maxsize=2)

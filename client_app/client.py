@@ -7,8 +7,8 @@ import torch
 
 from client_app import sampling
 from client_app.local_update import LocalBatches, local_update
-from client_app.meta_gradient import Params, descend
 from client_app.messages import EvaluateInstruction, TrainInstruction
+from client_app.meta_gradient import Params, descend
 from client_app.personalization import personalization_curve
 from tasks.task import Task
 

@@ -89,4 +89,5 @@ def local_update(
 
 def norm(params: Params) -> Tensor:
     """Return the Euclidean norm of all entries of `params` together, a scalar."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p) for p in params.values()]))
+    total: Tensor = torch.linalg.vector_norm(torch.stack([p.norm() for p in params.values()]))
+    return total

@@ -105,16 +105,24 @@ class EvaluateReport:
 def same_length(*columns: list[Any]) -> None:
     """Raise unless all columns of a report are equally long."""
     if len({len(column) for column in columns}) > 1:
-        raise MalformedMessage(f"columns of different length: {[len(column) for column in columns]}")
+        raise MalformedMessage(
+            f"columns of different length: {[len(column) for column in columns]}"
+        )
 
 
-def encode(value: Any, arrays: ArrayRecord | None = None, examples: int | None = None) -> RecordDict:
+def encode(
+    value: Any, arrays: ArrayRecord | None = None, examples: int | None = None
+) -> RecordDict:
     """Pack a dataclass of this file, with the arrays it goes with, as the content of a message.
 
     `examples`, the train rows behind an update, goes where Flower's own strategies look for it.
     """
     record = ConfigRecord(
-        {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) is not None}
+        {
+            f.name: getattr(value, f.name)
+            for f in fields(value)
+            if getattr(value, f.name) is not None
+        }
     )
     content = RecordDict({REPORT: record})
     if arrays is not None:

@@ -34,7 +34,7 @@ MODES = ("exact", "first_order", "hessian_free")
 
 
 class ValueAndGradient(NamedTuple):
-    """A loss (scalar, or [K] for a stack of clients) and its gradient, a dict like the parameters."""
+    """A loss (scalar, or [K] for a stack of clients) and its gradient, like the parameters."""
 
     value: Tensor
     gradient: Params
@@ -119,7 +119,11 @@ def value_and_meta_gradient(
         raise ValueError(f"mode={mode!r}: choose one of {', '.join(MODES)}")
     # The inner gradient's own graph gives the Hessian for nothing when both are of one batch.
     shared = mode == "exact" and hessian is None and not recompute
-    product = partial(central_difference, delta=delta) if mode == "hessian_free" else hessian_vector_product
+    product = (
+        partial(central_difference, delta=delta)
+        if mode == "hessian_free"
+        else hessian_vector_product
+    )
     evaluated_twice = recompute or mode == "hessian_free"
 
     theta, curvature = params, list[HessianVectorProduct]()
@@ -153,9 +157,8 @@ def adapt(loss_fn: LossFn, params: Params, support: Batch, *, alpha: float) -> P
     support
         Tensors with a leading axis ν, one batch a step.
     """
-    for params in trajectory(loss_fn, params, support, alpha=alpha):  # noqa: B007
-        pass
-    return params
+    *_, theta = trajectory(loss_fn, params, support, alpha=alpha)
+    return theta
 
 
 def trajectory(
@@ -184,9 +187,7 @@ def value_and_gradient(loss_fn: LossFn, params: Params, batch: Batch) -> ValueAn
     return ValueAndGradient(loss.detach(), gradient)
 
 
-def linearize(
-    loss_fn: LossFn, params: Params, batch: Batch
-) -> tuple[Params, HessianVectorProduct]:
+def linearize(loss_fn: LossFn, params: Params, batch: Batch) -> tuple[Params, HessianVectorProduct]:
     """Return ∇f(θ), and the function v ↦ ∇²f(θ) v on the same graph. It can be called once."""
     _, gradient, leaves = _differentiate(loss_fn, params, batch, create_graph=True)
 
@@ -206,9 +207,7 @@ def linearize(
     return {name: entry.detach() for name, entry in gradient.items()}, hvp
 
 
-def hessian_vector_product(
-    loss_fn: LossFn, params: Params, batch: Batch, v: Params
-) -> Params:
+def hessian_vector_product(loss_fn: LossFn, params: Params, batch: Batch, v: Params) -> Params:
     """Return ∇²f(θ) v, exactly, with a graph that lives no longer than this call."""
     return linearize(loss_fn, params, batch)[1](v)
 

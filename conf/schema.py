@@ -41,7 +41,9 @@ class BatchConfig:
     def __post_init__(self) -> None:
         for name in ("support", "query", "hessian"):
             rows = getattr(self, name)
-            require(rows is None or rows >= 1, f"algorithm.batch.{name}", rows, "at least 1, or null")
+            require(
+                rows is None or rows >= 1, f"algorithm.batch.{name}", rows, "at least 1, or null"
+            )
 
 
 @dataclass
@@ -90,7 +92,9 @@ class PartitionConfig:
         n = self.num_clients
         require(n is None or n >= 1, "partition.num_clients", n, "at least 1")
         fraction = self.test_fraction
-        require(0 < fraction < 1, "partition.test_fraction", fraction, "between 0 and 1, such as 0.25")
+        require(
+            0 < fraction < 1, "partition.test_fraction", fraction, "between 0 and 1, such as 0.25"
+        )
         require(self.seed >= 0, "partition.seed", self.seed, "0 or more")
 
 
@@ -114,7 +118,10 @@ class EvaluationConfig:
         require(self.steps >= 0, "evaluation.steps", self.steps, "0 or more")
         require(self.batch is None or self.batch >= 1, "evaluation.batch", self.batch, "at least 1")
         require(
-            self.clients is None or self.clients >= 1, "evaluation.clients", self.clients, "at least 1"
+            self.clients is None or self.clients >= 1,
+            "evaluation.clients",
+            self.clients,
+            "at least 1",
         )
         new = self.new_clients
         listed = isinstance(new, list) and all(type(i) is int and i >= 0 for i in new)
@@ -186,4 +193,6 @@ def to_json(config: Config) -> str:
 
 def from_json(text: str) -> Config:
     """Read what `to_json` wrote, checking types and values again."""
-    return to_config(OmegaConf.merge(OmegaConf.structured(Config), json.loads(text)))
+    merged = OmegaConf.merge(OmegaConf.structured(Config), json.loads(text))
+    assert isinstance(merged, DictConfig)
+    return to_config(merged)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from conf.compose import from_run_config
-from conf.errors import InputError, NuFedError
+from conf.errors import InputError, RunStopped
 from conf.schema import Config
-from server_app.progress import ProgressBar
+from server_app.progress import KINDS, ProgressBar
 from server_app.rounds import rounds
 from server_app.run_folder import RunFolder
 from server_app.tracking import Callback, RunInfo
@@ -29,6 +29,8 @@ from strategies.roster import Roster
 from tasks.task import build
 
 JOIN_TIMEOUT_S = 120.0
+
+PACKAGES = ("nufed", "flwr", "torch", "numpy")
 
 log = logging.getLogger("nufed")
 app = ServerApp()
@@ -41,12 +43,12 @@ def main(grid: Grid, context: Context) -> None:
     initial = build(config).initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients)
     strategy = _strategy(config, roster)
-    folder = RunFolder(_run_dir(config, context.run_config))
+    folder = _run_dir(config, context.run_config)
     roster.wait(grid, JOIN_TIMEOUT_S)
     for note in notes(config, roster):
         log.warning(note)
 
-    callbacks: list[Callback] = [folder, ProgressBar(Console())]
+    callbacks: list[Callback] = [RunFolder(folder), ProgressBar(Console(), folder)]
     parameters = sum(p.numel() for p in initial.values())
     info = RunInfo(config, parameters, len(roster.participating), len(roster.new))
     started, summary = time.perf_counter(), _facts(info)
@@ -54,11 +56,14 @@ def main(grid: Grid, context: Context) -> None:
         for callback in callbacks:
             callback.on_start(info)
         for row, params in rounds(grid, strategy, initial, config):
-            summary |= {"rounds": row["round"], **{k: row[k] for k in ("participating", "new") if k in row}}
+            summary |= {"rounds": row["round"]} | {kind: row[kind] for kind in KINDS if kind in row}
             for callback in callbacks:
                 callback.on_round(row, params)
-    except (NuFedError, KeyboardInterrupt) as error:
-        summary["stopped"] = str(error) or "interrupted"
+    except RunStopped as error:
+        summary["stopped"] = f"{error}; the model of round {summary['rounds']} is in {folder}"
+        raise RunStopped(summary["stopped"]) from error
+    except KeyboardInterrupt:
+        summary["stopped"] = f"interrupted; the model of round {summary['rounds']} is in {folder}"
         raise
     finally:
         summary |= {"wall_s": time.perf_counter() - started, "peak_rss_mb": _peak_rss_mb()}
@@ -68,22 +73,24 @@ def main(grid: Grid, context: Context) -> None:
 
 def notes(config: Config, roster: Roster) -> list[str]:
     """Return what a person should know of the clients before the first round, a line each."""
-    batch, told = config.algorithm.batch, []
-    largest = max(batch.support or 0, batch.query or 0, batch.hessian or 0, config.evaluation.batch or 0)
+    batch = config.algorithm.batch
+    sizes = (batch.support, batch.query, batch.hessian, config.evaluation.batch)
+    largest = max(size or 0 for size in sizes)
     small = [client for client, rows in roster.rows.items() if rows < largest]
-    if small:
-        told.append(
-            f"{len(small)} of {len(roster.rows)} clients have fewer train rows than a batch of {largest} "
-            f"(client {small[0]}: {roster.rows[small[0]]}); their batches are drawn with replacement"
-        )
-    return told
+    if not small:
+        return []
+    return [
+        f"{len(small)} of {len(roster.rows)} clients have fewer train rows than a batch of "
+        f"{largest} (client {small[0]}: {roster.rows[small[0]]}); "
+        "their batches are drawn with replacement"
+    ]
 
 
 def _strategy(config: Config, roster: Roster) -> MetaFedAvg:
     """Make the strategy that the configuration names."""
     try:
         make = instantiate(config.strategy, _partial_=True)
-        return make(
+        strategy: MetaFedAvg = make(
             config.algorithm,
             config.evaluation,
             roster,
@@ -91,13 +98,14 @@ def _strategy(config: Config, roster: Roster) -> MetaFedAvg:
             clients_per_round=config.clients_per_round,
             fraction=config.fraction,
         )
+        return strategy
     except (InstantiationException, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"strategy={config.strategy.get('_target_')}: {reason}") from error
 
 
 def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Path:
-    """Return the run folder: where `nufed` wants it, else runs/<name>/<time> where Flower runs us."""
+    """Return the run folder: where `nufed` wants it, else runs/<name>/<time> where we are."""
     given = str(run_config.get("run-dir") or "")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return Path(given) if given else Path.cwd() / "runs" / config.name / now
@@ -105,15 +113,25 @@ def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Path:
 
 def _facts(info: RunInfo) -> dict[str, Any]:
     """Return what a summary says whatever happens in the rounds."""
-    packages = ("nufed", "flwr", "torch", "numpy")
     return {
         "rounds": 0,
         "clients": {"participating": info.participating, "new": info.new},
         "parameters": info.parameters,
         "seed": info.config.seed,
-        "versions": {name: version(name) for name in packages} | {"python": sys.version.split()[0]},
+        "versions": {
+            "python": sys.version.split()[0],
+            **{name: _version(name) for name in PACKAGES},
+        },
         "git_commit": _git_commit(),
     }
+
+
+def _version(package: str) -> str | None:
+    """Return a package's version; None for NuFed itself where only its Flower bundle is there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _git_commit() -> str | None:

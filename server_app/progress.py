@@ -1,6 +1,7 @@
-"""A run as a person sees it: a live bar in a terminal, plain lines elsewhere, a table at the end."""
+"""A run as a person sees it: a live bar (plain lines elsewhere), and a table at the end."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,10 +15,18 @@ KINDS = ("participating", "new")
 
 
 class ProgressBar(Callback):
-    """Show round, training loss, the new clients' last curve, and the time left."""
+    """Show round, training loss, the new clients' last curve, and the time left.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    Parameters
+    ----------
+    console
+        Where to.
+    folder
+        The run folder, named at the end.
+    """
+
+    def __init__(self, console: Console, folder: Path) -> None:
+        self.console, self.folder = console, folder
         self._bar: Progress | None = None
         self._rounds = 0
         self._started = 0.0
@@ -28,9 +37,14 @@ class ProgressBar(Callback):
         c, a = run.config, run.config.algorithm
         self.console.print(
             f"{c.dataset['name']}: {run.participating} participating and {run.new} new clients; "
-            f"{run.parameters:,} parameters; {a.name}: ν={a.nu}, τ={a.tau}, α={a.alpha:g}, β={a.beta:g}, "
-            f"{a.mode}; {c.rounds} rounds",
+            f"{run.parameters:,} parameters; {c.rounds} rounds",
             highlight=False,
+            soft_wrap=True,
+        )
+        self.console.print(
+            f"{a.name}: ν={a.nu}, τ={a.tau}, α={a.alpha:g}, β={a.beta:g}, {a.mode}",
+            highlight=False,
+            soft_wrap=True,
         )
         self._rounds, self._started = c.rounds, time.monotonic()
         if self.console.is_terminal:
@@ -50,17 +64,30 @@ class ProgressBar(Callback):
         self._curve = _curve(row) or self._curve
         loss = f"loss {row['train_loss']:.3f}  " if "train_loss" in row else ""
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=row["round"], description=loss + self._curve)
+            self._bar.update(
+                self._bar.task_ids[0], completed=row["round"], description=loss + self._curve
+            )
         else:
             line = f"round {row['round']}/{self._rounds}  {loss}{_curve(row)}"
-            self.console.print(f"{line.rstrip()}  {self._time_left(row['round'])}".rstrip(), highlight=False)
+            self.console.print(
+                f"{line.rstrip()}  {self._time_left(row['round'])}".rstrip(),
+                highlight=False,
+                soft_wrap=True,
+            )
         if row.get("failures"):
-            self.console.print(f"round {row['round']}: {describe_failures(row['failures'])}", style="yellow")
+            self.console.print(
+                f"round {row['round']}: {describe_failures(row['failures'])}",
+                style="yellow",
+                soft_wrap=True,
+            )
 
     def on_end(self, summary: dict[str, Any]) -> None:
-        """Take the bar away."""
+        """Take the bar away; show the last curves, unless the run stopped early."""
         if self._bar is not None:
             self._bar.stop()
+        if "stopped" not in summary and _present(summary):
+            self.console.print(curve_table(summary))
+            self.console.print(f"run folder: {self.folder}", highlight=False, soft_wrap=True)
 
     def _time_left(self, round: int) -> str:
         if round == 0 or round == self._rounds:
@@ -78,7 +105,9 @@ def describe_failures(failures: list[dict[str, Any]]) -> str:
 def curve_table(summary: dict[str, Any]) -> Table:
     """Return the personalization curves at the end of a run as a table."""
     metric = "accuracy" if "accuracy" in summary[_present(summary)[0]] else "loss"
-    table = Table(title=f"{metric} on held-out rows after k fine-tuning steps", title_justify="left")
+    table = Table(
+        title=f"{metric} on held-out rows after k fine-tuning steps", title_justify="left"
+    )
     table.add_column("clients")
     for k in summary[_present(summary)[0]]["k"]:
         table.add_column(f"k={k}", justify="right")

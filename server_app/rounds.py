@@ -1,5 +1,6 @@
 """The rounds of a run: train, and evaluate when it is due."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -72,19 +73,26 @@ def _evaluate(grid: Grid, strategy: MetaFedAvg, round: int, arrays: ArrayRecord,
         curves = _unflatten(metrics, group)
         if curves:
             row[group] = {"k": list(range(strategy.evaluation.steps + 1)), **curves}
-    loss = row.get("participating", row.get("new", {})).get("loss", [0.0])[0]
-    if not torch.isfinite(torch.tensor(loss)):
-        a = strategy.algorithm
+    for group in ("participating", "new"):
+        _require_finite(row, group, strategy.algorithm)
+
+
+def _require_finite(row: Row, group: str, a: AlgorithmConfig) -> None:
+    """Raise if the global model, before any fine-tuning, has a loss that is not finite."""
+    loss = row[group]["loss"][0] if group in row else 0.0
+    if not math.isfinite(loss):
         raise RunStopped(
-            f"round {round}: the global model's loss became {loss}; algorithm.beta={a.beta:g} is probably "
-            f"too large, try algorithm.beta={a.beta / 10:g}"
+            f"round {row['round']}: the global model's loss became {loss}; "
+            f"algorithm.beta={a.beta:g} is probably too large, try algorithm.beta={a.beta / 10:g}"
         )
 
 
 def _unflatten(metrics: MetricRecord, group: str) -> dict[str, Any]:
     """Return the metrics named ``<group>.<name>``, by name."""
     start = f"{group}."
-    return {key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
+    return {
+        key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)
+    }
 
 
 def _named(failures: list[Failure]) -> list[dict[str, Any]]:
@@ -95,7 +103,11 @@ def _why_no_update(round: int, failures: list[Failure], a: AlgorithmConfig) -> s
     """Say why a round has no usable update, and what to change."""
     steps = [failure.diverged_at for failure in failures if failure.diverged_at is not None]
     if not steps:
-        first = f"client {failures[0].client}: {failures[0].reason}" if failures else "no client was asked"
+        first = (
+            f"client {failures[0].client}: {failures[0].reason}"
+            if failures
+            else "no client was asked"
+        )
         return f"round {round}: none of {len(failures)} clients gave a usable update ({first})"
     # At the first local step the model is still the server's, which was fine: fine-tuning blew up.
     inner = a.nu > 0 and min(steps) == 0

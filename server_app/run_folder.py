@@ -12,7 +12,12 @@ from client_app.meta_gradient import Params
 from conf.errors import InputError
 from server_app.tracking import Callback, Row, RunInfo
 
-METRICS, SUMMARY, MODEL, CONFIG = "metrics.jsonl", "summary.json", "model.safetensors", "config.yaml"
+METRICS, SUMMARY, MODEL, CONFIG = (
+    "metrics.jsonl",
+    "summary.json",
+    "model.safetensors",
+    "config.yaml",
+)
 
 
 class RunFolder(Callback):
@@ -47,7 +52,9 @@ class RunFolder(Callback):
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """Return the error of a run folder that cannot be written."""
-    return InputError(f"hydra.run.dir={path}: cannot be written ({error.strerror}); name another folder")
+    return InputError(
+        f"hydra.run.dir={path}: cannot be written ({error.strerror}); name another folder"
+    )
 
 
 def finite(value: Any) -> Any:

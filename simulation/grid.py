@@ -103,7 +103,10 @@ class LocalGrid(Grid):
 
 
 def run_in_process(
-    server_app: ServerApp, client_app: ClientApp, run_config: dict[str, Any], num_supernodes: int = 1
+    server_app: ServerApp,
+    client_app: ClientApp,
+    run_config: dict[str, Any],
+    num_supernodes: int = 1,
 ) -> None:
     """Run a ServerApp against ClientApps in this process, to its end."""
     grid = LocalGrid(client_app, run_config, num_supernodes)

@@ -174,9 +174,7 @@ def _start(
 
 
 @contextlib.contextmanager
-def _superlink(
-    home: Path, port: int, log: IO[bytes]
-) -> Iterator[subprocess.Popen[bytes]]:
+def _superlink(home: Path, port: int, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a SuperLink; leave nothing behind that it or Ray started."""
     command = ["flower-superlink", "--insecure", "--simulation"]
     command += ["--isolation", "subprocess", "--host", _HOST, "--port", str(port)]

@@ -123,14 +123,16 @@ class MetaFedAvg(Strategy):
         if not losses:
             return None, None
         delta = mean.value(torch.float64)
-        metrics = {
-            "clients": len(losses),
-            "train_loss": float(np.mean(losses)),
-            "meta_grad_norm": float(np.mean(norms)),
-            "update_norm": float(norm(delta)),
-            "train_cpu_s": cpu_s,
-        }
-        return self._step(delta), MetricRecord(metrics)
+        metrics = MetricRecord(
+            {
+                "clients": len(losses),
+                "train_loss": float(np.mean(losses)),
+                "meta_grad_norm": float(np.mean(norms)),
+                "update_norm": float(norm(delta)),
+                "train_cpu_s": cpu_s,
+            }
+        )
+        return self._step(delta), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -166,7 +168,9 @@ class MetaFedAvg(Strategy):
         for group in ("participating", "new"):
             members = [curves[i] for i in getattr(self.roster, group) if i in curves]
             if members:
-                stacked = {name: np.stack([curve[name] for curve in members]) for name in members[0]}
+                stacked = {
+                    name: np.stack([curve[name] for curve in members]) for name in members[0]
+                }
                 metrics[f"{group}.clients"] = len(members)
                 for name, values in summarize(stacked).items():
                     metrics[f"{group}.{name}"] = values

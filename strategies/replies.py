@@ -1,6 +1,6 @@
 """What clients sent back, checked: a reply that cannot be used never stops a round."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from flwr.app import Message
 from numpy.typing import NDArray
+from torch import Tensor
 
-from client_app.meta_gradient import Params
 from client_app.messages import EvaluateReport, MalformedMessage, TrainReport, arrays_of, decode
+from client_app.meta_gradient import Params
 
 T = TypeVar("T")
 Curves = dict[int, dict[str, NDArray[np.float64]]]
@@ -60,7 +61,7 @@ def read_replies(
 
 
 def read_update(
-    reply: Message, clients: list[int], like: Params
+    reply: Message, clients: list[int], like: Mapping[str, Tensor]
 ) -> tuple[TrainReport, Params]:
     """Return the report and the mean update of a train reply.
 
@@ -76,12 +77,16 @@ def read_update(
     if not report.clients:
         return report, {}
     given = {name: (tuple(array.shape), array.dtype) for name, array in arrays.items()}
-    wanted = {name: (tuple(p.shape), str(p.dtype).removeprefix("torch.")) for name, p in like.items()}
+    wanted = {
+        name: (tuple(p.shape), str(p.dtype).removeprefix("torch.")) for name, p in like.items()
+    }
     if given != wanted:
         raise MalformedMessage(f"update has {given}, the global model {wanted}")
     update = {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
     # What the record says of an array and what its bytes hold may differ.
-    if any(update[name].shape != p.shape or update[name].dtype != p.dtype for name, p in like.items()):
+    if any(
+        update[name].shape != p.shape or update[name].dtype != p.dtype for name, p in like.items()
+    ):
         raise MalformedMessage("update holds arrays other than it declares")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in update.values()):
         raise MalformedMessage("update is not finite")
@@ -101,7 +106,9 @@ def read_curves(reply: Message, clients: list[int], points: int) -> Curves:
     shape = (len(report.metrics), len(report.clients), points)
     values = np.asarray(report.curves, np.float64)
     if values.size != np.prod(shape):
-        raise MalformedMessage(f"{values.size} values for {shape[0]} metrics x {shape[1]} clients x {points}")
+        raise MalformedMessage(
+            f"{values.size} values for {shape[0]} metrics x {shape[1]} clients x {points}"
+        )
     by_client = values.reshape(shape).swapaxes(0, 1)
     return {
         client: dict(zip(report.metrics, by_client[i], strict=True))

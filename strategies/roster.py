@@ -62,7 +62,9 @@ class Roster:
                 break
             time.sleep(0.5)
         if not self.participating:
-            raise RunStopped(f"no client to train with came within {timeout:.0f} s; start SuperNodes first")
+            raise RunStopped(
+                f"no client to train with came within {timeout:.0f} s; start SuperNodes first"
+            )
         if not complete:
             log.warning("%d of %d clients are there; going on", len(self._home), self.num_clients)
 
@@ -107,7 +109,9 @@ class Roster:
         """Write a node into the roster, or say why it is left out."""
         if reply is None or reply.has_error():
             reason = "no reply" if reply is None else reply.error.reason
-            log.warning("a SuperNode did not say which clients it hosts, and is left out: %s", reason)
+            log.warning(
+                "a SuperNode did not say which clients it hosts, and is left out: %s", reason
+            )
             return
         try:
             census = decode(Census, reply)
@@ -123,7 +127,11 @@ class Roster:
             self.num_clients = census.num_clients
             for client, rows in zip(census.clients, census.rows, strict=True):
                 self._home[client], self.rows[client] = node, rows
-        new = choose_new_clients(self.num_clients, self._wanted_new, self.seed) if self._census else set()
+        new = (
+            choose_new_clients(self.num_clients, self._wanted_new, self.seed)
+            if self._census
+            else set()
+        )
         self.participating = sorted(client for client in self._home if client not in new)
         self.new = sorted(client for client in self._home if client in new)
 
@@ -138,11 +146,15 @@ def choose_new_clients(n: int, wanted: float | list[int], seed: int) -> set[int]
     """
     if isinstance(wanted, list):
         if absent := [client for client in wanted if client >= n]:
-            raise InputError(f"evaluation.new_clients={wanted}: client {absent[0]} is not among 0 … {n - 1}")
+            raise InputError(
+                f"evaluation.new_clients={wanted}: client {absent[0]} is not among 0 … {n - 1}"
+            )
         new = set(wanted)
     else:
         order = np.random.default_rng([seed, NEW_CLIENTS]).permutation(n)
         new = set(order[: round(wanted * n)].tolist())
     if len(new) >= n:
-        raise InputError(f"evaluation.new_clients={wanted}: leaves none of {n} clients to train; set fewer aside")
+        raise InputError(
+            f"evaluation.new_clients={wanted}: leaves none of {n} clients to train; set fewer aside"
+        )
     return new

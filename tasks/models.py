@@ -41,7 +41,9 @@ def cnn(
     on 28x28 grey images. `input_shape` is (height, width) or (channels, height, width).
     """
     if len(input_shape) not in (2, 3):
-        raise InputError(f"model=cnn: a row has shape {list(input_shape)}, not an image; say model=mlp")
+        raise InputError(
+            f"model=cnn: a row has shape {list(input_shape)}, not an image; say model=mlp"
+        )
     depth, height, width = (1, *input_shape) if len(input_shape) == 2 else input_shape
     layers: list[nn.Module] = [nn.Unflatten(1, (1, height))] if len(input_shape) == 2 else []
     for features in channels:

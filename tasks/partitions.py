@@ -1,5 +1,7 @@
 """How rows become clients, and each client's rows a train and a test split."""
 
+import logging
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +11,15 @@ from conf.errors import InputError
 from conf.schema import PartitionConfig
 from tasks.rows import Rows
 
+log = logging.getLogger("nufed")
+
 
 @dataclass(frozen=True)
 class Partition:
     """Row numbers, client after client, each client's train rows before its test rows."""
 
     index: NDArray[np.int64]
-    """[N] row numbers."""
+    """[N] row numbers; fewer than the data set has, where some belong to no client."""
     offset: NDArray[np.int64]
     """[n + 1]; client i has index[offset[i] : offset[i + 1]]."""
     train: NDArray[np.int64]
@@ -41,34 +45,41 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
         made, or a client is left without a train row.
     """
     owner = _owners(rows, config)
-    random = np.random.default_rng([config.seed, 1])
-    shuffled = random.permutation(len(owner))
-    size = np.bincount(owner)
+    shuffled = np.random.default_rng([config.seed, 1]).permutation(np.flatnonzero(owner >= 0))
+    of = owner[shuffled]
+    size = np.bincount(of)
     if rows.test is None:
-        order = shuffled[np.argsort(owner[shuffled], kind="stable")]
+        order = shuffled[np.argsort(of, kind="stable")]
         held_out = np.maximum(np.rint(size * config.test_fraction).astype(np.int64), 1)
         train = np.maximum(size - held_out, 1)  # a client of one row trains on it
     else:
         # By client, within it train before test, within that shuffled.
-        order = shuffled[np.lexsort((rows.test[shuffled], owner[shuffled]))]
-        train = np.bincount(owner, weights=~rows.test).astype(np.int64)
+        order = shuffled[np.lexsort((rows.test[shuffled], of))]
+        train = np.bincount(of, weights=~rows.test[shuffled]).astype(np.int64)
     if not train.all():
         client = int(np.argmin(train))
-        raise InputError(f"client {client} has no train row ({size[client]} rows, all for testing); give it one")
+        raise InputError(
+            f"client {client} has no train row ({size[client]} rows, all for testing); give it one"
+        )
     return Partition(order, np.concatenate([[0], np.cumsum(size)]), train)
 
 
 def _owners(rows: Rows, config: PartitionConfig) -> NDArray[np.int64]:
-    """Return the client 0 … n − 1 of every row."""
+    """Return the client 0 … n − 1 of every row, −1 for a row that no client gets."""
     if config.partitioner is None:
         if rows.client is None:
-            raise InputError(f"partition={config.name}: the data set brings no clients; say partition=shards")
-        return np.unique(rows.client, return_inverse=True)[1]
+            raise InputError(
+                f"partition={config.name}: the data set brings no clients; say partition=shards"
+            )
+        numbered: NDArray[np.int64] = np.unique(rows.client, return_inverse=True)[1]
+        return numbered
     n = config.num_clients
     if n is None:
         raise InputError("partition.num_clients=null: give a number of clients")
     if n > len(rows.y):
-        raise InputError(f"partition.num_clients={n}: there are {len(rows.y)} rows; ask for fewer clients")
+        raise InputError(
+            f"partition.num_clients={n}: there are {len(rows.y)} rows; ask for fewer clients"
+        )
     return _partitioned(rows, config, n)
 
 
@@ -80,6 +91,7 @@ def _partitioned(rows: Rows, config: PartitionConfig, n: int) -> NDArray[np.int6
     from hydra.utils import instantiate
 
     datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", module="flwr_datasets")  # said below, in our words
     # Some partitioners cut the rows in the order in which they stand.
     shuffled = np.random.default_rng([config.seed, 0]).permutation(len(rows.y))
     label = rows.y[shuffled] if rows.y.dtype == np.int64 else np.zeros(len(shuffled), np.int64)
@@ -92,13 +104,17 @@ def _partitioned(rows: Rows, config: PartitionConfig, n: int) -> NDArray[np.int6
     except (ValueError, TypeError, InstantiationException) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"partition={config.name}: {reason}; change partition.num_clients={n} or partition.partitioner.*"
+            f"partition={config.name}: {reason}; "
+            f"change partition.num_clients={n} or partition.partitioner.*"
         ) from error
-    present = np.bincount(owner[owner >= 0], minlength=n)
-    if not present.all() or (owner < 0).any():
-        empty = int((present == 0).sum())
+    left_out = int((owner < 0).sum())
+    if empty := n - len(np.unique(owner[owner >= 0])):
         raise InputError(
-            f"partition={config.name}: left {empty} of {n} clients without rows and {int((owner < 0).sum())} "
-            "rows without a client; ask for fewer clients, or other partition.partitioner.*"
+            f"partition={config.name}: left {empty} of {n} clients without rows; "
+            "ask for fewer with partition.num_clients, or change partition.partitioner.*"
+        )
+    if left_out:
+        log.warning(
+            "partition=%s gives %d of %d rows to no client", config.name, left_out, len(owner)
         )
     return owner

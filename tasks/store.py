@@ -63,12 +63,15 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
     folder = home / f"{dataset['name']}-{_key(dataset, _fingerprint(dataset.get('path')))}"
     if not folder.exists():
         _write(folder, {name: a for name, a in _read(dataset)._asdict().items() if a is not None})
-    rows = Rows(**{name: _map(folder, name) for name in Rows._fields})
+    rows = Rows(*(_map(folder, name) for name in Rows._fields))  # type: ignore[arg-type]
     division = folder / f"{config.name}-{_key(asdict(config))}"
     if not division.exists():
         _write(division, vars(partition(rows, config)))
-    return FederatedData(rows.x, rows.y, Partition(**{n: np.load(division / f"{n}.npy") for n in
-                                                      ("index", "offset", "train")}))
+    return FederatedData(
+        rows.x,
+        rows.y,
+        Partition(**{n: np.load(division / f"{n}.npy") for n in ("index", "offset", "train")}),
+    )
 
 
 def _read(dataset: dict[str, Any]) -> Rows:
@@ -76,9 +79,10 @@ def _read(dataset: dict[str, Any]) -> Rows:
     arguments = {key: value for key, value in dataset.items() if key not in ("_target_", "name")}
     read: Callable[..., Rows] = get_method(dataset["_target_"])
     known = inspect.signature(read).parameters
-    for key in arguments:
+    for key, value in arguments.items():
         if key not in known:
-            raise InputError(f"dataset.{key}={arguments[key]}: {dataset['name']} knows {', '.join(known) or 'no options'}")
+            options = ", ".join(known) or "no options"
+            raise InputError(f"dataset.{key}={value}: {dataset['name']} knows {options}")
     return read(**arguments)
 
 
@@ -114,4 +118,6 @@ def _write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         if not folder.exists():  # else another process prepared it meanwhile
-            raise InputError(f"NUFED_DATA={folder.parent}: cannot be written ({error}); name another folder") from error
+            raise InputError(
+                f"NUFED_DATA={folder.parent}: cannot be written ({error}); name another folder"
+            ) from error

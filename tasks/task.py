@@ -98,7 +98,9 @@ def _model(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Module:
     """Make the model, its initial parameters drawn from `seed`, its size taken from the data."""
     target = config.get("_target_")
     if not isinstance(target, str):
-        raise InputError("model._target_: is not given; name a callable that returns a torch.nn.Module")
+        raise InputError(
+            "model._target_: is not given; name a callable that returns a torch.nn.Module"
+        )
     if data.y.dtype.kind == "i":
         num_outputs = int(data.y.max()) + 1
     else:
@@ -108,14 +110,18 @@ def _model(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         try:
             wanted = inspect.signature(get_object(target)).parameters
-            module = instantiate(config, **{k: v for k, v in sizes.items() if k in wanted and k not in config})
+            module = instantiate(
+                config, **{k: v for k, v in sizes.items() if k in wanted and k not in config}
+            )
         except (InstantiationException, ImportError, ValueError, TypeError) as error:
             if isinstance(error.__cause__, InputError):
                 raise error.__cause__ from None
             reason = str(error.__cause__ or error).strip().splitlines()[0]
             raise InputError(f"model._target_={target}: {reason}") from error
     if not isinstance(module, nn.Module):
-        raise InputError(f"model._target_={target}: makes a {type(module).__name__}, not a torch.nn.Module")
+        raise InputError(
+            f"model._target_={target}: makes a {type(module).__name__}, not a torch.nn.Module"
+        )
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
             raise InputError(

@@ -59,7 +59,11 @@ def network(module: nn.Module) -> tuple[LossFn, Params]:
 
 
 def unrolled_meta_gradient(
-    loss: LossFn, params: Params, support: tuple[Tensor, ...], query: tuple[Tensor, ...], alpha: float
+    loss: LossFn,
+    params: Params,
+    support: tuple[Tensor, ...],
+    query: tuple[Tensor, ...],
+    alpha: float,
 ) -> Params:
     """∇F by plain autograd through the whole inner loop: the definition, with nothing clever."""
     leaves = {name: p.clone().requires_grad_() for name, p in params.items()}

@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -28,11 +29,16 @@ def launch(config: Config, folder: Path, console: Console) -> None:
     n = task.data.num_clients
     nodes = config.engine["num_supernodes"] or n
     if not 1 <= nodes <= n:
-        raise InputError(f"engine.num_supernodes={nodes}: must be 1 to {n}, the number of clients, or null")
+        raise InputError(
+            f"engine.num_supernodes={nodes}: must be 1 to {n}, the number of clients, or null"
+        )
     new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
     parameters = sum(p.numel() for p in task.initial_params().values())
-    console.print(f"Flower's simulation engine: {nodes} SuperNodes; its log: {folder / LOG}", soft_wrap=True)
-    progress = Follower(folder / METRICS, ProgressBar(console), RunInfo(config, parameters, n - len(new), len(new)))
+    console.print(
+        f"Flower's simulation engine: {nodes} SuperNodes; its log: {folder / LOG}", soft_wrap=True
+    )
+    run = RunInfo(config, parameters, n - len(new), len(new))
+    progress = Follower(folder, ProgressBar(console, folder), run)
     try:
         with tempfile.TemporaryDirectory() as app_dir:
             run_on_ray(
@@ -45,16 +51,17 @@ def launch(config: Config, folder: Path, console: Console) -> None:
                 poll=progress.poll,
             )
     except RuntimeError as error:
-        raise RunStopped(_reason(folder) or str(error)) from error
+        raise RunStopped(progress.summary().get("stopped") or str(error)) from error
     finally:
         progress.close()
 
 
 class Follower:
-    """Show the rows of a metrics file as they are written."""
+    """Show the rows of a run folder as they are written."""
 
-    def __init__(self, file: Path, bar: ProgressBar, run: RunInfo) -> None:
-        self._file, self._bar, self._run = file, bar, run
+    def __init__(self, folder: Path, bar: ProgressBar, run: RunInfo) -> None:
+        self._file, self._summary = folder / METRICS, folder / SUMMARY
+        self._bar, self._run = bar, run
         self._read = -1  # bytes shown; −1 before the file is there
 
     def poll(self) -> None:
@@ -73,15 +80,13 @@ class Follower:
                 self._bar.on_round(json.loads(line), {})
 
     def close(self) -> None:
-        """Show the last rows and take the bar away."""
+        """Show the last rows and the end."""
         self.poll()
-        self._bar.on_end({})
+        self._bar.on_end(self.summary())
 
-
-def _reason(folder: Path) -> str | None:
-    """Return why the run stopped, if it said so itself."""
-    summary = folder / SUMMARY
-    return json.loads(summary.read_text()).get("stopped") if summary.exists() else None
+    def summary(self) -> dict[str, Any]:
+        """Return the run's summary; empty before there is one."""
+        return json.loads(self._summary.read_text()) if self._summary.exists() else {}
 
 
 def _bundle(folder: Path) -> Path:

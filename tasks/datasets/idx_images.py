@@ -1,7 +1,6 @@
 """Image data sets that torchvision reads from four IDX files: MNIST and its relatives."""
 
 import gzip
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,9 +41,13 @@ def read_idx(dataset: str, path: str | None, system: Path | None = None) -> Rows
         If files are missing or malformed, or the download fails.
     """
     folder = Path(path).expanduser() if path else system
-    local = folder is not None and any((folder / f).exists() or (folder / f"{f}.gz").exists() for f in FILES)
+    local = folder is not None and any(
+        (folder / f).exists() or (folder / f"{f}.gz").exists() for f in FILES
+    )
     if path and not local:
-        raise InputError(f"dataset.path={path}: holds none of {', '.join(FILES)} (.gz); name their folder")
+        raise InputError(
+            f"dataset.path={path}: holds none of {', '.join(FILES)} (.gz); name their folder"
+        )
     with tempfile.TemporaryDirectory() as root:
         if local:
             assert folder is not None
@@ -62,13 +65,16 @@ def _unpack(source: Path, target: Path) -> None:
     for name in FILES:
         plain, packed = source / name, source / f"{name}.gz"
         if not plain.exists() and not packed.exists():
-            raise InputError(f"dataset.path={source}: {name} (or {name}.gz) is missing; put it there")
+            raise InputError(
+                f"dataset.path={source}: {name} (or {name}.gz) is missing; put it there"
+            )
         try:
-            opened = plain.open("rb") if plain.exists() else gzip.open(packed)
-            with opened as compressed, (target / name).open("wb") as unpacked:
-                shutil.copyfileobj(compressed, unpacked)
+            with plain.open("rb") if plain.exists() else gzip.open(packed) as source_file:
+                (target / name).write_bytes(source_file.read())
         except (OSError, EOFError) as error:
-            raise InputError(f"dataset.path={source}: {name} cannot be read ({error}); fetch it anew") from error
+            raise InputError(
+                f"dataset.path={source}: {name} cannot be read ({error}); fetch it anew"
+            ) from error
 
 
 def _open(dataset: str, root: str, *, train: bool, download: bool) -> Any:
@@ -77,12 +83,16 @@ def _open(dataset: str, root: str, *, train: bool, download: bool) -> Any:
         import torchvision.datasets
     except (ImportError, RuntimeError) as error:
         raise InputError(
-            f"torchvision does not load ({error}): install torch and torchvision from the same index"
+            f"torchvision does not load ({error}); install it and torch from the same index"
         ) from error
     try:
         return getattr(torchvision.datasets, dataset)(root, train=train, download=download)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
-        remedy = "say dataset.path=FOLDER with the four IDX files" if download else "fetch the files anew"
+        remedy = (
+            "say dataset.path=FOLDER with the four IDX files"
+            if download
+            else "fetch the files anew"
+        )
         what = "download" if download else "files"
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{dataset}: the {what} failed ({reason}); {remedy}") from error

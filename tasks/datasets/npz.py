@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,9 @@ def read(path: str, one_class: str = "refuse") -> Rows:
 
     for name, array in arrays.items():
         if array.ndim == 0 or len(array) != len(x):
-            raise InputError(f"{where}: {name} has shape {array.shape}, x {x.shape}; give one entry a row")
+            raise InputError(
+                f"{where}: {name} has shape {array.shape}, x {x.shape}; give one entry a row"
+            )
     if len(x) == 0:
         raise InputError(f"{where}: holds no rows")
     for name in ("x", "y"):
@@ -46,13 +49,19 @@ def read(path: str, one_class: str = "refuse") -> Rows:
             raise InputError(f"{where}: {name} is of type {array.dtype}; give numbers")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             row = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise InputError(f"{where}: {name} has NaN or infinity, first in row {row}; drop or fill it")
+            raise InputError(
+                f"{where}: {name} has NaN or infinity, first in row {row}; drop or fill it"
+            )
     if y.dtype.kind in "iub":
         if y.ndim != 1 or y.min() < 0:
-            raise InputError(f"{where}: y holds classes, so it must be [N] integers from 0; number them so")
+            raise InputError(
+                f"{where}: y holds classes, so it must be [N] integers from 0; number them so"
+            )
         y = y.astype(np.int64)
     if client.dtype.kind not in "iu" or client.ndim != 1:
-        raise InputError(f"{where}: client is {client.dtype} {list(client.shape)}; give [N] integers")
+        raise InputError(
+            f"{where}: client is {client.dtype} {list(client.shape)}; give [N] integers"
+        )
     if test is not None and (test.dtype != np.bool_ or test.ndim != 1):
         raise InputError(f"{where}: test is {test.dtype} {list(test.shape)}; give [N] booleans")
     if one_class == "refuse" and y.dtype == np.int64:
@@ -60,14 +69,16 @@ def read(path: str, one_class: str = "refuse") -> Rows:
     return Rows(x, y, client.astype(np.int64), test)
 
 
-def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read the arrays of the file that we know; no pickle, so no arrays of Python objects."""
     if not path.is_file():
         raise InputError(f"dataset.path={path}: no such file; name your .npz file")
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"dataset.path={path}: is one bare array; save x, y, client with numpy.savez")
+                raise InputError(
+                    f"dataset.path={path}: is one bare array; save x, y, client with numpy.savez"
+                )
             missing = [name for name in ARRAYS if name not in archive]
             if missing:
                 found = ", ".join(archive.files) or "nothing"
@@ -84,13 +95,13 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         raise InputError(f"dataset.path={path}: {reason}") from error
 
 
-def _refuse_one_class(y: NDArray[np.int64], client: NDArray[np.generic], where: str) -> None:
+def _refuse_one_class(y: NDArray[np.int64], client: NDArray[Any], where: str) -> None:
     """Raise if there is a client whose rows are all of one class."""
     pairs = np.unique(np.stack([client.astype(np.int64), y]), axis=1)
     ids, classes = np.unique(pairs[0], return_counts=True)
     poor = ids[classes == 1]
     if len(poor):
         raise InputError(
-            f"{where}: client {poor[0]} holds one class only ({len(poor)} of {len(ids)} clients do), "
+            f"{where}: client {poor[0]} has one class only ({len(poor)} of {len(ids)} clients do), "
             "which no accuracy can tell from a constant; drop it, or say dataset.one_class=keep"
         )

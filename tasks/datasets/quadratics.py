@@ -1,11 +1,11 @@
 """Heterogeneous quadratics with known optima, as least-squares data.
 
-Client i's rows are A_i = √d · H_i^{1/2} with targets A_i c_i, so that a linear model's loss over all
-of them, the mean of ½ (a·w − b)², is exactly
+Client i's rows are A_i = √d · H_i^{1/2} with targets A_i c_i, so that a linear model's loss over
+all of them, the mean of ½ (a·w − b)², is exactly
 
     f_i(w) = ½ (w − c_i)ᵀ H_i (w − c_i),
 
-of which `theory.quadratics` has the fine-tuned point, meta-gradient and optimum w*(ν) in closed form.
+of which `theory.quadratics` has fine-tuned point, meta-gradient and optimum w*(ν) in closed form.
 """
 
 import numpy as np
@@ -27,7 +27,9 @@ def clients(
     low, high = np.log(curvature[0]), np.log(curvature[1])
     centre = np.linspace(0, 1, num_clients)
     eigenvalues = np.exp(
-        low + (high - low) * np.clip(centre[:, None] + random.normal(0, 0.1, (num_clients, dimension)), 0, 1)
+        low
+        + (high - low)
+        * np.clip(centre[:, None] + random.normal(0, 0.1, (num_clients, dimension)), 0, 1)
     )
     rotation = np.linalg.qr(random.normal(size=(num_clients, dimension, dimension))).Q
     hessians = np.einsum("nij,nj,nkj->nik", rotation, eigenvalues, rotation)

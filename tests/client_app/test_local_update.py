@@ -31,8 +31,12 @@ def test_local_steps_in_closed_form(nu: int) -> None:
     )
     for step in range(tau):
         gradient = quadratics.meta_gradient(h, c, w, ALPHA, nu)
-        assert float(result.loss[step]) == pytest.approx(quadratics.meta_loss(h, c, w, ALPHA, nu), abs=1e-12)
-        assert float(result.meta_grad_norm[step]) == pytest.approx(np.linalg.norm(gradient), abs=1e-12)
+        assert float(result.loss[step]) == pytest.approx(
+            quadratics.meta_loss(h, c, w, ALPHA, nu), abs=1e-12
+        )
+        assert float(result.meta_grad_norm[step]) == pytest.approx(
+            np.linalg.norm(gradient), abs=1e-12
+        )
         w = w - beta * gradient
     assert np.abs(result.params["w"].numpy() - w).max() < 1e-12
 

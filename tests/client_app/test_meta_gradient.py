@@ -24,7 +24,9 @@ TIGHT = 1e-10
 ALPHA = 0.4
 
 
-def quadratic_case(dimension: int, nu: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Tensor, ...], tuple[Tensor, ...]]:
+def quadratic_case(
+    dimension: int, nu: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Tensor, ...], tuple[Tensor, ...]]:
     """A random client (H, c), a point w, and the client's data as ν support batches and a query."""
     hessians, optima = random_quadratics(1, dimension, seed=100 * dimension + nu)
     w = np.random.default_rng(nu).normal(size=dimension)
@@ -54,16 +56,31 @@ class TestClosedForms:
     def test_exact(self, dimension: int, nu: int, recompute: bool) -> None:
         h, c, w, support, query = quadratic_case(dimension, nu)
         gradient = meta_gradient(
-            quadratic_loss, {"w": torch.from_numpy(w)}, support, query, alpha=ALPHA, recompute=recompute
+            quadratic_loss,
+            {"w": torch.from_numpy(w)},
+            support,
+            query,
+            alpha=ALPHA,
+            recompute=recompute,
         )
-        assert np.abs(gradient["w"].numpy() - quadratics.meta_gradient(h, c, w, ALPHA, nu)).max() < TIGHT
+        assert (
+            np.abs(gradient["w"].numpy() - quadratics.meta_gradient(h, c, w, ALPHA, nu)).max()
+            < TIGHT
+        )
 
     def test_first_order(self, dimension: int, nu: int) -> None:
         h, c, w, support, query = quadratic_case(dimension, nu)
         gradient = meta_gradient(
-            quadratic_loss, {"w": torch.from_numpy(w)}, support, query, alpha=ALPHA, mode="first_order"
+            quadratic_loss,
+            {"w": torch.from_numpy(w)},
+            support,
+            query,
+            alpha=ALPHA,
+            mode="first_order",
         )
-        assert np.abs(gradient["w"].numpy() - quadratics.first_order(h, c, w, ALPHA, nu)).max() < TIGHT
+        assert (
+            np.abs(gradient["w"].numpy() - quadratics.first_order(h, c, w, ALPHA, nu)).max() < TIGHT
+        )
 
     def test_hessian_free_is_exact_on_quadratics(self, dimension: int, nu: int) -> None:
         h, c, w, support, query = quadratic_case(dimension, nu)
@@ -71,7 +88,10 @@ class TestClosedForms:
             quadratic_loss, {"w": torch.from_numpy(w)}, support, query,
             alpha=ALPHA, mode="hessian_free", delta=0.5,
         )  # fmt: skip
-        assert np.abs(gradient["w"].numpy() - quadratics.meta_gradient(h, c, w, ALPHA, nu)).max() < TIGHT
+        assert (
+            np.abs(gradient["w"].numpy() - quadratics.meta_gradient(h, c, w, ALPHA, nu)).max()
+            < TIGHT
+        )
 
 
 def test_hessian_batches_are_used_for_the_hessians_alone() -> None:
@@ -92,7 +112,14 @@ def test_hessian_batches_are_used_for_the_hessians_alone() -> None:
     support, hessian, query = (h[:nu], c[:nu]), (h[nu:-1], c[nu:-1]), (h[-1], c[-1])
     for mode in ("exact", "hessian_free"):
         gradient = meta_gradient(
-            quadratic_loss, params, support, query, alpha=ALPHA, mode=mode, hessian=hessian, delta=0.1
+            quadratic_loss,
+            params,
+            support,
+            query,
+            alpha=ALPHA,
+            mode=mode,
+            hessian=hessian,
+            delta=0.1,
         )
         assert np.abs(gradient["w"].numpy() - expected).max() < TIGHT
 
@@ -109,10 +136,9 @@ def test_a_stack_of_clients_is_each_client_alone() -> None:
         )  # fmt: skip
         assert value.shape == (n,)
         for i in range(n):
-            alone = meta_gradient(
-                quadratic_loss, {"w": w[i]}, (h[i].expand(nu, -1, -1), c[i].expand(nu, -1)), (h[i], c[i]),
-                alpha=ALPHA, mode=mode,
-            )  # fmt: skip
+            support = h[i].expand(nu, -1, -1), c[i].expand(nu, -1)
+            params, query = {"w": w[i]}, (h[i], c[i])
+            alone = meta_gradient(quadratic_loss, params, support, query, alpha=ALPHA, mode=mode)
             assert float((stacked["w"][i] - alone["w"]).abs().max()) < TIGHT
 
 
@@ -147,7 +173,10 @@ def test_hessian_free_converges_at_order_two(nu: int) -> None:
     exact = meta_gradient(loss, params, support, query, alpha=0.3)
     errors = [
         distance(
-            meta_gradient(loss, params, support, query, alpha=0.3, mode="hessian_free", delta=delta), exact
+            meta_gradient(
+                loss, params, support, query, alpha=0.3, mode="hessian_free", delta=delta
+            ),
+            exact,
         )
         for delta in (0.1, 0.05, 0.025)
     ]
@@ -187,7 +216,11 @@ def test_parameters_that_the_loss_ignores_or_takes_linearly() -> None:
     assert gradient["linear"].tolist() == [3.0, 3.0]
     assert gradient["unused"].tolist() == [0.0, 0.0]
     only_linear = meta_gradient(
-        lambda p, x: (p["w"] * x).sum(), {"w": torch.ones(2)}, (torch.ones(3, 2),), (torch.ones(2),), alpha=0.1
+        lambda p, x: (p["w"] * x).sum(),
+        {"w": torch.ones(2)},
+        (torch.ones(3, 2),),
+        (torch.ones(2),),
+        alpha=0.1,
     )
     assert only_linear["w"].tolist() == [1.0, 1.0]
 
@@ -203,5 +236,5 @@ def test_a_loss_that_draws_random_numbers_is_refused_where_it_would_be_wrong(opt
 
 
 def test_unknown_mode() -> None:
-    with pytest.raises(ValueError, match="mode='maml'.*exact"):
+    with pytest.raises(ValueError, match=r"mode='maml'.*exact"):
         meta_gradient(quadratic_loss, {"w": torch.zeros(1)}, (), (), alpha=0.1, mode="maml")

@@ -60,7 +60,9 @@ def test_evaluation_fine_tunes_on_train_rows_and_measures_on_test_rows() -> None
     assert before["accuracy"][-1] > 0.6, "the models must have learned something for this to tell"
     assert after["accuracy"][-1] == pytest.approx(1 - before["accuracy"][-1], abs=1e-12)
 
-    retrained = evaluate(with_labels(task, train, first + second - task.data.y[train]), params, ASK, 3)
+    retrained = evaluate(
+        with_labels(task, train, first + second - task.data.y[train]), params, ASK, 3
+    )
     assert retrained["accuracy"][0] == before["accuracy"][0]
     assert retrained["accuracy"][-1] < 0.5 < before["accuracy"][-1]
 

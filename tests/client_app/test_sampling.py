@@ -39,7 +39,9 @@ def test_every_subset_is_equally_likely() -> None:
 
 def test_a_client_with_fewer_rows_than_a_batch_is_drawn_with_replacement() -> None:
     batches = sampling.draw(random(), (400,), 8, 3)
-    assert np.bincount(batches.flatten(), minlength=3) / batches.size == pytest.approx([1 / 3] * 3, abs=0.04)
+    assert np.bincount(batches.flatten(), minlength=3) / batches.size == pytest.approx(
+        [1 / 3] * 3, abs=0.04
+    )
 
 
 def test_null_takes_all_rows() -> None:
@@ -47,7 +49,7 @@ def test_null_takes_all_rows() -> None:
 
 
 def test_support_query_and_hessian_batches_are_drawn_independently() -> None:
-    """Across clients and steps, the overlap of two batches is what independence gives: D D′ / rows."""
+    """Two batches overlap, on average, as independent ones do: in D D′ / rows of their rows."""
     task = build(compose_config([]))
     overlaps: dict[str, list[float]] = {"query": [], "hessian": [], "next": []}
     for client in range(40):

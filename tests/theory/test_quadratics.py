@@ -26,7 +26,9 @@ def test_the_example_of_two_clients() -> None:
         w = quadratics.optimum_exact(hessians, optima, alpha, trained)
         assert w[0] == pytest.approx(OPTIMA[row], abs=5e-5)
         for column, tested in enumerate(STEPS):
-            losses = [quadratics.meta_loss(hessians[i], optima[i], w, alpha, tested) for i in range(2)]
+            losses = [
+                quadratics.meta_loss(hessians[i], optima[i], w, alpha, tested) for i in range(2)
+            ]
             assert np.mean(losses) == pytest.approx(MATRIX[row][column], rel=5e-4)
 
 
@@ -34,7 +36,9 @@ def test_the_example_of_two_clients() -> None:
 def test_first_order_with_twice_the_steps_has_the_exact_optimum(nu: int) -> None:
     hessians, optima = random_quadratics(8, 4, seed=nu)
     exact = quadratics.optimum_exact(hessians, optima, 0.3, nu)
-    assert np.abs(quadratics.optimum_first_order(hessians, optima, 0.3, 2 * nu) - exact).max() < 1e-10
+    assert (
+        np.abs(quadratics.optimum_first_order(hessians, optima, 0.3, 2 * nu) - exact).max() < 1e-10
+    )
 
 
 @pytest.mark.parametrize("nu", STEPS)
@@ -42,7 +46,8 @@ def test_the_meta_gradient_is_the_slope_of_the_meta_loss(nu: int) -> None:
     hessians, optima = random_quadratics(1, 4, seed=nu)
     h, c, w = hessians[0], optima[0], np.ones(4)
     slope = [
-        (quadratics.meta_loss(h, c, w + e, 0.3, nu) - quadratics.meta_loss(h, c, w - e, 0.3, nu)) / 2e-5
+        (quadratics.meta_loss(h, c, w + e, 0.3, nu) - quadratics.meta_loss(h, c, w - e, 0.3, nu))
+        / 2e-5
         for e in 1e-5 * np.eye(4)
     ]
     assert quadratics.meta_gradient(h, c, w, 0.3, nu) == pytest.approx(slope, abs=1e-9)

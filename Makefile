@@ -1,0 +1,28 @@
+# Everything a person types. Nothing but Python 3.11 and make need be there; `.venv` holds the rest.
+PYTHON ?= python3
+VENV := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: install demo test lint clean
+
+install: $(INSTALLED)  ## Make .venv and install NuFed into it
+
+$(INSTALLED): pyproject.toml requirements.txt
+	$(PYTHON) -m venv .venv
+	$(VENV)/python -m pip install --quiet uv
+	$(VENV)/uv pip install --quiet --python $(VENV)/python --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## Train on digits with nu = 5, and show the personalization curves
+	$(VENV)/nufed
+
+test: $(INSTALLED)  ## Run every test
+	$(VENV)/python -m pytest
+
+lint: $(INSTALLED)  ## Check style and types
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+clean:  ## Remove .venv and the tools' caches; data and runs stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,217 @@
+"""Aggregation against arithmetic, and with replies that are wrong on purpose."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message
+
+from client_app.app import app as client_app
+from client_app.app import params_of, task_of
+from client_app.client import train as train_client
+from client_app.messages import REPORT, TrainInstruction, decode
+from conf.compose import compose_config
+from conf.schema import to_json
+from simulation.grid import LocalGrid
+from strategies.exchange import exchange
+from strategies.meta_fedavg import MetaFedAvg
+from strategies.roster import Roster
+
+OVERRIDES = [
+    "partition=dirichlet", "partition.num_clients=12", "clients_per_round=6", "engine.precision=float64",
+    "model=logistic", "algorithm.nu=2", "algorithm.tau=3",
+]  # fmt: skip
+SGD = functools.partial(torch.optim.SGD, lr=1.0)
+
+
+class Federation:
+    """A strategy and a grid with one node a client, between rounds."""
+
+    def __init__(self, weighting: str = "uniform", optimizer=SGD, num_supernodes: int = 12) -> None:
+        self.config = compose_config(OVERRIDES)
+        self.grid = LocalGrid(client_app, {"config": to_json(self.config)}, num_supernodes)
+        self.roster = Roster(0, 0.25)
+        self.roster.wait(self.grid, timeout=0)
+        self.strategy = MetaFedAvg(
+            self.config.algorithm, self.config.evaluation, self.roster,
+            seed=0, clients_per_round=6, weighting=weighting, optimizer=optimizer,
+        )  # fmt: skip
+        self.task = task_of(next(iter(self.grid.nodes.values())))
+        self.arrays = ArrayRecord(self.task.initial_params())
+
+    def round(self, spoil: Callable[[int, Message], Message | None] = lambda i, reply: reply):
+        """Run a round; `spoil` may change or withhold the i-th reply."""
+        self.sent = list(self.strategy.configure_train(1, self.arrays, ConfigRecord(), self.grid))
+        replies = enumerate(exchange(self.grid, self.sent, timeout=60))
+        spoilt = (spoil(i, reply) for i, reply in replies)
+        return self.strategy.aggregate_train(1, (reply for reply in spoilt if reply is not None))
+
+    def updates(self) -> dict[int, dict[str, torch.Tensor]]:
+        """Each asked client's update, computed directly."""
+        asked = [decode(TrainInstruction, message) for message in self.sent]
+        params = params_of(self.sent[0], self.task)
+        return {
+            client: train_client(self.task, params, ask, client).update
+            for ask in asked
+            for client in ask.clients
+        }
+
+
+def expected(federation: Federation, weights: dict[int, float]) -> dict[str, np.ndarray]:
+    """w − Σ weight · update / Σ weight."""
+    updates = federation.updates()
+    total = sum(weights.values())
+    return {
+        name: array.numpy() - sum(w * updates[i][name].numpy() for i, w in weights.items()) / total
+        for name, array in federation.arrays.items()
+    }
+
+
+def assert_arrays(arrays: ArrayRecord | None, wanted: dict[str, np.ndarray]) -> None:
+    assert arrays is not None
+    for name, array in arrays.items():
+        assert np.abs(array.numpy() - wanted[name]).max() < 1e-12
+
+
+@pytest.mark.parametrize("num_supernodes", [1, 5, 12])
+def test_uniform_weights(num_supernodes: int) -> None:
+    """However many clients a node answers for at once, each counts the same."""
+    federation = Federation(num_supernodes=num_supernodes)
+    arrays, metrics = federation.round()
+    assert metrics is not None
+    assert metrics["clients"] == 6
+    assert_arrays(arrays, expected(federation, dict.fromkeys(federation.updates(), 1.0)))
+    mean = sum(torch.cat([p.flatten() for p in u.values()]) for u in federation.updates().values()) / 6
+    assert metrics["update_norm"] == pytest.approx(float(mean.norm()), abs=1e-12)
+
+
+@pytest.mark.parametrize("num_supernodes", [1, 5, 12])
+def test_weights_by_examples(num_supernodes: int) -> None:
+    federation = Federation(weighting="examples", num_supernodes=num_supernodes)
+    arrays, _ = federation.round()
+    rows = federation.task.data.partition.train
+    assert len(set(rows.tolist())) > 1
+    assert_arrays(arrays, expected(federation, {i: float(rows[i]) for i in federation.updates()}))
+
+
+def test_a_server_optimizer_takes_the_mean_update_as_its_gradient() -> None:
+    """Two rounds of momentum: w₂ = w₁ − 0.5 (0.9 Δ₁ + Δ₂)."""
+    federation = Federation(optimizer=functools.partial(torch.optim.SGD, lr=0.5, momentum=0.9))
+    plain = Federation()
+    first, _ = federation.round()
+    delta1 = {n: a.numpy() - plain.round()[0][n].numpy() for n, a in plain.arrays.items()}
+    for name, array in plain.arrays.items():
+        assert np.abs(first[name].numpy() - (array.numpy() - 0.5 * delta1[name])).max() < 1e-12
+    federation.arrays = plain.arrays = first
+    second, _ = federation.round()
+    delta2 = {n: a.numpy() - plain.round()[0][n].numpy() for n, a in plain.arrays.items()}
+    for name, array in first.items():
+        momentum = 0.9 * delta1[name] + delta2[name]
+        assert np.abs(second[name].numpy() - (array.numpy() - 0.5 * momentum)).max() < 1e-12
+
+
+def with_array(reply: Message, array: np.ndarray) -> Message:
+    """The same reply, its first array replaced."""
+    name = next(iter(reply.content["arrays"]))
+    reply.content["arrays"][name] = ArrayRecord([array])["0"]
+    return reply
+
+
+def nan_array(reply: Message) -> Message:
+    array = next(iter(reply.content["arrays"].values())).numpy().copy()
+    array.flat[0] = np.nan
+    return with_array(reply, array)
+
+
+def lying_array(reply: Message) -> Message:
+    """Declares the right shape and type, holds others."""
+    declared = next(iter(reply.content["arrays"].values()))
+    declared.data = ArrayRecord([np.zeros(3)])["0"].data
+    return reply
+
+
+def edited(field: str, value: object) -> Callable[[Message], Message]:
+    def edit(reply: Message) -> Message:
+        if value is None:
+            del reply.content[REPORT][field]
+        else:
+            reply.content[REPORT][field] = value
+        return reply
+
+    return edit
+
+
+def without_report(reply: Message) -> Message:
+    del reply.content[REPORT]
+    return reply
+
+
+FAULTS = {
+    "not finite": nan_array,
+    "update has": lambda reply: with_array(reply, np.zeros((2, 2))),
+    "float32": lambda reply: with_array(
+        reply, next(iter(reply.content["arrays"].values())).numpy().astype(np.float32)
+    ),
+    "other than it declares": lying_array,
+    "asked were": edited("clients", [99]),
+    "columns of different length": edited("loss", [1.0, 2.0]),
+    "unknown field 'weight'": edited("weight", 1e9),
+    "loss is None": edited("loss", None),
+    "cpu_s is": edited("cpu_s", "much"),
+    "no 'report' record": without_report,
+    "boom": lambda reply: Message(Error(0, "boom"), reply_to=reply),
+    "no reply in time": lambda reply: None,
+}
+
+
+@pytest.mark.parametrize("reason", FAULTS)
+def test_a_bad_reply_is_dropped_named_and_changes_nothing_else(reason: str) -> None:
+    """The round's model is the mean of the other clients' updates."""
+    federation = Federation()
+
+    def spoil(i: int, reply: Message) -> Message | None:
+        if i != 2:
+            return reply
+        answers = reply.metadata.reply_to_message_id
+        bad = FAULTS[reason](reply)
+        if bad is not None:
+            bad.metadata.__dict__["_reply_to_message_id"] = answers
+        return bad
+
+    arrays, metrics = federation.round(spoil)
+    assert metrics is not None
+    assert metrics["clients"] == 5
+    (failure,) = federation.strategy.failures
+    assert reason in failure.reason
+    assert "\n" not in failure.reason
+    assert failure.client in federation.updates()
+    good = dict.fromkeys(set(federation.updates()) - {failure.client}, 1.0)
+    assert_arrays(arrays, expected(federation, good))
+
+
+def test_a_round_without_a_usable_update_changes_nothing() -> None:
+    federation = Federation()
+    assert federation.round(lambda i, reply: None) == (None, None)
+    assert len(federation.strategy.failures) == 6
+
+
+def test_replies_are_not_held() -> None:
+    """Streaming: when the next reply is asked for, the one before can be freed."""
+    import gc
+    import weakref
+
+    federation = Federation()
+    alive: list[int] = []
+    seen: list[weakref.ref[Message]] = []
+
+    def watch(i: int, reply: Message) -> Message:
+        gc.collect()
+        alive.append(sum(ref() is not None for ref in seen))
+        seen.append(weakref.ref(reply))
+        return reply
+
+    federation.round(watch)
+    assert len(alive) == 6
+    assert max(alive) <= 1

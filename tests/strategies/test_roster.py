@@ -1,0 +1,76 @@
+"""Who is who, through a real grid whose nodes come and go."""
+
+import pytest
+
+from client_app.app import app as client_app
+from conf.compose import compose_config
+from conf.errors import InputError, RunStopped
+from conf.schema import to_json
+from simulation.grid import LocalGrid
+from strategies.roster import Roster, choose_new_clients
+
+
+def grid(num_supernodes: int, clients: int = 12) -> LocalGrid:
+    config = compose_config([f"partition.num_clients={clients}"])
+    return LocalGrid(client_app, {"config": to_json(config)}, num_supernodes)
+
+
+@pytest.mark.parametrize("num_supernodes", [1, 5, 12, 20])
+def test_every_client_has_one_home_whatever_the_number_of_nodes(num_supernodes: int) -> None:
+    roster = Roster(seed=0, new_clients=0.25)
+    roster.wait(grid(num_supernodes), timeout=0)
+    homes = roster.nodes_of(range(12))
+    assert sorted(client for hosted in homes.values() for client in hosted) == list(range(12))
+    assert len(homes) == min(num_supernodes, 12)
+    assert sorted(roster.participating + roster.new) == list(range(12))
+    assert len(roster.new) == 3
+
+
+def test_a_sample_follows_from_seed_and_round_and_not_from_node_ids() -> None:
+    few, many = Roster(3, 0.25), Roster(3, 0.25)
+    few.wait(grid(2), timeout=0)
+    many.wait(grid(12), timeout=0)
+    samples = [few.sample(round, 4) for round in range(1, 40)]
+    assert samples == [many.sample(round, 4) for round in range(1, 40)]
+    assert all(len(set(sample)) == 4 for sample in samples)
+    assert set().union(*samples) == set(few.participating)
+    other = Roster(4, 0.25)
+    other.wait(grid(2), timeout=0)
+    assert samples != [other.sample(round, 4) for round in range(1, 40)]
+
+
+def test_nodes_may_leave_and_come_back_under_another_id() -> None:
+    federation = grid(12)
+    roster = Roster(0, [3])
+    roster.wait(federation, timeout=0)
+    before = {client: node for node, (client,) in roster.nodes_of(range(12)).items()}
+
+    context = federation.nodes.pop(before[7])
+    roster.refresh(federation)
+    assert 7 not in roster.participating
+    assert all(7 not in roster.sample(round, 11) for round in range(1, 10))
+
+    federation.nodes[4242] = context
+    roster.refresh(federation)
+    assert 7 in roster.participating
+    assert roster.nodes_of([7]) == {4242: [7]}
+    assert roster.new == [3]
+
+
+def test_a_federation_without_clients_to_train_is_an_error() -> None:
+    federation = grid(2)
+    federation.nodes.clear()
+    with pytest.raises(RunStopped, match="no client to train with came"):
+        Roster(0, 0.2).wait(federation, timeout=0)
+
+
+def test_new_clients() -> None:
+    assert len(choose_new_clients(50, 0.2, seed=0)) == 10
+    assert choose_new_clients(50, 0.2, seed=0) == choose_new_clients(50, 0.2, seed=0)
+    assert choose_new_clients(50, 0.2, seed=0) != choose_new_clients(50, 0.2, seed=1)
+    assert choose_new_clients(50, [4, 9], seed=0) == {4, 9}
+    assert choose_new_clients(50, 0.0, seed=0) == set()
+    with pytest.raises(InputError, match="client 50 is not among 0 … 49"):
+        choose_new_clients(50, [50], seed=0)
+    with pytest.raises(InputError, match="leaves none of 2 clients"):
+        choose_new_clients(2, [0, 1], seed=0)
