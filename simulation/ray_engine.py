@@ -184,7 +184,7 @@ def _superlink(home: Path, port: int, log: IO[bytes]) -> Iterator[subprocess.Pop
         _wait_until_healthy(process, port)
         yield process
     finally:
-        _kill_all(home)
+        kill_all(home)
         process.terminate()  # only matters where there is no /proc
         process.wait()
 
@@ -244,7 +244,7 @@ def _check_completed(listing: str, output: str) -> None:
         raise RuntimeError(f"the Flower run is {run['status']}: {cause}")
 
 
-def _kill_all(home: Path) -> None:
+def kill_all(home: Path) -> None:
     """Kill all processes of a run and wait until they are gone.
 
     Stopping the SuperLink is not enough: SuperExec leaves its session, and an

@@ -72,7 +72,9 @@ def read_update(
         and typed like the global model `like`.
     """
     report = decode(TrainReport, reply)
-    _require_asked([*report.clients, *report.diverged], clients)
+    _require_asked(named := [*report.clients, *report.diverged], clients)
+    if len(named) < len(clients):
+        raise MalformedMessage(f"reply names clients {named}, asked were {clients}")
     arrays = arrays_of(reply)
     if not report.clients:
         return report, {}

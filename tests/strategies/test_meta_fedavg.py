@@ -83,7 +83,9 @@ def test_uniform_weights(num_supernodes: int) -> None:
     assert metrics is not None
     assert metrics["clients"] == 6
     assert_arrays(arrays, expected(federation, dict.fromkeys(federation.updates(), 1.0)))
-    mean = sum(torch.cat([p.flatten() for p in u.values()]) for u in federation.updates().values()) / 6
+    mean = (
+        sum(torch.cat([p.flatten() for p in u.values()]) for u in federation.updates().values()) / 6
+    )
     assert metrics["update_norm"] == pytest.approx(float(mean.norm()), abs=1e-12)
 
 

@@ -1,0 +1,93 @@
+"""Every option of every group: it composes, its targets exist, and it does what it is named for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from conf.compose import CONFIG_DIR, compose_config
+from conf.schema import from_json, to_json
+
+FILES = [f for f in sorted(CONFIG_DIR.glob("*/*.yaml")) if f.parent.name != "hydra"]
+NEEDED = {"npz": ["dataset.path=mine.npz"]}
+
+
+def override(file: Path) -> str:
+    """Return the override that chooses the option of a file."""
+    return f"{file.parent.name}={file.stem}"
+
+
+def targets(node: object) -> Iterator[str]:
+    """Yield every name that Hydra, or an engine's launcher, is to find."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("_target_", "launcher"):
+                yield value
+            else:
+                yield from targets(value)
+
+
+def test_all_groups_of_the_design_are_there() -> None:
+    """An empty list of files would let every test below pass."""
+    groups = {file.parent.name for file in FILES}
+    wanted = {"algorithm", "dataset", "partition", "model", "strategy", "engine", "evaluation"}
+    assert wanted <= groups
+    assert {f.stem for f in FILES if f.parent.name == "algorithm"} >= {
+        "fedavg",
+        "per_fedavg",
+        "nufed",
+    }
+
+
+@pytest.mark.parametrize("file", FILES, ids=override)
+def test_every_option_composes_and_travels(file: Path) -> None:
+    """With nothing missing, and its own values in the place of the default option's."""
+    config = compose_config([override(file), *NEEDED.get(file.stem, [])])
+    assert from_json(to_json(config)) == config
+    own = OmegaConf.to_container(OmegaConf.load(file))
+    assert isinstance(own, dict)
+    group = file.parent.name
+    own = own.get(group, own)
+    composed = OmegaConf.to_container(OmegaConf.structured(config))
+    assert isinstance(composed, dict)
+    for key, value in own.items():
+        if (
+            group != "experiment"
+            and not isinstance(value, dict)
+            and "$" not in str(value)
+            and value != "???"
+        ):
+            assert composed[group][key] == value
+
+
+@pytest.mark.parametrize("file", FILES, ids=override)
+def test_every_target_exists(file: Path) -> None:
+    """A renamed function would show only when somebody chose the option."""
+    for target in targets(OmegaConf.to_container(OmegaConf.load(file))):
+        assert callable(get_object(target))
+
+
+@pytest.mark.parametrize(("name", "nu"), [("fedavg", 0), ("per_fedavg", 1), ("nufed", 5)])
+def test_algorithms_differ_in_nu_alone(name: str, nu: int) -> None:
+    """Else `-m algorithm=fedavg,per_fedavg,nufed` would compare something besides."""
+    chosen = compose_config([f"algorithm={name}"]).algorithm
+    assert chosen.nu == nu
+    other = compose_config([f"algorithm.nu={nu}"]).algorithm
+    other.name = name
+    assert chosen == other
+
+
+@pytest.mark.parametrize(("dataset", "partition"), [("npz", "natural"), ("quadratics", "natural")])
+def test_data_sets_with_clients_of_their_own_keep_them(dataset: str, partition: str) -> None:
+    """Unless one says otherwise, which must still be possible."""
+    chosen = [f"dataset={dataset}", *NEEDED.get(dataset, [])]
+    assert compose_config(chosen).partition.name == partition
+    assert compose_config([*chosen, "partition=iid"]).partition.name == "iid"
+
+
+def test_the_partition_follows_the_seed_unless_it_has_its_own() -> None:
+    assert compose_config(["seed=4"]).partition.seed == 4
+    config = compose_config(["seed=4", "partition.seed=9"])
+    assert config.partition.seed == config.partition.partitioner["seed"] == 9

@@ -1,0 +1,161 @@
+"""Whole runs in this process: where they converge, what they leave behind, how they stop."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conf.errors import RunStopped
+from tasks.datasets.quadratics import clients
+from tests.helpers import RunResult
+from theory import quadratics
+
+Train = Callable[..., RunResult]
+
+QUADRATICS = [
+    "dataset=quadratics", "dataset.num_clients=10", "dataset.curvature=[0.3,1.0]", "engine.precision=float64",
+    "algorithm.batch.support=null", "algorithm.batch.query=null", "evaluation.new_clients=0",
+    "clients_per_round=10", "evaluation.every=1000", "algorithm.alpha=0.3",
+]  # fmt: skip
+
+
+def quadratic_clients() -> tuple[np.ndarray, np.ndarray]:
+    return clients(10, 5, (0.3, 1.0), 1.0, seed=0)
+
+
+@pytest.mark.parametrize(("nu", "tau"), [(0, 3), (1, 1), (3, 3)])
+def test_rounds_converge_to_the_fixed_point_of_the_theory(train: Train, nu: int, tau: int) -> None:
+    """All clients, full batches: the apps end in w_fed(ν, β, τ), to 1e-10."""
+    beta = 0.8
+    run = train([*QUADRATICS, f"algorithm.nu={nu}", f"algorithm.tau={tau}", f"algorithm.beta={beta}",
+                 "rounds=150"])  # fmt: skip
+    (w,) = run.model.values()
+    expected = quadratics.fixed_point(*quadratic_clients(), 0.3, nu, beta, tau)
+    assert np.abs(w.numpy().flatten() - expected).max() < 1e-10
+
+
+def test_smaller_beta_ends_nearer_to_the_optimum(train: Train) -> None:
+    """|w_fed − w*(ν)| = O(β): through the apps, a third of β is a third of the distance."""
+    target = quadratics.optimum_exact(*quadratic_clients(), 0.3, 2)
+    gaps = []
+    for beta, rounds in ((0.3, 60), (0.1, 180)):
+        run = train([*QUADRATICS, "algorithm.nu=2", "algorithm.tau=4", f"algorithm.beta={beta}",
+                     f"rounds={rounds}"])  # fmt: skip
+        (w,) = run.model.values()
+        gaps.append(np.linalg.norm(w.numpy().flatten() - target))
+    assert gaps[0] / gaps[1] == pytest.approx(3, rel=0.15)
+
+
+def test_first_order_rounds_converge_to_their_own_optimum(train: Train) -> None:
+    """One local step: first-order at 2ν stands still at w*(ν), the exact optimum at half the steps."""
+    run = train([*QUADRATICS, "algorithm.nu=4", "algorithm.tau=1", "algorithm.beta=0.8",
+                 "algorithm.mode=first_order", "rounds=150"])  # fmt: skip
+    (w,) = run.model.values()
+    expected = quadratics.optimum_exact(*quadratic_clients(), 0.3, 2)
+    assert np.abs(w.numpy().flatten() - expected).max() < 1e-10
+
+
+SMALL = ["rounds=3", "evaluation.every=2", "partition.num_clients=10", "clients_per_round=4"]
+TIMES = ("train_s", "train_cpu_s")
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def test_the_same_seed_gives_the_same_metrics_and_model(train: Train) -> None:
+    first, second, other = train(SMALL), train(SMALL), train([*SMALL, "seed=1"])
+    assert timeless(first.rows) == timeless(second.rows)
+    assert all(torch.equal(first.model[name], second.model[name]) for name in first.model)
+    assert timeless(first.rows) != timeless(other.rows)
+
+
+def test_evaluating_more_often_does_not_change_training(train: Train) -> None:
+    often, seldom = train([*SMALL, "evaluation.every=1"]), train([*SMALL, "evaluation.every=3"])
+    assert all(torch.equal(often.model[name], seldom.model[name]) for name in often.model)
+
+
+def test_what_a_run_leaves_behind(train: Train) -> None:
+    run = train(SMALL)
+    assert sorted(p.name for p in run.folder.iterdir()) == [
+        "config.yaml", "metrics.jsonl", "model.safetensors", "summary.json",
+    ]  # fmt: skip
+    assert [row["round"] for row in run.rows] == [0, 1, 2, 3]
+    for row in run.rows[1:]:
+        assert row["clients"] == 4
+        assert row["failures"] == []
+        assert row["train_s"] > 0
+        assert row["train_cpu_s"] > 0
+        for key in ("train_loss", "update_norm", "meta_grad_norm"):
+            assert row[key] > 0
+    assert ["new" in row for row in run.rows] == [True, False, True, True]
+    for kind, count in (("participating", 8), ("new", 2)):
+        curves = run.summary[kind]
+        assert curves == run.rows[-1][kind]
+        assert curves["clients"] == count
+        assert curves["k"] == [0, 1, 2, 3, 4, 5]
+        for name in ("accuracy", "loss"):
+            assert all(
+                len(curves[key]) == 6 for key in (name, f"{name}_std", f"{name}_worst_decile")
+            )
+    assert run.summary["rounds"] == 3
+    assert run.summary["parameters"] == sum(p.numel() for p in run.model.values()) == 7510
+    assert run.summary["clients"] == {"participating": 8, "new": 2}
+    assert torch.__version__.startswith(run.summary["versions"]["torch"])
+    assert run.summary["wall_s"] > 0
+    assert run.summary["peak_rss_mb"] > 100
+    assert "stopped" not in run.summary
+
+
+def test_new_clients_take_no_part_in_training(train: Train, tmp_path: Path) -> None:
+    """Their rows can be anything: the trained model is the same bit for bit."""
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(400, 6)).astype(np.float32), random.integers(3, size=400)
+    client = np.repeat(np.arange(10), 40)
+    runs = []
+    for name, new_rows in (("kept", x), ("changed", 100 * x)):
+        data = np.where(np.isin(client, [2, 5])[:, None], new_rows, x)
+        np.savez(tmp_path / f"{name}.npz", x=data, y=y, client=client)
+        runs.append(train(["dataset=npz", f"dataset.path={tmp_path / name}.npz", "rounds=6",
+                           "clients_per_round=5", "evaluation.new_clients=[2,5]"]))  # fmt: skip
+    kept, changed = runs
+    assert all(torch.equal(kept.model[name], changed.model[name]) for name in kept.model)
+    assert kept.summary["participating"] == changed.summary["participating"]
+    assert kept.summary["new"]["loss"] != changed.summary["new"]["loss"]
+
+
+def test_a_diverging_run_stops_says_why_and_keeps_the_last_good_model(
+    train: Train, tmp_path: Path
+) -> None:
+    """β too large: a later round's loss is not finite, and the model of the round before is saved."""
+    with pytest.raises(RunStopped) as stopped:
+        train([*SMALL, "rounds=30", "algorithm.beta=1e20", "algorithm.nu=0", "model=logistic"])
+    message = str(stopped.value)
+    assert "\n" not in message
+    assert "algorithm.beta=1e+20 is probably too large" in message
+    folder = tmp_path / "run1"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["stopped"] == message
+    assert f"round {summary['rounds'] + 1}" in message
+    assert all(torch.isfinite(p).all() for p in load_file(folder / "model.safetensors").values())
+
+
+def test_the_inner_step_size_is_blamed_where_fine_tuning_blew_up(train: Train) -> None:
+    with pytest.raises(
+        RunStopped, match=r"round 1: .*algorithm.alpha=1e\+30 is probably too large"
+    ):
+        train([*SMALL, "algorithm.alpha=1e30"])
+
+
+def test_small_clients_are_told_of_once(train: Train, caplog: pytest.LogCaptureFixture) -> None:
+    train([*SMALL, "partition.num_clients=100"])
+    said = [
+        record.getMessage() for record in caplog.records if "replacement" in record.getMessage()
+    ]
+    assert len(said) == 1
+    assert "fewer train rows than a batch of" in said[0]

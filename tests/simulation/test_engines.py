@@ -1,0 +1,78 @@
+"""One seed, one result: in this process, on Flower's Ray engine, and under a plain `flwr run`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from simulation.ray_engine import kill_all
+from tests.helpers import RunResult, distance, read_run
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(sys.executable).parent
+OVERRIDES = ["rounds=3", "evaluation.every=3", "partition.num_clients=8", "clients_per_round=4"]
+TIMES = ("train_s", "train_cpu_s")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """The run in one process, through the command that a person types."""
+    folder = tmp_path_factory.mktemp("batched")
+    nufed("engine=batched", f"hydra.run.dir={folder}")
+    return read_run(folder)
+
+
+def nufed(*overrides: str) -> None:
+    command = [SCRIPTS / "nufed", *OVERRIDES, *overrides]
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+
+
+def assert_same(run: RunResult, reference: RunResult) -> None:
+    """Models to 1e-5, and what is measured of them."""
+    assert distance(run.model, reference.model) < 1e-5
+    for mine, theirs in zip(run.rows, reference.rows, strict=True):
+        assert mine.keys() == theirs.keys()
+        assert mine["round"] == theirs["round"]
+        if mine["round"] > 0:
+            assert mine["failures"] == []
+            for key in ("clients", "train_loss", "update_norm", "meta_grad_norm"):
+                assert mine[key] == pytest.approx(theirs[key], abs=1e-5)
+    for kind in ("participating", "new"):
+        assert run.summary[kind]["loss"] == pytest.approx(reference.summary[kind]["loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize("num_supernodes", [3, 8])
+def test_supernodes_in_this_process(
+    train: Callable[..., RunResult], reference: RunResult, num_supernodes: int
+) -> None:
+    assert_same(train(OVERRIDES, num_supernodes=num_supernodes), reference)
+
+
+def test_flowers_simulation_engine(reference: RunResult, tmp_path: Path) -> None:
+    nufed("engine=ray", f"hydra.run.dir={tmp_path}")
+    assert_same(read_run(tmp_path), reference)
+    assert "Starting Flower Simulation" in (tmp_path / "flower.log").read_text()
+
+
+def test_plain_flwr_run(reference: RunResult, tmp_path: Path) -> None:
+    """Two SuperNodes, Flower's default, share the eight clients."""
+    home, folder = tmp_path / "flwr", tmp_path / "run"
+    home.mkdir()
+    config = f'overrides="{" ".join(OVERRIDES)}" run-dir="{folder}"'
+    environment = os.environ | {
+        "FLWR_HOME": str(home),
+        "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+    }
+    try:
+        done = subprocess.run(
+            [SCRIPTS / "flwr", "run", str(ROOT), "--stream", "--run-config", config],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+    finally:
+        kill_all(home)  # the SuperLink that `flwr run` starts would stay
+    assert folder.is_dir(), done.stdout + done.stderr
+    assert_same(read_run(folder), reference)
+    assert f"run folder: {folder}" in done.stdout

@@ -1,0 +1,189 @@
+"""Partitions: every row has one owner, and the named kinds of heterogeneity are what they say."""
+
+import re
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from conf.compose import compose_config
+from conf.errors import InputError
+from tasks.datasets import digits
+from tasks.partitions import Partition, partition
+from tasks.rows import Rows
+
+DIGITS = digits.read()
+KINDS = ["iid", "shards", "dirichlet"]
+
+
+def divide(kind: str, *overrides: str, rows: Rows = DIGITS) -> Partition:
+    """Divide rows as the option `kind` of the group `partition` does."""
+    overrides = tuple(f"partition.{o}" for o in overrides)
+    return partition(rows, compose_config([f"partition={kind}", *overrides]).partition)
+
+
+def clients(part: Partition) -> list[NDArray[np.int64]]:
+    """Return all rows of each client."""
+    ids = range(len(part.train))
+    return [np.concatenate([part.train_rows(i), part.test_rows(i)]) for i in ids]
+
+
+def heterogeneity(part: Partition) -> float:
+    """Return the mean distance (total variation) of clients' class shares from everyone's."""
+
+    def shares(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.bincount(DIGITS.y[rows], minlength=10) / len(rows)
+
+    overall = shares(np.arange(len(DIGITS.y)))
+    return float(np.mean([abs(shares(rows) - overall).sum() / 2 for rows in clients(part)]))
+
+
+def natural_rows(client: list[int], test: list[bool] | None = None) -> Rows:
+    """Return rows that bring their clients."""
+    n = len(client)
+    mask = None if test is None else np.array(test)
+    return Rows(np.zeros((n, 1)), np.arange(n) % 2, np.array(client), mask)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.6])
+def test_every_row_has_one_owner_and_one_split(kind: str, fraction: float) -> None:
+    """Disjoint and complete; each client's test part is the fraction, to the row."""
+    part = divide(kind, "num_clients=20", f"test_fraction={fraction}")
+    assert len(part.train) == 20
+    assert sorted(np.concatenate(clients(part))) == list(range(1797))
+    for i in range(20):
+        train, test = part.train_rows(i), part.test_rows(i)
+        assert len(train) >= 1
+        assert len(test) >= 1
+        assert abs(len(test) - fraction * (len(train) + len(test))) <= 0.5 or len(test) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_partition_follows_from_the_seed(kind: str) -> None:
+    """Every engine and every SuperNode must come to the same one; another seed to another."""
+    one, same, other = (divide(kind, "num_clients=10", f"seed={seed}") for seed in (1, 1, 2))
+    for a, b in zip(vars(one).values(), vars(same).values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    different = [set(a) != set(b) for a, b in zip(clients(one), clients(other), strict=True)]
+    assert np.mean(different) > 0.9
+
+
+def test_the_split_is_drawn_and_not_cut() -> None:
+    """Rows that lie in order (of time, of class) must not put their end into the test split."""
+    part = divide("natural", rows=natural_rows([0] * 400))
+    assert np.mean(part.test_rows(0)) == pytest.approx(199.5, abs=30)
+    assert len(part.test_rows(0)) == 100
+
+
+def test_shards_give_two_classes_to_every_client() -> None:
+    """Both in its train rows too, where there is more than a handful of them."""
+    part = divide("shards")
+    assert {len(np.unique(DIGITS.y[rows])) for rows in clients(part)} == {2}
+    assert len({tuple(np.unique(DIGITS.y[rows])) for rows in clients(part)}) >= 5
+
+
+def test_iid_is_balanced_in_rows_and_classes() -> None:
+    part = divide("iid")
+    sizes = [len(rows) for rows in clients(part)]
+    assert len(sizes) == 50
+    assert max(sizes) - min(sizes) <= 1
+    # About 36 rows over ten classes: a draw alone is off by about 0.2.
+    assert heterogeneity(part) < 0.25
+
+
+def test_a_smaller_dirichlet_alpha_is_more_heterogeneous() -> None:
+    """From nearly one class a client to nearly the same classes for all."""
+
+    def spread(alpha: float) -> float:
+        return heterogeneity(divide("dirichlet", "num_clients=10", f"partitioner.alpha={alpha}"))
+
+    assert spread(0.05) > spread(0.5) + 0.1 > spread(1000) + 0.3
+    assert spread(0.05) > 0.65
+    assert spread(1000) < 0.05
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_default_dirichlet_can_be_had_of_the_default_data_set(seed: int) -> None:
+    """`nufed partition=dirichlet` with nothing else said must run, whatever the seed."""
+    assert len(divide("dirichlet", f"seed={seed}").train) == 50
+
+
+def test_clients_of_one_two_and_three_rows() -> None:
+    """A client of one row trains on it and has no test row; with two there is one of each."""
+    part = divide("natural", rows=natural_rows([5, 6, 6, 7, 7, 7]))
+    assert part.train_rows(0).tolist() == [0]
+    assert part.test_rows(0).tolist() == []
+    assert [part.train.tolist(), np.diff(part.offset).tolist()] == [[1, 1, 2], [1, 2, 3]]
+
+
+def test_a_test_mask_of_the_data_set_is_the_split() -> None:
+    mask = [False, True, True, False, True, False]
+    part = divide("natural", "test_fraction=0.9", rows=natural_rows([3, 3, 3, 1, 1, 1], mask))
+    assert [set(part.train_rows(i)) for i in range(2)] == [{3, 5}, {0}]
+    assert [set(part.test_rows(i)) for i in range(2)] == [{4}, {1, 2}]
+
+
+def refusal(kind: str, *overrides: str, rows: Rows = DIGITS) -> str:
+    """Return the one line with which a division is refused."""
+    with pytest.raises(InputError) as caught:
+        divide(kind, *overrides, rows=rows)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_clients_than_rows_are_refused(kind: str) -> None:
+    line = refusal(kind, "num_clients=1798")
+    assert line.startswith("partition.num_clients=1798: there are 1797 rows")
+
+
+def test_as_many_clients_as_rows_have_one_each() -> None:
+    part = divide("iid", "num_clients=1797")
+    assert part.train.tolist() == [1] * 1797
+    assert sorted(part.index) == list(range(1797))
+
+
+def test_natural_without_clients_is_refused() -> None:
+    assert refusal("natural").startswith("partition=natural: the data set brings no clients")
+
+
+def test_an_unsatisfiable_dirichlet_is_refused() -> None:
+    """50 clients of at least 1000 rows each, out of 1797."""
+    line = refusal("dirichlet", "partitioner.min_partition_size=1000")
+    assert line.startswith("partition=dirichlet: ")
+    assert "partition.num_clients=50" in line
+
+
+def test_more_classes_a_client_than_there_are_is_refused() -> None:
+    line = refusal("shards", "partitioner.num_classes_per_partition=11")
+    assert line.startswith("partition=shards: ")
+    assert "`num_classes_per_partition`=11" in line
+
+
+def test_clients_left_without_rows_are_refused() -> None:
+    """A class in no more than a client or two, and 300 clients: most get nothing."""
+    settings = ["num_clients=300", "partitioner.alpha=1e-4", "partitioner.min_partition_size=0"]
+    line = refusal("dirichlet", *settings, "partitioner.self_balancing=false")
+    found = re.match(r"partition=dirichlet: left (\d+) of 300 clients without rows", line)
+    assert found is not None, line
+    assert 250 < int(found.group(1)) < 300
+
+
+def test_rows_that_no_client_gets_are_left_out_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Three clients of one class each: the other seven classes are nobody's, and that is said."""
+    part = divide("shards", "num_clients=3", "partitioner.num_classes_per_partition=1")
+    owned = clients(part)
+    labels = [set(DIGITS.y[rows].tolist()) for rows in owned]
+    assert labels == [{0}, {1}, {2}]
+    assert [len(rows) for rows in owned] == [178, 182, 177]
+    assert len(set(np.concatenate(owned).tolist())) == 537
+    assert "1260 of 1797 rows" in caplog.text
+
+
+@pytest.mark.parametrize("alpha", ["0", "-1"])
+def test_an_impossible_dirichlet_alpha_is_named(alpha: str) -> None:
+    """The line must say what is wrong, not only that Hydra's call of the partitioner failed."""
+    assert "alpha" in refusal("dirichlet", f"partitioner.alpha={alpha}").split(";")[0]
