@@ -25,6 +25,10 @@ from client_app.meta_gradient import Params
 from conf.compose import from_run_config
 from tasks.task import Task, build
 
+# Parameters below which a step is not worth sharing between threads: they only wait for each
+# other, several times as long where other programs run beside them.
+SMALL = 200_000
+
 app = ClientApp()
 
 
@@ -94,7 +98,10 @@ def task_of(context: Context) -> Task:
 
 @lru_cache(maxsize=2)
 def _task(config: str, overrides: str) -> Task:
-    return build(from_run_config({"config": config, "overrides": overrides}))
+    task = build(from_run_config({"config": config, "overrides": overrides}))
+    if task.device.type == "cpu" and sum(p.numel() for p in task.module.parameters()) < SMALL:
+        torch.set_num_threads(1)
+    return task
 
 
 def params_of(message: Message, task: Task) -> Params:

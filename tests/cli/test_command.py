@@ -74,7 +74,7 @@ FOUND_AT_ONCE: list[Mistake] = [
     (["algorithm.batch.query=0"], ["algorithm.batch.query=0: ", "at least 1"]),
     (["algorithm.mode=fast"], ["algorithm.mode=fast: ", "exact | first_order | hessian_free"]),
     (["dataset.dimension=3"], ["dataset.dimension: ", "dataset=quadratics"]),
-    (["dataset=null"], ["dataset"]),
+    (["dataset=null"], ["null"]),
     (["name={"], ["name={: ", "key=value"]),
     (["hydra.run.dir=notes.txt/run"], ["hydra.run.dir=notes.txt/run", "Not a directory"]),
 ]
@@ -192,7 +192,7 @@ def test_show_the_configuration_and_run_nothing(folder: Path) -> None:
 def test_a_run_that_diverges_stops_with_the_last_good_model(folder: Path) -> None:
     """Exit status 2; the line names round, key and folder; what is saved is finite and says why."""
     absurd = ["algorithm.alpha=1e30", "algorithm.nu=2", "model=logistic", "rounds=3"]
-    small = ["algorithm.batch.support=4", "algorithm.batch.query=4", "algorithm.tau=2"]
+    small = ["algorithm.batch.support=10", "algorithm.batch.query=10", "algorithm.tau=5"]
     done = nufed(*absurd, *small, "evaluation.steps=1", "evaluation.clients=2", cwd=folder)
     assert done.status == 2
     assert done.err.count("\n") == 1, done.err

@@ -56,7 +56,7 @@ def test_an_option_that_does_not_exist_is_answered_with_those_that_do() -> None:
         ("~algorithm.nu", "algorithm.nu"),
         ("~algorithm", "algorithm"),
         ("~seed", "seed"),
-        ("dataset=null", "dataset"),
+        ("dataset=null", "null"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named_by_its_key(override: str, key: str) -> None:
