@@ -23,6 +23,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, and we print one line of them
+    # Models and data sets of the user's own, named by _target_; last, so that they hide none of ours.
+    sys.path.append(os.getcwd())
     register()
     try:
         _hydra_main()

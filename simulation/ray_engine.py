@@ -139,6 +139,8 @@ def _environment(home: Path) -> dict[str, str]:
     """Return our environment, changed for the processes of Flower and Ray."""
     env = dict(os.environ)
     env.pop("RAY_ADDRESS", None)  # never join a cluster that we would not stop
+    # Code of the user's own, which models and data sets may name, lies where we were started.
+    python_path = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), os.getcwd()]))
     no_proxy = ",".join(filter(None, [env.get("NO_PROXY"), _HOST]))
     return env | {
         "FLWR_HOME": str(home),
@@ -148,6 +150,7 @@ def _environment(home: Path) -> dict[str, str]:
         "RAY_TMPDIR": str(home),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_prestart_worker_first_driver": "0",  # idle workers, never used: 1 s
+        "PYTHONPATH": python_path,
         "PYTHONUNBUFFERED": "1",  # a caller may follow the log
         "PATH": f"{_SCRIPTS}{os.pathsep}{env.get('PATH', '')}",  # for Flower's Popen
         "NO_PROXY": no_proxy,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-# Before anything reads it. Kept between runs, since preparing data is what takes longest.
-os.environ.setdefault("NUFED_DATA", str(Path(tempfile.gettempdir()) / "nufed-test-data"))
+# Before anything reads it, and empty at first: kept data would hide changes of the code.
+DATA = tempfile.TemporaryDirectory(prefix="nufed-test-data-")
+os.environ["NUFED_DATA"] = DATA.name
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -1,10 +1,12 @@
 """Models, losses and readers that several tests need."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -86,3 +88,10 @@ def cosine(a: Params, b: Params) -> float:
     """Return the cosine between two sets of parameters."""
     flat_a, flat_b = (torch.cat([p.flatten() for p in x.values()]) for x in (a, b))
     return float(F.cosine_similarity(flat_a, flat_b, dim=0))
+
+
+def require_data(folder: Path) -> None:
+    """Skip the test where a data set is not installed; fail instead if REQUIRE_DATA=1."""
+    if not folder.is_dir():
+        give_up = pytest.fail if os.environ.get("REQUIRE_DATA") == "1" else pytest.skip
+        give_up(f"{folder} is not there; apt-get install dataset-fashion-mnist")

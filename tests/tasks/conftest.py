@@ -1,6 +1,5 @@
 """Every test here prepares its data anew: a kept data folder would hide changes of the code."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,10 +37,3 @@ def save(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
-
-
-def require_data(folder: Path) -> None:
-    """Skip the test where a data set is not installed; fail instead if REQUIRE_DATA=1."""
-    if not folder.is_dir():
-        give_up = pytest.fail if os.environ.get("REQUIRE_DATA") == "1" else pytest.skip
-        give_up(f"{folder} is not there; apt-get install dataset-fashion-mnist")

@@ -13,7 +13,7 @@ from conf.errors import InputError
 from tasks.datasets import digits, fashion_mnist, mnist, quadratics
 from tasks.datasets.idx_images import FILES
 from tasks.task import build
-from tests.tasks.conftest import require_data
+from tests.helpers import require_data
 
 Arrays = dict[str, NDArray[np.uint8]]
 

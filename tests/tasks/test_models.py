@@ -12,8 +12,7 @@ from conf.errors import InputError
 from tasks.datasets import fashion_mnist
 from tasks.models import cnn, logistic, mlp
 from tasks.task import Task, build
-from tests.helpers import distance
-from tests.tasks.conftest import require_data
+from tests.helpers import distance, require_data
 
 # Regression on rows of shape (5,): no partitioner to import.
 BASE = ["dataset=quadratics", "dataset.seed=0", "partition.seed=0"]

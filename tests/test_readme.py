@@ -1,0 +1,62 @@
+"""What the README tells people to type works as written."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conf.compose import compose_config
+from tests.helpers import read_run
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+SHELL = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    for line in block.splitlines()
+]
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [line for line in SHELL if line.startswith("nufed")]
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 9
+    assert {"make demo", "make test"} <= {line.split("  ")[0] for line in SHELL}
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "-m" not in c.split()])
+def test_every_command_composes(command: str) -> None:
+    overrides = [word for word in shlex.split(command)[1:] if word not in ("--cfg", "job")]
+    assert compose_config(overrides).rounds > 0
+
+
+def test_flwr_run_overrides_compose() -> None:
+    (overrides,) = re.findall(r"overrides=\"([^\"]+)\"", TEXT)
+    assert compose_config(shlex.split(overrides)).algorithm.nu == 3
+
+
+def test_the_snippets_run_in_order(tmp_path: Path) -> None:
+    """The function, one's own data and one's own model, each as a reader would try it."""
+    function, data, model = PYTHON
+    exec(compile(function, "README", "exec"), names := {})
+    assert names["gradient"]["w"].shape == names["personal"]["w"].shape == (3,)
+
+    subprocess.run([sys.executable, "-c", data], cwd=tmp_path, check=True)
+    (tmp_path / "mine.py").write_text(model)
+    (own_data,) = [c for c in COMMANDS if "dataset.path" in c]
+    (own_model,) = [c for c in COMMANDS if "mine.Net" in c]
+    for command, parameters in ((own_data, 8 * 100 + 100 + 100 * 2 + 2), (own_model, 64 * 75 + 10)):
+        words = [str(Path(sys.executable).parent / "nufed"), *shlex.split(command)[1:]]
+        run_dir = tmp_path / words[1]
+        subprocess.run([*words, "rounds=2", f"hydra.run.dir={run_dir}"], cwd=tmp_path, check=True)
+        assert read_run(run_dir).summary["parameters"] == parameters
+
+
+def test_the_options_listed_are_the_options_there_are() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", TEXT, re.MULTILINE))
+    for group, text in rows.items():
+        for file in (ROOT / "conf" / group).glob("*.yaml"):
+            assert f"`{file.stem}`" in text, f"{group}={file.stem}"
