@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import traceback
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -12,7 +13,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 from conf.compose import CONFIG_DIR
 from conf.errors import NuFedError
 
-KINDS = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false"}
+JOB = "_hydra_main"  # the function that Hydra calls for each job
+KINDS = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
 
 
 def one_line(error: BaseException) -> str | None:
@@ -25,9 +27,16 @@ def one_line(error: BaseException) -> str | None:
         return f"{error.override}: cannot be read; write key=value, in quotes if it has spaces"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _composition(error)
-    if isinstance(error, OSError) and error.filename:
+    if isinstance(error, ValueError) and "Config group override must be" in str(error):
+        return "a group cannot be null; name one of its options, as in dataset=digits"
+    if isinstance(error, OSError) and error.filename and not _in_a_job(error):
         return f"hydra.run.dir={error.filename}: cannot be written ({error.strerror}); name another"
     return None
+
+
+def _in_a_job(error: BaseException) -> bool:
+    """Tell an error within a run from one of Hydra's while it makes the run's folder."""
+    return any(frame.name == JOB for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _missing_option(error: MissingConfigException) -> str:
@@ -41,18 +50,24 @@ def _composition(error: Exception) -> str:
     """Explain a key that does not exist, or a value of the wrong type."""
     causes = list(_causes(error))
     for cause in causes:
+        if match := re.search(r"Missing mandatory value: (\S+)", str(cause)):
+            return f"{match.group(1)}: has no value; give one as {match.group(1)}=…"
         if isinstance(cause, MissingMandatoryValue):
             return f"{cause.full_key}: has no value; give one as {cause.full_key}=…"
         if isinstance(cause, ValidationError) and cause.full_key:
             return _wrong_type(cause)
         if match := re.search(r"Could not override '([^']+)'", str(cause)):
             return _unknown_key(match.group(1).split("=")[0])
+        if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+            return f"{cause.full_key}: {str(cause).strip().splitlines()[0]}"
     lines = [str(cause).strip().splitlines() for cause in causes]
     return next((text[0] for text in reversed(lines) if text), type(error).__name__)
 
 
 def _wrong_type(error: ValidationError) -> str:
-    match = re.search(r"Value '(.*)' of type '.*' could not be converted to (\w+)", str(error))
+    match = re.search(
+        r"Value '(.*)' (?:of type '.*' could not be converted to|is not a valid) (\w+)", str(error)
+    )
     if match is None:
         return f"{error.full_key}: {str(error).splitlines()[0]}"
     return f"{error.full_key}={match.group(1)}: must be {KINDS.get(match.group(2), match.group(2))}"

@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cli.failures import one_line
+from cli.folders import remove_empty
 from conf.compose import CONFIG_DIR
 from conf.errors import NuFedError
 from conf.schema import Config, register, to_config
@@ -23,7 +24,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, and we print one line of them
-    # Models and data sets of the user's own, named by _target_; last, so that they hide none of ours.
+    # Code of the user's own, which _target_ may name; last, so that it hides none of ours.
     sys.path.append(os.getcwd())
     register()
     try:
@@ -45,7 +46,7 @@ def _hydra_main(composed: DictConfig) -> None:
         run(to_config(composed), folder)
     except NuFedError as error:
         _complain(str(error))
-        _remove_empty(folder)
+        remove_empty(folder)
 
 
 _complaints: list[str] = []
@@ -63,13 +64,6 @@ def run(config: Config, folder: Path) -> None:
     from rich.console import Console
 
     get_method(config.engine["launcher"])(config, folder, Console())
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run that never began, and its empty parents."""
-    while folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ while it composes; the values are checked here, when the composed configuration 
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -95,7 +95,6 @@ class PartitionConfig:
         require(
             0 < fraction < 1, "partition.test_fraction", fraction, "between 0 and 1, such as 0.25"
         )
-        require(self.seed >= 0, "partition.seed", self.seed, "0 or more")
 
 
 @dataclass
@@ -161,7 +160,9 @@ class Config:
         require(m >= 1, "clients_per_round", m, "at least 1")
         r = self.fraction
         require(r is None or 0 < r <= 1, "fraction", r, "above 0 and at most 1, or null")
-        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(0 <= self.seed < 2**64, "seed", self.seed, "0 or more, and below 2^64")
+        p = self.partition
+        require(0 <= p.seed < 2**64, "partition.seed", p.seed, "0 or more, and below 2^64")
 
 
 def register() -> None:
@@ -177,6 +178,8 @@ def to_config(composed: DictConfig) -> Config:
     InputError
         For a value out of its range, or one that is still missing.
     """
+    if unknown := _unknown(composed, Config):
+        raise InputError(f"{unknown}: no such key; see nufed --help")
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise InputError(f"{missing[0]}: has no value; give one as {missing[0]}=…")
@@ -184,6 +187,18 @@ def to_config(composed: DictConfig) -> Config:
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     return config
+
+
+def _unknown(node: DictConfig, schema: Any, prefix: str = "") -> str | None:
+    """Return the first key, added with Hydra's +, that no field of the schema stands for."""
+    types: dict[str, Any] = {field.name: field.type for field in fields(schema)}
+    for key in map(str, node):
+        if key not in types:
+            return f"{prefix}{key}"
+        nested = is_dataclass(types[key]) and not OmegaConf.is_missing(node, key)
+        if nested and (found := _unknown(node[key], types[key], f"{prefix}{key}.")):
+            return found
+    return None
 
 
 def to_json(config: Config) -> str:

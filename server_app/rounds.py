@@ -109,10 +109,13 @@ def _why_no_update(round: int, failures: list[Failure], a: AlgorithmConfig) -> s
             else "no client was asked"
         )
         return f"round {round}: none of {len(failures)} clients gave a usable update ({first})"
-    # At the first local step the model is still the server's, which was fine: fine-tuning blew up.
-    inner = a.nu > 0 and min(steps) == 0
-    name, size = ("alpha", a.alpha) if inner else ("beta", a.beta)
+    # In round 1, at the first local step, the model is the initial one: fine-tuning blew up.
+    blame_alpha = a.nu > 0 and min(steps) == 0
+    blame_beta = not blame_alpha or round > 1
+    sizes = [("alpha", a.alpha)] * blame_alpha + [("beta", a.beta)] * blame_beta
+    given = " or ".join(f"algorithm.{name}={size:g}" for name, size in sizes)
+    smaller = " or ".join(f"algorithm.{name}={size / 10:g}" for name, size in sizes)
     return (
         f"round {round}: the loss of all {len(steps)} clients became NaN or infinite; "
-        f"algorithm.{name}={size:g} is probably too large, try algorithm.{name}={size / 10:g}"
+        f"{given} is probably too large, try {smaller}"
     )

@@ -14,12 +14,19 @@ from conf.errors import InputError
 
 def logistic(input_shape: Sequence[int], num_outputs: int, bias: bool = True) -> nn.Module:
     """Return a linear model: multinomial logistic regression under the cross-entropy loss."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), num_outputs, bias=bias))
+    return nn.Sequential(
+        _flat(input_shape), nn.Linear(math.prod(input_shape), num_outputs, bias=bias)
+    )
+
+
+def _flat(input_shape: Sequence[int]) -> nn.Module:
+    """Return what makes a row a vector; a row that is a single number becomes one of length 1."""
+    return nn.Flatten() if input_shape else nn.Unflatten(0, (-1, 1))
 
 
 def mlp(input_shape: Sequence[int], num_outputs: int, hidden: Sequence[int] = (100,)) -> nn.Module:
     """Return a multi-layer perceptron with ReLU."""
-    layers: list[nn.Module] = [nn.Flatten()]
+    layers: list[nn.Module] = [_flat(input_shape)]
     width = math.prod(input_shape)
     for units in hidden:
         layers += [nn.Linear(width, units), nn.ReLU()]

@@ -48,7 +48,7 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
     shuffled = np.random.default_rng([config.seed, 1]).permutation(np.flatnonzero(owner >= 0))
     of = owner[shuffled]
     size = np.bincount(of)
-    if rows.test is None:
+    if rows.test is None or config.partitioner is not None:
         order = shuffled[np.argsort(of, kind="stable")]
         held_out = np.maximum(np.rint(size * config.test_fraction).astype(np.int64), 1)
         train = np.maximum(size - held_out, 1)  # a client of one row trains on it
@@ -58,8 +58,10 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
         train = np.bincount(of, weights=~rows.test[shuffled]).astype(np.int64)
     if not train.all():
         client = int(np.argmin(train))
+        natural = rows.client if config.partitioner is None else None
+        name = client if natural is None else np.unique(natural)[client]
         raise InputError(
-            f"client {client} has no train row ({size[client]} rows, all for testing); give it one"
+            f"client {name} has no train row ({size[client]} rows, all for testing); give it one"
         )
     return Partition(order, np.concatenate([[0], np.cumsum(size)]), train)
 
@@ -102,7 +104,8 @@ def _partitioned(rows: Rows, config: PartitionConfig, n: int) -> NDArray[np.int6
         for client in range(n):
             owner[np.asarray(partitioner.load_partition(client)["row"], np.int64)] = client
     except (ValueError, TypeError, InstantiationException) as error:
-        reason = str(error).strip().splitlines()[0]
+        cause = error.__cause__ or error  # Hydra's own words say only that the call failed
+        reason = " ".join(str(cause).split()) or type(cause).__name__
         raise InputError(
             f"partition={config.name}: {reason}; "
             f"change partition.num_clients={n} or partition.partitioner.*"

@@ -60,7 +60,11 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
         If the data cannot be read or used, or `$NUFED_DATA` cannot be written.
     """
     home = Path(os.environ.get("NUFED_DATA", "~/.cache/nufed")).expanduser()
-    folder = home / f"{dataset['name']}-{_key(dataset, _fingerprint(dataset.get('path')))}"
+    path = dataset.get("path")
+    if path is not None and not isinstance(path, str):
+        raise InputError(f"dataset.path={path}: must be a path; put a number in quotes")
+    source = _source(path)
+    folder = home / f"{dataset['name']}-{_key(dataset, source)}"
     if not folder.exists():
         _write(folder, {name: a for name, a in _read(dataset)._asdict().items() if a is not None})
     rows = Rows(*(_map(folder, name) for name in Rows._fields))  # type: ignore[arg-type]
@@ -86,12 +90,14 @@ def _read(dataset: dict[str, Any]) -> Rows:
     return read(**arguments)
 
 
-def _fingerprint(path: str | None) -> list[int]:
-    """Tell a file as it is now from one that was changed since."""
-    if path is None or not Path(path).expanduser().is_file():
+def _source(path: str | None) -> list[tuple[str, int, int]]:
+    """Tell a file, or the files of a folder, from any other and from what they were before."""
+    if not path:
         return []
-    state = Path(path).expanduser().stat()
-    return [state.st_size, state.st_mtime_ns]
+    given = Path(path).expanduser().resolve()
+    files = sorted(f for f in given.iterdir() if f.is_file()) if given.is_dir() else [given]
+    states = [(str(file), file.stat()) for file in files if file.is_file()]
+    return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
 
 
 def _key(*parts: object) -> str:

@@ -1,20 +1,17 @@
 """A task: a federated data set, a model and a loss, as pure functions of parameters and batches."""
 
-import inspect
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from conf.errors import InputError
 from conf.schema import Config
+from tasks.module import make_module
 from tasks.store import FederatedData, load
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
@@ -80,8 +77,9 @@ def build(config: Config) -> Task:
     if precision not in PRECISIONS:
         raise InputError(f"engine.precision={precision}: must be {' | '.join(PRECISIONS)}")
     data = load(config.dataset, config.partition)
-    module = _model(config.model, data, config.seed).to(device, PRECISIONS[precision])
-    return Task(data, module, PRECISIONS[precision], device)
+    dtype = PRECISIONS[precision]
+    module = make_module(config.model, data, config.seed).to(device, dtype)
+    return Task(data, module, dtype, device)
 
 
 def _device(name: str) -> torch.device:
@@ -92,40 +90,3 @@ def _device(name: str) -> torch.device:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"device={name}: cannot be used ({reason}); say device=cpu") from error
     return device
-
-
-def _model(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Module:
-    """Make the model, its initial parameters drawn from `seed`, its size taken from the data."""
-    target = config.get("_target_")
-    if not isinstance(target, str):
-        raise InputError(
-            "model._target_: is not given; name a callable that returns a torch.nn.Module"
-        )
-    if data.y.dtype.kind == "i":
-        num_outputs = int(data.y.max()) + 1
-    else:
-        num_outputs = int(np.prod(data.y.shape[1:]))
-    sizes = {"input_shape": tuple(data.x.shape[1:]), "num_outputs": num_outputs}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            wanted = inspect.signature(get_object(target)).parameters
-            module = instantiate(
-                config, **{k: v for k, v in sizes.items() if k in wanted and k not in config}
-            )
-        except (InstantiationException, ImportError, ValueError, TypeError) as error:
-            if isinstance(error.__cause__, InputError):
-                raise error.__cause__ from None
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-            raise InputError(f"model._target_={target}: {reason}") from error
-    if not isinstance(module, nn.Module):
-        raise InputError(
-            f"model._target_={target}: makes a {type(module).__name__}, not a torch.nn.Module"
-        )
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
-            raise InputError(
-                f"model._target_={target}: layer {name} is a BatchNorm with running statistics, "
-                "which clients must not share; use torch.nn.GroupNorm"
-            )
-    return module

@@ -50,7 +50,7 @@ def test_the_snippets_run_in_order(tmp_path: Path) -> None:
     (own_model,) = [c for c in COMMANDS if "mine.Net" in c]
     for command, parameters in ((own_data, 8 * 100 + 100 + 100 * 2 + 2), (own_model, 64 * 75 + 10)):
         words = [str(Path(sys.executable).parent / "nufed"), *shlex.split(command)[1:]]
-        run_dir = tmp_path / words[1]
+        run_dir = tmp_path / str(parameters)
         subprocess.run([*words, "rounds=2", f"hydra.run.dir={run_dir}"], cwd=tmp_path, check=True)
         assert read_run(run_dir).summary["parameters"] == parameters
 

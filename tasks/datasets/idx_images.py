@@ -2,6 +2,7 @@
 
 import gzip
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def read_idx(dataset: str, path: str | None, system: Path | None = None) -> Rows
         if local:
             assert folder is not None
             _unpack(folder, Path(root) / dataset / "raw")
-        parts = [_open(dataset, root, train=train, download=not local) for train in (True, False)]
+        where = f"dataset.path={folder}" if local else dataset
+        parts = [_open(dataset, root, where, train, not local) for train in (True, False)]
         return Rows(
             np.concatenate([part.data.numpy() for part in parts]),
             np.concatenate([part.targets.numpy() for part in parts]).astype(np.int64),
@@ -71,13 +73,13 @@ def _unpack(source: Path, target: Path) -> None:
         try:
             with plain.open("rb") if plain.exists() else gzip.open(packed) as source_file:
                 (target / name).write_bytes(source_file.read())
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(
                 f"dataset.path={source}: {name} cannot be read ({error}); fetch it anew"
             ) from error
 
 
-def _open(dataset: str, root: str, *, train: bool, download: bool) -> Any:
+def _open(dataset: str, root: str, where: str, train: bool, download: bool) -> Any:
     """Let torchvision read, and if need be download, one half of the data set."""
     try:
         import torchvision.datasets
@@ -86,8 +88,8 @@ def _open(dataset: str, root: str, *, train: bool, download: bool) -> Any:
             f"torchvision does not load ({error}); install it and torch from the same index"
         ) from error
     try:
-        return getattr(torchvision.datasets, dataset)(root, train=train, download=download)
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        part = getattr(torchvision.datasets, dataset)(root, train=train, download=download)
+    except (OSError, RuntimeError, ValueError, LookupError, AssertionError) as error:
         remedy = (
             "say dataset.path=FOLDER with the four IDX files"
             if download
@@ -95,4 +97,11 @@ def _open(dataset: str, root: str, *, train: bool, download: bool) -> Any:
         )
         what = "download" if download else "files"
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{dataset}: the {what} failed ({reason}); {remedy}") from error
+        raise InputError(f"{where}: the {what} failed ({reason}); {remedy}") from error
+    if len(part.data) != len(part.targets):
+        half = "train" if train else "t10k"
+        raise InputError(
+            f"{where}: {len(part.data)} images but {len(part.targets)} labels in the {half} files; "
+            "fetch the files anew"
+        )
+    return part

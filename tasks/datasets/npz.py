@@ -1,6 +1,7 @@
 """The user's own data: one .npz file with a client for every row."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tasks.rows import Rows
 ARRAYS = ("x", "y", "client")
 
 
-def read(path: str, one_class: str = "refuse") -> Rows:
+def read(path: str | None, one_class: str = "refuse") -> Rows:
     """Read and check x [N, …], y [N], client [N] integers and optionally test [N] booleans.
 
     Parameters
@@ -31,6 +32,8 @@ def read(path: str, one_class: str = "refuse") -> Rows:
     """
     if one_class not in ("refuse", "keep"):
         raise InputError(f"dataset.one_class={one_class}: must be refuse | keep")
+    if not path:
+        raise InputError("dataset.path: has no value; name your .npz file")
     arrays = _arrays(Path(path).expanduser())
     x, y, client = (arrays[name] for name in ARRAYS)
     test = arrays.get("test")
@@ -58,6 +61,9 @@ def read(path: str, one_class: str = "refuse") -> Rows:
                 f"{where}: y holds classes, so it must be [N] integers from 0; number them so"
             )
         y = y.astype(np.int64)
+    else:
+        y = _native(y)
+    x = _native(x)
     if client.dtype.kind not in "iu" or client.ndim != 1:
         raise InputError(
             f"{where}: client is {client.dtype} {list(client.shape)}; give [N] integers"
@@ -69,16 +75,25 @@ def read(path: str, one_class: str = "refuse") -> Rows:
     return Rows(x, y, client.astype(np.int64), test)
 
 
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array in a type that torch knows: this machine's byte order, 8 bytes at most."""
+    native = array.dtype.newbyteorder("=")
+    return array.astype(np.float64 if native == np.longdouble else native, copy=False)
+
+
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read the arrays of the file that we know; no pickle, so no arrays of Python objects."""
     if not path.is_file():
         raise InputError(f"dataset.path={path}: no such file; name your .npz file")
+    with path.open("rb") as file:
+        if file.read(6) == b"\x93NUMPY":
+            raise InputError(
+                f"dataset.path={path}: is one bare array; save x, y, client with numpy.savez"
+            )
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"dataset.path={path}: not a readable .npz; save it with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(
-                    f"dataset.path={path}: is one bare array; save x, y, client with numpy.savez"
-                )
             missing = [name for name in ARRAYS if name not in archive]
             if missing:
                 found = ", ".join(archive.files) or "nothing"
@@ -87,7 +102,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
                     f"save it with numpy.savez(path, x=…, y=…, client=…)"
                 )
             return {name: archive[name] for name in (*ARRAYS, "test") if name in archive}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         if "allow_pickle" in str(error):
             reason = "an array of Python objects: rows of ragged length? Pad them to one shape"
         else:

@@ -11,6 +11,7 @@ of which `theory.quadratics` has fine-tuned point, meta-gradient and optimum w*(
 import numpy as np
 from numpy.typing import NDArray
 
+from conf.schema import require
 from tasks.rows import Rows
 
 
@@ -44,7 +45,21 @@ def read(
     correlation: float,
     seed: int,
 ) -> Rows:
-    """Return float64 rows, d for training and the same d again for testing, a client."""
+    """Return float64 rows, d for training and the same d again for testing, a client.
+
+    Raises
+    ------
+    InputError
+        For an argument out of its range.
+    """
+    low, high = curvature
+    for name, value, valid, allowed in (
+        ("num_clients", num_clients, num_clients >= 1, "at least 1"),
+        ("dimension", dimension, dimension >= 1, "at least 1"),
+        ("curvature", curvature, 0 < low <= high, "[smallest, largest], both above 0"),
+        ("correlation", correlation, 0 <= correlation <= 1, "between 0 and 1"),
+    ):
+        require(valid, f"dataset.{name}", value, allowed)
     hessians, optima = clients(num_clients, dimension, curvature, correlation, seed)
     values, vectors = np.linalg.eigh(hessians)
     roots = np.sqrt(dimension) * np.einsum("nij,nj,nkj->nik", vectors, np.sqrt(values), vectors)

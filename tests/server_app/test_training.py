@@ -18,10 +18,17 @@ from theory import quadratics
 Train = Callable[..., RunResult]
 
 QUADRATICS = [
-    "dataset=quadratics", "dataset.num_clients=10", "dataset.curvature=[0.3,1.0]", "engine.precision=float64",
-    "algorithm.batch.support=null", "algorithm.batch.query=null", "evaluation.new_clients=0",
-    "clients_per_round=10", "evaluation.every=1000", "algorithm.alpha=0.3",
-]  # fmt: skip
+    "dataset=quadratics",
+    "dataset.num_clients=10",
+    "dataset.curvature=[0.3,1.0]",
+    "engine.precision=float64",
+    "algorithm.batch.support=null",
+    "algorithm.batch.query=null",
+    "evaluation.new_clients=0",
+    "clients_per_round=10",
+    "evaluation.every=1000",
+    "algorithm.alpha=0.3",
+]
 
 
 def quadratic_clients() -> tuple[np.ndarray, np.ndarray]:
@@ -32,8 +39,15 @@ def quadratic_clients() -> tuple[np.ndarray, np.ndarray]:
 def test_rounds_converge_to_the_fixed_point_of_the_theory(train: Train, nu: int, tau: int) -> None:
     """All clients, full batches: the apps end in w_fed(ν, β, τ), to 1e-10."""
     beta = 0.8
-    run = train([*QUADRATICS, f"algorithm.nu={nu}", f"algorithm.tau={tau}", f"algorithm.beta={beta}",
-                 "rounds=150"])  # fmt: skip
+    run = train(
+        [
+            *QUADRATICS,
+            f"algorithm.nu={nu}",
+            f"algorithm.tau={tau}",
+            f"algorithm.beta={beta}",
+            "rounds=150",
+        ]
+    )
     (w,) = run.model.values()
     expected = quadratics.fixed_point(*quadratic_clients(), 0.3, nu, beta, tau)
     assert np.abs(w.numpy().flatten() - expected).max() < 1e-10
@@ -44,17 +58,32 @@ def test_smaller_beta_ends_nearer_to_the_optimum(train: Train) -> None:
     target = quadratics.optimum_exact(*quadratic_clients(), 0.3, 2)
     gaps = []
     for beta, rounds in ((0.3, 60), (0.1, 180)):
-        run = train([*QUADRATICS, "algorithm.nu=2", "algorithm.tau=4", f"algorithm.beta={beta}",
-                     f"rounds={rounds}"])  # fmt: skip
+        run = train(
+            [
+                *QUADRATICS,
+                "algorithm.nu=2",
+                "algorithm.tau=4",
+                f"algorithm.beta={beta}",
+                f"rounds={rounds}",
+            ]
+        )
         (w,) = run.model.values()
         gaps.append(np.linalg.norm(w.numpy().flatten() - target))
     assert gaps[0] / gaps[1] == pytest.approx(3, rel=0.15)
 
 
 def test_first_order_rounds_converge_to_their_own_optimum(train: Train) -> None:
-    """One local step: first-order at 2ν stands still at w*(ν), the exact optimum at half the steps."""
-    run = train([*QUADRATICS, "algorithm.nu=4", "algorithm.tau=1", "algorithm.beta=0.8",
-                 "algorithm.mode=first_order", "rounds=150"])  # fmt: skip
+    """One local step: first-order at 2ν stands still at w*(ν), exact at half the steps."""
+    run = train(
+        [
+            *QUADRATICS,
+            "algorithm.nu=4",
+            "algorithm.tau=1",
+            "algorithm.beta=0.8",
+            "algorithm.mode=first_order",
+            "rounds=150",
+        ]
+    )
     (w,) = run.model.values()
     expected = quadratics.optimum_exact(*quadratic_clients(), 0.3, 2)
     assert np.abs(w.numpy().flatten() - expected).max() < 1e-10
@@ -83,8 +112,11 @@ def test_evaluating_more_often_does_not_change_training(train: Train) -> None:
 def test_what_a_run_leaves_behind(train: Train) -> None:
     run = train(SMALL)
     assert sorted(p.name for p in run.folder.iterdir()) == [
-        "config.yaml", "metrics.jsonl", "model.safetensors", "summary.json",
-    ]  # fmt: skip
+        "config.yaml",
+        "metrics.jsonl",
+        "model.safetensors",
+        "summary.json",
+    ]
     assert [row["round"] for row in run.rows] == [0, 1, 2, 3]
     for row in run.rows[1:]:
         assert row["clients"] == 4
@@ -121,8 +153,17 @@ def test_new_clients_take_no_part_in_training(train: Train, tmp_path: Path) -> N
     for name, new_rows in (("kept", x), ("changed", 100 * x)):
         data = np.where(np.isin(client, [2, 5])[:, None], new_rows, x)
         np.savez(tmp_path / f"{name}.npz", x=data, y=y, client=client)
-        runs.append(train(["dataset=npz", f"dataset.path={tmp_path / name}.npz", "rounds=6",
-                           "clients_per_round=5", "evaluation.new_clients=[2,5]"]))  # fmt: skip
+        runs.append(
+            train(
+                [
+                    "dataset=npz",
+                    f"dataset.path={tmp_path / name}.npz",
+                    "rounds=6",
+                    "clients_per_round=5",
+                    "evaluation.new_clients=[2,5]",
+                ]
+            )
+        )
     kept, changed = runs
     assert all(torch.equal(kept.model[name], changed.model[name]) for name in kept.model)
     assert kept.summary["participating"] == changed.summary["participating"]
@@ -132,7 +173,7 @@ def test_new_clients_take_no_part_in_training(train: Train, tmp_path: Path) -> N
 def test_a_diverging_run_stops_says_why_and_keeps_the_last_good_model(
     train: Train, tmp_path: Path
 ) -> None:
-    """β too large: a later round's loss is not finite, and the model of the round before is saved."""
+    """β too large: a later loss is not finite, and the model of the round before is saved."""
     with pytest.raises(RunStopped) as stopped:
         train([*SMALL, "rounds=30", "algorithm.beta=1e20", "algorithm.nu=0", "model=logistic"])
     message = str(stopped.value)

@@ -20,9 +20,14 @@ from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
 
 OVERRIDES = [
-    "partition=dirichlet", "partition.num_clients=12", "clients_per_round=6", "engine.precision=float64",
-    "model=logistic", "algorithm.nu=2", "algorithm.tau=3",
-]  # fmt: skip
+    "partition=dirichlet",
+    "partition.num_clients=12",
+    "clients_per_round=6",
+    "engine.precision=float64",
+    "model=logistic",
+    "algorithm.nu=2",
+    "algorithm.tau=3",
+]
 SGD = functools.partial(torch.optim.SGD, lr=1.0)
 
 

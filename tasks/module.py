@@ -1,0 +1,82 @@
+"""Make the module that a configuration names, sized from the data, and check that it fits."""
+
+import inspect
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from torch import nn
+
+from conf.errors import InputError
+from tasks.store import FederatedData
+
+
+def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Module:
+    """Return the module, its initial parameters drawn from `seed`.
+
+    Parameters
+    ----------
+    config
+        The composed `model` group: `_target_` and its arguments. `input_shape` and `num_outputs`
+        of the data are given to it too if its signature names them.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made, does not take the rows of the data, or cannot be shared by clients.
+    """
+    target = config.get("_target_")
+    if not isinstance(target, str):
+        raise InputError("model._target_: names no callable that returns a torch.nn.Module")
+    where = f"model._target_={target}"
+    if data.y.dtype.kind == "i":
+        num_outputs = int(data.y.max()) + 1
+    else:
+        num_outputs = int(np.prod(data.y.shape[1:]))
+    sizes = {"input_shape": tuple(data.x.shape[1:]), "num_outputs": num_outputs}
+    # Hydra logs what it also raises; the line that we make of it is enough.
+    logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
+    logging.getLogger("hydra.utils").propagate = False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            wanted = inspect.signature(get_object(target)).parameters
+            given = {k: v for k, v in sizes.items() if k in wanted and k not in config}
+            module = instantiate(config, **given)
+        except (InstantiationException, ImportError, ValueError, TypeError) as error:
+            if isinstance(error.__cause__, InputError):
+                raise error.__cause__ from None
+            raise InputError(f"{where}: {_reason(error.__cause__ or error)}") from error
+        if not isinstance(module, nn.Module):
+            raise InputError(f"{where}: makes a {type(module).__name__}, not a torch.nn.Module")
+        _try(module, sizes["input_shape"], num_outputs, where)
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
+            raise InputError(
+                f"{where}: layer {name} is a BatchNorm with running statistics, "
+                "which clients must not share; use torch.nn.GroupNorm"
+            )
+    return module
+
+
+def _try(module: nn.Module, shape: Any, num_outputs: int, where: str) -> None:
+    """Push two rows through the module, which also sizes its lazy layers."""
+    try:
+        with torch.no_grad():
+            outputs = module(torch.zeros(2, *shape))
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            f"{where}: does not take rows of shape {list(shape)}: {_reason(error)}"
+        ) from error
+    if not isinstance(outputs, torch.Tensor) or outputs.numel() != 2 * num_outputs:
+        got = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        raise InputError(
+            f"{where}: gives {got} for two rows; the data needs {num_outputs} outputs a row"
+        )
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
