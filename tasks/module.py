@@ -32,10 +32,8 @@ def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Mo
     if not isinstance(target, str):
         raise InputError("model._target_: names no callable that returns a torch.nn.Module")
     where = f"model._target_={target}"
-    if data.y.dtype.kind == "i":
-        num_outputs = int(data.y.max()) + 1
-    else:
-        num_outputs = int(np.prod(data.y.shape[1:]))
+    classes = data.y.dtype.kind == "i"
+    num_outputs = int(data.y.max()) + 1 if classes else int(np.prod(data.y.shape[1:]))
     sizes = {"input_shape": tuple(data.x.shape[1:]), "num_outputs": num_outputs}
     # Hydra logs what it also raises; the line that we make of it is enough.
     logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
@@ -52,7 +50,9 @@ def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Mo
             raise InputError(f"{where}: {_reason(error.__cause__ or error)}") from error
         if not isinstance(module, nn.Module):
             raise InputError(f"{where}: makes a {type(module).__name__}, not a torch.nn.Module")
-        _try(module, sizes["input_shape"], num_outputs, where)
+        width = _try(module, sizes["input_shape"], where)
+        if width != num_outputs and not (classes and width > num_outputs):
+            raise InputError(f"{where}: gives {width} outputs a row; the data needs {num_outputs}")
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
             raise InputError(
@@ -62,20 +62,14 @@ def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Mo
     return module
 
 
-def _try(module: nn.Module, shape: Any, num_outputs: int, where: str) -> None:
-    """Push two rows through the module, which also sizes its lazy layers."""
+def _try(module: nn.Module, shape: Any, where: str) -> int:
+    """Push two rows through the module, which also sizes lazy layers; return the outputs of one."""
     try:
         with torch.no_grad():
-            outputs = module(torch.zeros(2, *shape))
+            return int(module(torch.zeros(2, *shape)).reshape(2, -1).shape[1])
     except Exception as error:  # whatever the user's code raises
-        raise InputError(
-            f"{where}: does not take rows of shape {list(shape)}: {_reason(error)}"
-        ) from error
-    if not isinstance(outputs, torch.Tensor) or outputs.numel() != 2 * num_outputs:
-        got = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        raise InputError(
-            f"{where}: gives {got} for two rows; the data needs {num_outputs} outputs a row"
-        )
+        reason = _reason(error)
+        raise InputError(f"{where}: does not take rows of shape {list(shape)}: {reason}") from error
 
 
 def _reason(error: BaseException) -> str:

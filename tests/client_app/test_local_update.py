@@ -48,7 +48,7 @@ def test_rounds_with_all_clients_converge_to_the_fixed_point(nu: int, tau: int) 
     hessians, optima = random_quadratics(6, 3, seed=11)
     beta, w = 0.5, torch.zeros(3, dtype=torch.float64)
     data = batches(hessians, optima, tau, nu)
-    for _ in range(4000):
+    for _ in range(1200):
         stack = {"w": w.expand(6, 3)}
         w = local_update(quadratic_loss, stack, data, alpha=ALPHA, beta=beta).params["w"].mean(0)
     expected = quadratics.fixed_point(hessians, optima, ALPHA, nu, beta, tau)

@@ -11,7 +11,7 @@ from conf.compose import CONFIG_DIR, compose_config
 from conf.schema import from_json, to_json
 
 FILES = [f for f in sorted(CONFIG_DIR.glob("*/*.yaml")) if f.parent.name != "hydra"]
-NEEDED = {"npz": ["dataset.path=mine.npz"]}
+NEEDED = {"npz": ["dataset.path=mine.npz"], "custom": ["model._target_=tasks.models.mlp"]}
 
 
 def override(file: Path) -> str:
@@ -23,7 +23,7 @@ def targets(node: object) -> Iterator[str]:
     """Yield every name that Hydra, or an engine's launcher, is to find."""
     if isinstance(node, dict):
         for key, value in node.items():
-            if key in ("_target_", "launcher"):
+            if key in ("_target_", "launcher") and value != "???":
                 yield value
             else:
                 yield from targets(value)

@@ -147,10 +147,12 @@ def test_a_module_of_ones_own(name: str, overrides: list[str], parameters: int) 
 
 
 @pytest.mark.usefixtures("_own_modules")
-def test_a_module_that_is_itself_given_sizes_keeps_them() -> None:
-    """An explicit num_outputs in the configuration wins over the data's."""
-    task = own("Sized", "+model.width=4", "+model.num_outputs=3")
-    assert count(task.module) == 5 * 4 + 4 + 4 * 3 + 3
+def test_sizes_in_the_configuration_win_over_those_of_the_data() -> None:
+    """More classes than the data shows are fine; a regression has as many outputs as targets."""
+    digits = build(compose_config(["model=mlp", "model.hidden=[4]", "+model.num_outputs=12"]))
+    assert count(digits.module) == 64 * 4 + 4 + 4 * 12 + 12
+    with pytest.raises(InputError, match=r"Sized: gives 3 outputs a row; the data needs 1$"):
+        own("Sized", "+model.width=4", "+model.num_outputs=3")
 
 
 @pytest.mark.usefixtures("_own_modules")
