@@ -14,7 +14,7 @@ from conf.compose import CONFIG_DIR
 from conf.errors import NuFedError
 from conf.schema import Config, register, to_config
 
-EXIT_USER_ERROR = 2
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 
 
 def main() -> None:
@@ -29,6 +29,9 @@ def main() -> None:
     register()
     try:
         _hydra_main()
+    except KeyboardInterrupt as error:
+        _complain(str(error) or "interrupted")
+        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         line = one_line(error)
         if line is None or wants_traceback:

@@ -36,6 +36,10 @@ class Census:
 
     def __post_init__(self) -> None:
         same_length(self.clients, self.rows)
+        if not all(0 <= client < self.num_clients for client in self.clients):
+            raise MalformedMessage(f"clients are not all among 0 … {self.num_clients - 1}")
+        if not all(rows >= 1 for rows in self.rows):
+            raise MalformedMessage("a client has no train row")
 
 
 @dataclass(frozen=True)

@@ -51,10 +51,10 @@ def main(grid: Grid, context: Context) -> None:
     callbacks: list[Callback] = [RunFolder(folder), ProgressBar(Console(), folder)]
     parameters = sum(p.numel() for p in initial.values())
     info = RunInfo(config, parameters, len(roster.participating), len(roster.new))
+    for callback in callbacks:
+        callback.on_start(info)
     started, summary = time.perf_counter(), _facts(info)
     try:
-        for callback in callbacks:
-            callback.on_start(info)
         for row, params in rounds(grid, strategy, initial, config):
             summary |= {"rounds": row["round"]} | {kind: row[kind] for kind in KINDS if kind in row}
             for callback in callbacks:
@@ -64,7 +64,7 @@ def main(grid: Grid, context: Context) -> None:
         raise RunStopped(summary["stopped"]) from error
     except KeyboardInterrupt:
         summary["stopped"] = f"interrupted; the model of round {summary['rounds']} is in {folder}"
-        raise
+        raise KeyboardInterrupt(summary["stopped"]) from None
     finally:
         summary |= {"wall_s": time.perf_counter() - started, "peak_rss_mb": _peak_rss_mb()}
         for callback in callbacks:

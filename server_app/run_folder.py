@@ -28,13 +28,23 @@ class RunFolder(Callback):
         self._params: Params = {}
 
     def on_start(self, run: RunInfo) -> None:
-        """Make the folder, and write the configuration and an empty metrics file."""
+        """Make the folder, and write the configuration and an empty metrics file.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written, or holds a run already.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / METRICS).open("x").close()
             OmegaConf.save(OmegaConf.structured(run.config), self.path / CONFIG)
-            (self.path / METRICS).write_text("")
+        except FileExistsError as error:
+            raise InputError(f"{self.path}: holds a run already; name another folder") from error
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror}); name another folder"
+            ) from error
 
     def on_round(self, row: Row, params: Params) -> None:
         """Append the row; remember the model."""
@@ -48,13 +58,6 @@ class RunFolder(Callback):
             contiguous = {name: tensor.contiguous() for name, tensor in self._params.items()}
             save_file(contiguous, self.path / MODEL)
         (self.path / SUMMARY).write_text(json.dumps(finite(summary), indent=2) + "\n")
-
-
-def unwritable(path: Path, error: OSError) -> InputError:
-    """Return the error of a run folder that cannot be written."""
-    return InputError(
-        f"hydra.run.dir={path}: cannot be written ({error.strerror}); name another folder"
-    )
 
 
 def finite(value: Any) -> Any:

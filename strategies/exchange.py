@@ -16,7 +16,8 @@ def exchange(
     `Grid.send_and_receive` collects a whole round first; here no reply is held back, so that memory
     does not grow with the number of clients.
     """
-    return _replies(grid, set(grid.push_messages(messages)), time.monotonic() + timeout, pause)
+    sent = {i for i in grid.push_messages(messages) if i}  # None: the SuperLink refused the message
+    return _replies(grid, sent, time.monotonic() + timeout, pause)
 
 
 def _replies(grid: Grid, waiting: set[str], until: float, pause: float) -> Iterator[Message]:

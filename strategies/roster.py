@@ -18,6 +18,8 @@ from strategies.exchange import exchange
 
 NEW_CLIENTS, SAMPLE, MEASURED = 0, 1, 2  # streams of random numbers
 
+CENSUS_TIMEOUT_S = 60.0
+
 log = logging.getLogger("nufed")
 
 
@@ -44,6 +46,7 @@ class Roster:
         """Clients of the whole federation, present or not."""
         self._wanted_new = new_clients
         self._census: dict[int, Census] = {}
+        self._left_out: set[int] = set()
         self._home: dict[int, int] = {}
 
     def wait(self, grid: Grid, timeout: float) -> None:
@@ -56,7 +59,7 @@ class Roster:
         """
         until = time.monotonic() + timeout
         while True:
-            self.refresh(grid)
+            self.refresh(grid, max(timeout, CENSUS_TIMEOUT_S))
             complete = self.num_clients > 0 and len(self._home) == self.num_clients
             if complete or time.monotonic() > until:
                 break
@@ -68,15 +71,16 @@ class Roster:
         if not complete:
             log.warning("%d of %d clients are there; going on", len(self._home), self.num_clients)
 
-    def refresh(self, grid: Grid) -> None:
-        """Forget nodes that left; ask those that came which clients they host."""
+    def refresh(self, grid: Grid, timeout: float = CENSUS_TIMEOUT_S) -> None:
+        """Forget nodes that left; ask those that came which clients they host, once each."""
         present = set(grid.get_node_ids())
-        if present == set(self._census):
+        if present == set(self._census) | self._left_out:
             return
         self._census = {node: census for node, census in self._census.items() if node in present}
-        unknown = sorted(present - set(self._census))
+        self._left_out &= present
+        unknown = sorted(present - set(self._census) - self._left_out)
         messages = [Message(RecordDict(), node, MessageType.QUERY) for node in unknown]
-        replies = {r.metadata.reply_to_message_id: r for r in exchange(grid, messages, timeout=600)}
+        replies = {r.metadata.reply_to_message_id: r for r in exchange(grid, messages, timeout)}
         for message in messages:
             self._enter(message.metadata.dst_node_id, replies.get(message.metadata.message_id))
         self._recount()
@@ -106,19 +110,17 @@ class Roster:
         return [clients[i] for i in random.choice(len(clients), limit, replace=False)]
 
     def _enter(self, node: int, reply: Message | None) -> None:
-        """Write a node into the roster, or say why it is left out."""
-        if reply is None or reply.has_error():
-            reason = "no reply" if reply is None else reply.error.reason
-            log.warning(
-                "a SuperNode did not say which clients it hosts, and is left out: %s", reason
-            )
-            return
+        """Write a node into the roster, or leave it out and say why."""
         try:
-            census = decode(Census, reply)
+            if reply is None:
+                raise MalformedMessage("no reply in time")
+            if reply.has_error():
+                raise MalformedMessage(reply.error.reason)
+            self._census[node] = decode(Census, reply)
         except MalformedMessage as error:
-            log.warning("a SuperNode's census is malformed, and it is left out: %s", error)
-            return
-        self._census[node] = census
+            self._left_out.add(node)
+            reason = " ".join(str(error).split())
+            log.warning("a SuperNode that cannot say who it hosts is left out: %s", reason)
 
     def _recount(self) -> None:
         """Derive everything else from the census of the nodes present."""

@@ -6,8 +6,10 @@ Every process that gets as far as the data imports torch and Flower (seconds): f
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -237,3 +239,39 @@ def test_a_run_that_goes_well_says_so(folder: Path) -> None:
     assert run.parent.parent == folder / "runs"
     files = {file.name for file in run.iterdir()}
     assert {"metrics.jsonl", "summary.json", "model.safetensors", "config.yaml"} <= files
+
+
+def test_ctrl_c_keeps_the_model_and_says_where(folder: Path) -> None:
+    """A real SIGINT in the middle of a long run."""
+    run = folder / "run"
+    command = [str(NUFED), *SMALL, "rounds=100000", f"hydra.run.dir={run}"]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        metrics, until = run / "metrics.jsonl", time.monotonic() + 90
+        while not metrics.exists() or metrics.read_text().count("\n") < 3:
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    summary = json.loads((run / "summary.json").read_text())
+    assert process.returncode == 130
+    assert err == f"nufed: {summary['stopped']}\n"
+    assert summary["rounds"] >= 1
+    assert str(summary["rounds"]) in summary["stopped"]
+    assert load_file(run / "model.safetensors")
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(folder: Path) -> None:
+    run = folder / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text('{"round": 0}\n')
+    before = everything_in(folder)
+    done = nufed(*SMALL, "rounds=1", f"hydra.run.dir={run}", cwd=folder)
+    assert done.status == 2
+    assert done.err == f"nufed: {run}: holds a run already; name another folder\n"
+    assert everything_in(folder) == before

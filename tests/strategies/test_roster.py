@@ -1,8 +1,11 @@
 """Who is who, through a real grid whose nodes come and go."""
 
 import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
 
 from client_app.app import app as client_app
+from client_app.messages import Census, encode
 from conf.compose import compose_config
 from conf.errors import InputError, RunStopped
 from conf.schema import to_json
@@ -74,3 +77,25 @@ def test_new_clients() -> None:
         choose_new_clients(50, [50], seed=0)
     with pytest.raises(InputError, match="leaves none of 2 clients"):
         choose_new_clients(2, [0, 1], seed=0)
+
+
+def test_a_node_that_cannot_say_who_it_hosts_is_left_out_and_asked_once() -> None:
+    config = compose_config(["partition.num_clients=12"])
+    asked: list[int] = []
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        asked.append(context.node_id)
+        if context.node_id == 1001:
+            raise RuntimeError("no data here")
+        if context.node_id == 1002:
+            return Message(encode(Census([99], [5], 12)), reply_to=message)
+        return client_app(message, context)
+
+    federation = LocalGrid(app, {"config": to_json(config)}, 4)
+    roster = Roster(0, 0.0)
+    for _ in range(3):
+        roster.refresh(federation)
+    assert roster.participating == [0, 3, 4, 7, 8, 11]
+    assert sorted(asked) == [1000, 1001, 1002, 1003]
