@@ -10,8 +10,8 @@ and by the chain rule its gradient is
 
 with support batches D_l, Hessian batches D″_l and a query batch D′. ν = 0 is FedAvg's gradient,
 ν = 1 is Per-FedAvg's (Fallah et al. 2020), any ν is the generalized framework of Jamali, Saber and
-Bae (2025, arXiv 2504.21327). `value_and_meta_gradient` is those two lines: `linearize` walks the
-inner trajectory down, and a sweep back applies one factor (I − α ∇²f) a step.
+Bae (2025, arXiv 2504.21327). `value_and_meta_gradient` is those two lines: the first loop walks the
+inner trajectory and keeps each step's linearisation, the second applies one factor a step.
 
 **A stack of K clients** is served by the same code: give parameters a leading axis K, batches the
 axis K after their axis ν, and let `loss_fn` return K losses. The clients share no parameter, so the
@@ -117,28 +117,14 @@ def value_and_meta_gradient(
     """Return f_i(θ^ν; D′) beside the meta-gradient; arguments as in `meta_gradient`."""
     if mode not in MODES:
         raise ValueError(f"mode={mode!r}: choose one of {', '.join(MODES)}")
-    # The inner gradient's own graph gives the Hessian for nothing when both are of one batch.
-    shared = mode == "exact" and hessian is None and not recompute
-    product = (
-        partial(central_difference, delta=delta)
-        if mode == "hessian_free"
-        else hessian_vector_product
-    )
-    evaluated_twice = recompute or mode == "hessian_free"
+    linearized = partial(_linearize, loss_fn, mode=mode, delta=delta, recompute=recompute)
+    hessian_batches = [None] * len(support[0]) if hessian is None else steps(hessian)
 
     theta, curvature = params, list[HessianVectorProduct]()
-    hessian_batches = steps(support if hessian is None else hessian)
     for batch, hessian_batch in zip(steps(support), hessian_batches, strict=True):
-        before = _random_state(params) if evaluated_twice else []
-        if shared:
-            gradient, hvp = linearize(loss_fn, theta, batch)
+        gradient, hvp = linearized(theta, batch, hessian_batch)
+        if mode != "first_order":
             curvature.append(hvp)
-        else:
-            gradient = value_and_gradient(loss_fn, theta, batch).gradient
-            if mode != "first_order":
-                curvature.append(partial(product, loss_fn, theta, hessian_batch))
-        if evaluated_twice:
-            _refuse_random_loss(before, _random_state(params))
         theta = descend(theta, gradient, alpha)  # θ^{l+1} = θ^l − α ∇f(θ^l; D_l)
 
     value, v = value_and_gradient(loss_fn, theta, query)  # v = ∇f(θ^ν; D′)
@@ -185,6 +171,29 @@ def value_and_gradient(loss_fn: LossFn, params: Params, batch: Batch) -> ValueAn
     """Return f(θ) and ∇f(θ) on one batch, detached."""
     loss, gradient, _ = _differentiate(loss_fn, params, batch, create_graph=False)
     return ValueAndGradient(loss.detach(), gradient)
+
+
+def _linearize(
+    loss_fn: LossFn,
+    theta: Params,
+    batch: Batch,
+    hessian_batch: Batch | None,
+    *,
+    mode: str,
+    delta: float,
+    recompute: bool,
+) -> tuple[Params, HessianVectorProduct]:
+    """Return ∇f(θ; D) and v ↦ ∇²f(θ; D″) v, as the mode has it."""
+    if mode == "exact" and hessian_batch is None and not recompute:
+        return linearize(loss_fn, theta, batch)  # both from one graph
+    before = _random_state(theta)
+    gradient = value_and_gradient(loss_fn, theta, batch).gradient
+    if recompute or mode == "hessian_free":
+        _refuse_random_loss(before, _random_state(theta))
+    product = hessian_vector_product
+    if mode == "hessian_free":
+        product = partial(central_difference, delta=delta)
+    return gradient, partial(product, loss_fn, theta, hessian_batch or batch)
 
 
 def linearize(loss_fn: LossFn, params: Params, batch: Batch) -> tuple[Params, HessianVectorProduct]:
