@@ -51,7 +51,7 @@ class ProgressBar(Callback):
             self._bar = Progress(
                 TextColumn("round"),
                 MofNCompleteColumn(),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=10),
                 TextColumn("{task.description}"),
                 TimeRemainingColumn(compact=True),
                 console=self.console,
@@ -131,7 +131,7 @@ def _curve(row: Row) -> str:
     curves = row[kinds[-1]]
     metric = "accuracy" if "accuracy" in curves else "loss"
     first, last = _number(curves[metric][0]), _number(curves[metric][-1])
-    return f"{kinds[-1]} clients' {metric} {first} → {last} after {curves['k'][-1]} steps"
+    return f"{metric} of {kinds[-1]} clients {first} → {last}"
 
 
 def _number(value: float | None) -> str:

@@ -60,3 +60,19 @@ def test_the_options_listed_are_the_options_there_are() -> None:
     for group, text in rows.items():
         for file in (ROOT / "conf" / group).glob("*.yaml"):
             assert f"`{file.stem}`" in text, f"{group}={file.stem}"
+
+
+def test_the_table_is_the_one_that_the_demo_prints(tmp_path: Path) -> None:
+    """To 0.05: other processors round otherwise, and fifty rounds let it grow."""
+    command = [str(Path(sys.executable).parent / "nufed"), f"hydra.run.dir={tmp_path / 'demo'}"]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout.count("│") == TEXT.count("│")
+    for text, printed in zip(numbers(TEXT), numbers(done.stdout), strict=True):
+        assert text == pytest.approx(printed, abs=0.05)
+
+
+def numbers(text: str) -> list[list[float]]:
+    """Return the figures of a table's rows of means."""
+    rows = re.findall(r"^│ .*mean │(.*)│$", text, re.MULTILINE)
+    assert len(rows) == 2
+    return [[float(cell) for cell in row.split("│")] for row in rows]
