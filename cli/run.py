@@ -66,7 +66,18 @@ def run(config: Config, folder: Path) -> None:
     from hydra.utils import get_method
     from rich.console import Console
 
-    get_method(config.engine["launcher"])(config, folder, Console())
+    from conf.errors import InputError
+    from server_app.run_folder import require_free
+
+    require_free(folder)
+    if isinstance(path := config.dataset.get("path"), str):
+        # Absolute: other engines' processes run in other folders.
+        config.dataset["path"] = str(Path(path).expanduser().absolute())
+    try:
+        launch = get_method(config.engine["launcher"])
+    except (ImportError, ValueError) as error:
+        raise InputError(f"engine.launcher={config.engine['launcher']}: {error}") from error
+    launch(config, folder, Console())
 
 
 if __name__ == "__main__":

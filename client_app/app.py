@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -20,14 +21,17 @@ from client_app.messages import (
     arrays_of,
     decode,
     encode,
+    to_params,
 )
 from client_app.meta_gradient import Params
 from conf.compose import from_run_config
+from conf.errors import NuFedError
 from tasks.task import Task, build
 
 # Parameters below which a step is not worth sharing between threads: they only wait for each
 # other, several times as long where other programs run beside them.
 SMALL = 200_000
+THREADS = torch.get_num_threads()
 
 app = ClientApp()
 
@@ -46,22 +50,29 @@ def train_clients(message: Message, context: Context) -> Message:
     """Train the clients asked for, each from the global model; reply with their mean update."""
     started = time.process_time()
     task, ask = task_of(context), decode(TrainInstruction, message)
+    _require_hosted(ask.clients, context)
     params, mean = params_of(message, task), StreamingMean()
-    done, losses, norms = list[int](), list[float](), list[float]()
-    diverged, diverged_at, examples = list[int](), list[int](), 0
+    report, examples = TrainReport([], [], [], [], [], [], [], 0.0), 0
     for client in ask.clients:
-        result = train(task, params, ask, client)
+        try:
+            result = train(task, params, ask, client)
+        except NuFedError:
+            raise
+        except Exception as error:  # one client's failure, reported, is not its neighbours'
+            report.failed.append(client)
+            report.reasons.append(f"{type(error).__name__}: {error}")
+            continue
         if result.diverged_at is not None:
-            diverged.append(client)
-            diverged_at.append(result.diverged_at)
+            report.diverged.append(client)
+            report.diverged_at.append(result.diverged_at)
             continue
         rows = int(task.data.partition.train[client])
         mean.add(result.update, rows if ask.weighting == "examples" else 1)
-        done.append(client)
-        losses.append(result.loss)
-        norms.append(result.meta_grad_norm)
+        report.clients.append(client)
+        report.loss.append(result.loss)
+        report.meta_grad_norm.append(result.meta_grad_norm)
         examples += rows
-    report = TrainReport(done, losses, norms, diverged, diverged_at, time.process_time() - started)
+    report = replace(report, cpu_s=time.process_time() - started)
     update = ArrayRecord(mean.value(task.dtype))
     return Message(encode(report, update, examples), reply_to=message)
 
@@ -70,17 +81,32 @@ def train_clients(message: Message, context: Context) -> Message:
 def evaluate_clients(message: Message, context: Context) -> Message:
     """Measure the personalization curves of the clients asked for."""
     task, ask = task_of(context), decode(EvaluateInstruction, message)
+    _require_hosted(ask.clients, context)
     params = params_of(message, task)
     measured, columns = list[int](), defaultdict[str, list[float]](list)
+    failed, reasons = list[int](), list[str]()
     for client in ask.clients:
-        if (curve := evaluate(task, params, ask, client)) is not None:
+        try:
+            curve = evaluate(task, params, ask, client)
+        except NuFedError:
+            raise
+        except Exception as error:
+            failed.append(client)
+            reasons.append(f"{type(error).__name__}: {error}")
+            continue
+        if curve is not None:
             measured.append(client)
             for name, values in curve.items():
                 columns[name] += values
-    report = EvaluateReport(
-        measured, list(columns), [v for column in columns.values() for v in column]
-    )
+    curves = [value for column in columns.values() for value in column]
+    report = EvaluateReport(measured, list(columns), curves, failed, reasons)
     return Message(encode(report), reply_to=message)
+
+
+def _require_hosted(clients: list[int], context: Context) -> None:
+    """Raise unless this SuperNode hosts all of `clients`."""
+    if foreign := set(clients) - set(hosted(context)):
+        raise MalformedMessage(f"clients {sorted(foreign)} are not hosted here")
 
 
 def hosted(context: Context) -> list[int]:
@@ -91,17 +117,17 @@ def hosted(context: Context) -> list[int]:
 
 def task_of(context: Context) -> Task:
     """Return the task of the run; made once a process."""
-    return _task(
-        str(context.run_config.get("config", "")), str(context.run_config.get("overrides", ""))
-    )
+    config = context.run_config
+    task = _task(str(config.get("config", "")), str(config.get("overrides", "")))
+    if task.device.type == "cpu":
+        small = sum(p.numel() for p in task.module.parameters()) < SMALL
+        torch.set_num_threads(1 if small else THREADS)
+    return task
 
 
 @lru_cache(maxsize=2)
 def _task(config: str, overrides: str) -> Task:
-    task = build(from_run_config({"config": config, "overrides": overrides}))
-    if task.device.type == "cpu" and sum(p.numel() for p in task.module.parameters()) < SMALL:
-        torch.set_num_threads(1)
-    return task
+    return build(from_run_config({"config": config, "overrides": overrides}))
 
 
 def params_of(message: Message, task: Task) -> Params:
@@ -117,7 +143,4 @@ def params_of(message: Message, task: Task) -> Params:
     given = {name: tuple(array.shape) for name, array in arrays.items()}
     if given != wanted:
         raise MalformedMessage(f"the global model has {given}, this client's model {wanted}")
-    return {
-        name: torch.from_numpy(array.numpy()).to(task.device, task.dtype)
-        for name, array in arrays.items()
-    }
+    return {name: p.to(task.device, task.dtype) for name, p in to_params(arrays).items()}

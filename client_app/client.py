@@ -1,5 +1,7 @@
 """One client's work: pure functions of the task, the global model and what the server asked for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -21,16 +23,14 @@ class ClientUpdate(NamedTuple):
     loss: float
     meta_grad_norm: float
     diverged_at: int | None
-    """The local step at which loss or parameters stopped being finite; None if they stayed so."""
+    """The local step whose loss or meta-gradient was not finite, τ if it is only w_τ."""
 
 
 def train(task: Task, params: Params, ask: TrainInstruction, client: int) -> ClientUpdate:
     """Take τ local steps from the global model on the client's train rows."""
     random = sampling.generator(ask.seed, client, ask.round, sampling.TRAIN)
     batches = draw_batches(task, ask, client, random)
-    with torch.random.fork_rng(devices=[]):
-        # What the model itself draws (dropout) follows from the same seed on every engine.
-        torch.manual_seed(int(random.integers(2**63)))
+    with model_randomness(random):
         result = local_update(
             task.loss,
             params,
@@ -82,13 +82,22 @@ def evaluate(
         return None
     random = sampling.generator(ask.seed, client, 0, sampling.EVALUATE)
     support = task.batch(train[sampling.draw(random, (ask.steps,), ask.batch, len(train))])
-    curve = personalization_curve(
-        task.loss, task.metrics, params, support, task.batch(test), alpha=ask.alpha
-    )
+    with model_randomness(random):
+        curve = personalization_curve(
+            task.loss, task.metrics, params, support, task.batch(test), alpha=ask.alpha
+        )
     return {name: values.tolist() for name, values in curve.items()}
 
 
+@contextmanager
+def model_randomness(random: np.random.Generator) -> Iterator[None]:
+    """Let what the model itself draws (dropout) follow from `random`, on every engine."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(random.integers(2**63)))
+        yield
+
+
 def _non_finite_end(update: Params, tau: int) -> list[int]:
-    """Return [τ − 1] if the last local step left a parameter that is not finite, else nothing."""
+    """Return [τ] if the last local step left a parameter that is not finite, else nothing."""
     finite = all(bool(torch.isfinite(tensor).all()) for tensor in update.values())
-    return [] if finite else [tau - 1]
+    return [] if finite else [tau]

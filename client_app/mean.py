@@ -1,9 +1,8 @@
 """A weighted mean of updates that holds one model's worth of memory, whatever their number."""
 
 import torch
-from torch import Tensor
 
-Params = dict[str, Tensor]
+from client_app.meta_gradient import Params
 
 
 class StreamingMean:

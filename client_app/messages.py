@@ -9,11 +9,15 @@ A SuperNode hosts one client or several, so an instruction lists the clients tha
 sides check what they receive: `decode` refuses missing, unknown and ill-typed fields.
 """
 
+import math
 import types
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from client_app.meta_gradient import MODES, Params
 
 ARRAYS, REPORT, METRICS = "arrays", "report", "metrics"
 
@@ -36,6 +40,8 @@ class Census:
 
     def __post_init__(self) -> None:
         same_length(self.clients, self.rows)
+        if self.num_clients < 1:
+            raise MalformedMessage(f"num_clients is {self.num_clients}")
         if not all(0 <= client < self.num_clients for client in self.clients):
             raise MalformedMessage(f"clients are not all among 0 … {self.num_clients - 1}")
         if not all(rows >= 1 for rows in self.rows):
@@ -61,6 +67,12 @@ class TrainInstruction:
     query: int | None
     hessian: int | None
 
+    def __post_init__(self) -> None:
+        if self.nu < 0 or self.tau < 1 or self.mode not in MODES:
+            raise MalformedMessage(
+                f"nu={self.nu}, tau={self.tau} or mode={self.mode} is impossible"
+            )
+
 
 @dataclass(frozen=True)
 class TrainReport:
@@ -76,12 +88,19 @@ class TrainReport:
     """Clients whose loss or parameters became NaN or infinite."""
     diverged_at: list[int]
     """The local step, from 0, at which each of them did."""
+    failed: list[int]
+    """Clients whose training raised an exception."""
+    reasons: list[str]
+    """What each of them raised."""
     cpu_s: float
-    """Processor seconds of all of it."""
+    """CPU seconds that the SuperNode's process spent on all of it."""
 
     def __post_init__(self) -> None:
         same_length(self.clients, self.loss, self.meta_grad_norm)
         same_length(self.diverged, self.diverged_at)
+        same_length(self.failed, self.reasons)
+        if not all(map(math.isfinite, (*self.loss, *self.meta_grad_norm, self.cpu_s))):
+            raise MalformedMessage("loss, meta_grad_norm or cpu_s is not finite")
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,17 @@ class EvaluateReport:
     metrics: list[str]
     curves: list[float]
     """[metric, client, k] in one row."""
+    failed: list[int]
+    """Clients whose evaluation raised an exception."""
+    reasons: list[str]
+    """What each of them raised."""
+
+    def __post_init__(self) -> None:
+        same_length(self.failed, self.reasons)
+        if self.clients and (
+            "loss" not in self.metrics or len(set(self.metrics)) < len(self.metrics)
+        ):
+            raise MalformedMessage(f"metrics {self.metrics}: must differ, and loss be among them")
 
 
 def same_length(*columns: list[Any]) -> None:
@@ -157,6 +187,11 @@ def decode(kind: type[T], message: Message) -> T:
 def arrays_of(message: Message) -> ArrayRecord:
     """Return the arrays of a message, an empty record if it has none."""
     return message.content.array_records.get(ARRAYS, ArrayRecord())
+
+
+def to_params(arrays: ArrayRecord) -> Params:
+    """Return arrays as tensors, name -> tensor on the CPU."""
+    return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:

@@ -20,6 +20,7 @@ gradient of the summed loss is each client's own.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -118,10 +119,10 @@ def value_and_meta_gradient(
     if mode not in MODES:
         raise ValueError(f"mode={mode!r}: choose one of {', '.join(MODES)}")
     linearized = partial(_linearize, loss_fn, mode=mode, delta=delta, recompute=recompute)
-    hessian_batches = [None] * len(support[0]) if hessian is None else steps(hessian)
+    hessian_batches = repeat(None) if hessian is None else steps(hessian)
 
     theta, curvature = params, list[HessianVectorProduct]()
-    for batch, hessian_batch in zip(steps(support), hessian_batches, strict=True):
+    for batch, hessian_batch in zip(steps(support), hessian_batches, strict=hessian is not None):
         gradient, hvp = linearized(theta, batch, hessian_batch)
         if mode != "first_order":
             curvature.append(hvp)
@@ -186,9 +187,10 @@ def _linearize(
     """Return ∇f(θ; D) and v ↦ ∇²f(θ; D″) v, as the mode has it."""
     if mode == "exact" and hessian_batch is None and not recompute:
         return linearize(loss_fn, theta, batch)  # both from one graph
-    before = _random_state(theta)
+    evaluated_twice = mode == "hessian_free" or (mode == "exact" and recompute)
+    before = _random_state(theta) if evaluated_twice else []
     gradient = value_and_gradient(loss_fn, theta, batch).gradient
-    if recompute or mode == "hessian_free":
+    if evaluated_twice:
         _refuse_random_loss(before, _random_state(theta))
     product = hessian_vector_product
     if mode == "hessian_free":

@@ -20,10 +20,11 @@ from rich.console import Console
 from conf.compose import from_run_config
 from conf.errors import InputError, RunStopped
 from conf.schema import Config
-from server_app.progress import KINDS, ProgressBar
+from server_app.progress import ProgressBar
 from server_app.rounds import rounds
 from server_app.run_folder import RunFolder
 from server_app.tracking import Callback, RunInfo
+from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
 from tasks.task import build
@@ -42,10 +43,10 @@ def main(grid: Grid, context: Context) -> None:
     config = from_run_config(context.run_config)
     initial = build(config).initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients)
-    strategy = _strategy(config, roster)
+    strategy = make_strategy(config, roster)
     folder = _run_dir(config, context.run_config)
     roster.wait(grid, JOIN_TIMEOUT_S)
-    for note in notes(config, roster):
+    for note in notes(config, roster.rows):
         log.warning(note)
 
     callbacks: list[Callback] = [RunFolder(folder), ProgressBar(Console(), folder)]
@@ -53,40 +54,45 @@ def main(grid: Grid, context: Context) -> None:
     info = RunInfo(config, parameters, len(roster.participating), len(roster.new))
     for callback in callbacks:
         callback.on_start(info)
-    started, summary = time.perf_counter(), _facts(info)
+    started, summary, kept = time.perf_counter(), _facts(info), "no round was completed"
     try:
         for row, params in rounds(grid, strategy, initial, config):
-            summary |= {"rounds": row["round"]} | {kind: row[kind] for kind in KINDS if kind in row}
+            if "evaluation_failures" in row:  # it was evaluated: older curves are not the end's
+                summary = {key: summary[key] for key in summary if key not in GROUPS}
+            summary |= {"rounds": row["round"]} | {g: row[g] for g in GROUPS if g in row}
+            kept = f"the model of round {row['round']} is in {folder}"
             for callback in callbacks:
                 callback.on_round(row, params)
     except RunStopped as error:
-        summary["stopped"] = f"{error}; the model of round {summary['rounds']} is in {folder}"
+        summary["stopped"] = f"{error}; {kept}"
         raise RunStopped(summary["stopped"]) from error
     except KeyboardInterrupt:
-        summary["stopped"] = f"interrupted; the model of round {summary['rounds']} is in {folder}"
+        summary["stopped"] = f"interrupted; {kept}"
         raise KeyboardInterrupt(summary["stopped"]) from None
+    except Exception as error:
+        summary["stopped"] = f"{type(error).__name__}: {error}; {kept}"
+        raise
     finally:
         summary |= {"wall_s": time.perf_counter() - started, "peak_rss_mb": _peak_rss_mb()}
         for callback in callbacks:
             callback.on_end(summary)
 
 
-def notes(config: Config, roster: Roster) -> list[str]:
-    """Return what a person should know of the clients before the first round, a line each."""
+def notes(config: Config, rows: Mapping[int, int]) -> list[str]:
+    """Return what a person should know of the clients, given their train rows; a line each."""
     batch = config.algorithm.batch
     sizes = (batch.support, batch.query, batch.hessian, config.evaluation.batch)
     largest = max(size or 0 for size in sizes)
-    small = [client for client, rows in roster.rows.items() if rows < largest]
+    small = [client for client in rows if rows[client] < largest]
     if not small:
         return []
     return [
-        f"{len(small)} of {len(roster.rows)} clients have fewer train rows than a batch of "
-        f"{largest} (client {small[0]}: {roster.rows[small[0]]}); "
-        "their batches are drawn with replacement"
+        f"{len(small)} of {len(rows)} clients have fewer train rows than a batch of {largest} "
+        f"(client {small[0]}: {rows[small[0]]}); their batches are drawn with replacement"
     ]
 
 
-def _strategy(config: Config, roster: Roster) -> MetaFedAvg:
+def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
     """Make the strategy that the configuration names."""
     try:
         make = instantiate(config.strategy, _partial_=True)
@@ -135,8 +141,11 @@ def _version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the commit that this code is of; None outside a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """Return the commit that this code is of; None outside a checkout of it."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

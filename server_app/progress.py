@@ -10,8 +10,7 @@ from rich.table import Table
 
 from client_app.meta_gradient import Params
 from server_app.tracking import Callback, Row, RunInfo
-
-KINDS = ("participating", "new")
+from strategies.curves import GROUPS
 
 
 class ProgressBar(Callback):
@@ -74,9 +73,9 @@ class ProgressBar(Callback):
                 highlight=False,
                 soft_wrap=True,
             )
-        if row.get("failures"):
+        for failures in filter(None, (row.get("failures"), row.get("evaluation_failures"))):
             self.console.print(
-                f"round {row['round']}: {describe_failures(row['failures'])}",
+                f"round {row['round']}: {describe_failures(failures)}",
                 style="yellow",
                 soft_wrap=True,
             )
@@ -85,8 +84,9 @@ class ProgressBar(Callback):
         """Take the bar away; show the last curves, unless the run stopped early."""
         if self._bar is not None:
             self._bar.stop()
-        if "stopped" not in summary and _present(summary):
-            self.console.print(curve_table(summary))
+        if "stopped" not in summary:
+            if _present(summary):
+                self.console.print(curve_table(summary))
             self.console.print(f"run folder: {self.folder}", highlight=False, soft_wrap=True)
 
     def _time_left(self, round: int) -> str:
@@ -97,9 +97,9 @@ class ProgressBar(Callback):
 
 
 def describe_failures(failures: list[dict[str, Any]]) -> str:
-    """Return one line about the clients whose updates were dropped."""
+    """Return one line about clients whose replies were dropped."""
     first = failures[0]
-    return f"dropped {len(failures)} updates (client {first['client']}: {first['reason']})"
+    return f"{len(failures)} clients dropped (client {first['client']}: {first['reason']})"
 
 
 def curve_table(summary: dict[str, Any]) -> Table:
@@ -121,7 +121,7 @@ def curve_table(summary: dict[str, Any]) -> Table:
 
 
 def _present(summary: dict[str, Any]) -> list[str]:
-    return [kind for kind in KINDS if kind in summary]
+    return [group for group in GROUPS if group in summary]
 
 
 def _curve(row: Row) -> str:

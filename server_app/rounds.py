@@ -1,18 +1,18 @@
 """The rounds of a run: train, and evaluate when it is due."""
 
-import math
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 
+from client_app.messages import to_params
 from client_app.meta_gradient import Params
 from conf.errors import RunStopped
 from conf.schema import AlgorithmConfig, Config
 from server_app.tracking import Row
+from strategies.curves import GROUPS
 from strategies.exchange import exchange
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.replies import Failure
@@ -42,11 +42,6 @@ def rounds(
         yield row, to_params(arrays)
 
 
-def to_params(arrays: ArrayRecord) -> Params:
-    """Return arrays as tensors."""
-    return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
-
-
 def _train(
     grid: Grid, strategy: MetaFedAvg, round: int, arrays: ArrayRecord, row: Row
 ) -> ArrayRecord:
@@ -67,24 +62,11 @@ def _evaluate(grid: Grid, strategy: MetaFedAvg, round: int, arrays: ArrayRecord,
     messages = list(strategy.configure_evaluate(round, arrays, ConfigRecord(), grid))
     metrics = strategy.aggregate_evaluate(round, exchange(grid, messages, ROUND_TIMEOUT_S))
     row["evaluation_failures"] = _named(strategy.failures)
-    if metrics is None:
-        return
-    for group in ("participating", "new"):
-        curves = _unflatten(metrics, group)
-        if curves:
+    if metrics is None and strategy.failures:
+        raise RunStopped(_why_no_curve(round, strategy.failures, strategy.algorithm))
+    for group in GROUPS:
+        if metrics is not None and (curves := _unflatten(metrics, group)):
             row[group] = {"k": list(range(strategy.evaluation.steps + 1)), **curves}
-    for group in ("participating", "new"):
-        _require_finite(row, group, strategy.algorithm)
-
-
-def _require_finite(row: Row, group: str, a: AlgorithmConfig) -> None:
-    """Raise if the global model, before any fine-tuning, has a loss that is not finite."""
-    loss = row[group]["loss"][0] if group in row else 0.0
-    if not math.isfinite(loss):
-        raise RunStopped(
-            f"round {row['round']}: the global model's loss became {loss}; "
-            f"algorithm.beta={a.beta:g} is probably too large, try algorithm.beta={a.beta / 10:g}"
-        )
 
 
 def _unflatten(metrics: MetricRecord, group: str) -> dict[str, Any]:
@@ -97,6 +79,19 @@ def _unflatten(metrics: MetricRecord, group: str) -> dict[str, Any]:
 
 def _named(failures: list[Failure]) -> list[dict[str, Any]]:
     return [{"client": failure.client, "reason": failure.reason} for failure in failures]
+
+
+def _why_no_curve(round: int, failures: list[Failure], a: AlgorithmConfig) -> str:
+    """Say why no client could be evaluated, and what to change."""
+    first = f"client {failures[0].client}: {failures[0].reason}"
+    if not any(failure.diverged_at == 0 for failure in failures):
+        return f"round {round}: none of {len(failures)} clients could be evaluated ({first})"
+    if round == 0:
+        return f"round 0: the initial model's loss is not finite ({first}); scale x and y down"
+    return (
+        f"round {round}: the global model's loss is not finite ({first}); "
+        f"algorithm.beta={a.beta:g} is probably too large, try algorithm.beta={a.beta / 10:g}"
+    )
 
 
 def _why_no_update(round: int, failures: list[Failure], a: AlgorithmConfig) -> str:

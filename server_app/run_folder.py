@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,9 @@ class RunFolder(Callback):
         InputError
             If the folder cannot be written, or holds a run already.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / METRICS).open("x").close()
-            OmegaConf.save(OmegaConf.structured(run.config), self.path / CONFIG)
-        except FileExistsError as error:
-            raise InputError(f"{self.path}: holds a run already; name another folder") from error
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot be written ({error.strerror}); name another folder"
-            ) from error
+        require_free(self.path)
+        OmegaConf.save(OmegaConf.structured(run.config), self.path / CONFIG)
+        (self.path / METRICS).write_text("")
 
     def on_round(self, row: Row, params: Params) -> None:
         """Append the row; remember the model."""
@@ -58,6 +52,25 @@ class RunFolder(Callback):
             contiguous = {name: tensor.contiguous() for name, tensor in self._params.items()}
             save_file(contiguous, self.path / MODEL)
         (self.path / SUMMARY).write_text(json.dumps(finite(summary), indent=2) + "\n")
+
+
+def require_free(path: Path) -> None:
+    """Make the folder of a run to be, if it is not there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written, or holds a run already.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if (path / METRICS).exists():
+            raise InputError(f"{path}: holds a run already; name another folder")
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); name another folder"
+        ) from error
 
 
 def finite(value: Any) -> Any:

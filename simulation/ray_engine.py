@@ -142,6 +142,8 @@ def _environment(home: Path) -> dict[str, str]:
     # Code of the user's own, which models and data sets may name, lies where we were started.
     python_path = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), os.getcwd()]))
     no_proxy = ",".join(filter(None, [env.get("NO_PROXY"), _HOST]))
+    if "NUFED_DATA" in env:
+        env["NUFED_DATA"] = str(Path(env["NUFED_DATA"]).expanduser().absolute())
     return env | {
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",

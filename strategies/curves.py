@@ -5,6 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+GROUPS = ("participating", "new")
+"""The two kinds of clients that are measured apart."""
+
 HIGHER_IS_BETTER = {"loss": False}  # every other metric is a score
 
 

@@ -17,16 +17,20 @@ def exchange(
     does not grow with the number of clients.
     """
     sent = {i for i in grid.push_messages(messages) if i}  # None: the SuperLink refused the message
-    return _replies(grid, sent, time.monotonic() + timeout, pause)
+    return collect(grid, sent, timeout, pause)
 
 
-def _replies(grid: Grid, waiting: set[str], until: float, pause: float) -> Iterator[Message]:
-    while waiting and time.monotonic() < until:
+def collect(grid: Grid, waiting: set[str], timeout: float, pause: float = 0.1) -> Iterator[Message]:
+    """Yield the replies to the messages `waiting`, by id, until `timeout` seconds are over."""
+    until = time.monotonic() + timeout
+    while waiting:
         replies = list(grid.pull_messages(list(waiting)))
         for reply in replies:
             # A node that died is answered for by the SuperLink: the sender's id says nothing.
             if reply.metadata.reply_to_message_id in waiting:
                 waiting.remove(reply.metadata.reply_to_message_id)
                 yield reply
+        if time.monotonic() > until:
+            return
         if waiting and not replies:
             time.sleep(pause)

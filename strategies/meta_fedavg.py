@@ -8,6 +8,7 @@ al. 2020), generalized meta federated learning at any ν (Jamali et al. 2025). F
 optimizers see Reddi et al. 2021.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -19,11 +20,11 @@ from flwr.serverapp.strategy import Strategy
 
 from client_app.local_update import norm
 from client_app.mean import StreamingMean
-from client_app.messages import EvaluateInstruction, TrainInstruction, encode
+from client_app.messages import EvaluateInstruction, TrainInstruction, encode, to_params
 from client_app.meta_gradient import Params
 from conf.errors import InputError
 from conf.schema import WEIGHTINGS, AlgorithmConfig, EvaluationConfig
-from strategies.curves import summarize
+from strategies.curves import GROUPS, summarize
 from strategies.replies import Curves, Failure, Sent, read_curves, read_replies, read_update
 from strategies.roster import Roster
 
@@ -61,6 +62,10 @@ class MetaFedAvg(Strategy):
     ) -> None:
         if weighting not in WEIGHTINGS:
             raise InputError(f"strategy.weighting={weighting}: must be {' | '.join(WEIGHTINGS)}")
+        try:
+            optimizer([torch.nn.Parameter(torch.zeros(1))])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"strategy.optimizer: {error}") from error
         self.algorithm, self.evaluation, self.roster = algorithm, evaluation, roster
         self.seed, self.weighting = seed, weighting
         self.clients_per_round, self.fraction = clients_per_round, fraction
@@ -120,6 +125,7 @@ class MetaFedAvg(Strategy):
                 Failure(client, f"not finite from local step {step} on", step)
                 for client, step in zip(report.diverged, report.diverged_at, strict=True)
             ]
+            self.failures += map(Failure, report.failed, report.reasons)
         if not losses:
             return None, None
         delta = mean.value(torch.float64)
@@ -162,10 +168,12 @@ class MetaFedAvg(Strategy):
         """
         self.failures, curves = [], Curves()
         read = partial(read_curves, points=self.evaluation.steps + 1)
-        for some in read_replies(read, self._sent, replies, self.failures):
+        for report, some in read_replies(read, self._sent, replies, self.failures):
             curves |= some
+            self.failures += map(Failure, report.failed, report.reasons)
+        curves = self._comparable(curves)
         metrics = MetricRecord()
-        for group in ("participating", "new"):
+        for group in GROUPS:
             members = [curves[i] for i in getattr(self.roster, group) if i in curves]
             if members:
                 stacked = {
@@ -178,6 +186,21 @@ class MetaFedAvg(Strategy):
 
     def summary(self) -> None:
         """Flower's hook for a description at the start; the configuration file is ours."""
+
+    def _comparable(self, curves: Curves) -> Curves:
+        """Drop, and note, clients with other metrics than most or no finite loss to start from."""
+        names = Counter(tuple(curve) for curve in curves.values())
+        usual = names.most_common(1)[0][0] if names else ()
+        kept = Curves()
+        for client, curve in curves.items():
+            if tuple(curve) != usual:
+                self.failures.append(Failure(client, f"measured {', '.join(curve)}"))
+            elif not np.isfinite(curve["loss"][0]):
+                reason = f"the global model's loss is {curve['loss'][0]}"
+                self.failures.append(Failure(client, reason, diverged_at=0))
+            else:
+                kept[client] = curve
+        return kept
 
     def _send(
         self, kind: str, clients: list[int], content: Callable[[list[int]], RecordDict]
@@ -195,7 +218,7 @@ class MetaFedAvg(Strategy):
 
     def _load(self, arrays: ArrayRecord) -> None:
         """Take the global model as the server optimizer's parameters, which keep their state."""
-        params: Params = {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
+        params = to_params(arrays)
         if self._optimizer is None:
             self._model = {name: torch.nn.Parameter(tensor) for name, tensor in params.items()}
             self._optimizer = self._make_optimizer(list(self._model.values()))

@@ -10,7 +10,14 @@ from flwr.app import Message
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client_app.messages import EvaluateReport, MalformedMessage, TrainReport, arrays_of, decode
+from client_app.messages import (
+    EvaluateReport,
+    MalformedMessage,
+    TrainReport,
+    arrays_of,
+    decode,
+    to_params,
+)
 from client_app.meta_gradient import Params
 
 T = TypeVar("T")
@@ -72,7 +79,7 @@ def read_update(
         and typed like the global model `like`.
     """
     report = decode(TrainReport, reply)
-    _require_asked(named := [*report.clients, *report.diverged], clients)
+    _require_asked(named := [*report.clients, *report.diverged, *report.failed], clients)
     if len(named) < len(clients):
         raise MalformedMessage(f"reply names clients {named}, asked were {clients}")
     arrays = arrays_of(reply)
@@ -84,7 +91,7 @@ def read_update(
     }
     if given != wanted:
         raise MalformedMessage(f"update has {given}, the global model {wanted}")
-    update = {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
+    update = to_params(arrays)
     # What the record says of an array and what its bytes hold may differ.
     if any(
         update[name].shape != p.shape or update[name].dtype != p.dtype for name, p in like.items()
@@ -95,8 +102,8 @@ def read_update(
     return report, update
 
 
-def read_curves(reply: Message, clients: list[int], points: int) -> Curves:
-    """Return client -> metric -> personalization curve [points] of an evaluate reply.
+def read_curves(reply: Message, clients: list[int], points: int) -> tuple[EvaluateReport, Curves]:
+    """Return the report, and client -> metric -> personalization curve [points], of a reply.
 
     Raises
     ------
@@ -104,7 +111,7 @@ def read_curves(reply: Message, clients: list[int], points: int) -> Curves:
         If it speaks of other clients than were asked, or has too few or too many values.
     """
     report = decode(EvaluateReport, reply)
-    _require_asked(report.clients, clients)
+    _require_asked([*report.clients, *report.failed], clients)
     shape = (len(report.metrics), len(report.clients), points)
     values = np.asarray(report.curves, np.float64)
     if values.size != np.prod(shape):
@@ -112,7 +119,7 @@ def read_curves(reply: Message, clients: list[int], points: int) -> Curves:
             f"{values.size} values for {shape[0]} metrics x {shape[1]} clients x {points}"
         )
     by_client = values.reshape(shape).swapaxes(0, 1)
-    return {
+    return report, {
         client: dict(zip(report.metrics, by_client[i], strict=True))
         for i, client in enumerate(report.clients)
     }

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 
 from client_app.messages import Census, MalformedMessage, decode
 from conf.errors import InputError, RunStopped
-from strategies.exchange import exchange
+from strategies.exchange import collect
 
 NEW_CLIENTS, SAMPLE, MEASURED = 0, 1, 2  # streams of random numbers
 
@@ -47,6 +47,8 @@ class Roster:
         self._wanted_new = new_clients
         self._census: dict[int, Census] = {}
         self._left_out: set[int] = set()
+        self._asked: dict[str, int] = {}  # message id -> node, of questions without an answer yet
+        self._new: set[int] = set()
         self._home: dict[int, int] = {}
 
     def wait(self, grid: Grid, timeout: float) -> None:
@@ -72,17 +74,19 @@ class Roster:
             log.warning("%d of %d clients are there; going on", len(self._home), self.num_clients)
 
     def refresh(self, grid: Grid, timeout: float = CENSUS_TIMEOUT_S) -> None:
-        """Forget nodes that left; ask those that came which clients they host, once each."""
+        """Forget nodes that left; ask those that came which clients they host, once each.
+
+        Waits for answers only where a node is new; one that answers late is entered when it does.
+        """
         present = set(grid.get_node_ids())
-        if present == set(self._census) | self._left_out:
-            return
         self._census = {node: census for node, census in self._census.items() if node in present}
         self._left_out &= present
-        unknown = sorted(present - set(self._census) - self._left_out)
-        messages = [Message(RecordDict(), node, MessageType.QUERY) for node in unknown]
-        replies = {r.metadata.reply_to_message_id: r for r in exchange(grid, messages, timeout)}
-        for message in messages:
-            self._enter(message.metadata.dst_node_id, replies.get(message.metadata.message_id))
+        self._asked = {i: node for i, node in self._asked.items() if node in present}
+        unknown = present - set(self._census) - self._left_out - set(self._asked.values())
+        messages = [Message(RecordDict(), node, MessageType.QUERY) for node in sorted(unknown)]
+        self._asked |= zip(grid.push_messages(messages), sorted(unknown), strict=True)
+        for reply in collect(grid, set(self._asked), timeout if messages else 0.0):
+            self._enter(self._asked.pop(reply.metadata.reply_to_message_id), reply)
         self._recount()
 
     def nodes_of(self, clients: Iterable[int]) -> dict[int, list[int]]:
@@ -109,33 +113,34 @@ class Roster:
         random = np.random.default_rng([self.seed, MEASURED])
         return [clients[i] for i in random.choice(len(clients), limit, replace=False)]
 
-    def _enter(self, node: int, reply: Message | None) -> None:
+    def _enter(self, node: int, reply: Message) -> None:
         """Write a node into the roster, or leave it out and say why."""
         try:
-            if reply is None:
-                raise MalformedMessage("no reply in time")
             if reply.has_error():
                 raise MalformedMessage(reply.error.reason)
-            self._census[node] = decode(Census, reply)
+            census = decode(Census, reply)
+            if self.num_clients not in (0, census.num_clients):
+                raise MalformedMessage(
+                    f"it has data of {census.num_clients} clients, others of {self.num_clients}"
+                )
         except MalformedMessage as error:
             self._left_out.add(node)
             reason = " ".join(str(error).split())
             log.warning("a SuperNode that cannot say who it hosts is left out: %s", reason)
+            return
+        if self.num_clients == 0:  # the first to answer; who is new is settled here, for good
+            self.num_clients = census.num_clients
+            self._new = choose_new_clients(census.num_clients, self._wanted_new, self.seed)
+        self._census[node] = census
 
     def _recount(self) -> None:
-        """Derive everything else from the census of the nodes present."""
+        """Derive who is where from the census of the nodes present."""
         self._home, self.rows = {}, {}
         for node, census in self._census.items():
-            self.num_clients = census.num_clients
             for client, rows in zip(census.clients, census.rows, strict=True):
                 self._home[client], self.rows[client] = node, rows
-        new = (
-            choose_new_clients(self.num_clients, self._wanted_new, self.seed)
-            if self._census
-            else set()
-        )
-        self.participating = sorted(client for client in self._home if client not in new)
-        self.new = sorted(client for client in self._home if client in new)
+        self.participating = sorted(client for client in self._home if client not in self._new)
+        self.new = sorted(client for client in self._home if client in self._new)
 
 
 def choose_new_clients(n: int, wanted: float | list[int], seed: int) -> set[int]:

@@ -53,12 +53,6 @@ def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Mo
         width = _try(module, sizes["input_shape"], where)
         if width != num_outputs and not (classes and width > num_outputs):
             raise InputError(f"{where}: gives {width} outputs a row; the data needs {num_outputs}")
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
-            raise InputError(
-                f"{where}: layer {name} is a BatchNorm with running statistics, "
-                "which clients must not share; use torch.nn.GroupNorm"
-            )
     return module
 
 
@@ -66,10 +60,20 @@ def _try(module: nn.Module, shape: Any, where: str) -> int:
     """Push two rows through the module, which also sizes lazy layers; return the outputs of one."""
     try:
         with torch.no_grad():
-            return int(module(torch.zeros(2, *shape)).reshape(2, -1).shape[1])
+            module(torch.zeros(2, *shape))
+            before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+            width = int(module(torch.rand(2, *shape)).reshape(2, -1).shape[1])
     except Exception as error:  # whatever the user's code raises
         reason = _reason(error)
         raise InputError(f"{where}: does not take rows of shape {list(shape)}: {reason}") from error
+    for name, buffer in module.named_buffers():
+        if not torch.equal(before[name], buffer):
+            layer = name.rpartition(".")[0] or "itself"
+            raise InputError(
+                f"{where}: layer {layer} keeps running statistics of the rows it saw ({name}), "
+                "which clients must not share; use torch.nn.GroupNorm"
+            )
+    return width
 
 
 def _reason(error: BaseException) -> str:

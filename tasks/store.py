@@ -64,7 +64,7 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
     if path is not None and not isinstance(path, str):
         raise InputError(f"dataset.path={path}: must be a path; put a number in quotes")
     source = _source(path)
-    folder = home / f"{dataset['name']}-{_key(dataset, source)}"
+    folder = home / f"{dataset['name']}-{_key(dataset, source, _code(dataset['_target_']))}"
     if not folder.exists():
         _write(folder, {name: a for name, a in _read(dataset)._asdict().items() if a is not None})
     rows = Rows(*(_map(folder, name) for name in Rows._fields))  # type: ignore[arg-type]
@@ -87,7 +87,14 @@ def _read(dataset: dict[str, Any]) -> Rows:
         if key not in known:
             options = ", ".join(known) or "no options"
             raise InputError(f"dataset.{key}={value}: {dataset['name']} knows {options}")
-    return read(**arguments)
+    try:
+        rows = read(**arguments)
+    except (TypeError, ValueError) as error:
+        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        reason = " ".join(str(error).split())
+        raise InputError(f"dataset={dataset['name']} with {given}: {reason}") from error
+    y = np.asarray(rows.y)
+    return rows._replace(y=y.astype(np.int64) if y.dtype.kind in "iub" else y)
 
 
 def _source(path: str | None) -> list[tuple[str, int, int]]:
@@ -98,6 +105,15 @@ def _source(path: str | None) -> list[tuple[str, int, int]]:
     files = sorted(f for f in given.iterdir() if f.is_file()) if given.is_dir() else [given]
     states = [(str(file), file.stat()) for file in files if file.is_file()]
     return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+
+
+def _code(target: str) -> str:
+    """Return a digest of the file that defines a data set's `read`: a changed one reads anew."""
+    try:
+        file = inspect.getsourcefile(get_method(target))
+    except (ImportError, ValueError) as error:
+        raise InputError(f"dataset._target_={target}: {' '.join(str(error).split())}") from error
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
 def _key(*parts: object) -> str:

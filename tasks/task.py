@@ -52,7 +52,12 @@ class Task:
 
     def metrics(self, params: Params, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return what is reported of a model: `loss`, and `accuracy` where y holds classes."""
-        outputs = functional_call(self.module, params, (x,))
+        was_training = self.module.training
+        self.module.eval()  # what is measured has no dropout
+        try:
+            outputs = functional_call(self.module, params, (x,))
+        finally:
+            self.module.train(was_training)
         metrics = {"loss": self._loss(outputs, y)}
         if self.classification:
             metrics["accuracy"] = (outputs.argmax(-1) == y).to(self.dtype).mean()

@@ -1,6 +1,7 @@
 """engine=ray: Flower's own simulation engine, through a SuperLink on loopback."""
 
 import json
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,16 +10,18 @@ from typing import Any
 from rich.console import Console
 
 from conf.compose import CONFIG_DIR
-from conf.errors import InputError, RunStopped
-from conf.schema import Config, to_json
+from conf.errors import RunStopped
+from conf.schema import Config, require, to_json
+from server_app.app import make_strategy, notes
 from server_app.progress import ProgressBar
 from server_app.run_folder import METRICS, SUMMARY
 from server_app.tracking import RunInfo
 from simulation.ray_engine import run_on_ray
-from strategies.roster import choose_new_clients
+from strategies.roster import Roster, choose_new_clients
 from tasks.task import build
 
 LOG = "flower.log"
+log = logging.getLogger("nufed")
 PACKAGES = ("client_app", "conf", "server_app", "simulation", "strategies", "tasks", "theory")
 
 
@@ -28,11 +31,15 @@ def launch(config: Config, folder: Path, console: Console) -> None:
         task = build(config)  # here, so that no worker has to, and mistakes show before Ray starts
     n = task.data.num_clients
     nodes = config.engine["num_supernodes"] or n
-    if not 1 <= nodes <= n:
-        raise InputError(
-            f"engine.num_supernodes={nodes}: must be 1 to {n}, the number of clients, or null"
-        )
+    cpus, gpus = config.engine["client_cpus"], config.engine["client_gpus"]
+    whole = f"1 to {n}, the number of clients, or null"
+    require(type(nodes) is int and 1 <= nodes <= n, "engine.num_supernodes", nodes, whole)
+    require(type(cpus) is int and cpus >= 1, "engine.client_cpus", cpus, "a whole number from 1 on")
+    require(type(gpus) in (int, float) and gpus >= 0, "engine.client_gpus", gpus, "0 or more")
+    make_strategy(config, Roster(config.seed, config.evaluation.new_clients))
     new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
+    for note in notes(config, dict(enumerate(task.data.partition.train.tolist()))):
+        log.warning(note)
     parameters = sum(p.numel() for p in task.initial_params().values())
     console.print(
         f"Flower's simulation engine: {nodes} SuperNodes; its log: {folder / LOG}", soft_wrap=True
@@ -45,8 +52,8 @@ def launch(config: Config, folder: Path, console: Console) -> None:
                 _bundle(Path(app_dir)),
                 {"config": to_json(config), "run-dir": str(folder.resolve())},
                 num_supernodes=nodes,
-                client_cpus=config.engine["client_cpus"],
-                client_gpus=config.engine["client_gpus"],
+                client_cpus=cpus,
+                client_gpus=gpus,
                 log_file=folder / LOG,
                 poll=progress.poll,
             )
