@@ -1,0 +1,75 @@
+"""The house stands: imports go one way, and what must be said twice says the same."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client_app import meta_gradient
+from conf import schema
+
+ROOT = Path(__file__).parents[1]
+FLOORS = (
+    {"cli"},
+    {"server_app"},
+    {"strategies", "simulation", "theory"},
+    {"client_app"},
+    {"tasks"},
+    {"conf"},
+)
+FLOOR = {package: level for level, packages in enumerate(FLOORS) for package in packages}
+FILES = [file for package in FLOOR for file in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Yield the modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_imports_go_down(file: Path) -> None:
+    own = file.relative_to(ROOT).parts[0]
+    for module in imports(file):
+        package = module.split(".")[0]
+        if package in FLOOR and package != own:
+            assert FLOOR[package] > FLOOR[own], f"{own} imports {module}"
+
+
+def test_the_algorithm_needs_torch_alone() -> None:
+    found = {module.split(".")[0] for module in imports(ROOT / "client_app/meta_gradient.py")}
+    assert found == {"torch", "collections", "functools", "itertools", "typing"}
+
+
+def test_flowers_private_api_is_in_one_file() -> None:
+    public = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy"}
+    private = {
+        file.relative_to(ROOT).as_posix()
+        for file in FILES
+        for module in imports(file)
+        if module.split(".")[0] == "flwr" and module not in public
+    }
+    assert private == {"simulation/flower_host.py"}
+
+
+def test_torchvision_is_imported_where_files_are_read_alone() -> None:
+    found = {f.name for f in FILES if any(m.split(".")[0] == "torchvision" for m in imports(f))}
+    assert found == {"idx_images.py"}
+
+
+def test_the_modes_are_the_same_in_the_schema_and_in_the_algorithm() -> None:
+    assert schema.MODES == meta_gradient.MODES
+
+
+def test_the_bundled_app_is_the_checkouts_own() -> None:
+    bundled = tomllib.loads((ROOT / "conf/flower_app.toml").read_text())
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert bundled["tool"]["flwr"] == own["tool"]["flwr"]
+    for key in ("name", "version"):
+        assert bundled["project"][key] == own["project"][key]
