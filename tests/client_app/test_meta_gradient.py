@@ -19,7 +19,8 @@ from tests.helpers import (
 )
 from theory import quadratics
 
-STEPS = (0, 1, 2, 3, 5, 10)
+STEPS = range(11)
+DIMENSIONS = [1, *np.random.default_rng(0).integers(2, 40, size=2).tolist()]
 TIGHT = 1e-10
 ALPHA = 0.4
 
@@ -36,7 +37,7 @@ def quadratic_case(
 
 
 @pytest.mark.parametrize("nu", STEPS)
-@pytest.mark.parametrize("dimension", [1, 4, 17])
+@pytest.mark.parametrize("dimension", DIMENSIONS)
 class TestClosedForms:
     """Every quantity of a quadratic client, for ν = 0 … 10 and several dimensions."""
 

@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conf.compose import compose_config
 from conf.errors import RunStopped
 from tasks.datasets.quadratics import clients
+from tasks.task import build
 from tests.helpers import RunResult
 from theory import quadratics
 
@@ -191,6 +193,89 @@ def test_the_inner_step_size_is_blamed_where_fine_tuning_blew_up(train: Train) -
         RunStopped, match=r"round 1: .*algorithm.alpha=1e\+30 is probably too large"
     ):
         train([*SMALL, "algorithm.alpha=1e30"])
+
+
+def test_a_large_beta_is_not_blamed_on_alpha(train: Train) -> None:
+    """One local step: the parameters are lost after it, which is β's doing."""
+    overrides = ["algorithm.beta=1e39", "algorithm.tau=1", "algorithm.nu=1"]
+    with pytest.raises(RunStopped, match=r"algorithm.beta=1e\+39 is probably") as e:
+        train([*SMALL, *overrides])
+    assert "alpha" not in str(e.value)
+
+
+def test_an_initial_model_without_a_finite_loss_is_not_blamed_on_a_step_size(
+    train: Train, tmp_path: Path
+) -> None:
+    x, client = np.full((40, 3), 1e30, np.float32), np.repeat(np.arange(4), 10)
+    np.savez(tmp_path / "huge.npz", x=x, y=np.linspace(0, 1, 40), client=client)
+    with pytest.raises(RunStopped, match=r"round 0: .*scale x and y down; no round was completed"):
+        train(["dataset=npz", f"dataset.path={tmp_path}/huge.npz", "rounds=1"])
+    assert not (tmp_path / "run1" / "model.safetensors").exists()
+
+
+MODULES = """
+import torch
+from torch import nn
+
+class Dropping(nn.Sequential):
+    def __init__(self, input_shape, num_outputs):
+        super().__init__(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5),
+                         nn.Linear(32, num_outputs))
+
+class Touchy(nn.Linear):
+    def __init__(self, input_shape, num_outputs):
+        super().__init__(input_shape[0], num_outputs)
+
+    def forward(self, x):
+        if (x > 50).any():
+            raise ValueError("a value above 50")
+        return super().forward(x)
+"""
+
+
+@pytest.fixture
+def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the modules above where a user's own are."""
+    (tmp_path / "training_modules.py").write_text(MODULES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("own_modules")
+def test_dropout_follows_from_the_seed_and_is_off_in_what_is_measured(train: Train) -> None:
+    """The same metrics twice and on any number of nodes; no randomness at k = 0 at all."""
+    overrides = [*SMALL, "model=custom", "model._target_=training_modules.Dropping"]
+    first, second = train(overrides), train(overrides, num_supernodes=4)
+    assert timeless(first.rows)[0] == timeless(second.rows)[0]
+    for mine, theirs in zip(first.rows[1:], second.rows[1:], strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-6)
+    config = compose_config(overrides)
+    task = build(config)
+    x, y = task.batch(task.data.partition.test_rows(0))
+    params = task.initial_params()
+    assert task.metrics(params, x, y)["loss"] == task.metrics(params, x, y)["loss"]
+    assert task.loss(params, x, y) != task.loss(params, x, y)
+
+
+@pytest.mark.usefixtures("own_modules")
+@pytest.mark.parametrize("num_supernodes", [1, 5])
+def test_one_clients_failure_is_its_own(train: Train, tmp_path: Path, num_supernodes: int) -> None:
+    """Client 3's rows make the model raise: the others train on, wherever they live."""
+    random = np.random.default_rng(0)
+    x, client = random.normal(size=(200, 4)).astype(np.float32), np.repeat(np.arange(5), 40)
+    x[client == 3] += 100
+    np.savez(tmp_path / "touchy.npz", x=x, y=random.integers(2, size=200), client=client)
+    run = train(
+        [
+            *("dataset=npz", f"dataset.path={tmp_path}/touchy.npz", "rounds=2"),
+            *("model=custom", "model._target_=training_modules.Touchy", "evaluation.new_clients=0"),
+        ],
+        num_supernodes=num_supernodes,
+    )
+    for row in run.rows[1:]:
+        assert row["failures"] == [{"client": 3, "reason": "ValueError: a value above 50"}]
+        assert row["clients"] == 4
+    assert run.rows[-1]["evaluation_failures"] == run.rows[1]["failures"]
+    assert run.summary["participating"]["clients"] == 4
 
 
 def test_small_clients_are_told_of_once(train: Train, caplog: pytest.LogCaptureFixture) -> None:

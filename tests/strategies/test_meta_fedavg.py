@@ -15,6 +15,7 @@ from client_app.messages import REPORT, TrainInstruction, decode
 from conf.compose import compose_config
 from conf.schema import to_json
 from simulation.grid import LocalGrid
+from strategies.curves import GROUPS
 from strategies.exchange import exchange
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
@@ -164,6 +165,7 @@ FAULTS = {
     "other than it declares": lying_array,
     "asked were": edited("clients", [99]),
     "columns of different length": edited("loss", [1.0, 2.0]),
+    "cpu_s is not finite": edited("loss", [float("nan")]),
     "unknown field 'weight'": edited("weight", 1e9),
     "loss is None": edited("loss", None),
     "cpu_s is": edited("cpu_s", "much"),
@@ -222,3 +224,32 @@ def test_replies_are_not_held() -> None:
     federation.round(watch)
     assert len(alive) == 6
     assert max(alive) <= 1
+
+
+def evaluate(federation: Federation, spoil: Callable[[int, Message], Message]):
+    """Evaluate all clients; `spoil` may change the i-th reply."""
+    strategy = federation.strategy
+    sent = list(strategy.configure_evaluate(1, federation.arrays, ConfigRecord(), federation.grid))
+    replies = enumerate(exchange(federation.grid, sent, timeout=60))
+    return strategy.aggregate_evaluate(1, (spoil(i, reply) for i, reply in replies))
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (edited("metrics", ["loss", "score"]), "measured loss, score"),
+        (edited("metrics", ["score", "accuracy"]), "loss be among them"),
+        (edited("curves", [float("nan")] * 12), "the global model's loss is nan"),
+        (edited("curves", [1.0]), "1 values for 2 metrics x 1 clients x 6"),
+    ],
+)
+def test_a_bad_evaluation_is_dropped_and_named(edit, reason: str) -> None:
+    """The statistics are those of the other clients."""
+    federation = Federation()
+    whole = evaluate(federation, lambda i, reply: reply)
+    part = evaluate(federation, lambda i, reply: edit(reply) if i == 0 else reply)
+    (failure,) = federation.strategy.failures
+    assert reason in failure.reason
+    clients = {kind: whole[f"{kind}.clients"] - part[f"{kind}.clients"] for kind in GROUPS}
+    assert sorted(clients.values()) == [0, 1]
+    assert all(np.isfinite(part[f"{kind}.loss"]).all() for kind in GROUPS)

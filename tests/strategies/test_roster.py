@@ -99,3 +99,34 @@ def test_a_node_that_cannot_say_who_it_hosts_is_left_out_and_asked_once() -> Non
         roster.refresh(federation)
     assert roster.participating == [0, 3, 4, 7, 8, 11]
     assert sorted(asked) == [1000, 1001, 1002, 1003]
+
+
+def test_a_node_of_another_federation_changes_nobodys_role() -> None:
+    """Its data has 12 clients, theirs 10: were it believed, other clients would be new."""
+    ours, theirs = grid(10, clients=10), grid(12, clients=12)
+    roster = Roster(0, 0.3)
+    roster.wait(ours, timeout=0)
+    before = (roster.participating, roster.new)
+    ours.nodes[4242] = next(iter(theirs.nodes.values()))
+    roster.refresh(ours)
+    assert (roster.participating, roster.new) == before
+    assert roster.num_clients == 10
+
+
+def test_a_node_that_answers_late_is_entered_when_it_does() -> None:
+    class SlowGrid(LocalGrid):
+        """Withholds every reply until it is told to let them go."""
+
+        open = False
+
+        def pull_messages(self, message_ids):
+            return super().pull_messages(message_ids) if self.open else []
+
+    config = compose_config(["partition.num_clients=12"])
+    federation = SlowGrid(client_app, {"config": to_json(config)}, 1)
+    roster = Roster(0, 0.25)
+    roster.refresh(federation, timeout=0.2)
+    assert roster.participating == []
+    federation.open = True
+    roster.refresh(federation, timeout=0.2)
+    assert len(roster.participating) == 9
