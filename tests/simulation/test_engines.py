@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from simulation.ray_engine import kill_all
@@ -44,6 +45,16 @@ def assert_same(run: RunResult, reference: RunResult) -> None:
         assert run.summary[kind]["loss"] == pytest.approx(reference.summary[kind]["loss"], abs=1e-4)
 
 
+def test_another_process_gives_the_same_metrics(reference: RunResult, tmp_path: Path) -> None:
+    nufed("engine=batched", f"hydra.run.dir={tmp_path}")
+    again = read_run(tmp_path)
+    for mine, theirs in zip(again.rows, reference.rows, strict=True):
+        for time in TIMES:
+            assert (mine.pop(time, None) is None) == (theirs.get(time) is None)
+        assert mine == {key: value for key, value in theirs.items() if key not in TIMES}
+    assert distance(again.model, reference.model) == 0.0
+
+
 @pytest.mark.parametrize("num_supernodes", [3, 8])
 def test_supernodes_in_this_process(
     train: Callable[..., RunResult], reference: RunResult, num_supernodes: int
@@ -55,6 +66,21 @@ def test_flowers_simulation_engine(reference: RunResult, tmp_path: Path) -> None
     nufed("engine=ray", f"hydra.run.dir={tmp_path}")
     assert_same(read_run(tmp_path), reference)
     assert "Starting Flower Simulation" in (tmp_path / "flower.log").read_text()
+
+
+def test_ones_own_data_and_model_reach_the_workers(tmp_path: Path) -> None:
+    """Both named by where the person is, which is not where the workers are."""
+    random = np.random.default_rng(0)
+    x, client = random.normal(size=(120, 4)).astype(np.float32), np.repeat(np.arange(4), 30)
+    np.savez(tmp_path / "mine.npz", x=x, y=random.integers(2, size=120), client=client)
+    (tmp_path / "own_net.py").write_text("from torch import nn\nNet = lambda: nn.Linear(4, 2)\n")
+    own = ["dataset=npz", "dataset.path=mine.npz", "model=custom", "model._target_=own_net.Net"]
+    rounds = ["rounds=1", "clients_per_round=3"]
+    folders = {engine: tmp_path / engine for engine in ("batched", "ray")}
+    for engine, folder in folders.items():
+        command = [SCRIPTS / "nufed", *own, *rounds, f"engine={engine}", f"hydra.run.dir={folder}"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    assert_same(read_run(folders["ray"]), read_run(folders["batched"]))
 
 
 def test_plain_flwr_run(reference: RunResult, tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ def with_batch_norm(track=True):
 def with_group_norm():
     return nn.Sequential(nn.Linear(5, 4), nn.GroupNorm(2, 4), nn.Linear(4, 1))
 
+def with_instance_norm():
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 5)), nn.InstanceNorm1d(1, track_running_stats=True), nn.Flatten(),
+        nn.Linear(5, 1),
+    )
+
 def no_module():
     return 3
 
@@ -197,3 +203,10 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(InputError, match=r"engine\.precision=float16: must be float32 \| float64"):
         build(compose_config([*BASE, "engine.precision=float16"]))
+
+
+@pytest.mark.usefixtures("_own_modules")
+def test_any_layer_that_remembers_rows_is_refused() -> None:
+    """InstanceNorm with running statistics would carry one client's rows to the next."""
+    with pytest.raises(InputError, match=r"layer 1 keeps running statistics .*running_mean"):
+        own("with_instance_norm")

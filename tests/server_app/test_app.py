@@ -1,0 +1,73 @@
+"""Setting a run up: values that only the run itself can judge, and the folder that it may have."""
+
+from pathlib import Path
+
+import pytest
+
+from conf.compose import compose_config
+from conf.errors import InputError
+from server_app.app import make_strategy, notes
+from server_app.run_folder import require_free
+from strategies.roster import Roster
+from tasks.task import build
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("strategy.optimizer.lr=-1", "strategy.optimizer: Invalid learning rate: -1"),
+        ("strategy.optimizer.lr=abc", "strategy.optimizer: "),
+        ("+strategy.optimizer.foo=1", "foo"),
+        ("strategy.optimizer._target_=torch.optim.Nothing", "torch.optim.Nothing"),
+        ("strategy.weighting=fair", "strategy.weighting=fair: must be uniform | examples"),
+        ("+strategy.foo=1", "foo"),
+        ("strategy._target_=nothing.Here", "nothing.Here"),
+    ],
+)
+def test_a_strategy_that_cannot_be_made_is_named_in_one_line(override: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make_strategy(compose_config([override]), Roster(0, 0.2))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("dataset.seed=-1", "seed=-1"),
+        ("dataset.curvature=5", "curvature=5"),
+        ("dataset.curvature=[2,1]", "dataset.curvature=[2, 1]: must be [smallest, largest]"),
+        ("dataset.dimension=2.5", "dimension=2.5"),
+        ("dataset.num_clients=0", "dataset.num_clients=0: must be at least 1"),
+        ("dataset._target_=nothing.read", "dataset._target_=nothing.read"),
+    ],
+)
+def test_arguments_that_a_data_set_cannot_use_are_named_in_one_line(
+    override: str, words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        build(compose_config(["dataset=quadratics", override]))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_free_if_it_can_be_written_and_holds_no_run(tmp_path: Path) -> None:
+    require_free(tmp_path / "new" / "run")
+    assert list((tmp_path / "new" / "run").iterdir()) == []
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(InputError, match="holds a run already"):
+        require_free(tmp_path)
+    for unwritable in (
+        tmp_path / "metrics.jsonl",
+        tmp_path / "metrics.jsonl" / "run",
+        Path("/proc"),
+    ):
+        with pytest.raises(InputError, match=r"cannot be written \(.+\); name another folder"):
+            require_free(unwritable)
+
+
+def test_small_clients_are_named_with_the_largest_batch() -> None:
+    config = compose_config(["algorithm.batch.query=30", "evaluation.batch=null"])
+    assert notes(config, {0: 30, 1: 90}) == []
+    (note,) = notes(config, {0: 30, 4: 29, 7: 3})
+    assert "2 of 3 clients have fewer train rows than a batch of 30 (client 4: 29)" in note
