@@ -1,11 +1,13 @@
 """`nufed`: compose a configuration with Hydra, run it on the chosen engine, show what came out."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cli.failures import one_line
@@ -25,7 +27,7 @@ def main() -> None:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, and we print one line of them
     # Code of the user's own, which _target_ may name; last, so that it hides none of ours.
-    sys.path.append(os.getcwd())
+    sys.path += [str(CONFIG_DIR.parent), os.getcwd()]
     register()
     try:
         _hydra_main()
@@ -37,6 +39,8 @@ def main() -> None:
         if line is None or wants_traceback:
             raise
         _complain(line)
+    if len(_finished) > 1:
+        _compare(_finished)
     if _complaints:
         sys.exit(EXIT_USER_ERROR)
 
@@ -45,14 +49,34 @@ def main() -> None:
 def _hydra_main(composed: DictConfig) -> None:
     # An error of one job must not end the others of a sweep, nor be announced twice by Hydra.
     folder = Path(HydraConfig.get().runtime.output_dir)
+    hydra_config = HydraConfig.get()
+    overrides = " ".join(hydra_config.overrides.task)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        print(f"\n{overrides}")
     try:
         run(to_config(composed), folder)
+        _finished.append((overrides, folder))
     except NuFedError as error:
         _complain(str(error))
         remove_empty(folder)
+    except KeyboardInterrupt:
+        remove_empty(folder)
+        raise
 
 
 _complaints: list[str] = []
+_finished: list[tuple[str, Path]] = []
+
+
+def _compare(finished: list[tuple[str, Path]]) -> None:
+    """Print the runs of a sweep side by side."""
+    from rich.console import Console
+
+    from server_app.progress import sweep_table
+    from server_app.run_folder import SUMMARY
+
+    summaries = {overrides: json.loads((f / SUMMARY).read_text()) for overrides, f in finished}
+    Console().print(sweep_table(summaries))
 
 
 def _complain(line: str) -> None:

@@ -87,8 +87,9 @@ def meta_gradient(
     Raises
     ------
     ValueError
-        For an unknown mode, or a loss that draws random numbers (dropout) where the same step is
-        evaluated twice (``recompute``, ``hessian_free``): its mask would be drawn anew.
+        For an unknown mode, a support without its axis ν, or a loss that draws random numbers
+        (dropout) where the same step is evaluated twice (``recompute``, ``hessian_free``): its mask
+        would be drawn anew.
     """
     return value_and_meta_gradient(
         loss_fn,
@@ -118,6 +119,10 @@ def value_and_meta_gradient(
     """Return f_i(θ^ν; D′) beside the meta-gradient; arguments as in `meta_gradient`."""
     if mode not in MODES:
         raise ValueError(f"mode={mode!r}: choose one of {', '.join(MODES)}")
+    for inner, outer in zip((*support, *(hessian or ())), (*query, *query), strict=False):
+        if inner.ndim != outer.ndim + 1:
+            shapes = f"{tuple(inner.shape)} beside the query's {tuple(outer.shape)}"
+            raise ValueError(f"support {shapes}: needs one more axis, ν, first")
     linearized = partial(_linearize, loss_fn, mode=mode, delta=delta, recompute=recompute)
     hessian_batches = repeat(None) if hessian is None else steps(hessian)
 

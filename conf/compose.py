@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from conf.schema import Config, from_json, register, to_config
+from conf.schema import Config, read_config, register, to_config
 
 CONFIG_DIR = Path(__file__).parent
 
@@ -30,5 +30,5 @@ def from_run_config(run_config: Mapping[str, object]) -> Config:
         it; or, where that is empty, ``overrides``, Hydra overrides as one would type them.
     """
     if composed := str(run_config.get("config") or ""):
-        return from_json(composed)
+        return read_config(composed)
     return compose_config(shlex.split(str(run_config.get("overrides") or "")))

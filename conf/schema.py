@@ -206,8 +206,8 @@ def to_json(config: Config) -> str:
     return json.dumps(asdict(config))
 
 
-def from_json(text: str) -> Config:
-    """Read what `to_json` wrote, checking types and values again."""
-    merged = OmegaConf.merge(OmegaConf.structured(Config), json.loads(text))
+def read_config(text: str) -> Config:
+    """Read what `to_json`, or a run folder's config.yaml, says, checking types and values again."""
+    merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text))
     assert isinstance(merged, DictConfig)
     return to_config(merged)

@@ -61,7 +61,7 @@ class ProgressBar(Callback):
     def on_round(self, row: Row, params: Params) -> None:
         """Move on by one round."""
         self._curve = _curve(row) or self._curve
-        loss = f"loss {row['train_loss']:.3f}  " if "train_loss" in row else ""
+        loss = f"loss {row['train_loss']:.4g}  " if "train_loss" in row else ""
         if self._bar is not None:
             self._bar.update(
                 self._bar.task_ids[0], completed=row["round"], description=loss + self._curve
@@ -90,9 +90,11 @@ class ProgressBar(Callback):
             self.console.print(f"run folder: {self.folder}", highlight=False, soft_wrap=True)
 
     def _time_left(self, round: int) -> str:
-        if round == 0 or round == self._rounds:
+        if round <= 1:  # the first round also warms everything up
+            self._started = time.monotonic()
+        if round <= 1 or round == self._rounds:
             return ""
-        left = (time.monotonic() - self._started) / round * (self._rounds - round)
+        left = (time.monotonic() - self._started) / (round - 1) * (self._rounds - round)
         return f"{left:.0f} s left"
 
 
@@ -117,6 +119,23 @@ def curve_table(summary: dict[str, Any]) -> Table:
         for label, name in rows.items():
             start = f"{kind} ({curves['clients']}), {label}" if label == "mean" else f"  {label}"
             table.add_row(start, *(_number(value) for value in curves[name]))
+    return table
+
+
+def sweep_table(summaries: dict[str, dict[str, Any]]) -> Table:
+    """Return the ends of several runs, each under the overrides that set it apart, as a table."""
+    shared = set.intersection(*(set(overrides.split()) for overrides in summaries))
+    table = Table(title=" ".join(["the sweep", *sorted(shared)]), title_justify="left")
+    for column in ("run", "clients", "metric", "k=0", "k=1", "last k"):
+        table.add_column(column)
+    for overrides, summary in summaries.items():
+        name = " ".join(word for word in overrides.split() if word not in shared)
+        for group in _present(summary):
+            metric = "accuracy" if "accuracy" in summary[group] else "loss"
+            curve = summary[group][metric]
+            points = [_number(curve[0]), _number(curve[min(1, len(curve) - 1)]), _number(curve[-1])]
+            table.add_row(name, group, metric, *points)
+            name = ""
     return table
 
 

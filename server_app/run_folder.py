@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from client_app.meta_gradient import Params
 from conf.errors import InputError
@@ -37,8 +37,11 @@ class RunFolder(Callback):
             If the folder cannot be written, or holds a run already.
         """
         require_free(self.path)
+        try:
+            (self.path / METRICS).open("x").close()  # claims it: another may have found it free too
+        except FileExistsError as error:
+            raise _taken(self.path) from error
         OmegaConf.save(OmegaConf.structured(run.config), self.path / CONFIG)
-        (self.path / METRICS).write_text("")
 
     def on_round(self, row: Row, params: Params) -> None:
         """Append the row; remember the model."""
@@ -50,7 +53,7 @@ class RunFolder(Callback):
         """Write the model of the last good round, then the summary."""
         if self._params:
             contiguous = {name: tensor.contiguous() for name, tensor in self._params.items()}
-            save_file(contiguous, self.path / MODEL)
+            (self.path / MODEL).write_bytes(save(contiguous))
         (self.path / SUMMARY).write_text(json.dumps(finite(summary), indent=2) + "\n")
 
 
@@ -65,12 +68,16 @@ def require_free(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if (path / METRICS).exists():
-            raise InputError(f"{path}: holds a run already; name another folder")
+            raise _taken(path)
         tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); name another folder"
         ) from error
+
+
+def _taken(path: Path) -> InputError:
+    return InputError(f"{path}: holds a run already; name another folder")
 
 
 def finite(value: Any) -> Any:

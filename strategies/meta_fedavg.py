@@ -45,8 +45,18 @@ class MetaFedAvg(Strategy):
     weighting
         ``uniform``, as the objective is over clients; ``examples``, in proportion to train rows.
     optimizer
-        ``optimizer(parameters)`` -> torch.optim.Optimizer.
+        ``optimizer(parameters)`` -> torch.optim.Optimizer. None averages, as SGD with rate 1 does.
+
+    Notes
+    -----
+    Another rule than the mean is a subclass that sets `aggregator`, and `one_reply_each` if the
+    rule must see every client's update by itself.
     """
+
+    aggregator: type[StreamingMean] = StreamingMean
+    """What updates are added to: ``add(update, weight)``, then ``value(dtype)``."""
+    one_reply_each: bool = False
+    """Ask each client by a message of its own, also where one node hosts many."""
 
     def __init__(
         self,
@@ -58,14 +68,15 @@ class MetaFedAvg(Strategy):
         clients_per_round: int,
         fraction: float | None = None,
         weighting: str = "uniform",
-        optimizer: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer],
+        optimizer: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer] | None = None,
     ) -> None:
         if weighting not in WEIGHTINGS:
             raise InputError(f"strategy.weighting={weighting}: must be {' | '.join(WEIGHTINGS)}")
-        try:
-            optimizer([torch.nn.Parameter(torch.zeros(1))])
-        except (TypeError, ValueError) as error:
-            raise InputError(f"strategy.optimizer: {error}") from error
+        if optimizer is not None:
+            try:
+                optimizer([torch.nn.Parameter(torch.zeros(1))])
+            except (TypeError, ValueError) as error:
+                raise InputError(f"strategy.optimizer: {error}") from error
         self.algorithm, self.evaluation, self.roster = algorithm, evaluation, roster
         self.seed, self.weighting = seed, weighting
         self.clients_per_round, self.fraction = clients_per_round, fraction
@@ -112,12 +123,12 @@ class MetaFedAvg(Strategy):
         Updates that are malformed, wrongly shaped or not finite are dropped, and stand in
         `failures` with the clients they are of. Returns (None, None) if none was usable.
         """
-        mean, losses, norms, cpu_s = StreamingMean(), list[float](), list[float](), 0.0
+        updates, losses, norms, cpu_s = self.aggregator(), list[float](), list[float](), 0.0
         self.failures = []
         read = partial(read_update, like=self._model)
         for report, update in read_replies(read, self._sent, replies, self.failures):
             if report.clients:
-                mean.add(update, sum(map(self._weight, report.clients)))
+                updates.add(update, sum(map(self._weight, report.clients)))
             losses += report.loss
             norms += report.meta_grad_norm
             cpu_s += report.cpu_s
@@ -128,7 +139,7 @@ class MetaFedAvg(Strategy):
             self.failures += map(Failure, report.failed, report.reasons)
         if not losses:
             return None, None
-        delta = mean.value(torch.float64)
+        delta = updates.value(torch.float64)
         metrics = MetricRecord(
             {
                 "clients": len(losses),
@@ -206,10 +217,10 @@ class MetaFedAvg(Strategy):
         self, kind: str, clients: list[int], content: Callable[[list[int]], RecordDict]
     ) -> list[Message]:
         """Address `content` of the clients that a node hosts to that node, for every node."""
-        self._sent = [
-            Sent(Message(content(hosted), node, kind), hosted)
-            for node, hosted in self.roster.nodes_of(clients).items()
-        ]
+        groups = list(self.roster.nodes_of(clients).items())
+        if self.one_reply_each and kind == MessageType.TRAIN:
+            groups = [(node, [client]) for node, hosted in groups for client in hosted]
+        self._sent = [Sent(Message(content(some), node, kind), some) for node, some in groups]
         return [sent.message for sent in self._sent]
 
     def _weight(self, client: int) -> float:
@@ -219,16 +230,19 @@ class MetaFedAvg(Strategy):
     def _load(self, arrays: ArrayRecord) -> None:
         """Take the global model as the server optimizer's parameters, which keep their state."""
         params = to_params(arrays)
-        if self._optimizer is None:
+        if not self._model:
             self._model = {name: torch.nn.Parameter(tensor) for name, tensor in params.items()}
-            self._optimizer = self._make_optimizer(list(self._model.values()))
+            if self._make_optimizer is not None:
+                self._optimizer = self._make_optimizer(list(self._model.values()))
         for name, parameter in self._model.items():
             parameter.data.copy_(params[name])
 
     def _step(self, delta: Params) -> ArrayRecord:
         """Apply the mean update as the gradient of the global model."""
-        assert self._optimizer is not None, "configure_train comes first"
         for name, parameter in self._model.items():
             parameter.grad = delta[name].to(parameter.dtype)
-        self._optimizer.step()
+            if self._optimizer is None:
+                parameter.data -= parameter.grad
+        if self._optimizer is not None:
+            self._optimizer.step()
         return ArrayRecord({name: parameter.detach() for name, parameter in self._model.items()})

@@ -8,7 +8,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from conf.compose import CONFIG_DIR, compose_config
-from conf.schema import from_json, to_json
+from conf.schema import read_config, to_json
 
 FILES = [f for f in sorted(CONFIG_DIR.glob("*/*.yaml")) if f.parent.name != "hydra"]
 NEEDED = {"npz": ["dataset.path=mine.npz"], "custom": ["model._target_=tasks.models.mlp"]}
@@ -45,7 +45,7 @@ def test_all_groups_of_the_design_are_there() -> None:
 def test_every_option_composes_and_travels(file: Path) -> None:
     """With nothing missing, and its own values in the place of the default option's."""
     config = compose_config([override(file), *NEEDED.get(file.stem, [])])
-    assert from_json(to_json(config)) == config
+    assert read_config(to_json(config)) == config
     own = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(own, dict)
     group = file.parent.name

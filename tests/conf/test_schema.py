@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from conf.compose import compose_config, from_run_config
 from conf.errors import InputError
-from conf.schema import from_json, to_json
+from conf.schema import read_config, to_json
 
 # Override, the key and value that the line must name, and what it must say is allowed.
 OUT_OF_RANGE = [
@@ -123,9 +123,9 @@ def test_a_configuration_travels_as_one_line_and_arrives_equal() -> None:
     config = compose_config(UNLIKE_THE_DEFAULTS)
     text = to_json(config)
     assert "\n" not in text
-    assert from_json(text) == config
-    assert from_json(text) != compose_config([])
-    assert from_json(text).algorithm.alpha == 0.1234567890123456
+    assert read_config(text) == config
+    assert read_config(text) != compose_config([])
+    assert read_config(text).algorithm.alpha == 0.1234567890123456
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_what_arrives_is_checked_again(old: str, new: str, named: str) -> None:
     text = to_json(compose_config([]))
     assert old in text
     with pytest.raises(InputError, match=named):
-        from_json(text.replace(old, new))
+        read_config(text.replace(old, new))
 
 
 def test_a_run_config_carries_a_configuration_or_overrides() -> None:

@@ -11,14 +11,16 @@ from server_app.run_folder import require_free
 from strategies.roster import Roster
 from tasks.task import build
 
+SGD = "strategy.optimizer={{_target_: torch.optim.SGD, _partial_: true, lr: {}}}"
+
 
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("strategy.optimizer.lr=-1", "strategy.optimizer: Invalid learning rate: -1"),
-        ("strategy.optimizer.lr=abc", "strategy.optimizer: "),
-        ("+strategy.optimizer.foo=1", "foo"),
-        ("strategy.optimizer._target_=torch.optim.Nothing", "torch.optim.Nothing"),
+        (SGD.format("-1"), "strategy.optimizer: Invalid learning rate: -1"),
+        (SGD.format("abc"), "strategy.optimizer: "),
+        (SGD.format("1, foo: 1"), "foo"),
+        (SGD.format("1").replace("SGD", "Nothing"), "torch.optim.Nothing"),
         ("strategy.weighting=fair", "strategy.weighting=fair: must be uniform | examples"),
         ("+strategy.foo=1", "foo"),
         ("strategy._target_=nothing.Here", "nothing.Here"),
