@@ -253,3 +253,41 @@ def test_a_bad_evaluation_is_dropped_and_named(edit, reason: str) -> None:
     clients = {kind: whole[f"{kind}.clients"] - part[f"{kind}.clients"] for kind in GROUPS}
     assert sorted(clients.values()) == [0, 1]
     assert all(np.isfinite(part[f"{kind}.loss"]).all() for kind in GROUPS)
+
+
+class Median:
+    """The coordinate-wise median, as a rule that someone might add."""
+
+    def __init__(self) -> None:
+        self.updates: list[dict[str, torch.Tensor]] = []
+
+    def add(self, update: dict[str, torch.Tensor], weight: float) -> None:
+        assert weight == 1.0
+        self.updates.append(update)
+
+    def value(self, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        return {
+            name: torch.stack([update[name] for update in self.updates]).quantile(0.5, 0).to(dtype)
+            for name in self.updates[0]
+        }
+
+
+@pytest.mark.parametrize("num_supernodes", [1, 5])
+def test_another_rule_sees_every_update_on_any_number_of_nodes(num_supernodes: int) -> None:
+    """Two class attributes make it, and no client knows."""
+    federation = Federation(num_supernodes=num_supernodes)
+    federation.strategy.aggregator = Median
+    federation.strategy.one_reply_each = True
+    arrays, _ = federation.round()
+    updates = federation.updates().values()
+    assert len(updates) == 6
+    for name, before in federation.arrays.items():
+        middle = np.median([update[name].numpy() for update in updates], axis=0)
+        assert np.abs(arrays[name].numpy() - (before.numpy() - middle)).max() < 1e-12
+
+
+def test_no_optimizer_is_plain_averaging() -> None:
+    with_sgd, without = Federation(optimizer=SGD), Federation(optimizer=None)
+    arrays, _ = without.round()
+    wanted = {name: array.numpy() for name, array in with_sgd.round()[0].items()}
+    assert_arrays(arrays, wanted)
