@@ -82,8 +82,14 @@ FOUND_AT_ONCE: list[Mistake] = [
 ]
 FOUND_IN_THE_DATA: list[Mistake] = [
     (["partition.num_clients=1798"], ["partition.num_clients=1798: ", "1797 rows"]),
-    (["dataset=npz", "dataset.path=absent.npz"], ["dataset.path=absent.npz: ", "no such file"]),
-    (["dataset=npz", "dataset.path=nan.npz"], ["dataset.path=nan.npz: ", "x has NaN", "row 1"]),
+    (
+        ["dataset=npz", "dataset.path=absent.npz"],
+        ["dataset.path=/", "absent.npz: ", "no such file"],
+    ),
+    (
+        ["dataset=npz", "dataset.path=nan.npz"],
+        ["dataset.path=/", "nan.npz: ", "x has NaN", "row 1"],
+    ),
     (["model._target_=absent.Model", *SMALL], ["model._target_=absent.Model: ", "'absent'"]),
     (["evaluation.new_clients=[0,5]", *SMALL], ["evaluation.new_clients=[0, 5]: ", "client 5"]),
 ]
