@@ -77,7 +77,7 @@ def meta_gradient(
         δ of ``hessian_free``.
     recompute
         Keep only θ^0 … θ^{ν−1} and rebuild each step's graph on the way back: ``exact`` in
-        O(ν · parameters) memory for about 1.3 times the arithmetic.
+        O(ν · parameters) memory, for a second forward and backward pass a step.
 
     Returns
     -------

@@ -11,3 +11,8 @@ class InputError(NuFedError):
 
 class RunStopped(NuFedError):
     """A run cannot go on; the message says in which round, why, and what is saved where."""
+
+
+def reason(error: BaseException) -> str:
+    """Return what an exception says, in one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -63,7 +63,7 @@ class AlgorithmConfig:
     delta: float = 1e-3
     """Step δ of mode=hessian_free."""
     recompute: bool = False
-    """Exact meta-gradients in O(ν · parameters) memory, for about 1.3 times the arithmetic."""
+    """Exact meta-gradients in O(ν · parameters) memory, each step's graph made twice."""
     batch: BatchConfig = MISSING
 
     def __post_init__(self) -> None:

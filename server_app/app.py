@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from conf.compose import from_run_config
-from conf.errors import InputError, RunStopped
+from conf.errors import InputError, RunStopped, reason
 from conf.schema import Config
 from server_app.progress import ProgressBar
 from server_app.rounds import rounds
@@ -106,8 +106,8 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
         )
         return strategy
     except (InstantiationException, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"strategy={config.strategy.get('_target_')}: {reason}") from error
+        cause = error.__cause__ or error  # Hydra's own words say only that the call failed
+        raise InputError(f"strategy={config.strategy.get('_target_')}: {reason(cause)}") from error
 
 
 def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Path:

@@ -19,6 +19,7 @@ from client_app.messages import (
     to_params,
 )
 from client_app.meta_gradient import Params
+from conf.errors import reason
 
 T = TypeVar("T")
 Curves = dict[int, dict[str, NDArray[np.float64]]]
@@ -59,8 +60,7 @@ def read_replies(
                 raise MalformedMessage(reply.error.reason)
             content = read(reply, clients)
         except ValueError as error:
-            reason = " ".join(str(error).split())
-            failures += [Failure(client, reason) for client in clients]
+            failures += [Failure(client, reason(error)) for client in clients]
         else:
             yield content
     for clients in unanswered.values():

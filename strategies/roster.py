@@ -13,7 +13,7 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from client_app.messages import Census, MalformedMessage, decode
-from conf.errors import InputError, RunStopped
+from conf.errors import InputError, RunStopped, reason
 from strategies.exchange import collect
 
 NEW_CLIENTS, SAMPLE, MEASURED = 0, 1, 2  # streams of random numbers
@@ -84,7 +84,9 @@ class Roster:
         self._asked = {i: node for i, node in self._asked.items() if node in present}
         unknown = present - set(self._census) - self._left_out - set(self._asked.values())
         messages = [Message(RecordDict(), node, MessageType.QUERY) for node in sorted(unknown)]
-        self._asked |= zip(grid.push_messages(messages), sorted(unknown), strict=True)
+        # A refused message has None for its id, and its node is asked again the next time.
+        sent = zip(grid.push_messages(messages), sorted(unknown), strict=False)
+        self._asked |= {message_id: node for message_id, node in sent if message_id}
         for reply in collect(grid, set(self._asked), timeout if messages else 0.0):
             self._enter(self._asked.pop(reply.metadata.reply_to_message_id), reply)
         self._recount()
@@ -125,8 +127,7 @@ class Roster:
                 )
         except MalformedMessage as error:
             self._left_out.add(node)
-            reason = " ".join(str(error).split())
-            log.warning("a SuperNode that cannot say who it hosts is left out: %s", reason)
+            log.warning("a SuperNode that cannot say who it hosts is left out: %s", reason(error))
             return
         if self.num_clients == 0:  # the first to answer; who is new is settled here, for good
             self.num_clients = census.num_clients

@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from torch import nn
 
-from conf.errors import InputError
+from conf.errors import InputError, reason
 from tasks.store import FederatedData
 
 
@@ -47,7 +47,7 @@ def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Mo
         except (InstantiationException, ImportError, ValueError, TypeError) as error:
             if isinstance(error.__cause__, InputError):
                 raise error.__cause__ from None
-            raise InputError(f"{where}: {_reason(error.__cause__ or error)}") from error
+            raise InputError(f"{where}: {reason(error.__cause__ or error)}") from error
         if not isinstance(module, nn.Module):
             raise InputError(f"{where}: makes a {type(module).__name__}, not a torch.nn.Module")
         width = _try(module, sizes["input_shape"], where)
@@ -64,8 +64,9 @@ def _try(module: nn.Module, shape: Any, where: str) -> int:
             before = {name: buffer.clone() for name, buffer in module.named_buffers()}
             width = int(module(torch.rand(2, *shape)).reshape(2, -1).shape[1])
     except Exception as error:  # whatever the user's code raises
-        reason = _reason(error)
-        raise InputError(f"{where}: does not take rows of shape {list(shape)}: {reason}") from error
+        raise InputError(
+            f"{where}: does not take rows of shape {list(shape)}: {reason(error)}"
+        ) from error
     for name, buffer in module.named_buffers():
         if not torch.equal(before[name], buffer):
             layer = name.rpartition(".")[0] or "itself"
@@ -74,7 +75,3 @@ def _try(module: nn.Module, shape: Any, where: str) -> int:
                 "which clients must not share; use torch.nn.GroupNorm"
             )
     return width
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

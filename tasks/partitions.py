@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import InputError
+from conf.errors import InputError, reason
 from conf.schema import PartitionConfig
 from tasks.rows import Rows
 
@@ -105,9 +105,8 @@ def _partitioned(rows: Rows, config: PartitionConfig, n: int) -> NDArray[np.int6
             owner[np.asarray(partitioner.load_partition(client)["row"], np.int64)] = client
     except (ValueError, TypeError, InstantiationException) as error:
         cause = error.__cause__ or error  # Hydra's own words say only that the call failed
-        reason = " ".join(str(cause).split()) or type(cause).__name__
         raise InputError(
-            f"partition={config.name}: {reason}; "
+            f"partition={config.name}: {reason(cause)}; "
             f"change partition.num_clients={n} or partition.partitioner.*"
         ) from error
     left_out = int((owner < 0).sum())

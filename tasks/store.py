@@ -22,7 +22,7 @@ import numpy as np
 from hydra.utils import get_method
 from numpy.typing import NDArray
 
-from conf.errors import InputError
+from conf.errors import InputError, reason
 from conf.schema import PartitionConfig
 from tasks.partitions import Partition, partition
 from tasks.rows import Rows
@@ -91,8 +91,7 @@ def _read(dataset: dict[str, Any]) -> Rows:
         rows = read(**arguments)
     except (TypeError, ValueError) as error:
         given = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        reason = " ".join(str(error).split())
-        raise InputError(f"dataset={dataset['name']} with {given}: {reason}") from error
+        raise InputError(f"dataset={dataset['name']} with {given}: {reason(error)}") from error
     y = np.asarray(rows.y)
     return rows._replace(y=y.astype(np.int64) if y.dtype.kind in "iub" else y)
 
@@ -112,7 +111,7 @@ def _code(target: str) -> str:
     try:
         file = inspect.getsourcefile(get_method(target))
     except (ImportError, ValueError) as error:
-        raise InputError(f"dataset._target_={target}: {' '.join(str(error).split())}") from error
+        raise InputError(f"dataset._target_={target}: {reason(error)}") from error
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 

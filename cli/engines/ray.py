@@ -89,7 +89,7 @@ class Follower:
     def close(self) -> None:
         """Show the last rows and the end."""
         self.poll()
-        self._bar.on_end(self.summary())
+        self._bar.on_end(self.summary() or {"stopped": "before its first round"})
 
     def summary(self) -> dict[str, Any]:
         """Return the run's summary; empty before there is one."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conf.errors import InputError
+from conf.errors import InputError, reason
 from tasks.rows import Rows
 
 FILES = (
@@ -96,8 +96,7 @@ def _open(dataset: str, root: str, where: str, train: bool, download: bool) -> A
             else "fetch the files anew"
         )
         what = "download" if download else "files"
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{where}: the {what} failed ({reason}); {remedy}") from error
+        raise InputError(f"{where}: the {what} failed ({reason(error)}); {remedy}") from error
     if len(part.data) != len(part.targets):
         half = "train" if train else "t10k"
         raise InputError(

@@ -239,3 +239,12 @@ def test_a_loss_that_draws_random_numbers_is_refused_where_it_would_be_wrong(opt
 def test_unknown_mode() -> None:
     with pytest.raises(ValueError, match=r"mode='maml'.*exact"):
         meta_gradient(quadratic_loss, {"w": torch.zeros(1)}, (), (), alpha=0.1, mode="maml")
+
+
+@pytest.mark.parametrize("place", ["support", "hessian"])
+def test_one_batch_where_a_row_of_them_is_meant_is_refused(place: str) -> None:
+    """Else each row of the batch would be taken for a step, and numbers would come back."""
+    loss, params, support, query = network_case("mlp", 8)
+    batches = {"support": support, "hessian": support, place: query}
+    with pytest.raises(ValueError, match=r"needs one more axis, ν, first"):
+        meta_gradient(loss, params, query=query, alpha=0.1, **batches)

@@ -130,3 +130,27 @@ def test_a_node_that_answers_late_is_entered_when_it_does() -> None:
     federation.open = True
     roster.refresh(federation, timeout=0.2)
     assert len(roster.participating) == 9
+
+
+def test_a_question_that_was_refused_is_asked_again() -> None:
+    """Flower's grid returns None for a message that the SuperLink did not take."""
+
+    class RefusingGrid(LocalGrid):
+        refuse = True
+
+        def push_messages(self, messages):
+            ids = super().push_messages(messages)
+            return [None, *ids[1:]] if self.refuse and ids else ids
+
+        def pull_messages(self, message_ids):
+            assert None not in message_ids
+            return super().pull_messages(message_ids)
+
+    config = compose_config(["partition.num_clients=12"])
+    federation = RefusingGrid(client_app, {"config": to_json(config)}, 4)
+    roster = Roster(0, 0.0)
+    roster.refresh(federation, timeout=0.2)
+    assert len(roster.participating) == 9
+    federation.refuse = False
+    roster.refresh(federation, timeout=0.2)
+    assert roster.participating == list(range(12))
