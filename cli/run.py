@@ -1,6 +1,7 @@
 """`nufed`: compose a configuration with Hydra, run it on the chosen engine, show what came out."""
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ def main() -> None:
     # Code of the user's own, which _target_ may name; last, so that it hides none of ours.
     sys.path += [str(CONFIG_DIR.parent), os.getcwd()]
     register()
+    logging.getLogger("nufed").setLevel(logging.INFO)
+    logging.getLogger("nufed").addHandler(Lines())
     try:
         _hydra_main()
     except KeyboardInterrupt as error:
@@ -62,6 +65,14 @@ def _hydra_main(composed: DictConfig) -> None:
     except KeyboardInterrupt:
         remove_empty(folder)
         raise
+
+
+class Lines(logging.Handler):
+    """Show what is logged as plain lines, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print to what stderr is now: a progress bar takes its place while it runs."""
+        print(record.getMessage(), file=sys.stderr)
 
 
 _complaints: list[str] = []

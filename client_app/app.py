@@ -1,7 +1,7 @@
 """The ClientApp: answers the server's messages for the clients that this SuperNode hosts."""
 
 import time
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -9,15 +9,12 @@ import torch
 from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from client_app.client import evaluate, train
-from client_app.mean import StreamingMean
+from client_app.cohort import Cohort, OneByOne
 from client_app.messages import (
     Census,
     EvaluateInstruction,
-    EvaluateReport,
     MalformedMessage,
     TrainInstruction,
-    TrainReport,
     arrays_of,
     decode,
     encode,
@@ -25,7 +22,7 @@ from client_app.messages import (
 )
 from client_app.meta_gradient import Params
 from conf.compose import from_run_config
-from conf.errors import NuFedError
+from conf.schema import Config
 from tasks.task import Task, build
 
 # Parameters below which a step is not worth sharing between threads: they only wait for each
@@ -33,101 +30,68 @@ from tasks.task import Task, build
 SMALL = 200_000
 THREADS = torch.get_num_threads()
 
-app = ClientApp()
+
+def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
+    """Return a ClientApp whose clients are worked through by the cohort of a task.
+
+    Parameters
+    ----------
+    cohort_of
+        ``cohort_of(config, task)`` -> Cohort; called once a run.
+    """
+    app = ClientApp()
+
+    @lru_cache(maxsize=2)
+    def cohort_from(config: str, overrides: str) -> tuple[Task, Cohort]:
+        composed = from_run_config({"config": config, "overrides": overrides})
+        task = build(composed)
+        return task, cohort_of(composed, task)
+
+    def of(context: Context) -> tuple[Task, Cohort]:
+        config = context.run_config
+        return cohort_from(str(config.get("config", "")), str(config.get("overrides", "")))
+
+    @app.query()
+    def census(message: Message, context: Context) -> Message:
+        """Say which clients live here."""
+        task, _ = of(context)
+        clients = hosted(context, task)
+        rows = task.data.partition.train[clients.start :: clients.step]
+        report = Census(list(clients), rows.tolist(), task.data.num_clients)
+        return Message(encode(report), reply_to=message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        """Train the clients asked for, each from the global model; reply with their mean update."""
+        started = time.process_time()
+        (task, cohort), ask = of(context), decode(TrainInstruction, message)
+        _require_hosted(ask.clients, hosted(context, task))
+        update, report = cohort.train(params_of(message, task), ask)
+        examples = int(task.data.partition.train[report.clients].sum())
+        report = replace(report, cpu_s=report.cpu_s + time.process_time() - started)
+        return Message(encode(report, ArrayRecord(dict(update)), examples), reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        """Measure the personalization curves of the clients asked for."""
+        (task, cohort), ask = of(context), decode(EvaluateInstruction, message)
+        _require_hosted(ask.clients, hosted(context, task))
+        report = cohort.evaluate(params_of(message, task), ask)
+        return Message(encode(report), reply_to=message)
+
+    return app
 
 
-@app.query()
-def census(message: Message, context: Context) -> Message:
-    """Say which clients live here."""
-    task, clients = task_of(context), hosted(context)
-    rows = task.data.partition.train
-    report = Census(clients, [int(rows[i]) for i in clients], task.data.num_clients)
-    return Message(encode(report), reply_to=message)
-
-
-@app.train()
-def train_clients(message: Message, context: Context) -> Message:
-    """Train the clients asked for, each from the global model; reply with their mean update."""
-    started = time.process_time()
-    task, ask = task_of(context), decode(TrainInstruction, message)
-    _require_hosted(ask.clients, context)
-    params, mean = params_of(message, task), StreamingMean()
-    report, examples = TrainReport([], [], [], [], [], [], [], 0.0), 0
-    for client in ask.clients:
-        try:
-            result = train(task, params, ask, client)
-        except NuFedError:
-            raise
-        except Exception as error:  # one client's failure, reported, is not its neighbours'
-            report.failed.append(client)
-            report.reasons.append(f"{type(error).__name__}: {error}")
-            continue
-        if result.diverged_at is not None:
-            report.diverged.append(client)
-            report.diverged_at.append(result.diverged_at)
-            continue
-        rows = int(task.data.partition.train[client])
-        mean.add(result.update, rows if ask.weighting == "examples" else 1)
-        report.clients.append(client)
-        report.loss.append(result.loss)
-        report.meta_grad_norm.append(result.meta_grad_norm)
-        examples += rows
-    report = replace(report, cpu_s=time.process_time() - started)
-    update = ArrayRecord(mean.value(task.dtype))
-    return Message(encode(report, update, examples), reply_to=message)
-
-
-@app.evaluate()
-def evaluate_clients(message: Message, context: Context) -> Message:
-    """Measure the personalization curves of the clients asked for."""
-    task, ask = task_of(context), decode(EvaluateInstruction, message)
-    _require_hosted(ask.clients, context)
-    params = params_of(message, task)
-    measured, columns = list[int](), defaultdict[str, list[float]](list)
-    failed, reasons = list[int](), list[str]()
-    for client in ask.clients:
-        try:
-            curve = evaluate(task, params, ask, client)
-        except NuFedError:
-            raise
-        except Exception as error:
-            failed.append(client)
-            reasons.append(f"{type(error).__name__}: {error}")
-            continue
-        if curve is not None:
-            measured.append(client)
-            for name, values in curve.items():
-                columns[name] += values
-    curves = [value for column in columns.values() for value in column]
-    report = EvaluateReport(measured, list(columns), curves, failed, reasons)
-    return Message(encode(report), reply_to=message)
-
-
-def _require_hosted(clients: list[int], context: Context) -> None:
-    """Raise unless this SuperNode hosts all of `clients`."""
-    if foreign := set(clients) - set(hosted(context)):
-        raise MalformedMessage(f"clients {sorted(foreign)} are not hosted here")
-
-
-def hosted(context: Context) -> list[int]:
+def hosted(context: Context, task: Task) -> range:
     """Return the clients of this SuperNode: partition-id, then every num-partitions-th."""
     first, stride = (int(context.node_config[key]) for key in ("partition-id", "num-partitions"))
-    return list(range(first, task_of(context).data.num_clients, stride))
+    return range(first, task.data.num_clients, stride)
 
 
-def task_of(context: Context) -> Task:
-    """Return the task of the run; made once a process."""
-    config = context.run_config
-    task = _task(str(config.get("config", "")), str(config.get("overrides", "")))
-    if task.device.type == "cpu":
-        small = sum(p.numel() for p in task.module.parameters()) < SMALL
-        torch.set_num_threads(1 if small else THREADS)
-    return task
-
-
-@lru_cache(maxsize=2)
-def _task(config: str, overrides: str) -> Task:
-    return build(from_run_config({"config": config, "overrides": overrides}))
+def _require_hosted(clients: list[int], here: range) -> None:
+    """Raise unless this SuperNode hosts all of `clients`."""
+    if foreign := [client for client in clients if client not in here]:
+        raise MalformedMessage(f"clients {foreign} are not hosted here")
 
 
 def params_of(message: Message, task: Task) -> Params:
@@ -144,3 +108,14 @@ def params_of(message: Message, task: Task) -> Params:
     if given != wanted:
         raise MalformedMessage(f"the global model has {given}, this client's model {wanted}")
     return {name: p.to(task.device, task.dtype) for name, p in to_params(arrays).items()}
+
+
+def one_by_one(config: Config, task: Task) -> Cohort:
+    """Return the plain cohort, on as many threads as its model is worth."""
+    if task.device.type == "cpu":
+        small = sum(p.numel() for p in task.module.parameters()) < SMALL
+        torch.set_num_threads(1 if small else THREADS)
+    return OneByOne(task)
+
+
+app = make_app(one_by_one)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from client_app import sampling
-from client_app.local_update import LocalBatches, local_update
+from client_app.local_update import StepBatches, local_update
 from client_app.messages import EvaluateInstruction, TrainInstruction
-from client_app.meta_gradient import Params, descend
+from client_app.meta_gradient import Batch, Params, descend
 from client_app.personalization import personalization_curve
 from tasks.task import Task
 
@@ -54,19 +54,19 @@ def train(task: Task, params: Params, ask: TrainInstruction, client: int) -> Cli
 
 def draw_batches(
     task: Task, ask: TrainInstruction, client: int, random: np.random.Generator
-) -> LocalBatches:
-    """Draw the support, query and Hessian batches of τ local steps, independently of each other."""
+) -> Iterator[StepBatches]:
+    """Draw the batches of τ local steps, independently of each other; gather each when its due."""
     rows = task.data.partition.train_rows(client)
 
-    def gather(batches: tuple[int, ...], size: int | None) -> tuple[torch.Tensor, ...]:
-        return task.batch(rows[sampling.draw(random, batches, size, len(rows))])
+    def drawn(batches: tuple[int, ...], size: int | None) -> Iterator[Batch]:
+        return map(task.batch, rows[sampling.draw(random, batches, size, len(rows))])
 
-    inner, outer = (ask.tau, ask.nu), (ask.tau,)
-    return LocalBatches(
-        support=gather(inner, ask.support),
-        query=gather(outer, ask.query),
-        hessian=None if ask.hessian is None else gather(inner, ask.hessian),
-    )
+    # All is drawn before the first step, in this order, whatever the model draws meanwhile.
+    support = drawn((ask.tau, ask.nu), ask.support)
+    query = drawn((ask.tau,), ask.query)
+    if ask.hessian is None:
+        return map(StepBatches, support, query)
+    return map(StepBatches, support, query, drawn((ask.tau, ask.nu), ask.hessian))
 
 
 def evaluate(

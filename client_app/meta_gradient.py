@@ -170,7 +170,7 @@ def steps(batches: Batch) -> Iterator[Batch]:
 
 def descend(params: Params, direction: Params, size: float) -> Params:
     """Return params − size · direction, leaf by leaf."""
-    return {name: tensor - size * direction[name] for name, tensor in params.items()}
+    return {name: torch.sub(p, direction[name], alpha=size) for name, p in params.items()}
 
 
 def value_and_gradient(loss_fn: LossFn, params: Params, batch: Batch) -> ValueAndGradient:

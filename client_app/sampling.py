@@ -6,12 +6,28 @@ meta-gradient asks.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 # One stream of random numbers for each use, so that evaluating more often leaves training as it is.
 TRAIN, EVALUATE = 0, 1
+
+
+class Draw(NamedTuple):
+    """Batches of row numbers for a stack of K clients."""
+
+    rows: NDArray[np.int64]
+    """[*batches, K, D]"""
+    counts: NDArray[np.bool_] | None = None
+    """[*batches, K, D]: False where a client has fewer rows and one of them fills the place; None
+    where every entry counts."""
+
+    def of(self, clients: Sequence[int]) -> "Draw":
+        """Return the batches of some of the K clients, by position."""
+        counts = None if self.counts is None else self.counts[..., clients, :]
+        return Draw(self.rows[..., clients, :], counts)
 
 
 def generator(seed: int, client: int, round: int, purpose: int) -> np.random.Generator:
@@ -43,21 +59,55 @@ def draw(
     """
     if size is None:
         return np.broadcast_to(np.arange(rows), (*batches, rows))
-    return subset(random.random((*batches, size)), rows)
+    return subset(random.random((*batches, size)), np.asarray(rows))
 
 
-def subset(uniform: NDArray[np.float64], rows: int) -> NDArray[np.int64]:
+def draw_stack(
+    random: Sequence[np.random.Generator],
+    batches: Sequence[int],
+    size: int | None,
+    rows: NDArray[np.int64],
+) -> Draw:
+    """Draw for K clients at once what `draw` draws for each; `random` and `rows` are [K]."""
+    if size is None:
+        return every_row(batches, rows)
+    uniform = np.stack([r.random((*batches, size)) for r in random], axis=len(batches))
+    return Draw(subset(uniform, rows))
+
+
+def every_row(batches: Sequence[int], rows: NDArray[np.int64]) -> Draw:
+    """Return all rows of each client, in order, in batches that are as long as the longest."""
+    order = np.arange(rows.max())
+    shape = (*batches, len(rows), len(order))
+    positions = np.broadcast_to(np.minimum(order, rows[:, None] - 1), shape)
+    ragged = rows.min() < len(order)
+    return Draw(positions, np.broadcast_to(order < rows[:, None], shape) if ragged else None)
+
+
+def subset(uniform: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Turn uniform numbers in [0, 1) into random subsets of 0 … rows − 1, one along the last axis.
 
     Floyd's algorithm (Bentley and Floyd 1987), all subsets at once: for j = rows − D … rows − 1,
     take a number t ≤ j, or j itself where t was taken before. O(D²) a subset, whatever `rows` is.
+
+    Parameters
+    ----------
+    uniform
+        [..., D]
+    rows
+        Shaped like `uniform` without its last axis, or broadcast to it. Where it is less than D,
+        rows are taken with repetition.
     """
     size = uniform.shape[-1]
-    if size > rows:
-        return (uniform * rows).astype(np.int64)
-    chosen = np.empty(uniform.shape, np.int64)
-    for position, last in enumerate(range(rows - size, rows)):
+    first = np.broadcast_to(rows, uniform.shape[:-1]) - size
+    chosen = np.empty((size, *uniform.shape[:-1]), np.int64)  # this axis first: rows are compared
+    for position in range(size):
+        last = first + position
         candidate = (uniform[..., position] * (last + 1)).astype(np.int64)
-        taken = (chosen[..., :position] == candidate[..., None]).any(-1)
-        chosen[..., position] = np.where(taken, last, candidate)
-    return chosen
+        taken = (chosen[:position] == candidate).any(0)
+        chosen[position] = np.where(taken, last, candidate)
+    subsets = np.moveaxis(chosen, 0, -1)
+    if (first < 0).any():
+        repeating = (uniform * np.asarray(rows)[..., None]).astype(np.int64)
+        subsets = np.where((first < 0)[..., None], repeating, subsets)
+    return subsets

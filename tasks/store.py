@@ -59,12 +59,11 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
     InputError
         If the data cannot be read or used, or `$NUFED_DATA` cannot be written.
     """
-    home = Path(os.environ.get("NUFED_DATA", "~/.cache/nufed")).expanduser()
     path = dataset.get("path")
     if path is not None and not isinstance(path, str):
         raise InputError(f"dataset.path={path}: must be a path; put a number in quotes")
     source = _source(path)
-    folder = home / f"{dataset['name']}-{_key(dataset, source, _code(dataset['_target_']))}"
+    folder = home() / f"{dataset['name']}-{_key(dataset, source, _code(dataset['_target_']))}"
     if not folder.exists():
         _write(folder, {name: a for name, a in _read(dataset)._asdict().items() if a is not None})
     rows = Rows(*(_map(folder, name) for name in Rows._fields))  # type: ignore[arg-type]
@@ -76,6 +75,11 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
         rows.y,
         Partition(**{n: np.load(division / f"{n}.npy") for n in ("index", "offset", "train")}),
     )
+
+
+def home() -> Path:
+    """Return the folder of everything that is prepared once and kept: `$NUFED_DATA`."""
+    return Path(os.environ.get("NUFED_DATA", "~/.cache/nufed")).expanduser()
 
 
 def _read(dataset: dict[str, Any]) -> Rows:

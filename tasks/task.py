@@ -14,7 +14,7 @@ from conf.schema import Config
 from tasks.module import make_module
 from tasks.store import FederatedData, load
 
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
 
 Params = dict[str, Tensor]
 Batch = tuple[Tensor, ...]
@@ -28,6 +28,8 @@ class Task:
     module: nn.Module
     dtype: torch.dtype
     device: torch.device
+    autocast: bool = False
+    """Whether the module computes in bfloat16 where torch.autocast allows; parameters do not."""
 
     @property
     def classification(self) -> bool:
@@ -41,32 +43,61 @@ class Task:
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """Gather rows: x [*rows.shape, …] and y [*rows.shape, …] on the task's device."""
         x, y = torch.from_numpy(self.data.x[rows]), torch.from_numpy(self.data.y[rows])
-        pixels = x.dtype == torch.uint8
-        x = x.to(self.device, self.dtype)
-        x = x / 255 if pixels else x
-        return x, y.to(self.device, torch.int64 if self.classification else self.dtype)
+        y = y.to(self.device)
+        return self.inputs(x.to(self.device)), y if self.classification else y.to(self.dtype)
 
-    def loss(self, params: Params, x: Tensor, y: Tensor) -> Tensor:
-        """Return the mean loss of a batch: cross-entropy, or half the squared error."""
-        return self._loss(functional_call(self.module, params, (x,)), y)
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return stored rows as the module takes them: pixels in [0, 1], others as they are."""
+        return x.to(self.dtype) / 255 if x.dtype == torch.uint8 else x.to(self.dtype)
 
-    def metrics(self, params: Params, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def loss(self, params: Params, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the mean loss of a batch: cross-entropy, or half the squared error.
+
+        Parameters
+        ----------
+        params
+            θ, name -> tensor.
+        x, y
+            [B, …] Rows as `batch` gives them, or as they are stored.
+        weight
+            [B] False for rows that only fill the batch up and do not count; None if all do.
+        """
+        return _mean(self._losses(self._outputs(params, x), y), weight)
+
+    def metrics(
+        self, params: Params, x: Tensor, y: Tensor, weight: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return what is reported of a model: `loss`, and `accuracy` where y holds classes."""
         was_training = self.module.training
         self.module.eval()  # what is measured has no dropout
         try:
-            outputs = functional_call(self.module, params, (x,))
+            outputs = self._outputs(params, x)
         finally:
             self.module.train(was_training)
-        metrics = {"loss": self._loss(outputs, y)}
+        metrics = {"loss": _mean(self._losses(outputs, y), weight)}
         if self.classification:
-            metrics["accuracy"] = (outputs.argmax(-1) == y).to(self.dtype).mean()
+            right = (outputs.argmax(-1) == y).to(self.dtype)
+            metrics["accuracy"] = _mean(right, weight)
         return metrics
 
-    def _loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+    def _outputs(self, params: Params, x: Tensor) -> Tensor:
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False
+        ):
+            outputs: Tensor = functional_call(self.module, params, (self.inputs(x),))
+        return outputs.to(self.dtype)
+
+    def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of each row, [B]."""
         if self.classification:
-            return F.cross_entropy(outputs, y)
-        return F.mse_loss(outputs.reshape(y.shape), y) / 2
+            return F.cross_entropy(outputs, y, reduction="none")
+        off = outputs.reshape(y.shape) - y.to(self.dtype)
+        return off.square().flatten(1).mean(1) / 2 if off.ndim > 1 else off.square() / 2
+
+
+def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the mean of values [B], of those that count where not all do."""
+    return values.mean() if weight is None else (values * weight).sum() / weight.sum()
 
 
 def build(config: Config) -> Task:
@@ -84,7 +115,7 @@ def build(config: Config) -> Task:
     data = load(config.dataset, config.partition)
     dtype = PRECISIONS[precision]
     module = make_module(config.model, data, config.seed).to(device, dtype)
-    return Task(data, module, dtype, device)
+    return Task(data, module, dtype, device, autocast=precision == "bf16")
 
 
 def _device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""engine=batched: server and all clients in this process."""
+"""engine=batched: server and all clients in this process, many clients at once."""
 
 from pathlib import Path
 
@@ -10,8 +10,10 @@ from conf.schema import Config, to_json
 def launch(config: Config, folder: Path, console: Console) -> None:
     """Run in this process, leaving the run folder `folder`."""
     with console.status("starting"):
-        from client_app.app import app as client_app
+        from client_app.app import make_app
         from server_app.app import app as server_app
+        from simulation.executor import Batched
         from simulation.grid import run_in_process
 
-    run_in_process(server_app, client_app, {"config": to_json(config), "run-dir": str(folder)})
+    run_config = {"config": to_json(config), "run-dir": str(folder)}
+    run_in_process(server_app, make_app(Batched), run_config)

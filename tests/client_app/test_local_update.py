@@ -4,20 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.local_update import LocalBatches, local_update
+from client_app.local_update import StepBatches, local_update
 from tests.helpers import quadratic_loss, random_quadratics
 from theory import quadratics
 
 ALPHA = 0.3
 
 
-def batches(hessians: np.ndarray, optima: np.ndarray, tau: int, nu: int) -> LocalBatches:
+def batches(hessians: np.ndarray, optima: np.ndarray, tau: int, nu: int) -> list[StepBatches]:
     """Full-batch data of a stack of quadratic clients."""
     h, c = torch.from_numpy(hessians), torch.from_numpy(optima)
-    return LocalBatches(
-        support=(h.expand(tau, nu, *h.shape), c.expand(tau, nu, *c.shape)),
-        query=(h.expand(tau, *h.shape), c.expand(tau, *c.shape)),
-    )
+    support = h.expand(nu, *h.shape), c.expand(nu, *c.shape)
+    return [StepBatches(support, (h, c))] * tau
 
 
 @pytest.mark.parametrize("nu", [0, 1, 5])

@@ -54,13 +54,12 @@ def test_support_query_and_hessian_batches_are_drawn_independently() -> None:
     overlaps: dict[str, list[float]] = {"query": [], "hessian": [], "next": []}
     for client in range(40):
         rows = len(task.data.partition.train_rows(client))
-        drawn = draw_batches(task, ASK, client, random(client))
-        support, query, hessian = (batch[0].flatten(-2) for batch in drawn)
-        for step in range(ASK.tau):
+        for drawn in draw_batches(task, ASK, client, random(client)):
+            support, query, hessian = (batch[0].flatten(-2) for batch in drawn)
             pairs = {
-                "query": (support[step, 0], query[step]),
-                "hessian": (support[step, 0], hessian[step, 0]),
-                "next": (support[step, 0], support[step, 1]),
+                "query": (support[0], query),
+                "hessian": (support[0], hessian[0]),
+                "next": (support[0], support[1]),
             }
             for name, (a, b) in pairs.items():
                 common = (a[:, None] == b[None]).all(-1).any(1).sum()

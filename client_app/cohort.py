@@ -1,0 +1,87 @@
+"""How a SuperNode works for the clients that it hosts: one after another, or as an engine has it.
+
+The ClientApp knows a `Cohort` alone. `OneByOne` is the plain one, on every SuperNode; the batched
+engine brings another that does the same work for many clients at once.
+"""
+
+from collections import defaultdict
+from typing import NamedTuple, Protocol
+
+from client_app.client import evaluate, train
+from client_app.mean import StreamingMean
+from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction, TrainReport
+from client_app.meta_gradient import Params
+from conf.errors import NuFedError
+from tasks.task import Task
+
+
+class Trained(NamedTuple):
+    """The mean update of a cohort's clients, and what the server is told of each."""
+
+    update: Params
+    """Mean over the clients in `report.clients`, weighted as asked; empty if there are none."""
+    report: TrainReport
+
+
+class Cohort(Protocol):
+    """Several clients of one task."""
+
+    def train(self, params: Params, ask: TrainInstruction) -> Trained:
+        """Train the clients of `ask`, each from the global model `params`."""
+
+    def evaluate(self, params: Params, ask: EvaluateInstruction) -> EvaluateReport:
+        """Measure the personalization curves of the clients of `ask`."""
+
+
+class OneByOne:
+    """The clients of one task, one after another."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def train(self, params: Params, ask: TrainInstruction) -> Trained:
+        """Train one client after another; one that fails or diverges does not stop the others."""
+        mean, report = StreamingMean(), TrainReport([], [], [], [], [], [], [], 0.0)
+        for client in ask.clients:
+            try:
+                result = train(self.task, params, ask, client)
+            except NuFedError:
+                raise
+            except Exception as error:  # one client's failure, reported, is not its neighbours'
+                report.failed.append(client)
+                report.reasons.append(f"{type(error).__name__}: {error}")
+                continue
+            if result.diverged_at is not None:
+                report.diverged.append(client)
+                report.diverged_at.append(result.diverged_at)
+                continue
+            mean.add(result.update, weight(self.task, ask, client))
+            report.clients.append(client)
+            report.loss.append(result.loss)
+            report.meta_grad_norm.append(result.meta_grad_norm)
+        return Trained(mean.value(self.task.dtype), report)
+
+    def evaluate(self, params: Params, ask: EvaluateInstruction) -> EvaluateReport:
+        """Measure one client after another; those without test rows are left out."""
+        measured, columns = list[int](), defaultdict[str, list[float]](list)
+        failed, reasons = list[int](), list[str]()
+        for client in ask.clients:
+            try:
+                curve = evaluate(self.task, params, ask, client)
+            except NuFedError:
+                raise
+            except Exception as error:
+                failed.append(client)
+                reasons.append(f"{type(error).__name__}: {error}")
+                continue
+            if curve is not None:
+                measured.append(client)
+                for name, values in curve.items():
+                    columns[name] += values
+        curves = [value for column in columns.values() for value in column]
+        return EvaluateReport(measured, list(columns), curves, failed, reasons)
+
+
+def weight(task: Task, ask: TrainInstruction, client: int) -> float:
+    """Return the weight of a client's update in the mean."""
+    return float(task.data.partition.train[client]) if ask.weighting == "examples" else 1.0

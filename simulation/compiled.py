@@ -1,0 +1,65 @@
+"""One local step as a compiled program: engine.compile=true."""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_leaves
+
+from client_app.local_update import LocalStep, LocalUpdate, StepBatches
+from client_app.meta_gradient import Params
+from conf.errors import InputError, reason
+from tasks.store import home
+
+Program = Callable[[Params, StepBatches], tuple[Tensor, Tensor]]
+
+
+def compiled(step: LocalStep) -> LocalStep:
+    """Return `step` as programs, one for each shape of its inputs, made when first met.
+
+    The step is traced to its plain tensor operations, gradients and all, so that the compiler need
+    not know of autograd; `torch.compile` turns these into kernels, and keeps them on disk. What is
+    returned writes the new parameters over those that it is given.
+    """
+    programs: dict[tuple[torch.Size, ...], Program] = {}
+
+    def in_place(params: Params, batches: StepBatches) -> tuple[Tensor, Tensor]:
+        result = step(params, batches)
+        for name, p in params.items():
+            p.copy_(result.params[name])
+        return result.loss, result.meta_grad_norm
+
+    def run(params: Params, batches: StepBatches) -> LocalUpdate:
+        leaves = tree_leaves((params, batches))
+        shapes = tuple(leaf.shape for leaf in leaves if isinstance(leaf, Tensor))
+        if shapes not in programs:
+            programs[shapes] = _compile(in_place, params, batches)
+        return LocalUpdate(params, *programs[shapes](params, batches))
+
+    return run
+
+
+def _compile(function: Program, params: Params, batches: StepBatches) -> Program:
+    """Trace a function on copies of these inputs, compile it, and try it."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home().absolute() / "compiled"))
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that CUDA is missing
+
+    def copy() -> Params:
+        return {name: p.clone() for name, p in params.items()}
+
+    graph = make_fx(function)(copy(), batches)
+    # Guards would check at every call what `compiled` has looked up: the shapes.
+    options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    program: Program = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
+    try:
+        program(copy(), batches)
+    except Exception as error:  # whatever the compiler, or the compiler's compiler, raises
+        raise InputError(
+            f"engine.compile=true: {reason(error):.200}; a C++ compiler is needed, "
+            "or say engine.compile=false"
+        ) from error
+    return program

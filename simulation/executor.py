@@ -1,0 +1,282 @@
+"""engine=batched: the cohort of one node that hosts every client, many of them at once.
+
+`Batched` finds out how many clients at once are quickest (`simulation.plan`) and gives them to a
+`Lane`, which does the work on one device; with engine.workers, to Lanes in processes of their own
+(`simulation.workers`). What comes back is joined in one order, whoever was done first.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.func import functional_call
+
+from client_app import sampling
+from client_app.client import draw_batches, evaluate
+from client_app.cohort import Trained, weight
+from client_app.local_update import local_step
+from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction, TrainReport
+from client_app.meta_gradient import Params
+from conf.errors import InputError, NuFedError, reason
+from conf.schema import Config, require
+from simulation import plan as plans
+from simulation.lane import Lane, Part, join_curves, split
+from simulation.stack import batches, draw_train, evaluate_stack, repeated
+from simulation.workers import Workers
+from tasks.task import Task
+
+BLOCK = 256  # clients whose batches are drawn in one go
+TURNS = 4  # blocks a worker gets in a round, so that a slow one holds nobody up
+
+log = logging.getLogger("nufed")
+
+
+class Batched:
+    """Trains and evaluates many clients at once; a `client_app.cohort.Cohort`.
+
+    Parameters
+    ----------
+    config
+        `config.engine` says how: compile, chunk_size, workers, ray_address.
+    task
+        What is learned.
+
+    Raises
+    ------
+    InputError
+        If an engine option cannot be used.
+    """
+
+    def __init__(self, config: Config, task: Task) -> None:
+        engine = config.engine
+        check(config)
+        self.task, self.lane = task, Lane(task, compile=engine["compile"])
+        self._chunk_size: int | None = engine["chunk_size"]
+        self._threads = [1] if task.device.type != "cpu" else sorted({1, torch.get_num_threads()})
+        self._plans: dict[str, int] = {}
+        self._shape = [
+            str(task.module),
+            [list(p.shape) for p in task.module.parameters()],
+            str(engine["precision"]),
+            engine["compile"],
+            _device_name(task.device),
+            torch.__version__,
+        ]
+        self._workers: Workers | None = None
+        workers = engine["workers"] or _gpus(task.device)
+        if workers > 1 or engine["ray_address"]:
+            self._threads = [1]
+            self._workers = Workers(config, workers, engine["ray_address"])
+
+    def train(self, params: Params, ask: TrainInstruction) -> Trained:
+        """Train the clients of `ask`, each from the global model `params`."""
+        chunk = self._plan_train(params, ask)
+        blocks = self._blocks(ask.clients, chunk)
+        rest = replace(ask, clients=[])
+        if self._workers is None:
+            parts = (self.lane.train(params, rest, block, chunk) for block in blocks)
+            part, cpu_s = self.lane.join(parts), 0.0
+        else:
+            done, cpu_s = self._workers.train(params, rest, blocks, chunk)
+            part = self.lane.join(iter(done))
+        return self._reported(part, ask, cpu_s)
+
+    def evaluate(self, params: Params, ask: EvaluateInstruction) -> EvaluateReport:
+        """Measure the personalization curves of the clients of `ask`."""
+        part = self.task.data.partition
+        test = part.offset[1:] - part.offset[:-1] - part.train
+        # Of like size together: a stack is as long as its longest test split.
+        clients = sorted((c for c in ask.clients if test[c] > 0), key=lambda c: -test[c])
+        if not clients:
+            return EvaluateReport([], [], [], [], [])
+        chunk = self._plan_evaluate(params, ask, clients)
+        blocks = self._blocks(clients, chunk)
+        rest = replace(ask, clients=[])
+        if self._workers is None:
+            reports = [self.lane.evaluate(params, rest, block, chunk) for block in blocks]
+        else:
+            reports = self._workers.evaluate(params, rest, blocks, chunk)
+        return join_curves(reports, ask.steps + 1)
+
+    def _reported(self, part: Part, ask: TrainInstruction, cpu_s: float) -> Trained:
+        """Turn what the chunks gave into the mean update and the report; the one look at it."""
+        report = TrainReport([], [], [], [], [], part.failed, part.reasons, cpu_s)
+        rows = zip(part.clients, *part.metrics.tolist(), strict=True)
+        weights = 0.0
+        for client, loss, norm, diverged_at in rows:
+            if diverged_at > ask.tau:
+                report.clients.append(client)
+                report.loss.append(loss)
+                report.meta_grad_norm.append(norm)
+                weights += weight(self.task, ask, client)
+            else:
+                report.diverged.append(client)
+                report.diverged_at.append(int(diverged_at))
+        if not report.clients:
+            return Trained({}, report)
+        mean = {name: (p / weights).to(self.task.dtype) for name, p in part.total.items()}
+        return Trained(mean, report)
+
+    def _blocks(self, clients: Sequence[int], chunk: int) -> list[list[int]]:
+        """Share clients out in blocks of whole chunks: one after another, or for the workers."""
+        chunks = split(range(len(clients)), chunk)
+        a_block = max(BLOCK // chunk, 1)
+        if self._workers is not None:
+            a_block = min(a_block, -(-len(chunks) // (TURNS * self._workers.count)))
+        return [
+            [clients[i] for some in chunks[at : at + a_block] for i in some]
+            for at in range(0, len(chunks), a_block)
+        ]
+
+    def _plan_train(self, params: Params, ask: TrainInstruction) -> int:
+        """Return how many clients to train at once."""
+        shape = ["train", ask.nu, ask.mode, ask.recompute, ask.support, ask.query, ask.hessian]
+
+        def trial(limit: int) -> tuple[Callable[[int], object], Callable[[int], object]]:
+            """Return one local step of k clients: as it will be run, and not compiled."""
+            one = replace(ask, tau=1)
+            drawn, task, lane = (
+                draw_train(self.task, one, ask.clients[:limit]),
+                self.task,
+                self.lane,
+            )
+            random = sampling.generator(ask.seed, ask.clients[0], ask.round, sampling.TRAIN)
+            (alone,) = draw_batches(task, one, ask.clients[0], random)
+
+            def run(k: int, compile: bool = lane.compile) -> object:
+                if k == 1:
+                    return local_step(
+                        task.loss,
+                        params,
+                        alone,
+                        alpha=ask.alpha,
+                        beta=ask.beta,
+                        mode=ask.mode,
+                        delta=ask.delta,
+                        recompute=ask.recompute,
+                    )
+                (some,) = batches(lane.source, drawn.of(range(k)))
+                return lane.step(ask, compile)(repeated(params, k), some)
+
+            return run, lambda k: run(k, False)
+
+        return self._plan(shape, "trained", params, ask.clients, trial)
+
+    def _plan_evaluate(
+        self, params: Params, ask: EvaluateInstruction, clients: Sequence[int]
+    ) -> int:
+        """Return how many clients to evaluate at once."""
+        part = self.task.data.partition
+        size = part.offset[1:] - part.offset[:-1]
+        largest = int(size[clients].max())  # what a trial on the largest says holds for all
+        shape = ["evaluate", ask.steps, ask.batch, largest]
+
+        def trial(limit: int) -> tuple[Callable[[int], object], Callable[[int], object]]:
+            def run(k: int) -> object:
+                if k == 1:
+                    return evaluate(self.task, params, ask, clients[0])
+                return evaluate_stack(self.task, self.lane.source, params, ask, clients[:k])
+
+            return run, run
+
+        return self._plan(shape, "evaluated", params, clients, trial)
+
+    def _plan(
+        self,
+        shape: list[Any],
+        done: str,
+        params: Params,
+        clients: Sequence[int],
+        trial: Callable[[int], tuple[Callable[[int], object], Callable[[int], object]]],
+    ) -> int:
+        """Return the chunk size for a kind of work: given, known, or tried and then kept."""
+        lanes = 1 if self._workers is None else self._workers.count
+        limit = -(-len(clients) // lanes)
+        if self._chunk_size is not None:
+            return min(self._chunk_size, limit)
+        if limit == 1:
+            return 1
+        name = plans.key(*shape, limit, self._threads, self._shape)
+        if name not in self._plans:
+            self._plans[name] = self._find(name, done, params, clients, limit, trial)
+        return self._plans[name]
+
+    def _find(
+        self,
+        name: str,
+        done: str,
+        params: Params,
+        clients: Sequence[int],
+        limit: int,
+        trial: Callable[[int], tuple[Callable[[int], object], Callable[[int], object]]],
+    ) -> int:
+        if why := why_one_by_one(self.task, params, clients[0]):
+            log.info("clients are %s one by one: %s", done, why)
+            return 1
+        plan = plans.recall(name)
+        if plan is None:
+            try:
+                plan = plans.find(*trial(limit), limit, self._threads, self.task.device)
+            except NuFedError:
+                raise
+            except Exception as error:  # of the model, or of a client's rows: each by itself, then
+                log.warning("clients are %s one by one: a stack failed: %s", done, reason(error))
+                return 1
+            plans.keep(name, plan)
+        torch.set_num_threads(plan.threads)
+        log.info("%s", plans.describe(plan, done))
+        return plan.chunk
+
+
+def check(config: Config) -> None:
+    """Raise an `InputError` for an engine option that cannot be used."""
+    engine = config.engine
+    for key in ("chunk_size", "workers"):
+        value = engine[key]
+        valid = value is None or (type(value) is int and value >= 1)
+        require(valid, f"engine.{key}", value, "at least 1, or null")
+    require(type(engine["compile"]) is bool, "engine.compile", engine["compile"], "true or false")
+    address = engine["ray_address"]
+    require(
+        address is None or isinstance(address, str),
+        "engine.ray_address",
+        address,
+        "host:port of a Ray cluster, auto, or null",
+    )
+    if engine["compile"] and config.algorithm.recompute:
+        raise InputError(
+            "engine.compile=true: a compiler undoes algorithm.recompute=true; choose one of the two"
+        )
+
+
+def why_one_by_one(task: Task, params: Params, client: int) -> str | None:
+    """Say why the clients of a task may not share a stack; None if they may.
+
+    A model that draws random numbers would draw others in a stack than by itself, and one that lets
+    rows see each other would see those that fill up a short batch.
+    """
+    x, y = task.batch(task.data.partition.train_rows(client)[:1])
+    before = torch.get_rng_state()
+    task.loss(params, x, y)
+    if not torch.equal(before, torch.get_rng_state()):
+        torch.set_rng_state(before)
+        return "the model draws random numbers (dropout), and would draw others in a stack"
+    with torch.no_grad():
+        alone = functional_call(task.module, params, (task.inputs(x),))
+        beside = torch.cat([x, x.flip(-1) + 1])
+        together = functional_call(task.module, params, (task.inputs(beside),))[:1]
+    if not torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
+        return "what the model gives for a row depends on the rows beside it"
+    return None
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _gpus(device: torch.device) -> int:
+    """Return the number of lanes where none is asked for: one, or one a GPU."""
+    every_gpu = device.type == "cuda" and device.index is None
+    return torch.cuda.device_count() if every_gpu else 1

@@ -1,0 +1,223 @@
+"""A lane: the clients of a round, chunk by chunk, on one device of one process."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from client_app.cohort import OneByOne, weight
+from client_app.local_update import LocalStep, local_step
+from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from client_app.meta_gradient import Params
+from conf.errors import NuFedError, RunStopped, reason
+from simulation.compiled import compiled
+from simulation.memory import out_of_memory
+from simulation.source import Source
+from simulation.stack import (
+    draw_train,
+    evaluate_stack,
+    stacked,
+    train_stack,
+)
+from tasks.task import Task
+
+log = logging.getLogger("nufed")
+T = TypeVar("T")
+
+
+class Part(NamedTuple):
+    """What the training of some of a round's clients gives. Tensors stay on the device."""
+
+    total: Params
+    """Σ_i weight_i (w − w_{i,τ}), of the clients that stayed finite."""
+    clients: list[int]
+    metrics: Tensor
+    """[3, clients]: loss, norm of the meta-gradient, and the local step from which these are not
+    finite; that is above τ where they all are."""
+    failed: list[int]
+    reasons: list[str]
+
+
+class Lane:
+    """Does what it is asked for some clients, in chunks.
+
+    Parameters
+    ----------
+    task
+        What is learned.
+    compile
+        Whether local steps are compiled.
+    """
+
+    def __init__(self, task: Task, *, compile: bool = False) -> None:
+        self.task, self.source = task, Source(task)
+        self.compile = compile
+        self._alone = OneByOne(task)
+        self._most = 1 << 62  # clients that were found to fit into memory at once
+        self._step = cache(self._make_step)
+        self._wide = torch.float32 if task.device.type == "mps" else torch.float64
+
+    def train(
+        self, params: Params, ask: TrainInstruction, clients: Sequence[int], chunk: int
+    ) -> Part:
+        """Train `clients`, `chunk` of them at once."""
+        if chunk == 1:
+            return self._train_alone(params, ask, clients)
+        drawn, step = draw_train(self.task, ask, clients), self.step(ask, self.compile)
+
+        def train_chunk(some: range) -> Part:
+            members = [clients[i] for i in some]
+            # A program is made for one number of clients: others of no weight fill a chunk up.
+            padding = chunk - len(some) if self.compile and len(some) < chunk <= self._most else 0
+            rows = drawn.of([*some, *[some[-1]] * padding])
+            weights = [weight(self.task, ask, client) for client in members] + [0.0] * padding
+            try:
+                update, *metrics = train_stack(self.source, step, params, rows, weights)
+            except Exception as error:
+                self._give_up(error)
+                return self._train_alone(params, ask, members)
+            kept = torch.stack([m.to(self._wide)[: len(some)] for m in metrics])
+            return Part(update, members, kept, [], [])
+
+        return self.join(self._chunks(len(clients), chunk, train_chunk))
+
+    def evaluate(
+        self, params: Params, ask: EvaluateInstruction, clients: Sequence[int], chunk: int
+    ) -> EvaluateReport:
+        """Measure the personalization curves of `clients`, all with test rows."""
+
+        def evaluate_chunk(some: range) -> EvaluateReport:
+            members = [clients[i] for i in some]
+            if chunk > 1:
+                try:
+                    curves = evaluate_stack(self.task, self.source, params, ask, members)
+                    flat = torch.stack(list(curves.values())).mT.flatten().tolist()
+                    return EvaluateReport(members, list(curves), flat, [], [])
+                except Exception as error:
+                    self._give_up(error)
+            return self._alone.evaluate(params, replace(ask, clients=members))
+
+        return join_curves(list(self._chunks(len(clients), chunk, evaluate_chunk)), ask.steps + 1)
+
+    def join(self, parts: Iterator[Part]) -> Part:
+        """Add parts up, in their order."""
+        total: Params = {}
+        clients, metrics, failed, reasons = list[int](), list[Tensor](), list[int](), list[str]()
+        for part in parts:
+            for name, update in part.total.items():
+                wide = update.to(self._wide)
+                total[name] = total[name].add_(wide) if name in total else wide
+            clients += part.clients
+            metrics.append(part.metrics)
+            failed += part.failed
+            reasons += part.reasons
+        return Part(total, clients, torch.cat(metrics, 1), failed, reasons)
+
+    def step(self, ask: TrainInstruction, compile: bool) -> LocalStep:
+        """Return one local step of a stack of clients."""
+        return self._step(ask.alpha, ask.beta, ask.mode, ask.delta, ask.recompute, compile)
+
+    def _make_step(
+        self, alpha: float, beta: float, mode: str, delta: float, recompute: bool, compile: bool
+    ) -> LocalStep:
+        step = partial(
+            local_step,
+            stacked(self.task.loss),
+            alpha=alpha,
+            beta=beta,
+            mode=mode,
+            delta=delta,
+            recompute=recompute,
+        )
+        return compiled(step) if compile else step
+
+    def _train_alone(self, params: Params, ask: TrainInstruction, clients: Sequence[int]) -> Part:
+        update, report = self._alone.train(params, replace(ask, clients=list(clients)))
+        gone = len(report.diverged)
+        columns = (
+            report.loss + [torch.nan] * gone,
+            report.meta_grad_norm + [torch.nan] * gone,
+            [ask.tau + 1] * len(report.clients) + report.diverged_at,
+        )
+        weights = sum(weight(self.task, ask, client) for client in report.clients)
+        return Part(
+            {name: p.to(self._wide) * weights for name, p in update.items()},
+            report.clients + report.diverged,
+            torch.tensor(columns, dtype=self._wide, device=self.task.device),
+            report.failed,
+            report.reasons,
+        )
+
+    def _chunks(self, count: int, chunk: int, work: Callable[[range], T]) -> Iterator[T]:
+        """Yield ``work(some)`` for chunks of 0 … count − 1; halve those that do not fit."""
+        waiting = [*reversed(split(range(count), chunk))]
+        while waiting:
+            some = waiting.pop()
+            if len(some) > self._most:
+                waiting += reversed(split(some, self._most))
+                continue
+            try:
+                result = work(some)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._halve(len(some))
+                waiting.append(some)
+            else:
+                yield result
+
+    def _halve(self, clients: int) -> None:
+        """Take fewer clients at once from now on.
+
+        Raises
+        ------
+        RunStopped
+            If one client by itself does not fit.
+        """
+        if clients == 1:
+            raise RunStopped(
+                f"device={self.task.device}: out of memory with a single client; say "
+                "algorithm.recompute=true, or make the model or algorithm.batch.* smaller"
+            )
+        self._most = clients // 2
+        log.warning("out of memory with %d clients at once: %d from now on", clients, self._most)
+        if self.task.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _give_up(self, error: Exception) -> None:
+        """Say that a stack failed, so that its clients are taken one by one and the culprit named.
+
+        Raises what is not for that: mistakes of a person's, and memory that is short.
+        """
+        if isinstance(error, NuFedError) or out_of_memory(error):
+            raise error
+        log.warning("a chunk failed, its clients go one by one: %s", reason(error))
+
+
+def split(clients: range, size: int) -> list[range]:
+    """Cut a range into the fewest pieces of at most `size`, as equally long as can be."""
+    pieces = -(-len(clients) // size)
+    ends = [len(clients) * i // pieces for i in range(pieces + 1)]
+    return [clients[a:b] for a, b in pairwise(ends)]
+
+
+def join_curves(reports: list[EvaluateReport], points: int) -> EvaluateReport:
+    """Put the reports of several chunks one behind the other; `points` are steps + 1."""
+    measured = [report for report in reports if report.clients]
+    names = measured[0].metrics if measured else []
+    cubes = [
+        np.reshape(report.curves, (len(names), len(report.clients), points)) for report in measured
+    ]
+    return EvaluateReport(
+        [client for report in measured for client in report.clients],
+        names,
+        np.concatenate(cubes, 1).flatten().tolist() if cubes else [],
+        [client for report in reports for client in report.failed],
+        [text for report in reports for text in report.reasons],
+    )

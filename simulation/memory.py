@@ -1,0 +1,98 @@
+"""Memory: how much a computation needs at its peak, and how much there is."""
+
+import os
+import weakref
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+SHARE = 0.8  # of the free memory that a chunk may fill
+
+
+class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Count the bytes of the tensors made inside a ``with`` block and alive at the same time.
+
+    Counted where they are made, so that the figure is exact, the same on every device, and free
+    of what the process held before. What a kernel needs for itself meanwhile is not seen.
+
+    Attributes
+    ----------
+    bytes
+        The most that was alive at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+        self._alive = 0
+        self._seen: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation; count the storages of its results, once each, until they are freed."""
+        out = func(*args, **(kwargs or {}))
+        old = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if _is_tensor(t)}
+        for tensor in filter(_is_tensor, tree_leaves(out)):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._seen and storage._cdata not in old:
+                self._seen[storage._cdata] = storage.nbytes()
+                self._alive += storage.nbytes()
+                self.bytes = max(self.bytes, self._alive)
+                weakref.finalize(storage, self._freed, storage._cdata)
+        return out
+
+    def _freed(self, key: int) -> None:
+        self._alive -= self._seen.pop(key)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the bytes that can still be allocated on a device."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
+    if device.type == "mps":
+        limit, used = torch.mps.recommended_max_memory(), torch.mps.driver_allocated_memory()
+        return int(limit - used)
+    return min(_available_ram(), _control_group())
+
+
+def _available_ram() -> int:
+    """Return what Linux calls available; elsewhere half of all RAM."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) << 10
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _control_group() -> int:
+    """Return what a container may still take; without a limit, more than any machine has."""
+    try:
+        limit, used = (
+            Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current")
+        )
+        return int(limit) - int(used)
+    except (OSError, ValueError):  # no control group, or "max"
+        return 1 << 62
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell an allocation that failed from any other error."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "DefaultCPUAllocator" in text or "MPS backend out of memory" in text
+    )

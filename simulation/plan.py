@@ -1,0 +1,168 @@
+"""How many clients are stacked: found by a short trial on the real shapes, and kept on disk."""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import torch
+
+from simulation.memory import SHARE, PeakMemory, free_bytes, out_of_memory
+from tasks.store import home
+
+WORTH = 0.95  # of the time one by one, that a stack must stay below
+TRIAL_S = 0.03  # a size is tried at least three times, or for so long
+PLANS = "plans.json"
+
+
+class Plan(NamedTuple):
+    """How the clients of a round are worked through."""
+
+    chunk: int
+    """Clients at once; 1 for one after another."""
+    threads: int
+    """Threads of this process."""
+    seconds: float
+    """A client's share of the time of what was tried."""
+    seconds_one_by_one: float
+
+
+def find(
+    run: Callable[[int], object],
+    eager: Callable[[int], object],
+    limit: int,
+    threads: list[int],
+    device: torch.device,
+) -> Plan:
+    """Return the quickest plan for `limit` clients.
+
+    Parameters
+    ----------
+    run
+        ``run(k)`` does a small part of the work of k clients as a stack, or of one by itself for
+        k = 1.
+    eager
+        The same where it is not compiled, so that its tensors can be counted.
+    limit
+        Clients there are.
+    threads
+        Numbers of threads to try.
+    device
+        Where the work is done.
+    """
+    plans = []
+    limit = min(limit, _fitting(eager, limit, device))
+    for number in threads:
+        torch.set_num_threads(number)
+        plans.append(_quickest(run, limit, number, device))
+    best = min(plans, key=lambda plan: plan.seconds)
+    # More threads than one must be well worth it: other programs run beside us.
+    if best.seconds > 0.8 * plans[0].seconds:
+        best = plans[0]
+    torch.set_num_threads(best.threads)
+    return best
+
+
+def describe(plan: Plan, done: str) -> str:
+    """Say what was chosen, and why."""
+    alone, stacked = f"{1e3 * plan.seconds_one_by_one:.2g} ms", f"{1e3 * plan.seconds:.2g} ms"
+    threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
+    if plan.chunk == 1:
+        return f"clients are {done} one by one on {threads}: in the trial, quicker than a stack"
+    return (
+        f"clients are {done} {plan.chunk} at once on {threads}: "
+        f"in the trial {stacked} each, one by one {alone}"
+    )
+
+
+def _quickest(run: Callable[[int], object], limit: int, threads: int, device: torch.device) -> Plan:
+    """Try one by one, then larger and larger stacks until these take longer."""
+    single = _seconds(lambda: run(1), device)
+    best, best_size = single, 1
+    for size in sizes(limit):
+        try:
+            share = _seconds(lambda size=size: run(size), device) / size  # type: ignore[misc]
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            break
+        if share < min(best, WORTH * single):
+            best, best_size = share, size
+        elif share > 1.15 * best and size > 8:
+            break
+    return Plan(best_size, threads, best, single)
+
+
+def sizes(limit: int) -> Iterator[int]:
+    """Yield sizes of chunks that divide `limit` clients evenly, each about twice the one before."""
+    size, target = 1, 4
+    while size < limit:
+        chunks = -(-limit // target)
+        if -(-limit // chunks) > size:
+            size = -(-limit // chunks)
+            yield size
+        target *= 2
+
+
+def _fitting(run: Callable[[int], object], limit: int, device: torch.device) -> int:
+    """Return how many clients' tensors fit into the free memory, from what 2 and 4 need."""
+    if limit < 4:
+        return limit
+    peaks = []
+    for clients in (2, 4):
+        with PeakMemory() as peak:
+            run(clients)
+        peaks.append(peak.bytes)
+    each = max((peaks[1] - peaks[0]) // 2, 1)
+    return max(int(SHARE * free_bytes(device)) // each, 1)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return the shortest time that `work` takes, after a first time that does not count."""
+    work()
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < TRIAL_S and len(times) < 10):
+        _wait(device)
+        started = time.perf_counter()
+        work()
+        _wait(device)
+        times.append(time.perf_counter() - started)
+        if times[-1] > 10 * TRIAL_S:
+            break
+    return min(times)
+
+
+def _wait(device: torch.device) -> None:
+    """Wait until a device that works on its own has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def key(*parts: Any) -> str:
+    """Return a short digest of what a plan depends on."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def recall(name: str) -> Plan | None:
+    """Return the plan kept under a key; None if there is none."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        return Plan(*json.loads((home() / PLANS).read_text())[name])
+    return None
+
+
+def keep(name: str, plan: Plan) -> None:
+    """Keep a plan, so that later runs need no trial and do the same as this one."""
+    plans: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        plans = json.loads((home() / PLANS).read_text())
+    plans[name] = plan
+    with suppress(OSError), tempfile.NamedTemporaryFile("w", dir=home(), delete=False) as draft:
+        json.dump(plans, draft)
+        draft.close()
+        os.replace(draft.name, home() / PLANS)

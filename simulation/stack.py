@@ -1,0 +1,200 @@
+"""A stack of clients: the functions of `client_app`, on K clients at once.
+
+Parameters are [K, …] and batches [ν, K, D, …]; `vmap` makes a loss of one client the losses of K.
+The clients share nothing, so the gradient of the sum is each client's own (see
+`client_app.meta_gradient`), and no function there knows that it serves many.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import vmap
+from torch.overrides import TorchFunctionMode
+
+from client_app import sampling
+from client_app.client import model_randomness
+from client_app.local_update import LocalStep, StepBatches, repeat_step
+from client_app.messages import EvaluateInstruction, TrainInstruction
+from client_app.meta_gradient import Batch, Params
+from client_app.personalization import personalization_curve
+from client_app.sampling import Draw
+from simulation.source import Source
+from tasks.task import Task
+
+
+class Drawn(NamedTuple):
+    """Which rows the local steps of K clients take; their axes are those of `LocalUpdate`."""
+
+    random: Sequence[np.random.Generator]
+    """[K] The clients' generators, after these draws."""
+    support: Draw
+    """[τ, ν, K, D]"""
+    query: Draw
+    """[τ, K, D]"""
+    hessian: Draw | None
+    """[τ, ν, K, D]"""
+
+    def of(self, clients: Sequence[int]) -> "Drawn":
+        """Return the rows of some of the K clients, by position."""
+        random = [self.random[i] for i in clients]
+        hessian = None if self.hessian is None else self.hessian.of(clients)
+        return Drawn(random, self.support.of(clients), self.query.of(clients), hessian)
+
+
+class StackUpdate(NamedTuple):
+    """What the local training of K clients gives. All of it stays on the device."""
+
+    update: Params
+    """Σ_i weight_i (w − w_{i,τ}) over the clients that stayed finite."""
+    loss: Tensor
+    """[K] mean over local steps of f_i(θ^ν; D′)."""
+    meta_grad_norm: Tensor
+    """[K] mean over local steps of ‖∇̃F_i(w)‖."""
+    diverged_at: Tensor
+    """[K] the first local step that is not finite, τ if it is only w_τ, τ + 1 if none."""
+
+
+def stacked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of one client's parameters and batch as one of K clients'."""
+    mapped = vmap(function, randomness="different")
+
+    def on_stack(params: Params, *batch: Tensor) -> Any:
+        with _WeightFirst():
+            return mapped(params, *batch)
+
+    return on_stack
+
+
+class _WeightFirst(TorchFunctionMode):
+    """Compute F.linear as (W xᵀ)ᵀ: its gradient then has the layout of W, not of Wᵀ.
+
+    `autograd` takes care of that for one client. For a stack it does not, and what is done with the
+    gradients takes twice the time of the matrix products.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.linear:
+            return _linear(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    *shape, width = input.shape
+    rows = input.reshape(math.prod(shape), width)
+    product = (weight @ rows.mT).mT.reshape(*shape, len(weight))
+    return product if bias is None else product + bias
+
+
+def repeated(params: Params, clients: int) -> Params:
+    """Return a copy of `params` for each of K clients: [K, …]."""
+    return {name: p.repeat(clients, *[1] * p.ndim) for name, p in params.items()}
+
+
+def draw_train(task: Task, ask: TrainInstruction, clients: Sequence[int]) -> Drawn:
+    """Draw for K clients what `client_app.client.draw_batches` draws for each."""
+    random = [sampling.generator(ask.seed, c, ask.round, sampling.TRAIN) for c in clients]
+    part = task.data.partition
+    first, rows = part.offset[:-1][clients], part.train[clients]
+
+    def draw(batches: tuple[int, ...], size: int | None) -> Draw:
+        positions, counts = sampling.draw_stack(random, batches, size, rows)
+        return Draw(part.index[first[:, None] + positions], counts)
+
+    inner, outer = (ask.tau, ask.nu), (ask.tau,)
+    support, query = draw(inner, ask.support), draw(outer, ask.query)
+    return Drawn(random, support, query, None if ask.hessian is None else draw(inner, ask.hessian))
+
+
+def batches(source: Source, drawn: Drawn) -> Iterator[StepBatches]:
+    """Yield the batches of each local step, gathered when they are due."""
+    support, query = source.each(drawn.support), source.each(drawn.query)
+    if drawn.hessian is None:
+        return map(StepBatches, support, query)
+    return map(StepBatches, support, query, source.each(drawn.hessian))
+
+
+def train_stack(
+    source: Source, step: LocalStep, params: Params, drawn: Drawn, weights: Sequence[float]
+) -> StackUpdate:
+    """Take τ local steps from the global model on each of K clients at once.
+
+    Parameters
+    ----------
+    source
+        Where rows are gathered from.
+    step
+        One local step of a stack, which may overwrite the parameters that it is given.
+    params
+        The global model w.
+    drawn
+        The rows of the τ steps.
+    weights
+        [K] The clients' weights in the sum.
+    """
+    with model_randomness(drawn.random[0]):
+        result = repeat_step(step, repeated(params, len(weights)), batches(source, drawn))
+    updates = {name: torch.sub(params[name], p, out=p) for name, p in result.params.items()}
+    steps = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
+    bad = ~torch.cat([steps, _finite(updates)[None]])
+    weight = torch.tensor(weights, device=source.device, dtype=result.loss.dtype)
+    return StackUpdate(
+        _weighted_sum(updates, weight, bad.any(0)),
+        result.loss.mean(0),
+        result.meta_grad_norm.mean(0),
+        torch.where(bad.any(0), bad.to(torch.uint8).argmax(0), len(bad)),
+    )
+
+
+def evaluate_stack(
+    task: Task,
+    source: Source,
+    params: Params,
+    ask: EvaluateInstruction,
+    clients: Sequence[int],
+) -> dict[str, Tensor]:
+    """Return the personalization curves of K clients with test rows, metric -> [steps + 1, K]."""
+    part = task.data.partition
+    first, train = part.offset[:-1][clients], part.train[clients]
+    test = part.offset[1:][clients] - first - train
+    random = [sampling.generator(ask.seed, c, 0, sampling.EVALUATE) for c in clients]
+
+    def gather(start: NDArray[np.int64], draw: Draw) -> Batch:
+        (batch,) = source.each(Draw(part.index[start[:, None] + draw.rows], draw.counts))
+        return batch
+
+    support = gather(first, sampling.draw_stack(random, (1, ask.steps), ask.batch, train))
+    x, *others = gather(first + train, sampling.every_row((1,), test))
+    with model_randomness(random[0]):
+        return personalization_curve(
+            stacked(task.loss),
+            stacked(task.metrics),
+            repeated(params, len(clients)),
+            support,
+            (task.inputs(x), *others),  # converted once, not at every k
+            alpha=ask.alpha,
+        )
+
+
+def _finite(stack: Params) -> Tensor:
+    """Return which clients of a stack have finite entries alone: [K]."""
+    # A sum is the quickest test: it is not finite if an entry is not.
+    sums = [p.reshape(len(p), -1).sum(1) for p in stack.values()]
+    return torch.stack(sums).isfinite().all(0)
+
+
+def _weighted_sum(stack: Params, weight: Tensor, left_out: Tensor) -> Params:
+    """Return Σ_i weight_i update_i over the clients that are not left out; overwrites these."""
+    sums = {}
+    for name, update in stack.items():
+        # 0 · NaN would be NaN.
+        update.masked_fill_(left_out.view(-1, *[1] * (update.ndim - 1)), 0)
+        sums[name] = torch.tensordot(weight, update, 1)
+    return sums

@@ -1,0 +1,177 @@
+"""engine.workers: Lanes in processes of their own, on one machine or a Ray cluster.
+
+One single-threaded process a CPU core, or one a GPU. A process that dies takes nothing with it: its
+block of clients is given to another, and blocks are joined in their order, so that the result of a
+round is the same.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from client_app.meta_gradient import Params
+from conf.compose import CONFIG_DIR
+from conf.errors import InputError, RunStopped, reason
+from conf.schema import Config, read_config, to_json
+from simulation.lane import Lane, Part
+from tasks.task import build
+
+DEATHS = 5  # of workers in one round, after which something is wrong with the work
+
+log = logging.getLogger("nufed")
+
+
+class Done(NamedTuple):
+    """What a worker sends back."""
+
+    result: Any
+    cpu_s: float
+
+
+class Worker:
+    """A Lane in a process of its own; becomes a Ray actor."""
+
+    def __init__(self, config: str) -> None:
+        torch.set_num_threads(1)
+        composed = read_config(config)
+        self._lane = Lane(build(composed), compile=composed.engine["compile"])
+
+    def pid(self) -> int:
+        """Return the id of this process."""
+        return os.getpid()
+
+    def work(self, kind: str, params: Params, ask: Any, clients: list[int], chunk: int) -> Done:
+        """Train or evaluate some clients."""
+        started, device = time.process_time(), self._lane.task.device
+        here = {name: p.to(device) for name, p in params.items()}
+        result = getattr(self._lane, kind)(here, ask, clients, chunk)
+        if isinstance(result, Part):
+            total = {name: p.cpu() for name, p in result.total.items()}
+            result = result._replace(total=total, metrics=result.metrics.cpu())
+        return Done(result, time.process_time() - started)
+
+
+class Workers:
+    """A fixed number of Ray actors; those that die are replaced.
+
+    Parameters
+    ----------
+    config
+        The run's configuration.
+    count
+        Processes.
+    address
+        A Ray cluster to join; None starts Ray on this machine, and it ends with this process.
+
+    Raises
+    ------
+    InputError
+        If no such cluster answers, or it has fewer CPUs or GPUs than workers.
+    """
+
+    def __init__(self, config: Config, count: int, address: str | None) -> None:
+        import ray  # here, as it takes a second that runs without workers need not spend
+
+        self._ray: Any = ray
+        self.count, self._config = count, to_json(config)
+        gpus = 1 if torch.device(config.device).type == "cuda" else 0
+        self._start_ray(count, gpus, address)
+        have = self._ray.cluster_resources()
+        kind, there = ("GPU", have.get("GPU", 0)) if gpus else ("CPU", have.get("CPU", 0))
+        if there < count:
+            raise InputError(
+                f"engine.workers={count}: Ray has {there:g} {kind}s; ask for {there:g} at most"
+            )
+        self._actor = self._ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
+        self._actors = [self._actor.remote(self._config) for _ in range(count)]
+        try:
+            self.pids: list[int] = ray.get([actor.pid.remote() for actor in self._actors])
+        except ray.exceptions.RayError as error:
+            last = str(error).strip().splitlines()[-1].strip()
+            raise InputError(f"engine.workers={count}: a worker cannot start: {last}") from error
+
+    def train(
+        self, params: Params, ask: TrainInstruction, blocks: Sequence[list[int]], chunk: int
+    ) -> tuple[list[Part], float]:
+        """Return what `Lane.train` gives for each block, and the workers' CPU seconds."""
+        done = self._map("train", params, ask, blocks, chunk)
+        return [each.result for each in done], sum(each.cpu_s for each in done)
+
+    def evaluate(
+        self, params: Params, ask: EvaluateInstruction, blocks: Sequence[list[int]], chunk: int
+    ) -> list[EvaluateReport]:
+        """Return what `Lane.evaluate` gives for each block."""
+        return [each.result for each in self._map("evaluate", params, ask, blocks, chunk)]
+
+    def close(self) -> None:
+        """End the processes."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+
+    def _map(
+        self, kind: str, params: Params, ask: Any, blocks: Sequence[list[int]], chunk: int
+    ) -> list[Done]:
+        """Give each block to the next free worker, and again if that one dies."""
+        ray = self._ray
+        shared = ray.put({name: p.cpu() for name, p in params.items()})
+        waiting, free = deque(range(len(blocks))), list(range(self.count))
+        running: dict[Any, tuple[int, int]] = {}  # result to come -> block, worker
+        results: dict[int, Done] = {}
+        deaths = 0
+        while len(results) < len(blocks):
+            while waiting and free:
+                block, worker = waiting.popleft(), free.pop()
+                call = self._actors[worker].work.remote(kind, shared, ask, blocks[block], chunk)
+                running[call] = block, worker
+            (ready, *_), _ = ray.wait(list(running))
+            block, worker = running.pop(ready)
+            try:
+                results[block] = ray.get(ready)
+            except ray.exceptions.RayTaskError as error:
+                raise error.as_instanceof_cause() from None
+            except ray.exceptions.RayError as error:
+                deaths += 1
+                if deaths > DEATHS:
+                    raise RunStopped(
+                        f"engine.workers={self.count}: {deaths} workers died in one round; "
+                        f"the last: {reason(error)}"
+                    ) from error
+                log.warning("worker %d died; its clients go to another", self.pids[worker])
+                waiting.appendleft(block)
+                self._actors[worker] = self._actor.remote(self._config)
+                self.pids[worker] = ray.get(self._actors[worker].pid.remote())
+            free.append(worker)
+        return [results[block] for block in range(len(blocks))]
+
+    def _start_ray(self, count: int, gpus: int, address: str | None) -> None:
+        """Start Ray on loopback, or join a cluster."""
+        ray = self._ray
+        # Ours, and code of the user's own, which models and data sets may name.
+        paths = [str(CONFIG_DIR.parent), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+        variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
+        if "NUFED_DATA" in os.environ:
+            variables["NUFED_DATA"] = os.path.abspath(os.environ["NUFED_DATA"])
+        options: dict[str, Any] = {
+            "runtime_env": {"env_vars": variables},
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            "ignore_reinit_error": True,
+        }
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if address is None:
+            cpus = max(count, os.cpu_count() or 1)
+            options |= {"num_cpus": cpus, "include_dashboard": False}
+            options |= {"_node_ip_address": "127.0.0.1"}  # it listens on loopback alone
+        try:
+            ray.init(address, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"engine.ray_address={address}: {reason(error):.200}; give host:port of a cluster "
+                "that runs, or null"
+            ) from error
