@@ -17,7 +17,7 @@ from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstru
 from client_app.meta_gradient import Params
 from conf.errors import NuFedError, RunStopped, reason
 from simulation.compiled import compiled
-from simulation.memory import out_of_memory
+from simulation.memory import keep_freed_memory, out_of_memory
 from simulation.source import Source
 from simulation.stack import (
     draw_train,
@@ -56,6 +56,8 @@ class Lane:
     """
 
     def __init__(self, task: Task, *, compile: bool = False) -> None:
+        if task.device.type == "cpu":
+            keep_freed_memory()
         self.task, self.source = task, Source(task)
         self.compile = compile
         self._alone = OneByOne(task)

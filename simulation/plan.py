@@ -15,7 +15,8 @@ from simulation.memory import SHARE, PeakMemory, free_bytes, out_of_memory
 from tasks.store import home
 
 WORTH = 0.95  # of the time one by one, that a stack must stay below
-TRIAL_S = 0.03  # a size is tried at least three times, or for so long
+TRIAL_S = 0.01  # a size is tried at least twice, or for so long
+PASSES, PASSES_S = 3, 1.0  # the sizes are tried so often again, as long as this takes at most
 PLANS = "plans.json"
 
 
@@ -80,21 +81,26 @@ def describe(plan: Plan, done: str) -> str:
 
 
 def _quickest(run: Callable[[int], object], limit: int, threads: int, device: torch.device) -> Plan:
-    """Try one by one, then larger and larger stacks until these take longer."""
-    single = _seconds(lambda: run(1), device)
-    best, best_size = single, 1
+    """Try one by one, and stacks each about twice as large as the one before."""
+    shares = {1: _seconds(run, 1, device)}
     for size in sizes(limit):
         try:
-            share = _seconds(lambda size=size: run(size), device) / size  # type: ignore[misc]
+            shares[size] = _seconds(run, size, device) / size
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             break
-        if share < min(best, WORTH * single):
-            best, best_size = share, size
-        elif share > 1.15 * best and size > 8:
+        if shares[size] > 1.5 * min(shares.values()):
             break
-    return Plan(best_size, threads, best, single)
+    started = time.perf_counter()
+    for _ in range(PASSES):  # again in turn: what slows the machine down passes, or slows down all
+        for size in shares:
+            if time.perf_counter() - started < PASSES_S:
+                shares[size] = min(shares[size], _seconds(run, size, device) / size)
+    best = min(shares, key=lambda size: shares[size])
+    if shares[best] > WORTH * shares[1]:
+        best = 1
+    return Plan(best, threads, shares[best], shares[1])
 
 
 def sizes(limit: int) -> Iterator[int]:
@@ -121,14 +127,14 @@ def _fitting(run: Callable[[int], object], limit: int, device: torch.device) -> 
     return max(int(SHARE * free_bytes(device)) // each, 1)
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Return the shortest time that `work` takes, after a first time that does not count."""
-    work()
+def _seconds(run: Callable[[int], object], size: int, device: torch.device) -> float:
+    """Return the shortest time that ``run(size)`` takes, after a first time that does not count."""
+    run(size)
     times: list[float] = []
-    while len(times) < 3 or (sum(times) < TRIAL_S and len(times) < 10):
+    while len(times) < 2 or sum(times) < TRIAL_S:
         _wait(device)
         started = time.perf_counter()
-        work()
+        run(size)
         _wait(device)
         times.append(time.perf_counter() - started)
         if times[-1] > 10 * TRIAL_S:

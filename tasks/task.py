@@ -1,6 +1,7 @@
 """A task: a federated data set, a model and a loss, as pure functions of parameters and batches."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -42,13 +43,15 @@ class Task:
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """Gather rows: x [*rows.shape, …] and y [*rows.shape, …] on the task's device."""
-        x, y = torch.from_numpy(self.data.x[rows]), torch.from_numpy(self.data.y[rows])
+        # np.asarray: the subclass of mapped arrays is slow to index.
+        x, y = (torch.from_numpy(np.asarray(a)[rows]) for a in (self.data.x, self.data.y))
         y = y.to(self.device)
         return self.inputs(x.to(self.device)), y if self.classification else y.to(self.dtype)
 
     def inputs(self, x: Tensor) -> Tensor:
         """Return stored rows as the module takes them: pixels in [0, 1], others as they are."""
-        return x.to(self.dtype) / 255 if x.dtype == torch.uint8 else x.to(self.dtype)
+        converted = x.to(self.dtype)
+        return converted.div_(255) if x.dtype == torch.uint8 else converted
 
     def loss(self, params: Params, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the mean loss of a batch: cross-entropy, or half the squared error.
@@ -84,8 +87,16 @@ class Task:
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False
         ):
-            outputs: Tensor = functional_call(self.module, params, (self.inputs(x),))
+            outputs: Tensor = functional_call(
+                self.module, params, (self.inputs(x),), tie_weights=self._has_tied_weights
+            )
         return outputs.to(self.dtype)
+
+    @cached_property
+    def _has_tied_weights(self) -> bool:
+        """Whether a parameter goes by several names; looking for them at every call takes time."""
+        every = self.module.named_parameters(remove_duplicate=False)
+        return len(list(every)) > len(list(self.module.named_parameters()))
 
     def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return the loss of each row, [B]."""
