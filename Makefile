@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test bench lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -18,6 +18,9 @@ demo: $(INSTALLED)  ## Train on digits with nu = 5, and show the personalization
 
 test: $(INSTALLED)  ## Run every test
 	$(VENV)/python -m pytest
+
+bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/benchmarks.md
+	$(VENV)/python -m benchmarks
 
 lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/ruff check .

@@ -16,7 +16,6 @@ from client_app.local_update import LocalStep, local_step
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
 from client_app.meta_gradient import Params
 from conf.errors import NuFedError, RunStopped, reason
-from simulation.compiled import compiled
 from simulation.memory import keep_freed_memory, out_of_memory
 from simulation.source import Source
 from simulation.stack import (
@@ -137,7 +136,11 @@ class Lane:
             delta=delta,
             recompute=recompute,
         )
-        return compiled(step) if compile else step
+        if not compile:
+            return step
+        from simulation.compiled import compiled  # seconds of imports that others need not pay
+
+        return compiled(step)
 
     def _train_alone(self, params: Params, ask: TrainInstruction, clients: Sequence[int]) -> Part:
         update, report = self._alone.train(params, replace(ask, clients=list(clients)))

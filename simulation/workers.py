@@ -7,6 +7,7 @@ round is the same.
 
 import logging
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -76,7 +77,13 @@ class Workers:
     """
 
     def __init__(self, config: Config, count: int, address: str | None) -> None:
-        import ray  # here, as it takes a second that runs without workers need not spend
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if address is None:
+            # Ray listens on every interface: it shall answer this process and its workers alone.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        import ray  # it reads these when it is imported, and takes a second
 
         self._ray: Any = ray
         self.count, self._config = count, to_json(config)
@@ -150,7 +157,7 @@ class Workers:
         return [results[block] for block in range(len(blocks))]
 
     def _start_ray(self, count: int, gpus: int, address: str | None) -> None:
-        """Start Ray on loopback, or join a cluster."""
+        """Start Ray on this machine, or join a cluster."""
         ray = self._ray
         # Ours, and code of the user's own, which models and data sets may name.
         paths = [str(CONFIG_DIR.parent), os.getcwd(), os.environ.get("PYTHONPATH", "")]
@@ -163,11 +170,8 @@ class Workers:
             "logging_level": logging.ERROR,
             "ignore_reinit_error": True,
         }
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if address is None:
-            cpus = max(count, os.cpu_count() or 1)
-            options |= {"num_cpus": cpus, "include_dashboard": False}
-            options |= {"_node_ip_address": "127.0.0.1"}  # it listens on loopback alone
+            options |= {"num_cpus": max(count, os.cpu_count() or 1), "include_dashboard": False}
         try:
             ray.init(address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:

@@ -79,6 +79,7 @@ class Roster:
         Waits for answers only where a node is new; one that answers late is entered when it does.
         """
         present = set(grid.get_node_ids())
+        before = dict(self._census)
         self._census = {node: census for node, census in self._census.items() if node in present}
         self._left_out &= present
         self._asked = {i: node for i, node in self._asked.items() if node in present}
@@ -89,7 +90,8 @@ class Roster:
         self._asked |= {message_id: node for message_id, node in sent if message_id}
         for reply in collect(grid, set(self._asked), timeout if messages else 0.0):
             self._enter(self._asked.pop(reply.metadata.reply_to_message_id), reply)
-        self._recount()
+        if self._census != before:  # each census is a node's for good: by identity, and quick
+            self._recount()
 
     def nodes_of(self, clients: Iterable[int]) -> dict[int, list[int]]:
         """Group clients by the node that hosts them."""

@@ -12,6 +12,7 @@ from conf import schema
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
+    {"benchmarks"},
     {"cli"},
     {"server_app"},
     {"strategies", "simulation", "theory"},

@@ -51,3 +51,24 @@ def test_rounds_with_all_clients_converge_to_the_fixed_point(nu: int, tau: int) 
         w = local_update(quadratic_loss, stack, data, alpha=ALPHA, beta=beta).params["w"].mean(0)
     expected = quadratics.fixed_point(hessians, optima, ALPHA, nu, beta, tau)
     assert np.abs(w.numpy() - expected).max() < 1e-10
+
+
+def test_a_stack_of_clients_is_each_of_them_by_itself() -> None:
+    """Parameters, losses and norms of three clients with a leading axis, against one at a time."""
+    hessians, optima = random_quadratics(3, 4, seed=5)
+    w = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 4)))
+    together = local_update(
+        quadratic_loss, {"w": w}, batches(hessians, optima, 5, 2), alpha=ALPHA, beta=0.2
+    )
+    assert together.loss.shape == together.meta_grad_norm.shape == (5, 3)
+    for i in range(3):
+        alone = local_update(
+            quadratic_loss,
+            {"w": w[i]},
+            batches(hessians[i], optima[i], 5, 2),
+            alpha=ALPHA,
+            beta=0.2,
+        )
+        for mine, theirs in zip(alone[1:], together[1:], strict=True):
+            assert (mine - theirs[:, i]).abs().max() < 1e-12
+        assert (alone.params["w"] - together.params["w"][i]).abs().max() < 1e-12

@@ -48,6 +48,31 @@ def test_null_takes_all_rows() -> None:
     assert sampling.draw(random(), (2,), None, 4).tolist() == [[0, 1, 2, 3]] * 2
 
 
+@pytest.mark.parametrize("size", [1, 5, 8])
+def test_a_stack_draws_what_each_of_its_clients_draws_alone(size: int) -> None:
+    """Also a client with fewer rows than a batch, beside others that have more."""
+    rows = np.array([30, 3, 8, 5])
+    stack = sampling.draw_stack([random(client) for client in range(4)], (3, 2), size, rows)
+    assert stack.counts is None
+    for client in range(4):
+        alone = sampling.draw(random(client), (3, 2), size, int(rows[client]))
+        assert (stack.rows[:, :, client] == alone).all()
+    some = stack.of([2, 0])
+    assert (some.rows == stack.rows[:, :, [2, 0]]).all()
+
+
+def test_a_stack_of_all_rows_counts_each_once() -> None:
+    rows = np.array([4, 1, 3])
+    stack = sampling.draw_stack([random()] * 3, (2,), None, rows)
+    assert stack.rows.shape == (2, 3, 4)
+    assert stack.counts is not None
+    for client in range(3):
+        counted = stack.rows[:, client][stack.counts[:, client]].reshape(2, -1)
+        assert counted.tolist() == [list(range(rows[client]))] * 2
+        assert stack.rows[:, client].max() < rows[client], "what fills up is one of its own"
+    assert sampling.draw_stack([random()] * 2, (2,), None, np.array([3, 3])).counts is None
+
+
 def test_support_query_and_hessian_batches_are_drawn_independently() -> None:
     """Two batches overlap, on average, as independent ones do: in D D′ / rows of their rows."""
     task = build(compose_config([]))

@@ -207,6 +207,35 @@ def test_uint8_is_taken_for_pixels(save: Save) -> None:
     np.testing.assert_array_equal(x.numpy(), pixels)
 
 
+def test_rows_as_stored_give_the_loss_of_rows_converted(save: Save) -> None:
+    """The batched engine gathers bytes; the loss scales them, and leaves them as they were."""
+    pixels = (np.arange(24).reshape(6, 4) * 11).astype(np.uint8)
+    task = build_npz(save(x=pixels))
+    params, (x, y) = task.initial_params(), task.batch(np.arange(6))
+    stored = torch.from_numpy(pixels)
+    assert task.loss(params, stored, y) == task.loss(params, x, y)
+    assert (stored.numpy() == pixels).all()
+    kept = x.clone()
+    task.loss(params, x, y)
+    assert torch.equal(kept, x)
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_rows_that_do_not_count_change_nothing(save: Save, regression: bool) -> None:
+    y = np.random.default_rng(1).normal(size=(6, 2)) if regression else np.array([0, 1, 2] * 2)
+    task = build_npz(save(y=y))
+    params, counts = task.initial_params(), torch.tensor([True, True, False, True, False, False])
+    x, y = task.batch(np.arange(6))
+    few = task.batch(np.array([0, 1, 3]))
+    assert float(task.loss(params, x, y, counts)) == pytest.approx(
+        float(task.loss(params, *few)), abs=1e-14
+    )
+    for name, value in task.metrics(params, *few).items():
+        assert float(task.metrics(params, x, y, counts)[name]) == pytest.approx(
+            float(value), abs=1e-14
+        )
+
+
 @pytest.mark.parametrize("shape", [(6,), (6, 2)])
 def test_floating_point_y_is_regression(save: Save, shape: tuple[int, ...]) -> None:
     """As many outputs as targets; half the mean squared error; no accuracy."""
