@@ -41,15 +41,10 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     """
     app = ClientApp()
 
-    @lru_cache(maxsize=2)
-    def cohort_from(config: str, overrides: str) -> tuple[Task, Cohort]:
-        composed = from_run_config({"config": config, "overrides": overrides})
-        task = build(composed)
-        return task, cohort_of(composed, task)
-
     def of(context: Context) -> tuple[Task, Cohort]:
         config = context.run_config
-        return cohort_from(str(config.get("config", "")), str(config.get("overrides", "")))
+        texts = str(config.get("config", "")), str(config.get("overrides", ""))
+        return _task_and_cohort(cohort_of, *texts)
 
     @app.query()
     def census(message: Message, context: Context) -> Message:
@@ -80,6 +75,15 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         return Message(encode(report), reply_to=message)
 
     return app
+
+
+@lru_cache(maxsize=2)  # not within `make_app`: Ray could not send the app to its workers
+def _task_and_cohort(
+    cohort_of: Callable[[Config, Task], Cohort], config: str, overrides: str
+) -> tuple[Task, Cohort]:
+    composed = from_run_config({"config": config, "overrides": overrides})
+    task = build(composed)
+    return task, cohort_of(composed, task)
 
 
 def hosted(context: Context, task: Task) -> range:

@@ -1,6 +1,7 @@
 """The ServerApp: sets a run up from its configuration, and carries it to its end."""
 
 import logging
+import re
 import resource
 import subprocess
 import sys
@@ -154,5 +155,9 @@ def _git_commit() -> str | None:
 
 def _peak_rss_mb() -> float:
     """Return the most memory that this process ever held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the process that started this one held
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
+        return int(peak) / (1 << 10)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch.func import functional_call
 
-from client_app import sampling
-from client_app.client import draw_batches, evaluate
+from client_app.client import evaluate
 from client_app.cohort import Trained, weight
 from client_app.local_update import local_step
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction, TrainReport
@@ -23,11 +22,12 @@ from conf.errors import InputError, NuFedError, reason
 from conf.schema import Config, require
 from simulation import plan as plans
 from simulation.lane import Lane, Part, join_curves, split
-from simulation.stack import batches, draw_train, evaluate_stack, repeated
+from simulation.stack import batches, draw_train, evaluate_stack, gathered, repeated
 from simulation.workers import Workers
 from tasks.task import Task
 
 BLOCK = 256  # clients whose batches are drawn in one go
+COMPILED_MOST = 16  # clients at once that are tried with compiled steps on a CPU
 TURNS = 4  # blocks a worker gets in a round, so that a slow one holds nobody up
 
 log = logging.getLogger("nufed")
@@ -55,6 +55,9 @@ class Batched:
         self.task, self.lane = task, Lane(task, compile=engine["compile"])
         self._chunk_size: int | None = engine["chunk_size"]
         self._threads = [1] if task.device.type != "cpu" else sorted({1, torch.get_num_threads()})
+        # Each size is a program to compile, and on a CPU those of small chunks are the quick ones.
+        cpu_programs = engine["compile"] and task.device.type == "cpu"
+        self._most = COMPILED_MOST if cpu_programs else len(task.data.partition.train)
         self._plans: dict[str, int] = {}
         self._shape = [
             str(task.module),
@@ -142,11 +145,10 @@ class Batched:
                 self.task,
                 self.lane,
             )
-            random = sampling.generator(ask.seed, ask.clients[0], ask.round, sampling.TRAIN)
-            (alone,) = draw_batches(task, one, ask.clients[0], random)
 
             def run(k: int, compile: bool = lane.compile) -> object:
                 if k == 1:
+                    (alone,) = gathered(task, drawn, 0)
                     return local_step(
                         task.loss,
                         params,
@@ -218,7 +220,7 @@ class Batched:
         plan = plans.recall(name)
         if plan is None:
             try:
-                plan = plans.find(*trial(limit), limit, self._threads, self.task.device)
+                plan = plans.find(*trial(limit), limit, self._most, self._threads, self.task.device)
             except NuFedError:
                 raise
             except Exception as error:  # of the model, or of a client's rows: each by itself, then

@@ -35,11 +35,12 @@ class Plan(NamedTuple):
 def find(
     run: Callable[[int], object],
     eager: Callable[[int], object],
-    limit: int,
+    clients: int,
+    most: int,
     threads: list[int],
     device: torch.device,
 ) -> Plan:
-    """Return the quickest plan for `limit` clients.
+    """Return the quickest plan for a number of clients.
 
     Parameters
     ----------
@@ -48,18 +49,18 @@ def find(
         k = 1.
     eager
         The same where it is not compiled, so that its tensors can be counted.
-    limit
-        Clients there are.
+    clients, most
+        Clients there are, and how many at once to try at most.
     threads
         Numbers of threads to try.
     device
         Where the work is done.
     """
     plans = []
-    limit = min(limit, _fitting(eager, limit, device))
+    most = min(most, _fitting(eager, clients, device))
     for number in threads:
         torch.set_num_threads(number)
-        plans.append(_quickest(run, limit, number, device))
+        plans.append(_quickest(run, clients, most, number, device))
     best = min(plans, key=lambda plan: plan.seconds)
     # More threads than one must be well worth it: other programs run beside us.
     if best.seconds > 0.8 * plans[0].seconds:
@@ -80,12 +81,21 @@ def describe(plan: Plan, done: str) -> str:
     )
 
 
-def _quickest(run: Callable[[int], object], limit: int, threads: int, device: torch.device) -> Plan:
+def _quickest(
+    run: Callable[[int], object], clients: int, most: int, threads: int, device: torch.device
+) -> Plan:
     """Try one by one, and stacks each about twice as large as the one before."""
-    shares = {1: _seconds(run, 1, device)}
-    for size in sizes(limit):
+
+    def share(size: int) -> float:
+        """Return a client's share of the time of all, in chunks of which the last may be short."""
+        return _seconds(run, size, device) * -(-clients // size) / clients
+
+    shares = {1: share(1)}
+    for size in sizes(clients):
+        if size > most:
+            break
         try:
-            shares[size] = _seconds(run, size, device) / size
+            shares[size] = share(size)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -96,32 +106,32 @@ def _quickest(run: Callable[[int], object], limit: int, threads: int, device: to
     for _ in range(PASSES):  # again in turn: what slows the machine down passes, or slows down all
         for size in shares:
             if time.perf_counter() - started < PASSES_S:
-                shares[size] = min(shares[size], _seconds(run, size, device) / size)
+                shares[size] = min(shares[size], share(size))
     best = min(shares, key=lambda size: shares[size])
     if shares[best] > WORTH * shares[1]:
         best = 1
     return Plan(best, threads, shares[best], shares[1])
 
 
-def sizes(limit: int) -> Iterator[int]:
-    """Yield sizes of chunks that divide `limit` clients evenly, each about twice the one before."""
+def sizes(clients: int) -> Iterator[int]:
+    """Yield sizes of chunks that divide clients evenly, each about twice the one before."""
     size, target = 1, 4
-    while size < limit:
-        chunks = -(-limit // target)
-        if -(-limit // chunks) > size:
-            size = -(-limit // chunks)
+    while size < clients:
+        chunks = -(-clients // target)
+        if -(-clients // chunks) > size:
+            size = -(-clients // chunks)
             yield size
         target *= 2
 
 
-def _fitting(run: Callable[[int], object], limit: int, device: torch.device) -> int:
+def _fitting(run: Callable[[int], object], clients: int, device: torch.device) -> int:
     """Return how many clients' tensors fit into the free memory, from what 2 and 4 need."""
-    if limit < 4:
-        return limit
+    if clients < 4:
+        return clients
     peaks = []
-    for clients in (2, 4):
+    for few in (2, 4):
         with PeakMemory() as peak:
-            run(clients)
+            run(few)
         peaks.append(peak.bytes)
     each = max((peaks[1] - peaks[0]) // 2, 1)
     return max(int(SHARE * free_bytes(device)) // each, 1)

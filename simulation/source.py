@@ -12,15 +12,14 @@ from simulation.memory import free_bytes
 from tasks.task import Task
 
 SHARE = 0.5  # of the device's free memory that the rows may take
-CONVERTED_BYTES = 1 << 29  # that converted pixels may take on the CPU; above, they stay on disk
 
 
 class Source:
     """Gather batches by row number, as stored: `Task.loss` scales pixels and converts.
 
-    On the CPU from the memory-mapped arrays, or where that is quicker from a small copy of pixels
-    that are converted once; on another device from a copy there if it fits, else from the mapped
-    arrays through pinned memory.
+    On the CPU from the memory-mapped arrays; on another device from a copy there if it fits, else
+    from the mapped arrays through pinned memory. To gather bytes and convert them is quicker than
+    to gather rows that were converted before: these come from memory, not from a cache.
 
     Attributes
     ----------
@@ -35,14 +34,11 @@ class Source:
             self._x, self._y = (torch.from_numpy(a) for a in (task.data.x, task.data.y))
         if not task.classification:
             self._y = self._y.to(task.dtype)
-        size, converted = self._x.nbytes, self._x.numel() * task.dtype.itemsize
-        room = SHARE * free_bytes(self.device)
+        size = self._x.nbytes + self._y.nbytes
         on_cpu = self.device.type == "cpu"
-        self.resident = on_cpu or size < room
+        self.resident = on_cpu or size < SHARE * free_bytes(self.device)
         if self.resident:
             self._x, self._y = self._x.to(self.device), self._y.to(self.device)
-        if converted < (min(room, CONVERTED_BYTES) if on_cpu else room - size):
-            self._x = task.inputs(self._x)
 
     def each(self, drawn: Draw) -> Iterator[Batch]:
         """Yield the batches of `drawn`, along its first axis, each gathered when it is due.

@@ -121,6 +121,18 @@ def batches(source: Source, drawn: Drawn) -> Iterator[StepBatches]:
     return map(StepBatches, support, query, source.each(drawn.hessian))
 
 
+def gathered(task: Task, drawn: Drawn, client: int) -> Iterator[StepBatches]:
+    """Yield one client's batches of each local step, as a client by itself gathers them."""
+
+    def rows(draw: Draw) -> Iterator[Batch]:
+        return map(task.batch, draw.rows[..., client, :])
+
+    support, query = rows(drawn.support), rows(drawn.query)
+    if drawn.hessian is None:
+        return map(StepBatches, support, query)
+    return map(StepBatches, support, query, rows(drawn.hessian))
+
+
 def train_stack(
     source: Source, step: LocalStep, params: Params, drawn: Drawn, weights: Sequence[float]
 ) -> StackUpdate:

@@ -8,6 +8,7 @@ round is the same.
 import logging
 import os
 import secrets
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -79,7 +80,9 @@ class Workers:
     def __init__(self, config: Config, count: int, address: str | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        if address is None:
+        if address is None and "ray" in sys.modules:
+            log.warning("Ray was imported before: whoever reaches this machine reaches its workers")
+        elif address is None:
             # Ray listens on every interface: it shall answer this process and its workers alone.
             os.environ.setdefault("RAY_AUTH_MODE", "token")
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

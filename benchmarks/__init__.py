@@ -1,0 +1,1 @@
+"""How fast NuFed is beside a loop that a practitioner writes: ``python -m benchmarks``."""

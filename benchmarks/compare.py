@@ -1,0 +1,96 @@
+"""A round of training by several contenders, in turns, as lines of the table."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import count
+
+from benchmarks.arithmetic import gemm, gemm_share, operations
+from benchmarks.contenders import Trainer
+from benchmarks.measure import Contender, interleaved, medians, peak_bytes
+from benchmarks.outcome import Line, Target
+from benchmarks.setting import Setting
+from benchmarks.workload import Effort
+from client_app.cohort import OneByOne
+
+
+def compare(
+    trainers: Sequence[Trainer],
+    effort: Effort,
+    repeats: int,
+    targets: Mapping[str, Sequence[Target]],
+) -> list[Line]:
+    """Time a round of each trainer, in turns; ratios are to the first.
+
+    Parameters
+    ----------
+    trainers
+        Who does what; all on one device.
+    effort, repeats
+        How often.
+    targets
+        Name of a trainer -> what it must reach.
+    """
+    device = trainers[0].setting.task.device
+    ready = [_warm(trainer, effort) for trainer in trainers]
+    timed = [Contender(trainer.name, _rounds(trainer)) for trainer in trainers]
+    samples = interleaved([gemm(device), *timed], repeats, device=device, say=effort.say)
+    lines = []
+    for trainer, (peak, said) in zip(trainers, ready, strict=True):
+        name = trainer.name
+        figures = medians(samples, name, trainers[0].name) | peak
+        figures["gemm_share"] = gemm_share(samples, name, round_operations(trainer.setting), device)
+        lines.append(Line(name, figures, list(targets.get(name, [])), said))
+    return lines
+
+
+def round_operations(setting: Setting) -> int:
+    """Count the floating-point operations of a round: a local step's, times τ and clients."""
+    ask = replace(setting.ask, clients=setting.ask.clients[:1], tau=1)
+    one = partial(OneByOne(setting.task).train, setting.params, ask)
+    return operations(one) * setting.ask.tau * len(setting.ask.clients)
+
+
+def _warm(trainer: Trainer, effort: Effort) -> tuple[dict[str, float], str]:
+    """Take a few local steps; return the peak memory, and what the engine said of itself."""
+    effort.say(f"{trainer.name}: warming up")
+    setting = trainer.setting
+    ask = replace(setting.ask, tau=min(setting.ask.tau, 2))
+    with _said() as lines:
+        trainer.train(ask)
+    peak = {}
+    if _countable(setting):
+        peak["peak_mb"] = peak_bytes(partial(trainer.train, ask), setting.task.device) / 1e6
+    return peak, "; ".join(lines)
+
+
+def _countable(setting: Setting) -> bool:
+    """Tell whether all tensors are made by torch in this process."""
+    engine = setting.config.engine
+    compiled = engine.get("compile") and setting.task.device.type == "cpu"
+    return not compiled and not engine.get("workers")
+
+
+def _rounds(trainer: Trainer) -> Callable[[], float]:
+    """Return what trains for a round: for another one each time, with other batches."""
+    numbers = count(2)
+    return lambda: trainer.train(replace(trainer.setting.ask, round=next(numbers)))
+
+
+@contextmanager
+def _said() -> Iterator[list[str]]:
+    """Collect what the engine says of its choices."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("nufed")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

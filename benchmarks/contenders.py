@@ -1,0 +1,78 @@
+"""The contenders: ways of training the clients of a round."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from benchmarks.plain_loop import PlainLoop
+from benchmarks.setting import Setting
+from client_app.cohort import Cohort, OneByOne
+from client_app.messages import TrainInstruction
+from simulation.executor import Batched
+
+PLAIN, ONE_BY_ONE, EAGER, COMPILED = "plain loop", "one by one", "batched", "batched, compiled"
+
+
+class Trainer(NamedTuple):
+    """A way of training the clients of a round."""
+
+    name: str
+    setting: Setting
+    train: Callable[[TrainInstruction], float]
+    """Does it, and returns the CPU seconds that other processes spent on it."""
+
+
+def plain_loop(setting: Setting) -> Trainer:
+    """Return the opponent, its clients' rows gathered."""
+    ask, task = setting.ask, setting.task
+    if ask.mode == "hessian_free" or ask.support is None or ask.support != ask.query:
+        raise ValueError("the plain loop is exact or first-order, with equal batches")
+    loop = PlainLoop(
+        task.module,
+        nu=ask.nu,
+        alpha=ask.alpha,
+        tau=ask.tau,
+        beta=ask.beta,
+        batch=ask.support,
+        exact=ask.mode == "exact",
+    )
+    batches = {c: task.batch(task.data.partition.train_rows(c)) for c in ask.clients}
+    rows = {client: (x, y) for client, (x, y) in batches.items()}
+
+    def train(ask: TrainInstruction) -> float:
+        loop.tau = ask.tau
+        loop.train(setting.params, [rows[client] for client in ask.clients])
+        return 0.0
+
+    return Trainer(PLAIN, setting, train)
+
+
+def one_by_one(setting: Setting) -> Trainer:
+    """Return the loop over clients that every SuperNode has."""
+    return trainer(ONE_BY_ONE, setting, OneByOne(setting.task))
+
+
+def batched(setting: Setting, *overrides: str, name: str = EAGER) -> Trainer:
+    """Return the batched engine, with further overrides, on one thread."""
+    torch.set_num_threads(1)  # it tries as many threads as it finds
+    config = setting.vary(*overrides)
+    return trainer(name, replace(setting, config=config), Batched(config, setting.task))
+
+
+def compiled(setting: Setting) -> Trainer:
+    """Return the batched engine with compiled local steps."""
+    return batched(setting, "engine.compile=true", name=COMPILED)
+
+
+def trainer(name: str, setting: Setting, cohort: Cohort) -> Trainer:
+    """Return a cohort's training as a contender."""
+
+    def train(ask: TrainInstruction) -> float:
+        report = cohort.train(setting.params, ask).report
+        if len(report.clients) < len(ask.clients):
+            raise RuntimeError(f"{name}: clients failed: {report.reasons} {report.diverged}")
+        return report.cpu_s
+
+    return Trainer(name, setting, train)

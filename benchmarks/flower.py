@@ -1,0 +1,38 @@
+"""Flower's own simulation engine on the same round."""
+
+from benchmarks.child import ChildFailed, nufed
+from benchmarks.outcome import Line
+from benchmarks.setting import Setting
+from benchmarks.workload import Effort
+
+SUPERNODES = 8
+
+
+def flower_ray(setting: Setting, reference: Line, effort: Effort) -> Line:
+    """Return the same round on Flower's Ray engine: whole rounds, in processes of their own."""
+    name = f"Flower's Ray engine, {SUPERNODES} SuperNodes"
+    effort.say(name)
+    try:
+        run = nufed(
+            [
+                *setting.overrides,
+                f"clients_per_round={len(setting.ask.clients)}",
+                "rounds=3",
+                "engine=ray",
+                f"engine.num_supernodes={SUPERNODES}",
+                "evaluation.every=1000",
+                "evaluation.clients=1",
+                "evaluation.new_clients=0",
+            ],
+            environment={"OMP_NUM_THREADS": "1"},
+        )
+    except ChildFailed as error:
+        return Line(name, {}, note=f"failed: {error}")
+    wall_s = run.round_s()
+    figures = {
+        "wall_s": wall_s,
+        "cpu_s": run.round_cpu_s(),
+        "speedup": reference.figures["wall_s"] / wall_s,
+        "relative_time": wall_s / reference.figures["wall_s"],
+    }
+    return Line(name, figures, note="whole rounds, with server and messages, on all cores")

@@ -1,0 +1,64 @@
+"""A workload as configured: what is learned, from what model, and what a round asks of clients."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from client_app.messages import TrainInstruction
+from client_app.meta_gradient import Params
+from conf.compose import compose_config
+from conf.schema import Config
+from tasks.task import Task, build
+
+FASHION = ("dataset=fashion_mnist", "partition=iid")
+MLP = ("model=mlp", "model.hidden=[100]")
+PER_FEDAVG = (
+    "algorithm=per_fedavg",
+    "algorithm.mode=first_order",
+    "algorithm.tau=24",
+    "algorithm.batch.support=40",
+    "algorithm.batch.query=40",
+    "algorithm.alpha=0.01",
+    "algorithm.beta=0.01",
+)
+"""The work at which public implementations were timed: Per-FedAvg as PFLlib and others have it."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all contenders of a row are given."""
+
+    overrides: tuple[str, ...]
+    config: Config
+    task: Task
+    params: Params
+    """The initial model."""
+    ask: TrainInstruction
+    """A round of the first clients."""
+
+    def vary(self, *overrides: str) -> Config:
+        """Return the configuration with further overrides."""
+        return compose_config([*self.overrides, *overrides])
+
+
+def setting(overrides: Sequence[str], clients: int) -> Setting:
+    """Compose a configuration and map its data; a round trains the first `clients` clients."""
+    config = compose_config(list(overrides))
+    task = build(config)
+    algorithm = config.algorithm
+    ask = TrainInstruction(
+        round=1,
+        seed=config.seed,
+        clients=list(range(clients)),
+        nu=algorithm.nu,
+        alpha=algorithm.alpha,
+        beta=algorithm.beta,
+        tau=algorithm.tau,
+        mode=algorithm.mode,
+        delta=algorithm.delta,
+        recompute=algorithm.recompute,
+        weighting="uniform",
+        support=algorithm.batch.support,
+        query=algorithm.batch.query,
+        hessian=algorithm.batch.hessian,
+    )
+    return Setting(tuple(overrides), config, task, task.initial_params(), ask)

@@ -1,0 +1,24 @@
+"""Every row of the table, in order: one family a file."""
+
+from benchmarks.workload import Workload
+from benchmarks.workloads import (
+    curves,
+    exact,
+    many_clients,
+    overhead,
+    recompute,
+    start_up,
+    training,
+    workers,
+)
+
+WORKLOADS: tuple[Workload, ...] = (
+    *training.WORKLOADS,
+    *exact.WORKLOADS,
+    *recompute.WORKLOADS,
+    *curves.WORKLOADS,
+    *overhead.WORKLOADS,
+    *many_clients.WORKLOADS,
+    *start_up.WORKLOADS,
+    *workers.WORKLOADS,  # last: it leaves Ray's threads behind
+)

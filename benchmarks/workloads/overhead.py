@@ -1,0 +1,124 @@
+"""What a round takes beside the clients' arithmetic: server, grid, messages, drawing, gathering."""
+
+import time
+from collections.abc import Iterator
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from benchmarks.flower import flower_ray
+from benchmarks.outcome import Line, Target
+from benchmarks.setting import FASHION, PER_FEDAVG, Setting, setting
+from benchmarks.workload import Effort, Workload
+from client_app.app import make_app
+from client_app.cohort import Cohort
+from client_app.local_update import LocalStep, LocalUpdate, StepBatches
+from client_app.messages import TrainInstruction
+from client_app.meta_gradient import Params
+from conf.schema import Config, to_json
+from server_app.app import make_strategy
+from server_app.rounds import rounds
+from simulation.executor import Batched
+from simulation.grid import LocalGrid
+from simulation.lane import Lane
+from strategies.roster import Roster
+from tasks.task import Task
+
+CLIENTS, WARM_UP = 1000, 2
+OVERRIDES = (
+    *FASHION,
+    f"partition.num_clients={CLIENTS}",
+    "model=mlp",
+    "model.hidden=[126]",
+    *PER_FEDAVG,
+    "algorithm.tau=1",
+    "algorithm.batch.support=10",
+    "algorithm.batch.query=10",
+)
+WHOLE = "whole round in this process"
+
+
+class TimedLane(Lane):
+    """A lane that keeps the time of its local steps: the clients' arithmetic, and nothing else."""
+
+    steps_s = 0.0
+
+    def step(self, ask: TrainInstruction, compile: bool) -> LocalStep:
+        """Return one local step of a stack of clients, timed."""
+        step = super().step(ask, compile)
+
+        def timed(params: Params, batches: StepBatches) -> LocalUpdate:
+            started = time.perf_counter()
+            result = step(params, batches)
+            self.steps_s += time.perf_counter() - started
+            return result
+
+        return timed
+
+
+class RoundTime(NamedTuple):
+    """Seconds of one round."""
+
+    whole: float
+    cpu: float
+    steps: float
+
+
+def overhead(effort: Effort, repeats: int) -> list[Line]:
+    """Measure rounds of 1000 clients through server, grid and messages."""
+    given = setting(OVERRIDES, CLIENTS)
+    effort.say(WHOLE)
+    times = list(_rounds(given, repeats))
+    whole = Line(
+        WHOLE,
+        {
+            "wall_s": median(t.whole for t in times),
+            "cpu_s": median(t.cpu for t in times),
+            "outside_s": median(t.whole - t.steps for t in times),
+        },
+        [Target("outside_s", "≤", 0.1)],
+    )
+    steps = Line("its local steps alone", {"wall_s": median(t.steps for t in times)})
+    return [whole, steps, flower_ray(given, whole, effort)]
+
+
+def _rounds(given: Setting, repeats: int) -> Iterator[RoundTime]:
+    """Run a ServerApp's rounds as `nufed` does, and yield the times of all but the first."""
+    torch.set_num_threads(1)
+    config = given.vary(
+        f"rounds={WARM_UP + repeats}",
+        f"clients_per_round={CLIENTS}",
+        "evaluation.every=1000",
+        "evaluation.clients=1",
+        "evaluation.new_clients=0",
+    )
+    lanes: list[TimedLane] = []
+
+    def cohort(config: Config, task: Task) -> Cohort:
+        engine = Batched(config, task)
+        engine.lane = TimedLane(task, compile=config.engine["compile"])
+        lanes.append(engine.lane)
+        return engine
+
+    grid = LocalGrid(make_app(cohort), {"config": to_json(config)})
+    roster = Roster(config.seed, config.evaluation.new_clients)
+    strategy = make_strategy(config, roster)
+    roster.wait(grid, timeout=60.0)
+    (lane,) = lanes
+    for row, _ in rounds(grid, strategy, given.params, config):
+        steps_s, lane.steps_s = lane.steps_s, 0.0
+        if row["round"] > WARM_UP:
+            if steps_s == 0.0:
+                raise RuntimeError("clients went one by one: their steps were not timed")
+            yield RoundTime(row["train_s"], row["train_cpu_s"], steps_s)
+
+
+WORKLOADS = (
+    Workload(
+        "overhead",
+        "MLP 784-126-10 (100,180 parameters), first-order, ν=1, τ=1, batch 10, 1000 clients",
+        7,
+        overhead,
+    ),
+)
