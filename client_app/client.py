@@ -93,7 +93,11 @@ def evaluate(
 def model_randomness(random: np.random.Generator) -> Iterator[None]:
     """Let what the model itself draws (dropout) follow from `random`, on every engine."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(random.integers(2**63)))
+        seed = int(random.integers(2**63))
+        torch.default_generator.manual_seed(seed)
+        in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        if in_use or torch.backends.mps.is_available():
+            torch.manual_seed(seed)  # takes a millisecond to note it for devices not yet in use
         yield
 
 

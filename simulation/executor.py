@@ -160,7 +160,7 @@ class Batched:
                         recompute=ask.recompute,
                     )
                 (some,) = batches(lane.source, drawn.of(range(k)))
-                return lane.step(ask, compile)(repeated(params, k), some)
+                return lane.step(ask, compile)(repeated(params, k, copied=compile), some)
 
             return run, lambda k: run(k, False)
 

@@ -79,7 +79,9 @@ class Lane:
             rows = drawn.of([*some, *[some[-1]] * padding])
             weights = [weight(self.task, ask, client) for client in members] + [0.0] * padding
             try:
-                update, *metrics = train_stack(self.source, step, params, rows, weights)
+                update, *metrics = train_stack(
+                    self.source, step, params, rows, weights, in_place=self.compile
+                )
             except Exception as error:
                 self._give_up(error)
                 return self._train_alone(params, ask, members)

@@ -93,9 +93,14 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return product if bias is None else product + bias
 
 
-def repeated(params: Params, clients: int) -> Params:
-    """Return a copy of `params` for each of K clients: [K, …]."""
-    return {name: p.repeat(clients, *[1] * p.ndim) for name, p in params.items()}
+def repeated(params: Params, clients: int, *, copied: bool) -> Params:
+    """Return `params` for each of K clients: [K, …], as one tensor seen K times or as copies."""
+    each = {name: p.expand(clients, *p.shape) for name, p in params.items()}
+    return (
+        {name: p.clone(memory_format=torch.contiguous_format) for name, p in each.items()}
+        if copied
+        else each
+    )
 
 
 def draw_train(task: Task, ask: TrainInstruction, clients: Sequence[int]) -> Drawn:
@@ -134,7 +139,13 @@ def gathered(task: Task, drawn: Drawn, client: int) -> Iterator[StepBatches]:
 
 
 def train_stack(
-    source: Source, step: LocalStep, params: Params, drawn: Drawn, weights: Sequence[float]
+    source: Source,
+    step: LocalStep,
+    params: Params,
+    drawn: Drawn,
+    weights: Sequence[float],
+    *,
+    in_place: bool = False,
 ) -> StackUpdate:
     """Take τ local steps from the global model on each of K clients at once.
 
@@ -143,22 +154,24 @@ def train_stack(
     source
         Where rows are gathered from.
     step
-        One local step of a stack, which may overwrite the parameters that it is given.
+        One local step of a stack.
     params
         The global model w.
     drawn
         The rows of the τ steps.
     weights
         [K] The clients' weights in the sum.
+    in_place
+        Whether `step` overwrites the parameters that it is given.
     """
+    start = repeated(params, len(weights), copied=in_place)
     with model_randomness(drawn.random[0]):
-        result = repeat_step(step, repeated(params, len(weights)), batches(source, drawn))
-    updates = {name: torch.sub(params[name], p, out=p) for name, p in result.params.items()}
+        result = repeat_step(step, start, batches(source, drawn))
     steps = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
-    bad = ~torch.cat([steps, _finite(updates)[None]])
+    bad = ~torch.cat([steps, _finite(result.params)[None]])
     weight = torch.tensor(weights, device=source.device, dtype=result.loss.dtype)
     return StackUpdate(
-        _weighted_sum(updates, weight, bad.any(0)),
+        _update(params, result.params, weight, bad.any(0)),
         result.loss.mean(0),
         result.meta_grad_norm.mean(0),
         torch.where(bad.any(0), bad.to(torch.uint8).argmax(0), len(bad)),
@@ -188,7 +201,7 @@ def evaluate_stack(
         return personalization_curve(
             stacked(task.loss),
             stacked(task.metrics),
-            repeated(params, len(clients)),
+            repeated(params, len(clients), copied=False),
             support,
             (task.inputs(x), *others),  # converted once, not at every k
             alpha=ask.alpha,
@@ -202,11 +215,11 @@ def _finite(stack: Params) -> Tensor:
     return torch.stack(sums).isfinite().all(0)
 
 
-def _weighted_sum(stack: Params, weight: Tensor, left_out: Tensor) -> Params:
-    """Return Σ_i weight_i update_i over the clients that are not left out; overwrites these."""
-    sums = {}
-    for name, update in stack.items():
-        # 0 · NaN would be NaN.
-        update.masked_fill_(left_out.view(-1, *[1] * (update.ndim - 1)), 0)
-        sums[name] = torch.tensordot(weight, update, 1)
-    return sums
+def _update(params: Params, stack: Params, weight: Tensor, left_out: Tensor) -> Params:
+    """Return Σ_i weight_i (w − w_i) over the clients that are not left out; overwrites these."""
+    if left_out.device.type != "cpu" or left_out.any():  # elsewhere the question would take longer
+        for p in stack.values():
+            p.masked_fill_(left_out.view(-1, *[1] * (p.ndim - 1)), 0)  # 0 · NaN would be NaN
+        weight = weight.masked_fill(left_out, 0)
+    total = weight.sum()
+    return {name: total * p - torch.tensordot(weight, stack[name], 1) for name, p in params.items()}
