@@ -119,7 +119,8 @@ def value_and_meta_gradient(
     """Return f_i(θ^ν; D′) beside the meta-gradient; arguments as in `meta_gradient`."""
     if mode not in MODES:
         raise ValueError(f"mode={mode!r}: choose one of {', '.join(MODES)}")
-    for inner, outer in zip((*support, *(hessian or ())), (*query, *query), strict=False):
+    beside_query = (*zip(support, query, strict=False), *zip(hessian or (), query, strict=False))
+    for inner, outer in beside_query:
         if inner.ndim != outer.ndim + 1:
             shapes = f"{tuple(inner.shape)} beside the query's {tuple(outer.shape)}"
             raise ValueError(f"support {shapes}: needs one more axis, ν, first")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.func import functional_call
 
@@ -26,6 +27,7 @@ from simulation.stack import batches, draw_train, evaluate_stack, gathered, repe
 from simulation.workers import Workers
 from tasks.task import Task
 
+RANDOM = "the model draws random numbers (dropout), and would draw others in a stack"
 BLOCK = 256  # clients whose batches are drawn in one go
 COMPILED_MOST = 16  # clients at once that are tried with compiled steps on a CPU
 TURNS = 4  # blocks a worker gets in a round, so that a slow one holds nobody up
@@ -59,6 +61,11 @@ class Batched:
         cpu_programs = engine["compile"] and task.device.type == "cpu"
         self._most = COMPILED_MOST if cpu_programs else len(task.data.partition.train)
         self._plans: dict[str, int] = {}
+        self._unstackable = why_one_by_one(task, task.initial_params())
+        if self._unstackable:
+            asked_for = self._unstackable == RANDOM and (self._chunk_size or 1) > 1
+            how = f"{self._chunk_size} at once, as asked" if asked_for else "one by one"
+            log.info("clients go %s: %s", how, self._unstackable)
         self._shape = [
             str(task.module),
             [list(p.shape) for p in task.module.parameters()],
@@ -164,7 +171,7 @@ class Batched:
 
             return run, lambda k: run(k, False)
 
-        return self._plan(shape, "trained", params, ask.clients, trial)
+        return self._plan(shape, "trained", len(ask.clients), trial)
 
     def _plan_evaluate(
         self, params: Params, ask: EvaluateInstruction, clients: Sequence[int]
@@ -183,40 +190,36 @@ class Batched:
 
             return run, run
 
-        return self._plan(shape, "evaluated", params, clients, trial)
+        return self._plan(shape, "evaluated", len(clients), trial)
 
     def _plan(
         self,
         shape: list[Any],
         done: str,
-        params: Params,
-        clients: Sequence[int],
+        clients: int,
         trial: Callable[[int], tuple[Callable[[int], object], Callable[[int], object]]],
     ) -> int:
         """Return the chunk size for a kind of work: given, known, or tried and then kept."""
         lanes = 1 if self._workers is None else self._workers.count
-        limit = -(-len(clients) // lanes)
+        limit = -(-clients // lanes)
+        if self._chunk_size == 1 or limit == 1:
+            return 1
+        if self._unstackable and (self._unstackable != RANDOM or self._chunk_size is None):
+            return 1
         if self._chunk_size is not None:
             return min(self._chunk_size, limit)
-        if limit == 1:
-            return 1
         name = plans.key(*shape, limit, self._threads, self._shape)
         if name not in self._plans:
-            self._plans[name] = self._find(name, done, params, clients, limit, trial)
+            self._plans[name] = self._find(name, done, limit, trial)
         return self._plans[name]
 
     def _find(
         self,
         name: str,
         done: str,
-        params: Params,
-        clients: Sequence[int],
         limit: int,
         trial: Callable[[int], tuple[Callable[[int], object], Callable[[int], object]]],
     ) -> int:
-        if why := why_one_by_one(self.task, params, clients[0]):
-            log.info("clients are %s one by one: %s", done, why)
-            return 1
         plan = plans.recall(name)
         if plan is None:
             try:
@@ -253,23 +256,28 @@ def check(config: Config) -> None:
         )
 
 
-def why_one_by_one(task: Task, params: Params, client: int) -> str | None:
-    """Say why the clients of a task may not share a stack; None if they may.
+def why_one_by_one(task: Task, params: Params) -> str | None:
+    """Say why a stack would change the result of a task's clients; None if it would not.
 
     A model that draws random numbers would draw others in a stack than by itself, and one that lets
     rows see each other would see those that fill up a short batch.
     """
-    x, y = task.batch(task.data.partition.train_rows(client)[:1])
-    before = torch.get_rng_state()
-    task.loss(params, x, y)
-    if not torch.equal(before, torch.get_rng_state()):
-        torch.set_rng_state(before)
-        return "the model draws random numbers (dropout), and would draw others in a stack"
-    with torch.no_grad():
-        alone = functional_call(task.module, params, (task.inputs(x),))
-        beside = torch.cat([x, x.flip(-1) + 1])
-        together = functional_call(task.module, params, (task.inputs(beside),))[:1]
-    if not torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
+    rows = task.data.partition.index[np.arange(7) % len(task.data.partition.index)]
+    x, y = task.batch(rows)
+    try:
+        before = torch.get_rng_state()
+        task.loss(params, x, y)
+        if not torch.equal(before, torch.get_rng_state()):
+            torch.set_rng_state(before)
+            return RANDOM
+        with torch.no_grad():
+            first, again = (
+                functional_call(task.module, params, (x[some],))[0]
+                for some in ([0, 1, 2, 3], [0, 4, 5, 6])
+            )
+    except Exception as error:  # by itself each client shows whose rows the model does not take
+        return f"the model raises {type(error).__name__}: {reason(error)}"
+    if not torch.allclose(first, again, rtol=1e-3, atol=1e-4):
         return "what the model gives for a row depends on the rows beside it"
     return None
 

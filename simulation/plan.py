@@ -174,10 +174,10 @@ def recall(name: str) -> Plan | None:
 
 def keep(name: str, plan: Plan) -> None:
     """Keep a plan, so that later runs need no trial and do the same as this one."""
-    plans: dict[str, Any] = {}
+    plans: Any = {}
     with suppress(OSError, ValueError):
         plans = json.loads((home() / PLANS).read_text())
-    plans[name] = plan
+    plans = {**plans, name: plan} if isinstance(plans, dict) else {name: plan}
     with suppress(OSError), tempfile.NamedTemporaryFile("w", dir=home(), delete=False) as draft:
         json.dump(plans, draft)
         draft.close()

@@ -167,11 +167,18 @@ def train_stack(
     start = repeated(params, len(weights), copied=in_place)
     with model_randomness(drawn.random[0]):
         result = repeat_step(step, start, batches(source, drawn))
-    steps = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
-    bad = ~torch.cat([steps, _finite(result.params)[None]])
+    # Subtracted before they are added up: where a client left w as it was, its update is 0.
+    updates = {name: torch.sub(params[name], p, out=p) for name, p in result.params.items()}
     weight = torch.tensor(weights, device=source.device, dtype=result.loss.dtype)
+    total = _weighted_sum(updates, weight)
+    steps = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
+    bad = ~torch.cat([steps, torch.ones_like(steps[:1])])
+    # Where no one has to wait for the answer, a sum that is finite says that all of it is.
+    if source.device.type != "cpu" or bad.any() or not all(map(_all_finite, total.values())):
+        bad[-1] = ~_finite(updates)
+        total = _weighted_sum(_without(updates, bad.any(0)), weight)
     return StackUpdate(
-        _update(params, result.params, weight, bad.any(0)),
+        total,
         result.loss.mean(0),
         result.meta_grad_norm.mean(0),
         torch.where(bad.any(0), bad.to(torch.uint8).argmax(0), len(bad)),
@@ -208,18 +215,23 @@ def evaluate_stack(
         )
 
 
+def _all_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
 def _finite(stack: Params) -> Tensor:
     """Return which clients of a stack have finite entries alone: [K]."""
-    # A sum is the quickest test: it is not finite if an entry is not.
-    sums = [p.reshape(len(p), -1).sum(1) for p in stack.values()]
-    return torch.stack(sums).isfinite().all(0)
+    leaves = [torch.isfinite(p.reshape(len(p), -1)).all(1) for p in stack.values()]
+    return torch.stack(leaves).all(0)
 
 
-def _update(params: Params, stack: Params, weight: Tensor, left_out: Tensor) -> Params:
-    """Return Σ_i weight_i (w − w_i) over the clients that are not left out; overwrites these."""
-    if left_out.device.type != "cpu" or left_out.any():  # elsewhere the question would take longer
-        for p in stack.values():
-            p.masked_fill_(left_out.view(-1, *[1] * (p.ndim - 1)), 0)  # 0 · NaN would be NaN
-        weight = weight.masked_fill(left_out, 0)
-    total = weight.sum()
-    return {name: total * p - torch.tensordot(weight, stack[name], 1) for name, p in params.items()}
+def _without(stack: Params, left_out: Tensor) -> Params:
+    """Return a stack with the entries of some clients set to 0, in place: 0 · NaN would be NaN."""
+    return {
+        name: p.masked_fill_(left_out.view(-1, *[1] * (p.ndim - 1)), 0) for name, p in stack.items()
+    }
+
+
+def _weighted_sum(stack: Params, weight: Tensor) -> Params:
+    """Return Σ_i weight_i update_i."""
+    return {name: torch.tensordot(weight, p, 1) for name, p in stack.items()}

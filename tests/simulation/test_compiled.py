@@ -1,0 +1,91 @@
+"""A compiled local step gives what it gives as it is written."""
+
+import pytest
+import torch
+
+from client_app.cohort import OneByOne
+from simulation.executor import Batched
+from tasks.store import home
+from tests.helpers import distance
+from tests.simulation.test_stack import (
+    TOLERANCE,
+    Setting,
+    ask_evaluate,
+    ask_train,
+    assert_same_curves,
+    assert_same_training,
+    batched,
+    setting,
+)
+
+SETTINGS = {
+    "float32": ("model.hidden=[16]", "algorithm.nu=1", "algorithm.batch.support=6"),
+    # Batches of all rows: ragged, so that some of what fills them does not count.
+    "float64": (
+        *("model=logistic", "algorithm.nu=2"),
+        *("algorithm.batch.support=null", "algorithm.batch.query=null"),
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def compiled(request: pytest.FixtureRequest) -> tuple[Setting, Batched]:
+    """Compile once in each precision; chunks of three, of seven clients, are not all full."""
+    of = setting(*SETTINGS[request.param], f"engine.precision={request.param}")
+    engine = batched(of, compile=True, chunk_size=3)
+    engine.train(of.params, ask_train(of))
+    return of, engine
+
+
+def programs() -> set[str]:
+    """Return the programs on disk: beside the data, where a later run finds them."""
+    return {file.name for file in (home() / "compiled").rglob("*.so")}
+
+
+def tolerance(of: Setting) -> float:
+    return TOLERANCE[of.config.engine["precision"]]
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "examples"])
+def test_compiled_steps_are_the_steps_as_written(
+    compiled: tuple[Setting, Batched], weighting: str
+) -> None:
+    """Those that fill a short chunk up weigh nothing, and are not reported."""
+    of, engine = compiled
+    ask = ask_train(of, weighting=weighting)
+    result = engine.train(of.params, ask)
+    assert result.report.clients == [0, 1, 2, 3, 4, 5, 6]
+    eager = batched(of, chunk_size=3).train(of.params, ask)
+    assert_same_training(result, eager, tolerance(of))
+    assert_same_training(result, OneByOne(of.task).train(of.params, ask), tolerance(of))
+
+
+def test_a_later_round_needs_no_new_program(compiled: tuple[Setting, Batched]) -> None:
+    """Other draws, other parameters, more steps, another order: the same program serves."""
+    of, engine = compiled
+    before = programs()
+    assert before
+    other = {name: p + 0.1 * torch.randn_like(p) for name, p in of.params.items()}
+    ask = ask_train(of, [6, 2, 0, 1, 4, 3, 5], round=9, tau=5, seed=3)
+    result = engine.train(other, ask)
+    assert programs() == before
+    assert_same_training(result, OneByOne(of.task).train(other, ask), tolerance(of))
+
+
+def test_programs_write_over_no_parameters_of_others(compiled: tuple[Setting, Batched]) -> None:
+    """They overwrite those that they are given, which must be copies of the global model."""
+    of, engine = compiled
+    before = {name: p.clone() for name, p in of.params.items()}
+    first = engine.train(of.params, ask_train(of))
+    kept = {name: p.clone() for name, p in first.update.items()}
+    second = engine.train(of.params, ask_train(of))
+    assert all(torch.equal(before[name], p) for name, p in of.params.items())
+    assert distance(first.update, kept) == 0.0
+    assert distance(first.update, second.update) == 0.0
+
+
+def test_evaluation_beside_compiled_training(compiled: tuple[Setting, Batched]) -> None:
+    of, engine = compiled
+    curves = engine.evaluate(of.params, ask_evaluate(of))
+    expected = OneByOne(of.task).evaluate(of.params, ask_evaluate(of))
+    assert_same_curves(curves, expected, tolerance(of))

@@ -1,0 +1,201 @@
+"""Chunks: what is wrong with one client is its own affair, whoever shares its chunk."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from client_app.cohort import OneByOne
+from simulation.lane import split
+from tests.helpers import distance
+from tests.simulation.test_stack import (
+    Setting,
+    ask_evaluate,
+    ask_train,
+    assert_same_curves,
+    assert_same_training,
+    batched,
+    setting,
+)
+
+CHUNKS = (2, 3, 6)
+SCALES = (1, 1e30, 1, 1e6, 1e4, 1e3)
+
+
+@pytest.mark.parametrize(
+    ("clients", "size", "pieces"),
+    [(7, 3, [2, 2, 3]), (6, 3, [3, 3]), (5, 9, [5]), (10, 4, [3, 3, 4]), (3, 1, [1, 1, 1])],
+)
+def test_pieces_are_few_and_equal(clients: int, size: int, pieces: list[int]) -> None:
+    cut = split(range(clients), size)
+    assert [len(piece) for piece in cut] == pieces
+    assert [i for piece in cut for i in piece] == [*range(clients)]
+
+
+def least_squares(folder: Path, scales: tuple[float, ...], *overrides: str) -> Setting:
+    """Build a regression whose clients' inputs have these scales, in float32."""
+    random = np.random.default_rng(0)
+    scale = np.repeat(np.array(scales, np.float32), 8)[:, None]
+    x = random.normal(size=(len(scale), 3)).astype(np.float32) * scale
+    client = np.repeat(np.arange(len(scales)), 8)
+    np.savez(folder / "rows.npz", x=x, y=random.normal(size=len(x)), client=client)
+    data = ("dataset=npz", f"dataset.path={folder / 'rows.npz'}", "model=linear")
+    return setting(*data, "algorithm.tau=4", *overrides)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "examples"])
+def test_diverging_clients_are_named_with_their_step_and_harm_nobody(
+    tmp_path: Path, weighting: str
+) -> None:
+    """The larger its inputs, the sooner a client's loss overflows; the others' mean is theirs."""
+    of = least_squares(tmp_path, SCALES, "algorithm.nu=0", f"strategy.weighting={weighting}")
+    alone = OneByOne(of.task)
+    one_by_one, healthy = (
+        alone.train(of.params, ask_train(of)),
+        alone.train(of.params, ask_train(of, [0, 2])),
+    )
+    assert one_by_one.report.diverged == [1, 3, 4, 5]
+    assert one_by_one.report.diverged_at == [0, 1, 2, 3]
+    for chunk in CHUNKS:
+        at_once = batched(of, chunk_size=chunk).train(of.params, ask_train(of))
+        assert at_once.report.clients == [0, 2]
+        assert_same_training(at_once, one_by_one, 1e-5)
+        assert_same_training(at_once, healthy._replace(report=at_once.report), 1e-5)
+
+
+@pytest.mark.parametrize("nu", [1, 3])
+def test_fine_tuning_that_overflows_is_found_at_the_same_step(tmp_path: Path, nu: int) -> None:
+    """As NaN, where infinities met in a Hessian-vector product."""
+    scales = (1, 30, 1, 100, 1e3, 1e17)
+    of = least_squares(tmp_path, scales, f"algorithm.nu={nu}")
+    one_by_one = OneByOne(of.task).train(of.params, ask_train(of))
+    assert {3, 4, 5} <= {*one_by_one.report.diverged}
+    for chunk in CHUNKS:
+        at_once = batched(of, chunk_size=chunk).train(of.params, ask_train(of))
+        assert at_once.report.diverged == one_by_one.report.diverged
+        assert at_once.report.diverged_at == one_by_one.report.diverged_at
+        for name, update in one_by_one.update.items():
+            assert torch.allclose(at_once.update[name], update, rtol=1e-4)
+
+
+def test_parameters_lost_in_the_last_step_count_as_diverged(tmp_path: Path) -> None:
+    """Loss and gradient of the only step are finite; what β makes of them is not."""
+    steps = ("algorithm.nu=0", "algorithm.tau=1", "algorithm.beta=1e36")
+    of = least_squares(tmp_path, (1, 50, 1, 1, 50, 1), *steps)
+    one_by_one = OneByOne(of.task).train(of.params, ask_train(of))
+    assert one_by_one.report.diverged == [1, 4]
+    assert one_by_one.report.diverged_at == [1, 1]
+    for chunk in CHUNKS:
+        at_once = batched(of, chunk_size=chunk).train(of.params, ask_train(of))
+        assert at_once.report.diverged == [1, 4]
+        assert at_once.report.diverged_at == [1, 1]
+        for name, update in one_by_one.update.items():
+            assert torch.allclose(at_once.update[name], update, rtol=1e-5)
+
+
+def test_large_is_not_infinite(tmp_path: Path) -> None:
+    """Entries of 1e38 are finite, though the sum of a client's is not."""
+    client = np.repeat(np.arange(4), 8)
+    np.savez(tmp_path / "ones.npz", x=np.ones((32, 5)), y=np.full(32, -1.0), client=client)
+    of = setting(
+        *("dataset=npz", f"dataset.path={tmp_path / 'ones.npz'}", "model=linear"),
+        *("algorithm.nu=0", "algorithm.tau=1", "algorithm.beta=1e38"),
+    )
+    zero = of._replace(params={name: torch.zeros_like(p) for name, p in of.params.items()})
+    one_by_one = OneByOne(of.task).train(zero.params, ask_train(of))
+    assert one_by_one.report.clients == [0, 1, 2, 3]
+    at_once = batched(of, chunk_size=2).train(zero.params, ask_train(of))
+    assert at_once.report.diverged == []
+    for name, update in one_by_one.update.items():
+        assert update.numpy() == pytest.approx(1e38, rel=1e-5)
+        assert torch.allclose(at_once.update[name], update, rtol=1e-5)
+
+
+def test_all_clients_diverging_leaves_no_update(tmp_path: Path) -> None:
+    of = least_squares(tmp_path, (1e30,) * 4, "algorithm.nu=0")
+    trained = batched(of, chunk_size=3).train(of.params, ask_train(of))
+    assert trained.update == {}
+    assert trained.report.clients == []
+    assert trained.report.diverged_at == [0, 0, 0, 0]
+
+
+class Vocabulary(nn.Module):
+    """A bag of ten words; any other is an error of the client that brings it."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.scores = nn.Embedding(10, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.scores(x.long())
+        return scores.sum(-2)
+
+
+def words(folder: Path, *strange: int) -> Setting:
+    """Build a task of five clients, some of whom use a word that the model does not know."""
+    random = np.random.default_rng(0)
+    x, client = random.integers(9, size=(100, 4)), np.repeat(np.arange(5), 20)
+    x[np.isin(client, strange)] = 50
+    np.savez(folder / "words.npz", x=x, y=random.integers(3, size=100), client=client)
+    data = ("dataset=npz", f"dataset.path={folder / 'words.npz'}", "model=custom")
+    return setting(*data, f"model._target_={__name__}.Vocabulary", "algorithm.nu=2")
+
+
+@pytest.mark.parametrize("chunk", [2, 3, 5])
+def test_a_client_that_makes_the_model_raise_is_named_and_the_others_are_trained(
+    tmp_path: Path, chunk: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its chunk is taken one by one, which is said; other chunks stay stacks."""
+    of = words(tmp_path, 3)
+    one_by_one = OneByOne(of.task).train(of.params, ask_train(of))
+    assert one_by_one.report.failed == [3]
+    assert one_by_one.report.reasons == ["IndexError: index out of range in self"]
+    engine = batched(of, chunk_size=chunk)
+    assert_same_training(engine.train(of.params, ask_train(of)), one_by_one, 1e-5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a chunk failed, its clients go one by one: index out of range in self"
+    ]
+    curves = OneByOne(of.task).evaluate(of.params, ask_evaluate(of))
+    assert curves.failed == [3]
+    assert_same_curves(engine.evaluate(of.params, ask_evaluate(of)), curves, 1e-5)
+
+
+def test_a_model_that_always_raises_leaves_reasons_and_no_update(tmp_path: Path) -> None:
+    of = words(tmp_path, 0, 1, 2, 3, 4)
+    engine = batched(of, chunk_size=2)
+    trained, measured = (
+        engine.train(of.params, ask_train(of)),
+        engine.evaluate(of.params, ask_evaluate(of)),
+    )
+    assert trained.update == {}
+    for report in (trained.report, measured):
+        assert report.clients == []
+        assert sorted(report.failed) == [0, 1, 2, 3, 4]
+        assert report.reasons == ["IndexError: index out of range in self"] * 5
+
+
+def test_more_clients_than_a_block_draws_for(caplog: pytest.LogCaptureFixture) -> None:
+    """300 clients in chunks of 100 and 7: the last block, and its last chunk, are shorter."""
+    caplog.set_level(logging.INFO)
+    of = setting(
+        *("dataset=quadratics", "dataset.num_clients=300", "dataset.dimension=2"),
+        *("engine.precision=float64", "algorithm.nu=1"),
+    )
+    one_by_one = OneByOne(of.task).train(of.params, ask_train(of))
+    measured = OneByOne(of.task).evaluate(of.params, ask_evaluate(of, steps=1))
+    for chunk in (100, 7):
+        engine = batched(of, chunk_size=chunk)
+        assert_same_training(engine.train(of.params, ask_train(of)), one_by_one, 1e-10)
+        assert_same_curves(engine.evaluate(of.params, ask_evaluate(of, steps=1)), measured, 1e-10)
+
+
+def test_clients_in_any_order_give_the_same_mean() -> None:
+    of = setting("engine.precision=float64", "algorithm.nu=1")
+    engine = batched(of, chunk_size=3)
+    forth = engine.train(of.params, ask_train(of, [0, 1, 2, 3, 4, 5, 6]))
+    back = engine.train(of.params, ask_train(of, [6, 2, 5, 0, 4, 1, 3]))
+    assert back.report.clients == [6, 2, 5, 0, 4, 1, 3]
+    assert distance(forth.update, back.update) < 1e-14

@@ -1,0 +1,351 @@
+"""A stack of clients gives what each of them gives by itself: mean update, reports and curves."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch.func import functional_call
+
+from client_app import sampling
+from client_app.client import draw_batches
+from client_app.cohort import OneByOne, Trained
+from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from client_app.meta_gradient import Params
+from conf.compose import compose_config
+from conf.schema import Config
+from simulation.executor import Batched
+from simulation.source import Source
+from simulation.stack import batches, draw_train, repeated, stacked
+from tasks.store import home
+from tasks.task import Task, build
+from tests.helpers import cosine, distance
+
+SIZES = (60, 33, 1, 20, 45, 7, 28)  # rows of the ragged clients; the one with one row has no test
+CHUNKS = (1, 3, 7)  # of the seven: one by one, with a short chunk, all at once
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
+
+
+class Setting(NamedTuple):
+    """A configuration, and what is made from it."""
+
+    config: Config
+    task: Task
+    params: Params
+
+
+@cache
+def ragged_digits() -> Path:
+    """Write digits of clients with 1 to 60 rows, as a person would bring them."""
+    digits, n = load_digits(), sum(SIZES)
+    home().mkdir(parents=True, exist_ok=True)
+    path = home() / "ragged.npz"
+    x = (digits.images[:n] * 15.9).astype(np.uint8)
+    np.savez(path, x=x, y=digits.target[:n], client=np.repeat(np.arange(len(SIZES)), SIZES))
+    return path
+
+
+@cache
+def setting(*overrides: str) -> Setting:
+    """Build a task, on the ragged digits unless another data set is named.
+
+    Step sizes are so large that results would differ visibly if they differed.
+    """
+    data = ["dataset=npz", f"dataset.path={ragged_digits()}", "dataset.one_class=keep"]
+    named = any(override.startswith("dataset=") for override in overrides)
+    steps = ["algorithm.alpha=0.2", "algorithm.beta=0.5", "algorithm.tau=2"]
+    config = compose_config([*([] if named else data), *steps, *overrides])
+    task = build(config)
+    return Setting(config, task, task.initial_params())
+
+
+def batched(of: Setting, **engine: Any) -> Batched:
+    """Make the engine, with options of its own."""
+    return Batched(replace(of.config, engine=of.config.engine | engine), of.task)
+
+
+def ask_train(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Any:
+    """Ask for one round of all clients, or some, as the server would."""
+    a = of.config.algorithm
+    ask = TrainInstruction(
+        round=1,
+        seed=of.config.seed,
+        clients=list(range(of.task.data.num_clients)) if clients is None else list(clients),
+        nu=a.nu,
+        alpha=a.alpha,
+        beta=a.beta,
+        tau=a.tau,
+        mode=a.mode,
+        delta=a.delta,
+        recompute=a.recompute,
+        weighting=of.config.strategy["weighting"],
+        support=a.batch.support,
+        query=a.batch.query,
+        hessian=a.batch.hessian,
+    )
+    return replace(ask, **changes)
+
+
+def ask_evaluate(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Any:
+    """Ask for the personalization curves of all clients, or some, as the server would."""
+    e = of.config.evaluation
+    everyone = list(range(of.task.data.num_clients)) if clients is None else list(clients)
+    ask = EvaluateInstruction(
+        of.config.seed, everyone, e.steps, of.config.algorithm.alpha, batch=e.batch
+    )
+    return replace(ask, **changes)
+
+
+def assert_same_training(
+    mine: Trained, theirs: Trained, tolerance: float, norms: float | None = None
+) -> None:
+    """Mean update and reports agree, and the update is large beside the tolerance."""
+    assert max(float(p.abs().max()) for p in theirs.update.values()) > 1e3 * tolerance
+    assert distance(mine.update, theirs.update) < tolerance
+    assert [p.dtype for p in mine.update.values()] == [p.dtype for p in theirs.update.values()]
+    order = [mine.report.clients.index(client) for client in theirs.report.clients]
+    assert len(order) == len(mine.report.clients)
+    for name, within in (("loss", tolerance), ("meta_grad_norm", norms or tolerance)):
+        column = np.array(getattr(mine.report, name))[order]
+        assert column == pytest.approx(getattr(theirs.report, name), rel=within, abs=within)
+    for name in ("diverged", "diverged_at", "failed", "reasons"):
+        assert getattr(mine.report, name) == getattr(theirs.report, name)
+
+
+def curves_of(report: EvaluateReport) -> dict[int, np.ndarray]:
+    """Return client -> [metric, k], whatever the order of the clients."""
+    cube = np.reshape(report.curves, (len(report.metrics), len(report.clients), -1))
+    return {client: cube[:, i] for i, client in enumerate(report.clients)}
+
+
+def assert_same_curves(mine: EvaluateReport, theirs: EvaluateReport, tolerance: float) -> None:
+    """Every client's curves agree, and the same clients were measured."""
+    assert mine.metrics == theirs.metrics
+    assert (mine.failed, mine.reasons) == (theirs.failed, theirs.reasons)
+    mine_of, theirs_of = curves_of(mine), curves_of(theirs)
+    assert len(mine_of) == len(mine.clients)
+    assert mine_of.keys() == theirs_of.keys()
+    for client, curve in theirs_of.items():
+        assert mine_of[client] == pytest.approx(curve, rel=tolerance, abs=tolerance)
+
+
+ALGORITHMS = {
+    "exact, nu 0": ["algorithm.nu=0"],
+    "exact, nu 1": ["algorithm.nu=1"],
+    "exact, nu 3": ["algorithm.nu=3"],
+    "recompute": ["algorithm.nu=3", "algorithm.recompute=true"],
+    "first order, nu 1": ["algorithm.nu=1", "algorithm.mode=first_order"],
+    "first order, nu 3": ["algorithm.nu=3", "algorithm.mode=first_order"],
+    "Hessian-free, nu 1": ["algorithm.nu=1", "algorithm.mode=hessian_free"],
+    "Hessian-free, nu 3": ["algorithm.nu=3", "algorithm.mode=hessian_free"],
+    "Hessian batch": ["algorithm.nu=3", "algorithm.batch.hessian=9"],
+    "Hessian batch, recompute": [
+        "algorithm.nu=3",
+        "algorithm.batch.hessian=9",
+        "algorithm.recompute=true",
+    ],
+    "Hessian batch, Hessian-free": [
+        "algorithm.nu=3",
+        "algorithm.batch.hessian=9",
+        "algorithm.mode=hessian_free",
+    ],
+    "weighted by examples": ["algorithm.nu=1", "strategy.weighting=examples"],
+    "all rows, nu 0": ["algorithm.nu=0", "algorithm.batch.query=null"],
+    "all rows": [
+        "algorithm.nu=3",
+        "algorithm.batch.support=null",
+        "algorithm.batch.query=null",
+        "strategy.weighting=examples",
+    ],
+    "all rows, recompute": [
+        "algorithm.nu=3",
+        "algorithm.batch.support=null",
+        "algorithm.recompute=true",
+    ],
+    "all rows, Hessian batch": [
+        "algorithm.nu=3",
+        "algorithm.batch.support=null",
+        "algorithm.batch.hessian=9",
+    ],
+    "batches of 50 from clients with 1 to 45": [
+        "algorithm.nu=1",
+        "algorithm.batch.support=50",
+        "algorithm.batch.query=40",
+    ],
+}
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_training_at_once_is_training_one_by_one(algorithm: str, precision: str) -> None:
+    """Any algorithm, clients of 1 to 45 train rows, any chunk size."""
+    of = setting("model.hidden=[16]", *ALGORITHMS[algorithm], f"engine.precision={precision}")
+    tolerance = TOLERANCE[precision]
+    # Gradients are known to 1e-7, and mode=hessian_free divides their differences by 2δ = 2e-3.
+    # β and α take that back in the update, of size 0.1; the norm of the gradient shows it.
+    rounding = precision == "float32" and of.config.algorithm.mode == "hessian_free"
+    norms = 2e-4 if rounding else tolerance
+    one_by_one = OneByOne(of.task).train(of.params, ask_train(of))
+    assert len(one_by_one.report.clients) == len(SIZES)
+    for chunk in CHUNKS:
+        at_once = batched(of, chunk_size=chunk).train(of.params, ask_train(of))
+        assert_same_training(at_once, one_by_one, tolerance, norms)
+
+
+MODELS = {
+    "mlp": ["model=mlp", "model.hidden=[12,8]"],
+    "cnn": [
+        "model=cnn",
+        "model.channels=[3,4]",
+        "model.hidden=8",
+        "model.kernel=3",
+        "model.padding=1",
+    ],
+    "logistic": ["model=logistic"],
+    "least squares": ["dataset=quadratics", "dataset.num_clients=7"],
+}
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_may_be_stacked(model: str, precision: str) -> None:
+    """Convolutions, layers of all kinds and regression; trained and measured."""
+    of = setting(*MODELS[model], "algorithm.nu=3", f"engine.precision={precision}")
+    tolerance, alone = TOLERANCE[precision], OneByOne(of.task)
+    trained, measured = (
+        alone.train(of.params, ask_train(of)),
+        alone.evaluate(of.params, ask_evaluate(of)),
+    )
+    for chunk in CHUNKS:
+        engine = batched(of, chunk_size=chunk)
+        assert_same_training(engine.train(of.params, ask_train(of)), trained, tolerance)
+        assert_same_curves(engine.evaluate(of.params, ask_evaluate(of)), measured, tolerance)
+
+
+EVALUATIONS = {
+    "five steps": {},
+    "no step": {"steps": 0},
+    "all rows": {"steps": 3, "batch": None},
+    "batches larger than most clients": {"steps": 3, "batch": 50},
+}
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("evaluation", EVALUATIONS)
+def test_curves_at_once_are_curves_one_by_one(evaluation: str, precision: str) -> None:
+    """Test splits of 2 to 15 rows; the client without one is left out by both."""
+    of = setting(f"engine.precision={precision}")
+    ask = ask_evaluate(of, **EVALUATIONS[evaluation])
+    one_by_one = OneByOne(of.task).evaluate(of.params, ask)
+    assert one_by_one.clients == [0, 1, 3, 4, 5, 6]
+    assert len(one_by_one.curves) == 2 * 6 * (ask.steps + 1)
+    for chunk in CHUNKS:
+        at_once = batched(of, chunk_size=chunk).evaluate(of.params, ask)
+        assert_same_curves(at_once, one_by_one, TOLERANCE[precision])
+
+
+def test_only_clients_without_test_rows() -> None:
+    of = setting()
+    assert batched(of, chunk_size=3).evaluate(of.params, ask_evaluate(of, [2])) == OneByOne(
+        of.task
+    ).evaluate(of.params, ask_evaluate(of, [2]))
+
+
+@pytest.mark.parametrize("size", [6, 50, None])
+def test_a_stack_takes_the_very_rows_that_each_client_takes(size: int | None) -> None:
+    """Row by row, in the order of the steps; where a client has fewer, the rest does not count."""
+    of = setting()
+    clients = [4, 2, 0, 5]
+    ask = ask_train(of, clients, round=3, nu=2, support=size, query=size, hessian=5)
+    stack = [*batches(Source(of.task), draw_train(of.task, ask, clients))]
+    assert len(stack) == ask.tau
+    for position, client in enumerate(clients):
+        random = sampling.generator(ask.seed, client, ask.round, sampling.TRAIN)
+        for together, alone in zip(stack, draw_batches(of.task, ask, client, random), strict=True):
+            for mine, (x, y) in zip(together, alone, strict=True):
+                rows = y.shape[-1]
+                mine_x, mine_y = of.task.inputs(mine[0])[..., position, :, :, :], mine[1]
+                assert torch.equal(mine_x[..., :rows, :, :], x)
+                assert torch.equal(mine_y[..., position, :rows], y)
+                if len(mine) > 2:
+                    counts = mine[2][..., position, :]
+                    assert counts[..., :rows].all()
+                    assert not counts[..., rows:].any()
+                else:
+                    assert mine_y.shape[-1] == rows
+
+
+def test_the_generators_stand_where_each_clients_stands_after_its_draws() -> None:
+    """What a model draws follows from there, in a stack of one as for one."""
+    of = setting()
+    ask = ask_train(of, [1, 3], nu=2, hessian=4)
+    for client, random in zip([1, 3], draw_train(of.task, ask, [1, 3]).random, strict=True):
+        alone = sampling.generator(ask.seed, client, ask.round, sampling.TRAIN)
+        draw_batches(of.task, ask, client, alone)
+        assert random.random() == alone.random()
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "logistic"])
+def test_the_loss_of_a_stack_is_each_clients_loss(model: str) -> None:
+    """Different parameters for each client; the linear layers are computed in another order."""
+    of = setting(*MODELS[model], "engine.precision=float64")
+    torch.manual_seed(0)
+    stack = {
+        name: p + torch.randn_like(p) for name, p in repeated(of.params, 3, copied=True).items()
+    }
+    x, y = of.task.batch(np.arange(3 * 5).reshape(3, 5))
+    losses = stacked(of.task.loss)(stack, x, y)
+    for i in range(3):
+        one = {name: p[i] for name, p in stack.items()}
+        outputs = functional_call(of.task.module, one, (x[i],))
+        expected = torch.nn.functional.cross_entropy(outputs, y[i])
+        assert float(losses[i]) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_the_global_model_is_left_as_it_is() -> None:
+    of = setting()
+    before = {name: p.clone() for name, p in of.params.items()}
+    engine = batched(of, chunk_size=3)
+    first = engine.train(of.params, ask_train(of))
+    engine.evaluate(of.params, ask_evaluate(of))
+    assert all(torch.equal(before[name], p) for name, p in of.params.items())
+    second = engine.train(of.params, ask_train(of))
+    assert distance(first.update, second.update) == 0.0
+
+
+def test_a_mean_weighted_by_examples_is_not_the_uniform_one() -> None:
+    """Clients have 1 to 45 train rows: mixing the two up would show."""
+    of = setting("engine.precision=float64")
+    engine = batched(of, chunk_size=3)
+    alone = OneByOne(of.task)
+    rows = of.task.data.partition.train
+    assert rows.min() == 1
+    updates = [alone.train(of.params, ask_train(of, [client])).update for client in range(7)]
+    for weighting, weights in (("uniform", np.ones(7)), ("examples", rows.astype(float))):
+        mean = engine.train(of.params, ask_train(of, weighting=weighting)).update
+        for name, p in mean.items():
+            terms = [w * update[name] for w, update in zip(weights, updates, strict=True)]
+            assert torch.allclose(p, sum(terms) / weights.sum(), rtol=0, atol=1e-12)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["exact", "first_order"])
+def test_bfloat16_is_near_and_leaves_parameters_alone(mode: str) -> None:
+    """Eight bits of mantissa: a few percent of the loss, and another number than float32's."""
+    exact = setting("algorithm.nu=2", f"algorithm.mode={mode}")
+    rough = setting("algorithm.nu=2", f"algorithm.mode={mode}", "engine.precision=bf16")
+    assert all(p.dtype == torch.float32 for p in rough.params.values())
+    expected = batched(exact, chunk_size=7).train(exact.params, ask_train(exact))
+    result = batched(rough, chunk_size=7).train(rough.params, ask_train(rough))
+    assert all(p.dtype == torch.float32 for p in result.update.values())
+    assert result.report.loss == pytest.approx(expected.report.loss, rel=0.03)
+    assert result.report.loss != pytest.approx(expected.report.loss, rel=1e-5)
+    assert cosine(result.update, expected.update) > 0.99
+    curves = batched(rough, chunk_size=7).evaluate(rough.params, ask_evaluate(rough))
+    alone = OneByOne(rough.task).evaluate(rough.params, ask_evaluate(rough))
+    for client, curve in curves_of(alone).items():
+        assert curves_of(curves)[client][0] == pytest.approx(curve[0], rel=0.03)

@@ -1,0 +1,201 @@
+"""Workers share a round's clients, and the round survives them."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from cli.engines.batched import launch
+from client_app.cohort import OneByOne
+from conf.compose import compose_config
+from conf.errors import InputError
+from simulation.executor import Batched
+from simulation.workers import Workers
+from tests.helpers import distance, read_run
+from tests.simulation.test_stack import (
+    Setting,
+    ask_evaluate,
+    ask_train,
+    assert_same_curves,
+    assert_same_training,
+    batched,
+    setting,
+)
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+class Particular(nn.Sequential):
+    """A model that ends the run, as a person's mistake does, if it is given 97 rows."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, num_outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) == 97:
+            raise InputError("algorithm.batch.query=97: too many rows; say 96")
+        output: Tensor = super().forward(x)
+        return output
+
+
+@pytest.fixture(scope="module")
+def of() -> Setting:
+    model = ("model=custom", f"model._target_={__name__}.Particular")
+    return setting("engine.precision=float64", "algorithm.nu=1", *model)
+
+
+@pytest.fixture(scope="module")
+def engine(of: Setting) -> Iterator[Batched]:
+    """Start two workers once, and end Ray after all tests."""
+    environment = dict(os.environ)
+    yield batched(of, workers=2, chunk_size=2)
+    import ray
+
+    ray.shutdown()
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def workers_of(engine: Batched) -> Workers:
+    assert engine._workers is not None
+    return engine._workers
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "examples"])
+def test_two_workers_train_as_one_process_does(
+    of: Setting, engine: Batched, weighting: str
+) -> None:
+    """Whatever the chunk size of the one process; the reports' order too."""
+    ask = ask_train(of, [6, 2, 0, 1, 4, 3, 5], weighting=weighting)
+    shared = engine.train(of.params, ask)
+    assert shared.report.clients == ask.clients
+    for alone in (OneByOne(of.task), batched(of, chunk_size=2), batched(of, chunk_size=7)):
+        assert_same_training(shared, alone.train(of.params, ask), 1e-10)
+
+
+def test_two_workers_measure_as_one_process_does(of: Setting, engine: Batched) -> None:
+    expected = OneByOne(of.task).evaluate(of.params, ask_evaluate(of))
+    assert_same_curves(engine.evaluate(of.params, ask_evaluate(of)), expected, 1e-10)
+
+
+def test_fewer_clients_than_workers(of: Setting, engine: Batched) -> None:
+    for clients in ([3], [2, 6]):
+        expected = OneByOne(of.task).train(of.params, ask_train(of, clients))
+        assert_same_training(engine.train(of.params, ask_train(of, clients)), expected, 1e-10)
+
+
+def test_the_work_is_done_in_other_processes_and_counted(of: Setting, engine: Batched) -> None:
+    pids = workers_of(engine).pids
+    assert len({*pids, os.getpid()}) == 3
+    started = time.process_time()
+    trained = engine.train(of.params, ask_train(of, tau=100))
+    assert trained.report.cpu_s > time.process_time() - started
+
+
+def cpu_ticks(pid: int) -> int:
+    """Return the processor time that a process has used, in hundredths of a second."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def kill_at_work(pid: int) -> threading.Thread:
+    """Kill a process once it has worked for a tenth of a second from now on."""
+    idle = cpu_ticks(pid)
+
+    def wait_and_kill() -> None:
+        while cpu_ticks(pid) < idle + 10:
+            time.sleep(0.005)
+        os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=wait_and_kill)
+    thread.start()
+    return thread
+
+
+@LINUX
+def test_a_worker_killed_in_the_middle_of_a_round_changes_nothing(
+    of: Setting, engine: Batched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its clients are trained anew by another, bit by bit as before; another takes its place."""
+    workers, ask = workers_of(engine), ask_train(of, tau=300)
+    undisturbed = engine.train(of.params, ask)
+    victim, other = workers.pids
+    killer = kill_at_work(victim)
+    disturbed = engine.train(of.params, ask)
+    killer.join()
+    assert distance(disturbed.update, undisturbed.update) == 0.0
+    assert disturbed.report.clients == undisturbed.report.clients
+    assert disturbed.report.loss == undisturbed.report.loss
+    assert disturbed.report.meta_grad_norm == undisturbed.report.meta_grad_norm
+    assert disturbed.report.failed == []
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert said == [f"worker {victim} died; its clients go to another"]
+    assert workers.pids[0] not in (victim, other, os.getpid())
+    assert workers.pids[1] == other
+    assert cpu_ticks(workers.pids[0]) > 0  # it lives
+    again = engine.train(of.params, ask)
+    assert distance(again.update, undisturbed.update) == 0.0
+
+
+@LINUX
+def test_a_worker_killed_between_rounds_is_replaced_in_the_next(
+    of: Setting, engine: Batched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here the next round is an evaluation."""
+    workers = workers_of(engine)
+    expected = engine.evaluate(of.params, ask_evaluate(of))
+    victim = workers.pids[1]
+    os.kill(victim, signal.SIGKILL)
+    assert engine.evaluate(of.params, ask_evaluate(of)) == expected
+    assert workers.pids[1] != victim
+    assert f"worker {victim} died" in caplog.text
+
+
+def test_a_persons_mistake_found_by_a_worker_is_one_line(of: Setting, engine: Batched) -> None:
+    with pytest.raises(InputError) as raised:
+        engine.train(of.params, ask_train(of, query=97))
+    assert str(raised.value) == "algorithm.batch.query=97: too many rows; say 96"
+    expected = OneByOne(of.task).train(of.params, ask_train(of))
+    assert_same_training(engine.train(of.params, ask_train(of)), expected, 1e-10)
+
+
+@pytest.mark.usefixtures("engine")
+def test_more_workers_than_processors_are_refused(of: Setting) -> None:
+    many = 1000
+    with pytest.raises(InputError, match=rf"engine.workers={many}: Ray has \d+ CPUs; ask for \d+"):
+        batched(of, workers=many)
+
+
+def in_time(work: Callable[[], None], seconds: float) -> bool:
+    """Tell whether something comes to an end; if not, it is left behind."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
+def test_a_run_gives_its_workers_back_for_the_next_of_a_sweep(
+    engine: Batched, tmp_path: Path
+) -> None:
+    """Two runs after each other, each with a worker for every processor."""
+    workers_of(engine).close()
+    workers = max(2, os.cpu_count() or 1)
+    data = [f"dataset.path={setting().config.dataset['path']}", "dataset.one_class=keep"]
+    rounds = ["rounds=1", "clients_per_round=4", "evaluation.steps=1", "model.hidden=[16]"]
+    for seed in (0, 1):
+        config = compose_config(
+            ["dataset=npz", *data, *rounds, f"engine.workers={workers}", f"seed={seed}"]
+        )
+        folder = tmp_path / str(seed)
+        assert in_time(lambda: launch(config, folder, Console(quiet=True)), 60), f"run {seed}"  # noqa: B023
+        assert len(read_run(folder).rows) == 2
+    assert torch.get_num_threads() == 1
