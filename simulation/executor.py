@@ -110,6 +110,11 @@ class Batched:
             reports = self._workers.evaluate(params, rest, blocks, chunk)
         return join_curves(reports, ask.steps + 1)
 
+    def close(self) -> None:
+        """End the workers, so that their processors are free for the next run of a sweep."""
+        if self._workers is not None:
+            self._workers.close()
+
     def _reported(self, part: Part, ask: TrainInstruction, cpu_s: float) -> Trained:
         """Turn what the chunks gave into the mean update and the report; the one look at it."""
         report = TrainReport([], [], [], [], [], part.failed, part.reasons, cpu_s)

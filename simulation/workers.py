@@ -19,7 +19,7 @@ import torch
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
 from client_app.meta_gradient import Params
 from conf.compose import CONFIG_DIR
-from conf.errors import InputError, RunStopped, reason
+from conf.errors import InputError, NuFedError, RunStopped, reason
 from conf.schema import Config, read_config, to_json
 from simulation.lane import Lane, Part
 from tasks.task import build
@@ -144,7 +144,7 @@ class Workers:
             try:
                 results[block] = ray.get(ready)
             except ray.exceptions.RayTaskError as error:
-                raise error.as_instanceof_cause() from None
+                raise (error.cause if isinstance(error.cause, NuFedError) else error) from None
             except ray.exceptions.RayError as error:
                 deaths += 1
                 if deaths > DEATHS:

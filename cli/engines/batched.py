@@ -14,6 +14,17 @@ def launch(config: Config, folder: Path, console: Console) -> None:
         from server_app.app import app as server_app
         from simulation.executor import Batched
         from simulation.grid import run_in_process
+        from tasks.task import Task
+
+    cohorts: list[Batched] = []
+
+    def cohort_of(config: Config, task: Task) -> Batched:
+        cohorts.append(Batched(config, task))
+        return cohorts[-1]
 
     run_config = {"config": to_json(config), "run-dir": str(folder)}
-    run_in_process(server_app, make_app(Batched), run_config)
+    try:
+        run_in_process(server_app, make_app(cohort_of), run_config)
+    finally:
+        for cohort in cohorts:
+            cohort.close()

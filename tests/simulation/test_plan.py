@@ -63,7 +63,28 @@ def test_the_quickest_size_is_found(cost: str) -> None:
     assert plan.chunk == best
     assert plan.threads == 1
     assert plan.seconds_one_by_one >= milliseconds(1) / 1e3
-    assert milliseconds(best) / best / 1e3 <= plan.seconds <= plan.seconds_one_by_one
+    calls = -(-40 // best)
+    assert calls * milliseconds(best) / 40 / 1e3 <= plan.seconds <= plan.seconds_one_by_one
+
+
+def test_no_more_are_tried_than_asked_for() -> None:
+    """Where each size is a program to compile; of the sizes that divide 40 evenly."""
+    tried = list[int]()
+
+    def run(k: int) -> None:
+        tried.append(k)
+        work(2)
+
+    assert find(run, nothing, 40, 16, [1], CPU).chunk == 14
+    assert max(tried) == 14
+
+
+def test_a_short_last_chunk_is_paid_for() -> None:
+    """Calls cost the same here: eleven clients need three of four at once, two of six."""
+    assert [*sizes(11)] == [4, 6, 11]
+    plan = find(lambda k: work(4 if k < 11 else 20), nothing, 11, 11, [1], CPU)
+    assert plan.chunk == 6
+    assert plan.seconds >= 2 * 4e-3 / 11
 
 
 @pytest.mark.parametrize(("faster", "threads"), [(4.0, 2), (1.05, 1)])
