@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
@@ -45,7 +46,9 @@ def compiled(step: LocalStep) -> LocalStep:
 
 def _compile(function: Program, params: Params, batches: StepBatches) -> Program:
     """Trace a function on copies of these inputs, compile it, and try it."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home().absolute() / "compiled"))
+    # What imports the compiler sets the variable, to a folder that does not outlive the machine.
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(home().absolute() / "compiled")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that CUDA is missing
 
     def copy() -> Params:

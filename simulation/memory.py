@@ -32,6 +32,11 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive = 0
         self._seen: dict[int, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Tell torch not to import its compiler, which takes seconds, for what is not compiled."""
+        return False
+
     def __enter__(self) -> Self:
         super().__enter__()  # type: ignore[no-untyped-call]
         return self

@@ -8,10 +8,12 @@ round is the same.
 import logging
 import os
 import secrets
+import socket
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +26,8 @@ from conf.schema import Config, read_config, to_json
 from simulation.lane import Lane, Part
 from tasks.task import build
 
+START_TIMEOUT_S = 120.0
+CONNECT_TIMEOUT_S = 5.0
 DEATHS = 5  # of workers in one round, after which something is wrong with the work
 
 log = logging.getLogger("nufed")
@@ -80,7 +84,7 @@ class Workers:
     def __init__(self, config: Config, count: int, address: str | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        if address is None and "ray" in sys.modules:
+        if address is None and "ray" in sys.modules and "RAY_AUTH_TOKEN" not in os.environ:
             log.warning("Ray was imported before: whoever reaches this machine reaches its workers")
         elif address is None:
             # Ray listens on every interface: it shall answer this process and its workers alone.
@@ -101,7 +105,13 @@ class Workers:
         self._actor = self._ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
         self._actors = [self._actor.remote(self._config) for _ in range(count)]
         try:
-            self.pids: list[int] = ray.get([actor.pid.remote() for actor in self._actors])
+            pids = [actor.pid.remote() for actor in self._actors]
+            self.pids: list[int] = ray.get(pids, timeout=START_TIMEOUT_S)
+        except ray.exceptions.GetTimeoutError as error:
+            raise InputError(
+                f"engine.workers={count}: did not start in {START_TIMEOUT_S:.0f} s; "
+                "others hold the processors, ask for fewer"
+            ) from error
         except ray.exceptions.RayError as error:
             last = str(error).strip().splitlines()[-1].strip()
             raise InputError(f"engine.workers={count}: a worker cannot start: {last}") from error
@@ -144,6 +154,9 @@ class Workers:
             try:
                 results[block] = ray.get(ready)
             except ray.exceptions.RayTaskError as error:
+                for other in running:  # else their errors would be printed, whenever they come
+                    with suppress(ray.exceptions.RayError):
+                        ray.get(other)
                 raise (error.cause if isinstance(error.cause, NuFedError) else error) from None
             except ray.exceptions.RayError as error:
                 deaths += 1
@@ -175,6 +188,8 @@ class Workers:
         }
         if address is None:
             options |= {"num_cpus": max(count, os.cpu_count() or 1), "include_dashboard": False}
+        if address is not None and address != "auto":
+            _require_listener(address)
         try:
             ray.init(address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -182,3 +197,15 @@ class Workers:
                 f"engine.ray_address={address}: {reason(error):.200}; give host:port of a cluster "
                 "that runs, or null"
             ) from error
+
+
+def _require_listener(address: str) -> None:
+    """Raise unless somebody answers at host:port: Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"engine.ray_address={address}: nobody answers there ({reason(error)}); "
+            "give host:port of a cluster that runs, or null"
+        ) from error

@@ -120,6 +120,17 @@ def test_memory_that_is_short_is_told_from_other_errors() -> None:
         assert not out_of_memory(raised.value)
 
 
+def test_counting_does_not_load_the_compiler() -> None:
+    """It would take seconds of every first run."""
+    code = (
+        "import sys, torch\nfrom simulation.memory import PeakMemory\n"
+        "with PeakMemory() as peak:\n    torch.ones(3)\n"
+        "print(peak.bytes, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["12", "False"], done.stderr
+
+
 def test_free_memory_is_some_of_what_the_machine_has() -> None:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 1 << 26 < free_bytes(torch.device("cpu")) <= total
