@@ -194,10 +194,10 @@ def _linearize(
     if mode == "exact" and hessian_batch is None and not recompute:
         return linearize(loss_fn, theta, batch)  # both from one graph
     evaluated_twice = mode == "hessian_free" or (mode == "exact" and recompute)
-    before = _random_state(theta) if evaluated_twice else []
+    before = random_state(theta) if evaluated_twice else []
     gradient = value_and_gradient(loss_fn, theta, batch).gradient
     if evaluated_twice:
-        _refuse_random_loss(before, _random_state(theta))
+        _refuse_random_loss(before, random_state(theta))
     product = hessian_vector_product
     if mode == "hessian_free":
         product = partial(central_difference, delta=delta)
@@ -252,7 +252,7 @@ def _differentiate(
     return loss, dict(zip(leaves, gradient, strict=True)), leaves
 
 
-def _random_state(params: Params) -> list[Tensor]:
+def random_state(params: Params) -> list[Tensor]:
     """Return the states of the generators that a loss of these parameters may draw from."""
     devices = {tensor.device for tensor in params.values() if tensor.is_cuda}
     return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]

@@ -18,7 +18,7 @@ from client_app.client import evaluate
 from client_app.cohort import Trained, weight
 from client_app.local_update import local_step
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction, TrainReport
-from client_app.meta_gradient import Params
+from client_app.meta_gradient import Params, random_state
 from conf.errors import InputError, NuFedError, reason
 from conf.schema import Config, require
 from simulation import plan as plans
@@ -152,11 +152,8 @@ class Batched:
         def trial(limit: int) -> tuple[Callable[[int], object], Callable[[int], object]]:
             """Return one local step of k clients: as it will be run, and not compiled."""
             one = replace(ask, tau=1)
-            drawn, task, lane = (
-                draw_train(self.task, one, ask.clients[:limit]),
-                self.task,
-                self.lane,
-            )
+            task, lane = self.task, self.lane
+            drawn = draw_train(task, one, ask.clients[:limit])
 
             def run(k: int, compile: bool = lane.compile) -> object:
                 if k == 1:
@@ -270,10 +267,11 @@ def why_one_by_one(task: Task, params: Params) -> str | None:
     rows = task.data.partition.index[np.arange(7) % len(task.data.partition.index)]
     x, y = task.batch(rows)
     try:
-        before = torch.get_rng_state()
+        before = random_state(params)
         task.loss(params, x, y)
-        if not torch.equal(before, torch.get_rng_state()):
-            torch.set_rng_state(before)
+        drew = not all(map(torch.equal, before, random_state(params)))
+        torch.set_rng_state(before[0])
+        if drew:
             return RANDOM
         with torch.no_grad():
             first, again = (
