@@ -9,7 +9,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message
 
 from client_app.app import app as client_app
-from client_app.app import params_of, task_of
+from client_app.app import params_of
 from client_app.client import train as train_client
 from client_app.messages import REPORT, TrainInstruction, decode
 from conf.compose import compose_config
@@ -19,6 +19,7 @@ from strategies.curves import GROUPS
 from strategies.exchange import exchange
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
+from tasks.task import build
 
 OVERRIDES = [
     "partition=dirichlet",
@@ -44,7 +45,7 @@ class Federation:
             self.config.algorithm, self.config.evaluation, self.roster,
             seed=0, clients_per_round=6, weighting=weighting, optimizer=optimizer,
         )  # fmt: skip
-        self.task = task_of(next(iter(self.grid.nodes.values())))
+        self.task = build(self.config)
         self.arrays = ArrayRecord(self.task.initial_params())
 
     def round(self, spoil: Callable[[int, Message], Message | None] = lambda i, reply: reply):
