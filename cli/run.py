@@ -71,8 +71,9 @@ class Lines(logging.Handler):
     """Show what is logged as plain lines, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print to what stderr is now: a progress bar takes its place while it runs."""
-        print(record.getMessage(), file=sys.stderr)
+        """Print to what the streams are now: a progress bar takes their place while it runs."""
+        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        print(record.getMessage(), file=stream)
 
 
 _complaints: list[str] = []

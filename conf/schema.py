@@ -5,7 +5,6 @@ while it composes; the values are checked here, when the composed configuration 
 """
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
@@ -25,8 +24,8 @@ def require(valid: bool, key: str, value: object, allowed: str) -> None:
 
 
 def positive(value: float) -> bool:
-    """Tell whether a step size is usable: above zero and finite."""
-    return math.isfinite(value) and value > 0
+    """Tell whether a step size is usable: above zero and finite, in float32 too."""
+    return 0 < value < 3e38
 
 
 @dataclass

@@ -195,12 +195,15 @@ def test_the_inner_step_size_is_blamed_where_fine_tuning_blew_up(train: Train) -
         train([*SMALL, "algorithm.alpha=1e30"])
 
 
-def test_a_large_beta_is_not_blamed_on_alpha(train: Train) -> None:
+def test_a_large_beta_is_not_blamed_on_alpha(train: Train, tmp_path: Path) -> None:
     """One local step: the parameters are lost after it, which is β's doing."""
-    overrides = ["algorithm.beta=1e39", "algorithm.tau=1", "algorithm.nu=1"]
-    with pytest.raises(RunStopped, match=r"algorithm.beta=1e\+39 is probably") as e:
-        train([*SMALL, *overrides])
-    assert "alpha" not in str(e.value)
+    x, client = np.full((40, 3), 30, np.float32), np.repeat(np.arange(4), 10)
+    np.savez(tmp_path / "steep.npz", x=x, y=np.full(40, 100.0), client=client)
+    steps = ["algorithm.beta=1e38", "algorithm.alpha=1e-9", "algorithm.tau=1", "algorithm.nu=1"]
+    data = ["dataset=npz", f"dataset.path={tmp_path}/steep.npz", "model=linear"]
+    with pytest.raises(RunStopped, match=r"round 1: .*algorithm.beta=1e\+38 is probably") as e:
+        train([*data, *steps, "rounds=1"])
+    assert "algorithm.alpha" not in str(e.value)
 
 
 def test_an_initial_model_without_a_finite_loss_is_not_blamed_on_a_step_size(
