@@ -83,7 +83,8 @@ class Lane:
                     self.source, step, params, rows, weights, in_place=self.compile
                 )
             except Exception as error:
-                self._give_up(error)
+                if not _lies_with_the_clients(error):
+                    raise
                 return self._train_alone(params, ask, members)
             kept = torch.stack([m.to(self._wide)[: len(some)] for m in metrics])
             return Part(update, members, kept, [], [])
@@ -103,7 +104,8 @@ class Lane:
                     flat = torch.stack(list(curves.values())).mT.flatten().tolist()
                     return EvaluateReport(members, list(curves), flat, [], [])
                 except Exception as error:
-                    self._give_up(error)
+                    if not _lies_with_the_clients(error):
+                        raise
             return self._alone.evaluate(params, replace(ask, clients=members))
 
         return join_curves(list(self._chunks(len(clients), chunk, evaluate_chunk)), ask.steps + 1)
@@ -197,14 +199,17 @@ class Lane:
         if self.task.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _give_up(self, error: Exception) -> None:
-        """Say that a stack failed, so that its clients are taken one by one and the culprit named.
 
-        Raises what is not for that: mistakes of a person's, and memory that is short.
-        """
-        if isinstance(error, NuFedError) or out_of_memory(error):
-            raise error
-        log.warning("a chunk failed, its clients go one by one: %s", reason(error))
+def _lies_with_the_clients(error: Exception) -> bool:
+    """Tell, and say, whether clients must go one by one, so that whoever is to blame is named.
+
+    A person's mistake and memory that is short are others' to handle. They are raised where they
+    were caught, not here: a frame that its own exception refers to keeps all tensors of the chunk.
+    """
+    if isinstance(error, NuFedError) or out_of_memory(error):
+        return False
+    log.warning("a chunk failed, its clients go one by one: %s", reason(error))
+    return True
 
 
 def split(clients: range, size: int) -> list[range]:

@@ -247,12 +247,22 @@ def test_a_run_that_goes_well_says_so(folder: Path) -> None:
     assert {"metrics.jsonl", "summary.json", "model.safetensors", "config.yaml"} <= files
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to a job in its background, such as tests: that ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_keeps_the_model_and_says_where(folder: Path) -> None:
     """A real SIGINT in the middle of a long run."""
     run = folder / "run"
     command = [str(NUFED), *SMALL, "rounds=100000", f"hydra.run.dir={run}"]
     process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     try:
         metrics, until = run / "metrics.jsonl", time.monotonic() + 90

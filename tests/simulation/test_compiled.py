@@ -7,7 +7,7 @@ from client_app.cohort import OneByOne
 from simulation.executor import Batched
 from tasks.store import home
 from tests.helpers import distance
-from tests.simulation.test_stack import (
+from tests.simulation.helpers import (
     TOLERANCE,
     Setting,
     ask_evaluate,

@@ -23,7 +23,7 @@ from simulation.executor import Batched, why_one_by_one
 from simulation.grid import run_in_process
 from strategies.meta_fedavg import MetaFedAvg
 from tests.helpers import RunResult, distance, read_run
-from tests.simulation.test_stack import (
+from tests.simulation.helpers import (
     Setting,
     ask_evaluate,
     ask_train,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from client_app.cohort import OneByOne
 from simulation.lane import split
 from tests.helpers import distance
-from tests.simulation.test_stack import (
+from tests.simulation.helpers import (
     Setting,
     ask_evaluate,
     ask_train,

@@ -19,7 +19,7 @@ from conf.errors import InputError
 from simulation.executor import Batched
 from simulation.workers import Workers
 from tests.helpers import distance, read_run
-from tests.simulation.test_stack import (
+from tests.simulation.helpers import (
     Setting,
     ask_evaluate,
     ask_train,

@@ -1,0 +1,127 @@
+"""Clients of unequal size, what the server asks of them, and when two answers are the same."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from client_app.cohort import Trained
+from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from client_app.meta_gradient import Params
+from conf.compose import compose_config
+from conf.schema import Config
+from simulation.executor import Batched
+from tasks.store import home
+from tasks.task import Task, build
+from tests.helpers import distance
+
+SIZES = (60, 33, 1, 20, 45, 7, 28)  # rows of the ragged clients; the one with one row has no test
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
+
+
+class Setting(NamedTuple):
+    """A configuration, and what is made from it."""
+
+    config: Config
+    task: Task
+    params: Params
+
+
+@cache
+def ragged_digits() -> Path:
+    """Write digits of clients with 1 to 60 rows, as a person would bring them."""
+    digits, n = load_digits(), sum(SIZES)
+    home().mkdir(parents=True, exist_ok=True)
+    path = home() / "ragged.npz"
+    x = (digits.images[:n] * 15.9).astype(np.uint8)
+    np.savez(path, x=x, y=digits.target[:n], client=np.repeat(np.arange(len(SIZES)), SIZES))
+    return path
+
+
+@cache
+def setting(*overrides: str) -> Setting:
+    """Build a task, on the ragged digits unless another data set is named.
+
+    Step sizes are so large that results would differ visibly if they differed.
+    """
+    data = ["dataset=npz", f"dataset.path={ragged_digits()}", "dataset.one_class=keep"]
+    named = any(override.startswith("dataset=") for override in overrides)
+    steps = ["algorithm.alpha=0.2", "algorithm.beta=0.5", "algorithm.tau=2"]
+    config = compose_config([*([] if named else data), *steps, *overrides])
+    task = build(config)
+    return Setting(config, task, task.initial_params())
+
+
+def batched(of: Setting, **engine: Any) -> Batched:
+    """Make the engine, with options of its own."""
+    return Batched(replace(of.config, engine=of.config.engine | engine), of.task)
+
+
+def ask_train(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Any:
+    """Ask for one round of all clients, or some, as the server would."""
+    a = of.config.algorithm
+    ask = TrainInstruction(
+        round=1,
+        seed=of.config.seed,
+        clients=list(range(of.task.data.num_clients)) if clients is None else list(clients),
+        nu=a.nu,
+        alpha=a.alpha,
+        beta=a.beta,
+        tau=a.tau,
+        mode=a.mode,
+        delta=a.delta,
+        recompute=a.recompute,
+        weighting=of.config.strategy["weighting"],
+        support=a.batch.support,
+        query=a.batch.query,
+        hessian=a.batch.hessian,
+    )
+    return replace(ask, **changes)
+
+
+def ask_evaluate(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Any:
+    """Ask for the personalization curves of all clients, or some, as the server would."""
+    e = of.config.evaluation
+    everyone = list(range(of.task.data.num_clients)) if clients is None else list(clients)
+    ask = EvaluateInstruction(
+        of.config.seed, everyone, e.steps, of.config.algorithm.alpha, batch=e.batch
+    )
+    return replace(ask, **changes)
+
+
+def assert_same_training(
+    mine: Trained, theirs: Trained, tolerance: float, norms: float | None = None
+) -> None:
+    """Mean update and reports agree, and the update is large beside the tolerance."""
+    assert max(float(p.abs().max()) for p in theirs.update.values()) > 1e3 * tolerance
+    assert distance(mine.update, theirs.update) < tolerance
+    assert [p.dtype for p in mine.update.values()] == [p.dtype for p in theirs.update.values()]
+    order = [mine.report.clients.index(client) for client in theirs.report.clients]
+    assert len(order) == len(mine.report.clients)
+    for name, within in (("loss", tolerance), ("meta_grad_norm", norms or tolerance)):
+        column = np.array(getattr(mine.report, name))[order]
+        assert column == pytest.approx(getattr(theirs.report, name), rel=within, abs=within)
+    for name in ("diverged", "diverged_at", "failed", "reasons"):
+        assert getattr(mine.report, name) == getattr(theirs.report, name)
+
+
+def curves_of(report: EvaluateReport) -> dict[int, np.ndarray]:
+    """Return client -> [metric, k], whatever the order of the clients."""
+    cube = np.reshape(report.curves, (len(report.metrics), len(report.clients), -1))
+    return {client: cube[:, i] for i, client in enumerate(report.clients)}
+
+
+def assert_same_curves(mine: EvaluateReport, theirs: EvaluateReport, tolerance: float) -> None:
+    """Every client's curves agree, and the same clients were measured."""
+    assert mine.metrics == theirs.metrics
+    assert (mine.failed, mine.reasons) == (theirs.failed, theirs.reasons)
+    mine_of, theirs_of = curves_of(mine), curves_of(theirs)
+    assert len(mine_of) == len(mine.clients)
+    assert mine_of.keys() == theirs_of.keys()
+    for client, curve in theirs_of.items():
+        assert mine_of[client] == pytest.approx(curve, rel=tolerance, abs=tolerance)
