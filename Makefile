@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test bench lint clean
+.PHONY: install demo test test-flower bench lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -16,8 +16,11 @@ $(INSTALLED): pyproject.toml requirements.txt
 demo: $(INSTALLED)  ## Train on digits with nu = 5, and show the personalization curves
 	$(VENV)/nufed
 
-test: $(INSTALLED)  ## Run every test
+test: $(INSTALLED)  ## Run the tests, all but those that start Flower's own engines
 	$(VENV)/python -m pytest
+
+test-flower: $(INSTALLED)  ## Run those: the same results from Flower's engines as from ours
+	$(VENV)/python -m pytest -m flower
 
 bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks

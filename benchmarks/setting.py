@@ -44,21 +44,11 @@ def setting(overrides: Sequence[str], clients: int) -> Setting:
     """Compose a configuration and map its data; a round trains the first `clients` clients."""
     config = compose_config(list(overrides))
     task = build(config)
-    algorithm = config.algorithm
-    ask = TrainInstruction(
+    ask = TrainInstruction.of(
+        config.algorithm,
         round=1,
         seed=config.seed,
         clients=list(range(clients)),
-        nu=algorithm.nu,
-        alpha=algorithm.alpha,
-        beta=algorithm.beta,
-        tau=algorithm.tau,
-        mode=algorithm.mode,
-        delta=algorithm.delta,
-        recompute=algorithm.recompute,
         weighting="uniform",
-        support=algorithm.batch.support,
-        query=algorithm.batch.query,
-        hessian=algorithm.batch.hessian,
     )
     return Setting(tuple(overrides), config, task, task.initial_params(), ask)

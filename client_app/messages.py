@@ -12,12 +12,13 @@ sides check what they receive: `decode` refuses missing, unknown and ill-typed f
 import math
 import types
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from client_app.meta_gradient import MODES, Params
+from conf.schema import AlgorithmConfig
 
 ARRAYS, REPORT, METRICS = "arrays", "report", "metrics"
 
@@ -66,6 +67,35 @@ class TrainInstruction:
     support: int | None
     query: int | None
     hessian: int | None
+
+    @classmethod
+    def of(
+        cls,
+        algorithm: AlgorithmConfig,
+        *,
+        round: int,
+        seed: int,
+        clients: list[int],
+        weighting: str,
+    ) -> Self:
+        """Ask these clients for a round of the algorithm as configured."""
+        a, batch = algorithm, algorithm.batch
+        return cls(
+            round=round,
+            seed=seed,
+            clients=clients,
+            nu=a.nu,
+            alpha=a.alpha,
+            beta=a.beta,
+            tau=a.tau,
+            mode=a.mode,
+            delta=a.delta,
+            recompute=a.recompute,
+            weighting=weighting,
+            support=batch.support,
+            query=batch.query,
+            hessian=batch.hessian,
+        )
 
     def __post_init__(self) -> None:
         if self.nu < 0 or self.tau < 1 or self.mode not in MODES:

@@ -97,20 +97,11 @@ class MetaFedAvg(Strategy):
         if self.fraction is not None:
             m = max(1, round(self.fraction * len(self.roster.participating)))
         ask = partial(
-            TrainInstruction,
+            TrainInstruction.of,
+            self.algorithm,
             round=server_round,
             seed=self.seed,
-            nu=self.algorithm.nu,
-            alpha=self.algorithm.alpha,
-            beta=self.algorithm.beta,
-            tau=self.algorithm.tau,
-            mode=self.algorithm.mode,
-            delta=self.algorithm.delta,
-            recompute=self.algorithm.recompute,
             weighting=self.weighting,
-            support=self.algorithm.batch.support,
-            query=self.algorithm.batch.query,
-            hessian=self.algorithm.batch.hessian,
         )
         clients = self.roster.sample(server_round, m)
         return self._send(MessageType.TRAIN, clients, lambda c: encode(ask(clients=c), arrays))

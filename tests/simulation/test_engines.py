@@ -62,12 +62,14 @@ def test_supernodes_in_this_process(
     assert_same(train(OVERRIDES, num_supernodes=num_supernodes), reference)
 
 
+@pytest.mark.flower
 def test_flowers_simulation_engine(reference: RunResult, tmp_path: Path) -> None:
     nufed("engine=ray", f"hydra.run.dir={tmp_path}")
     assert_same(read_run(tmp_path), reference)
     assert "Starting Flower Simulation" in (tmp_path / "flower.log").read_text()
 
 
+@pytest.mark.flower
 def test_ones_own_data_and_model_reach_the_workers(tmp_path: Path) -> None:
     """Both named by where the person is, which is not where the workers are."""
     random = np.random.default_rng(0)
@@ -83,6 +85,7 @@ def test_ones_own_data_and_model_reach_the_workers(tmp_path: Path) -> None:
     assert_same(read_run(folders["ray"]), read_run(folders["batched"]))
 
 
+@pytest.mark.flower
 def test_plain_flwr_run(reference: RunResult, tmp_path: Path) -> None:
     """Two SuperNodes, Flower's default, share the eight clients."""
     home, folder = tmp_path / "flwr", tmp_path / "run"

@@ -25,6 +25,7 @@ from strategies.meta_fedavg import MetaFedAvg
 from tests.helpers import RunResult, distance, read_run
 from tests.simulation.helpers import (
     Setting,
+    Vocabulary,
     ask_evaluate,
     ask_train,
     assert_same_curves,
@@ -83,27 +84,16 @@ class Touchy(nn.Linear):
         return super().forward(x)
 
 
-class Words(nn.Module):
-    """A bag of the words 0 … 9."""
-
-    def __init__(self, num_outputs: int) -> None:
-        super().__init__()
-        self.scores = nn.Embedding(10, num_outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.scores(x.long())
-        return scores.sum(-2)
+def with_model(model: Callable[..., nn.Module], *overrides: str) -> Setting:
+    target = f"{model.__module__}.{model.__qualname__}"
+    return setting("model=custom", f"model._target_={target}", *overrides)
 
 
-def with_model(name: str, *overrides: str) -> Setting:
-    return setting("model=custom", f"model._target_={__name__}.{name}", *overrides)
-
-
-def with_rows(folder: Path, x: Any, name: str) -> Setting:
+def with_rows(folder: Path, x: Any, model: Callable[..., nn.Module]) -> Setting:
     """Build a task of five clients with 40 of these rows each."""
     y, client = np.arange(200) % 3, np.repeat(np.arange(5), 40)
     np.savez(folder / "rows.npz", x=x, y=y, client=client)
-    return with_model(name, "dataset=npz", f"dataset.path={folder / 'rows.npz'}", "algorithm.nu=1")
+    return with_model(model, "dataset=npz", f"dataset.path={folder / 'rows.npz'}", "algorithm.nu=1")
 
 
 @pytest.fixture
@@ -134,7 +124,7 @@ def test_nothing_is_said_against_ordinary_models(overrides: tuple[str, ...]) -> 
 
 
 def test_layers_that_normalize_a_row_by_itself_may_be_stacked() -> None:
-    of = with_model("layer_normalized", "algorithm.nu=2")
+    of = with_model(layer_normalized, "algorithm.nu=2")
     assert why_one_by_one(of.task, of.params) is None
     trained = batched(of, chunk_size=3).train(of.params, ask_train(of))
     assert_same_training(trained, OneByOne(of.task).train(of.params, ask_train(of)), 1e-5)
@@ -143,13 +133,13 @@ def test_layers_that_normalize_a_row_by_itself_may_be_stacked() -> None:
 @pytest.mark.parametrize(
     ("model", "why"),
     [
-        ("dropping", "the model draws random numbers"),
-        ("mixing", "what the model gives for a row depends on the rows beside it"),
-        ("batch_normalized", ""),
+        (dropping, "the model draws random numbers"),
+        (mixing, "what the model gives for a row depends on the rows beside it"),
+        (batch_normalized, ""),
     ],
 )
 def test_models_that_a_stack_would_change_are_taken_one_by_one(
-    model: str, why: str, said: Callable[[], list[str]]
+    model: Callable[..., nn.Module], why: str, said: Callable[[], list[str]]
 ) -> None:
     """Dropout would draw other masks, and rows that fill a batch up would count."""
     of = with_model(model, "algorithm.nu=1", "algorithm.batch.support=null")
@@ -170,7 +160,7 @@ def test_a_chunk_size_that_is_given_lets_dropout_into_a_stack(
     said: Callable[[], list[str]],
 ) -> None:
     """With other masks than one by one, which is said; and with the same ones every time."""
-    of = with_model("dropping", "algorithm.nu=1", "algorithm.batch.support=null")
+    of = with_model(dropping, "algorithm.nu=1", "algorithm.batch.support=null")
     trained, again = (batched(of, chunk_size=3).train(of.params, ask_train(of)) for _ in range(2))
     assert distance(trained.update, again.update) == 0.0
     alone = OneByOne(of.task).train(of.params, ask_train(of))
@@ -180,7 +170,7 @@ def test_a_chunk_size_that_is_given_lets_dropout_into_a_stack(
 
 
 def test_a_given_chunk_size_does_not_let_rows_see_those_that_fill_up() -> None:
-    of = with_model("mixing", "algorithm.nu=1", "algorithm.batch.support=null")
+    of = with_model(mixing, "algorithm.nu=1", "algorithm.batch.support=null")
     engine, alone = batched(of, chunk_size=3), OneByOne(of.task)
     trained = engine.train(of.params, ask_train(of))
     assert_same_training(trained, alone.train(of.params, ask_train(of)), 1e-5)
@@ -195,7 +185,7 @@ def test_a_client_that_makes_the_model_raise_is_named_whichever_it_is(
     """The first client is also the one that the engine tries its plans on."""
     x = np.random.default_rng(0).normal(size=(200, 4))
     x[culprit * 40 : culprit * 40 + 40] += 100
-    of = with_rows(tmp_path, x, "Touchy")
+    of = with_rows(tmp_path, x, Touchy)
     engine, alone = batched(of), OneByOne(of.task)
     expected = alone.train(of.params, ask_train(of))
     assert expected.report.failed == [culprit]
@@ -208,7 +198,7 @@ def test_a_vocabulary_is_not_left_by_what_the_engine_tries(tmp_path: Path) -> No
     """Every row holds the last word: there is none after it."""
     x = np.random.default_rng(0).integers(10, size=(200, 6))
     x[:, 0] = 9
-    of = with_rows(tmp_path, x, "Words")
+    of = with_rows(tmp_path, x, Vocabulary)
     expected = OneByOne(of.task).train(of.params, ask_train(of))
     assert_same_training(batched(of).train(of.params, ask_train(of)), expected, 1e-5)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from client_app.cohort import OneByOne
 from simulation.lane import split
@@ -122,18 +121,6 @@ def test_all_clients_diverging_leaves_no_update(tmp_path: Path) -> None:
     assert trained.report.diverged_at == [0, 0, 0, 0]
 
 
-class Vocabulary(nn.Module):
-    """A bag of ten words; any other is an error of the client that brings it."""
-
-    def __init__(self, num_outputs: int) -> None:
-        super().__init__()
-        self.scores = nn.Embedding(10, num_outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.scores(x.long())
-        return scores.sum(-2)
-
-
 def words(folder: Path, *strange: int) -> Setting:
     """Build a task of five clients, some of whom use a word that the model does not know."""
     random = np.random.default_rng(0)
@@ -141,7 +128,7 @@ def words(folder: Path, *strange: int) -> Setting:
     x[np.isin(client, strange)] = 50
     np.savez(folder / "words.npz", x=x, y=random.integers(3, size=100), client=client)
     data = ("dataset=npz", f"dataset.path={folder / 'words.npz'}", "model=custom")
-    return setting(*data, f"model._target_={__name__}.Vocabulary", "algorithm.nu=2")
+    return setting(*data, "model._target_=tests.simulation.helpers.Vocabulary", "algorithm.nu=2")
 
 
 @pytest.mark.parametrize("chunk", [2, 3, 5])
