@@ -31,16 +31,7 @@ def train(task: Task, params: Params, ask: TrainInstruction, client: int) -> Cli
     random = sampling.generator(ask.seed, client, ask.round, sampling.TRAIN)
     batches = draw_batches(task, ask, client, random)
     with model_randomness(random):
-        result = local_update(
-            task.loss,
-            params,
-            batches,
-            alpha=ask.alpha,
-            beta=ask.beta,
-            mode=ask.mode,
-            delta=ask.delta,
-            recompute=ask.recompute,
-        )
+        result = local_update(task.loss, params, batches, **ask.step)
     update = descend(params, result.params, 1.0)
     finite = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
     diverged = [*torch.nonzero(~finite).flatten().tolist(), *_non_finite_end(update, ask.tau)]

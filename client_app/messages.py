@@ -97,6 +97,13 @@ class TrainInstruction:
             hessian=batch.hessian,
         )
 
+    @property
+    def step(self) -> dict[str, Any]:
+        """The keyword arguments of `local_update`, and of `local_step`, that say how."""
+        return {
+            name: getattr(self, name) for name in ("alpha", "beta", "mode", "delta", "recompute")
+        }
+
     def __post_init__(self) -> None:
         if self.nu < 0 or self.tau < 1 or self.mode not in MODES:
             raise MalformedMessage(

@@ -209,16 +209,12 @@ def linearize(loss_fn: LossFn, params: Params, batch: Batch) -> tuple[Params, He
     _, gradient, leaves = _differentiate(loss_fn, params, batch, create_graph=True)
 
     def hvp(v: Params) -> Params:
-        # A gradient entry that does not depend on θ has no graph, and adds nothing to ∇²f v.
-        curved = [name for name, entry in gradient.items() if entry.requires_grad]
-        if not curved:
+        # ∇²f v = ∇(∇f · v) (Pearlmutter 1994); v as `grad_outputs` would import sympy, for seconds.
+        dots = [entry.flatten().dot(v[name].flatten()) for name, entry in gradient.items()]
+        slope = torch.stack(dots).sum()
+        if not slope.requires_grad:  # f is linear
             return {name: torch.zeros_like(tensor) for name, tensor in params.items()}
-        product = torch.autograd.grad(
-            [gradient[name] for name in curved],
-            list(leaves.values()),
-            [v[name] for name in curved],
-            materialize_grads=True,
-        )
+        product = torch.autograd.grad(slope, list(leaves.values()), materialize_grads=True)
         return dict(zip(leaves, product, strict=True))
 
     return {name: entry.detach() for name, entry in gradient.items()}, hvp

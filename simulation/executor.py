@@ -8,22 +8,21 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.func import functional_call
 
-from client_app.client import evaluate
 from client_app.cohort import Trained, weight
-from client_app.local_update import local_step
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction, TrainReport
 from client_app.meta_gradient import Params, random_state
 from conf.errors import InputError, NuFedError, reason
 from conf.schema import Config, require
 from simulation import plan as plans
 from simulation.lane import Lane, Part, join_curves, split
-from simulation.stack import batches, draw_train, evaluate_stack, gathered, repeated
+from simulation.trial import Run, evaluate_trial, train_trial
 from simulation.workers import Workers
 from tasks.task import Task
 
@@ -149,29 +148,10 @@ class Batched:
         """Return how many clients to train at once."""
         shape = ["train", ask.nu, ask.mode, ask.recompute, ask.support, ask.query, ask.hessian]
 
-        def trial(limit: int) -> tuple[Callable[[int], object], Callable[[int], object]]:
-            """Return one local step of k clients: as it will be run, and not compiled."""
-            one = replace(ask, tau=1)
-            task, lane = self.task, self.lane
-            drawn = draw_train(task, one, ask.clients[:limit])
-
-            def run(k: int, compile: bool = lane.compile) -> object:
-                if k == 1:
-                    (alone,) = gathered(task, drawn, 0)
-                    return local_step(
-                        task.loss,
-                        params,
-                        alone,
-                        alpha=ask.alpha,
-                        beta=ask.beta,
-                        mode=ask.mode,
-                        delta=ask.delta,
-                        recompute=ask.recompute,
-                    )
-                (some,) = batches(lane.source, drawn.of(range(k)))
-                return lane.step(ask, compile)(repeated(params, k, copied=compile), some)
-
-            return run, lambda k: run(k, False)
+        def trial(limit: int) -> tuple[Run, Run]:
+            """Return what will be run, and the same not compiled."""
+            of = partial(train_trial, self.lane, params, ask, limit)
+            return of(compile=self.lane.compile), of(compile=False)
 
         return self._plan(shape, "trained", len(ask.clients), trial)
 
@@ -184,12 +164,8 @@ class Batched:
         largest = int(size[clients].max())  # what a trial on the largest says holds for all
         shape = ["evaluate", ask.steps, ask.batch, largest]
 
-        def trial(limit: int) -> tuple[Callable[[int], object], Callable[[int], object]]:
-            def run(k: int) -> object:
-                if k == 1:
-                    return evaluate(self.task, params, ask, clients[0])
-                return evaluate_stack(self.task, self.lane.source, params, ask, clients[:k])
-
+        def trial(limit: int) -> tuple[Run, Run]:
+            run = evaluate_trial(self.lane, params, ask, clients)
             return run, run
 
         return self._plan(shape, "evaluated", len(clients), trial)
@@ -199,7 +175,7 @@ class Batched:
         shape: list[Any],
         done: str,
         clients: int,
-        trial: Callable[[int], tuple[Callable[[int], object], Callable[[int], object]]],
+        trial: Callable[[int], tuple[Run, Run]],
     ) -> int:
         """Return the chunk size for a kind of work: given, known, or tried and then kept."""
         lanes = 1 if self._workers is None else self._workers.count
@@ -220,7 +196,7 @@ class Batched:
         name: str,
         done: str,
         limit: int,
-        trial: Callable[[int], tuple[Callable[[int], object], Callable[[int], object]]],
+        trial: Callable[[int], tuple[Run, Run]],
     ) -> int:
         plan = plans.recall(name)
         if plan is None:

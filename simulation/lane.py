@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ class Lane:
             rows = drawn.of([*some, *[some[-1]] * padding])
             weights = [weight(self.task, ask, client) for client in members] + [0.0] * padding
             try:
-                update, *metrics = train_stack(
+                mean, *metrics = train_stack(
                     self.source, step, params, rows, weights, in_place=self.compile
                 )
             except Exception as error:
@@ -87,7 +87,7 @@ class Lane:
                     raise
                 return self._train_alone(params, ask, members)
             kept = torch.stack([m.to(self._wide)[: len(some)] for m in metrics])
-            return Part(update, members, kept, [], [])
+            return Part(self._times(mean, sum(weights)), members, kept, [], [])
 
         return self.join(self._chunks(len(clients), chunk, train_chunk))
 
@@ -116,8 +116,7 @@ class Lane:
         clients, metrics, failed, reasons = list[int](), list[Tensor](), list[int](), list[str]()
         for part in parts:
             for name, update in part.total.items():
-                wide = update.to(self._wide)
-                total[name] = total[name].add_(wide) if name in total else wide
+                total[name] = total[name].add_(update) if name in total else update
             clients += part.clients
             metrics.append(part.metrics)
             failed += part.failed
@@ -126,20 +125,10 @@ class Lane:
 
     def step(self, ask: TrainInstruction, compile: bool) -> LocalStep:
         """Return one local step of a stack of clients."""
-        return self._step(ask.alpha, ask.beta, ask.mode, ask.delta, ask.recompute, compile)
+        return self._step(compile, **ask.step)
 
-    def _make_step(
-        self, alpha: float, beta: float, mode: str, delta: float, recompute: bool, compile: bool
-    ) -> LocalStep:
-        step = partial(
-            local_step,
-            stacked(self.task.loss),
-            alpha=alpha,
-            beta=beta,
-            mode=mode,
-            delta=delta,
-            recompute=recompute,
-        )
+    def _make_step(self, compile: bool, **how: Any) -> LocalStep:
+        step = partial(local_step, stacked(self.task.loss), **how)
         if not compile:
             return step
         from simulation.compiled import compiled  # seconds of imports that others need not pay
@@ -156,12 +145,16 @@ class Lane:
         )
         weights = sum(weight(self.task, ask, client) for client in report.clients)
         return Part(
-            {name: p.to(self._wide) * weights for name, p in update.items()},
+            self._times(update, weights),
             report.clients + report.diverged,
             torch.tensor(columns, dtype=self._wide, device=self.task.device),
             report.failed,
             report.reasons,
         )
+
+    def _times(self, mean: Params, weights: float) -> Params:
+        """Return a sum of updates, from their mean: in a range that holds it."""
+        return {name: p.to(self._wide) * weights for name, p in mean.items()}
 
     def _chunks(self, count: int, chunk: int, work: Callable[[range], T]) -> Iterator[T]:
         """Yield ``work(some)`` for chunks of 0 … count − 1; halve those that do not fit."""

@@ -51,7 +51,7 @@ class StackUpdate(NamedTuple):
     """What the local training of K clients gives. All of it stays on the device."""
 
     update: Params
-    """Σ_i weight_i (w − w_{i,τ}) over the clients that stayed finite."""
+    """Σ_i weight_i (w − w_{i,τ}) / Σ_i weight_i; clients that did not stay finite count as 0."""
     loss: Tensor
     """[K] mean over local steps of f_i(θ^ν; D′)."""
     meta_grad_norm: Tensor
@@ -160,7 +160,7 @@ def train_stack(
     drawn
         The rows of the τ steps.
     weights
-        [K] The clients' weights in the sum.
+        [K] The clients' weights in the mean.
     in_place
         Whether `step` overwrites the parameters that it is given.
     """
@@ -169,16 +169,18 @@ def train_stack(
         result = repeat_step(step, start, batches(source, drawn))
     # Subtracted before they are added up: where a client left w as it was, its update is 0.
     updates = {name: torch.sub(params[name], p, out=p) for name, p in result.params.items()}
-    weight = torch.tensor(weights, device=source.device, dtype=result.loss.dtype)
-    total = _weighted_sum(updates, weight)
+    # Shares, not weights: a sum of large updates may overflow where their mean does not.
+    shares = [weight / sum(weights) for weight in weights]
+    share = torch.tensor(shares, device=source.device, dtype=result.loss.dtype)
+    mean = _weighted_sum(updates, share)
     steps = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
     bad = ~torch.cat([steps, torch.ones_like(steps[:1])])
-    # Where no one has to wait for the answer, a sum that is finite says that all of it is.
-    if source.device.type != "cpu" or bad.any() or not all(map(_all_finite, total.values())):
+    # Where no one has to wait for the answer, a mean that is finite says that all of it is.
+    if source.device.type != "cpu" or bad.any() or not all(map(_all_finite, mean.values())):
         bad[-1] = ~_finite(updates)
-        total = _weighted_sum(_without(updates, bad.any(0)), weight)
+        mean = _weighted_sum(_without(updates, bad.any(0)), share)
     return StackUpdate(
-        total,
+        mean,
         result.loss.mean(0),
         result.meta_grad_norm.mean(0),
         torch.where(bad.any(0), bad.to(torch.uint8).argmax(0), len(bad)),
@@ -232,6 +234,6 @@ def _without(stack: Params, left_out: Tensor) -> Params:
     }
 
 
-def _weighted_sum(stack: Params, weight: Tensor) -> Params:
-    """Return Σ_i weight_i update_i."""
-    return {name: torch.tensordot(weight, p, 1) for name, p in stack.items()}
+def _weighted_sum(stack: Params, share: Tensor) -> Params:
+    """Return Σ_i share_i update_i."""
+    return {name: torch.tensordot(share, p, 1) for name, p in stack.items()}

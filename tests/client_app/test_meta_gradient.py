@@ -1,6 +1,9 @@
 """The meta-gradient against closed forms, and against plain autograd through the inner loop."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from tests.helpers import (
 )
 from theory import quadratics
 
+ROOT = Path(__file__).parents[2]
 STEPS = range(11)
 DIMENSIONS = [1, *np.random.default_rng(0).integers(2, 40, size=2).tolist()]
 TIGHT = 1e-10
@@ -248,3 +252,18 @@ def test_one_batch_where_a_row_of_them_is_meant_is_refused(place: str) -> None:
     batches = {"support": support, "hessian": support, place: query}
     with pytest.raises(ValueError, match=r"needs one more axis, ν, first"):
         meta_gradient(loss, params, query=query, alpha=0.1, **batches)
+
+
+def test_no_mode_loads_a_compiler_or_computer_algebra() -> None:
+    """Each costs every ClientApp process seconds."""
+    code = (
+        "import sys, torch\n"
+        "from client_app.meta_gradient import MODES, meta_gradient\n"
+        "x = torch.ones(2, 3)\n"
+        "for mode in MODES:\n"
+        "    meta_gradient(lambda p, x: (p['w'] * x).square().sum(), {'w': x[0]}, (x,), (x[0],),\n"
+        "                  alpha=0.1, mode=mode)\n"
+        "print(*{'torch._dynamo', 'sympy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == ([], "")

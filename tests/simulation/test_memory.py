@@ -7,6 +7,7 @@ import pickle
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -240,24 +241,19 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @LINUX
-def test_a_chunk_that_does_not_fit_is_halved_and_this_is_said_once(tried: dict[str, Any]) -> None:
-    """Seven clients at once do not fit, three do; the result is that of one after another."""
-    result, first, second = tried["train"]
-    assert first == ["out of memory with 7 clients at once: 3 from now on"]
+@pytest.mark.parametrize(
+    ("kind", "clients", "same"),
+    [("train", 7, assert_same_training), ("evaluate", 6, assert_same_curves)],
+)
+def test_a_chunk_that_does_not_fit_is_halved_and_this_is_said_once(
+    tried: dict[str, Any], kind: str, clients: int, same: Callable[[Any, Any, float], None]
+) -> None:
+    """All clients at once do not fit, three do; the result is that of one after another."""
+    result, first, second = tried[kind]
+    assert first == [f"out of memory with {clients} clients at once: 3 from now on"]
     assert second == []
     of = setting(*WIDE)
-    expected = OneByOne(of.task).train(of.params, asks(of, ROWS)["train"])
-    assert_same_training(result, expected, 1e-5)
-
-
-@LINUX
-def test_so_is_a_chunk_that_is_evaluated(tried: dict[str, Any]) -> None:
-    result, first, second = tried["evaluate"]
-    assert first == ["out of memory with 6 clients at once: 3 from now on"]
-    assert second == []
-    of = setting(*WIDE)
-    expected = OneByOne(of.task).evaluate(of.params, asks(of, ROWS)["evaluate"])
-    assert_same_curves(result, expected, 1e-5)
+    same(result, getattr(OneByOne(of.task), kind)(of.params, asks(of, ROWS)[kind]), 1e-5)
 
 
 @LINUX
