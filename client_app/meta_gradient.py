@@ -21,7 +21,7 @@ gradient of the summed loss is each client's own.
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -209,15 +209,30 @@ def linearize(loss_fn: LossFn, params: Params, batch: Batch) -> tuple[Params, He
     _, gradient, leaves = _differentiate(loss_fn, params, batch, create_graph=True)
 
     def hvp(v: Params) -> Params:
-        # ∇²f v = ∇(∇f · v) (Pearlmutter 1994); v as `grad_outputs` would import sympy, for seconds.
-        dots = [entry.flatten().dot(v[name].flatten()) for name, entry in gradient.items()]
-        slope = torch.stack(dots).sum()
+        slope = _Slope.apply(v, tuple(gradient), *gradient.values())
         if not slope.requires_grad:  # f is linear
             return {name: torch.zeros_like(tensor) for name, tensor in params.items()}
         product = torch.autograd.grad(slope, list(leaves.values()), materialize_grads=True)
         return dict(zip(leaves, product, strict=True))
 
     return {name: entry.detach() for name, entry in gradient.items()}, hvp
+
+
+class _Slope(torch.autograd.Function):
+    """The slope ∇f · v, whose own gradient is ∇²f v (Pearlmutter 1994), with its value left out.
+
+    Autograd needs only its derivative by ∇f, which is v. To give it v as `grad_outputs` means the
+    same and imports sympy, for seconds in every process; to compute the value takes time as well.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, v: Params, names: tuple[str, ...], *gradient: Tensor) -> Tensor:
+        ctx.derivative = [v[name] for name in names]
+        return gradient[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *ctx.derivative
 
 
 def hessian_vector_product(loss_fn: LossFn, params: Params, batch: Batch, v: Params) -> Params:

@@ -154,7 +154,7 @@ class Lane:
 
     def _times(self, mean: Params, weights: float) -> Params:
         """Return a sum of updates, from their mean: in a range that holds it."""
-        return {name: p.to(self._wide) * weights for name, p in mean.items()}
+        return {name: p.to(self._wide).mul_(weights) for name, p in mean.items()}
 
     def _chunks(self, count: int, chunk: int, work: Callable[[range], T]) -> Iterator[T]:
         """Yield ``work(some)`` for chunks of 0 … count − 1; halve those that do not fit."""
