@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from omegaconf import DictConfig
 from cli.failures import one_line
 from cli.folders import remove_empty
 from conf.compose import CONFIG_DIR
-from conf.errors import NuFedError
+from conf.errors import NuFedError, Terminated
 from conf.schema import Config, register, to_config
 
-EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
 def main() -> None:
@@ -32,11 +33,12 @@ def main() -> None:
     register()
     logging.getLogger("nufed").setLevel(logging.INFO)
     logging.getLogger("nufed").addHandler(Lines())
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         _hydra_main()
     except KeyboardInterrupt as error:
         _complain(str(error) or "interrupted")
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED)
     except Exception as error:
         line = one_line(error)
         if line is None or wants_traceback:
@@ -48,6 +50,10 @@ def main() -> None:
         sys.exit(EXIT_USER_ERROR)
 
 
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
 def _hydra_main(composed: DictConfig) -> None:
     # An error of one job must not end the others of a sweep, nor be announced twice by Hydra.
@@ -57,14 +63,11 @@ def _hydra_main(composed: DictConfig) -> None:
     if hydra_config.mode == RunMode.MULTIRUN:
         print(f"\n{overrides}")
     try:
-        run(to_config(composed), folder)
-        _finished.append((overrides, folder))
+        _finished.append((overrides, run(to_config(composed), folder)))
     except NuFedError as error:
         _complain(str(error))
+    finally:
         remove_empty(folder)
-    except KeyboardInterrupt:
-        remove_empty(folder)
-        raise
 
 
 class Lines(logging.Handler):
@@ -96,16 +99,27 @@ def _complain(line: str) -> None:
     print(f"nufed: {line}", file=sys.stderr)
 
 
-def run(config: Config, folder: Path) -> None:
-    """Run one configuration on the engine that it names, leaving the run folder `folder`."""
+def run(config: Config, folder: Path) -> Path:
+    """Run one configuration on the engine that it names, or go on with one.
+
+    Returns
+    -------
+    Path
+        The run folder: `folder`, or that of the run that is resumed.
+    """
     # Imported here, so that --help and a mistyped key answer at once.
     from hydra.utils import get_method
     from rich.console import Console
 
     from conf.errors import InputError
+    from server_app.resume import resumed_config
     from server_app.run_folder import require_free
 
-    require_free(folder)
+    if config.resume is None:
+        require_free(folder)
+    else:
+        folder = Path(config.resume).expanduser().absolute()
+        config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
     if isinstance(path := config.dataset.get("path"), str):
         # Absolute: other engines' processes run in other folders.
         config.dataset["path"] = str(Path(path).expanduser().absolute())
@@ -114,6 +128,7 @@ def run(config: Config, folder: Path) -> None:
     except (ImportError, ValueError) as error:
         raise InputError(f"engine.launcher={config.engine['launcher']}: {error}") from error
     launch(config, folder, Console())
+    return folder
 
 
 if __name__ == "__main__":

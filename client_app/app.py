@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import torch
-from flwr.app import ArrayRecord, Context, Message
+from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client_app.cohort import Cohort, OneByOne
@@ -16,6 +16,7 @@ from client_app.messages import (
     MalformedMessage,
     TrainInstruction,
     arrays_of,
+    asks_for_evaluation,
     decode,
     encode,
     to_params,
@@ -64,15 +65,20 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         update, report = cohort.train(params_of(message, task), ask)
         examples = int(task.data.partition.train[report.clients].sum())
         report = replace(report, cpu_s=report.cpu_s + time.process_time() - started)
-        return Message(encode(report, ArrayRecord(dict(update)), examples), reply_to=message)
+        content = encode(report, ArrayRecord(dict(update)), examples)
+        if asks_for_evaluation(message):
+            content.update(measured(message, context))
+        return Message(content, reply_to=message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         """Measure the personalization curves of the clients asked for."""
+        return Message(measured(message, context), reply_to=message)
+
+    def measured(message: Message, context: Context) -> RecordDict:
         (task, cohort), ask = of(context), decode(EvaluateInstruction, message)
         _require_hosted(ask.clients, hosted(context, task))
-        report = cohort.evaluate(params_of(message, task), ask)
-        return Message(encode(report), reply_to=message)
+        return encode(cohort.evaluate(params_of(message, task), ask))
 
     return app
 

@@ -5,6 +5,9 @@
     train                 global arrays + TrainInstruction       mean update + TrainReport
     evaluate              global arrays + EvaluateInstruction    EvaluateReport
 
+A train message may carry an EvaluateInstruction too, for the model that it brings, and its reply
+then an EvaluateReport: on a SuperNode every message costs the start of a process.
+
 A SuperNode hosts one client or several, so an instruction lists the clients that it is for. Both
 sides check what they receive: `decode` refuses missing, unknown and ill-typed fields.
 """
@@ -20,7 +23,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from client_app.meta_gradient import MODES, Params
 from conf.schema import AlgorithmConfig
 
-ARRAYS, REPORT, METRICS = "arrays", "report", "metrics"
+ARRAYS, REPORT, EVALUATION, METRICS = "arrays", "report", "evaluation", "metrics"
 
 T = TypeVar("T")
 
@@ -195,7 +198,7 @@ def encode(
             if getattr(value, f.name) is not None
         }
     )
-    content = RecordDict({REPORT: record})
+    content = RecordDict({_place(type(value)): record})
     if arrays is not None:
         content[ARRAYS] = arrays
     if examples is not None:
@@ -211,14 +214,24 @@ def decode(kind: type[T], message: Message) -> T:
     MalformedMessage
         If a field is missing, unknown or of the wrong type.
     """
-    record = message.content.config_records.get(REPORT)
+    record = message.content.config_records.get(_place(kind))
     if record is None:
-        raise MalformedMessage(f"no {REPORT!r} record")
+        raise MalformedMessage(f"no {_place(kind)!r} record")
     hints = get_type_hints(kind)
     if unknown := sorted(set(record) - set(hints)):
         raise MalformedMessage(f"unknown field {unknown[0]!r}")
     values = {name: _checked(name, record.get(name), hint) for name, hint in hints.items()}
     return kind(**values)
+
+
+def asks_for_evaluation(message: Message) -> bool:
+    """Tell whether a message asks for personalization curves, or brings them."""
+    return EVALUATION in message.content.config_records
+
+
+def _place(kind: type) -> str:
+    """Return the name of the record that holds a dataclass of this file."""
+    return EVALUATION if kind in (EvaluateInstruction, EvaluateReport) else REPORT
 
 
 def arrays_of(message: Message) -> ArrayRecord:

@@ -13,6 +13,14 @@ class RunStopped(NuFedError):
     """A run cannot go on; the message says in which round, why, and what is saved where."""
 
 
+class TooFewReplies(RunStopped):
+    """A run cannot go on for want of clients; it can be resumed when they are there again."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM)."""
+
+
 def reason(error: BaseException) -> str:
     """Return what an exception says, in one line; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -133,6 +133,40 @@ class EvaluationConfig:
 
 
 @dataclass
+class ServerConfig:
+    """How long the server waits for clients, and for how many."""
+
+    join_timeout: float = MISSING
+    """Seconds to wait for SuperNodes before the first round, and where too few are left."""
+    round_timeout: float = MISSING
+    """Seconds to wait for the replies of a round; it goes on with those that came."""
+    min_replies: int = MISSING
+    """Clients whose update must be usable, else the round is repeated."""
+    attempts: int = MISSING
+    """How often a round is tried before the run stops."""
+
+    def __post_init__(self) -> None:
+        for name in ("join_timeout", "round_timeout"):
+            seconds = getattr(self, name)
+            require(0 <= seconds < 1e9, f"server.{name}", seconds, "seconds, 0 or more")
+        for name in ("min_replies", "attempts"):
+            count = getattr(self, name)
+            require(count >= 1, f"server.{name}", count, "at least 1")
+
+
+@dataclass
+class CheckpointConfig:
+    """When a run is saved so that it can be resumed."""
+
+    every: int | None = MISSING
+    """Rounds between checkpoints; null writes none but when the run ends or is interrupted."""
+
+    def __post_init__(self) -> None:
+        every = self.every
+        require(every is None or every >= 1, "checkpoint.every", every, "at least 1, or null")
+
+
+@dataclass
 class Config:
     """The composed configuration of one run."""
 
@@ -145,6 +179,10 @@ class Config:
     """Drawn part of the participating clients (r = m/n); takes the place of clients_per_round."""
     seed: int = MISSING
     device: str = MISSING
+    resume: str | None = None
+    """The folder of a run to go on with."""
+    server: ServerConfig = MISSING
+    checkpoint: CheckpointConfig = MISSING
     algorithm: AlgorithmConfig = MISSING
     dataset: Any = MISSING
     partition: PartitionConfig = MISSING
@@ -157,6 +195,13 @@ class Config:
         require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
         m = self.clients_per_round
         require(m >= 1, "clients_per_round", m, "at least 1")
+        least = self.server.min_replies
+        require(
+            self.fraction is not None or least <= m,
+            "server.min_replies",
+            least,
+            f"at most clients_per_round={m}",
+        )
         r = self.fraction
         require(r is None or 0 < r <= 1, "fraction", r, "above 0 and at most 1, or null")
         require(0 <= self.seed < 2**64, "seed", self.seed, "0 or more, and below 2^64")

@@ -5,8 +5,8 @@ import re
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,18 +19,18 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from conf.compose import from_run_config
-from conf.errors import InputError, RunStopped, reason
+from conf.errors import InputError, RunStopped, TooFewReplies, reason
 from conf.schema import Config
+from server_app import resume
+from server_app.checkpoint import Checkpoint, Checkpoints, alone
 from server_app.progress import ProgressBar
-from server_app.rounds import rounds
-from server_app.run_folder import RunFolder
+from server_app.rounds import State, rounds
+from server_app.run_folder import RunFolder, require_free
 from server_app.tracking import Callback, RunInfo
 from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
 from tasks.task import build
-
-JOIN_TIMEOUT_S = 120.0
 
 PACKAGES = ("nufed", "flwr", "torch", "numpy")
 
@@ -42,41 +42,69 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train, evaluate, and leave a run folder behind."""
     config = from_run_config(context.run_config)
+    folder = _run_dir(config, context.run_config)
     initial = build(config).initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients)
     strategy = make_strategy(config, roster)
-    folder = _run_dir(config, context.run_config)
-    roster.wait(grid, JOIN_TIMEOUT_S)
+    saved = resume.read(folder, config, initial) if config.resume else None
+    roster.wait(grid, config.server.join_timeout)
     for note in notes(config, roster.rows):
         log.warning(note)
+    if saved is None:
+        require_free(folder)
+        first = State(-1, initial, {})
+        saved = Checkpoint(
+            first, (), asdict(config), roster.num_clients, sorted(roster.set_aside), wall_s=0.0
+        )
+    resume.require_same_clients(saved, roster)
+    with alone(folder):
+        _run(grid, strategy, config, folder, saved)
 
+
+def _run(grid: Grid, strategy: MetaFedAvg, config: Config, folder: Path, start: Checkpoint) -> None:
+    """Carry a run from where it stands to its end, or to where it has to stop."""
+    roster, checkpoints = strategy.roster, Checkpoints(folder, config.checkpoint.every, start)
     callbacks: list[Callback] = [RunFolder(folder), ProgressBar(Console(), folder)]
-    parameters = sum(p.numel() for p in initial.values())
-    info = RunInfo(config, parameters, len(roster.participating), len(roster.new))
+    parameters = sum(p.numel() for p in start.state.params.values())
+    participating, new = len(roster.participating), len(roster.new)
+    info = RunInfo(config, parameters, participating, new, start.rows)
     for callback in callbacks:
         callback.on_start(info)
-    started, summary, kept = time.perf_counter(), _facts(info), "no round was completed"
+    summary, kept = _facts(info), "no round was completed"
+    for row in start.rows:
+        summary |= {group: row[group] for group in GROUPS if group in row}
     try:
-        for row, params in rounds(grid, strategy, initial, config):
+        for row, state in rounds(grid, strategy, config, start.state):
             if "evaluation_failures" in row:  # it was evaluated: older curves are not the end's
                 summary = {key: summary[key] for key in summary if key not in GROUPS}
             summary |= {"rounds": row["round"]} | {g: row[g] for g in GROUPS if g in row}
             kept = f"the model of round {row['round']} is in {folder}"
+            checkpoints.on_round(row, state)
             for callback in callbacks:
-                callback.on_round(row, params)
-    except RunStopped as error:
-        summary["stopped"] = f"{error}; {kept}"
-        raise RunStopped(summary["stopped"]) from error
-    except KeyboardInterrupt:
-        summary["stopped"] = f"interrupted; {kept}"
-        raise KeyboardInterrupt(summary["stopped"]) from None
-    except Exception as error:
-        summary["stopped"] = f"{type(error).__name__}: {error}; {kept}"
+                callback.on_round(row, state.params)
+    except BaseException as error:
+        checkpoints.save()
+        lasting = isinstance(error, RunStopped) and not isinstance(error, TooFewReplies)
+        hint = "" if lasting else checkpoints.hint
+        summary["stopped"] = f"{_what_stopped(error)}; {kept}{hint}"
+        if isinstance(error, RunStopped | KeyboardInterrupt):
+            raise type(error)(summary["stopped"]) from error
         raise
     finally:
-        summary |= {"wall_s": time.perf_counter() - started, "peak_rss_mb": _peak_rss_mb()}
+        checkpoints.save()
+        wall_s = checkpoints.latest.wall_s
+        summary |= {"wall_s": wall_s, "peak_rss_mb": _peak_rss_mb()}
         for callback in callbacks:
             callback.on_end(summary)
+
+
+def _what_stopped(error: BaseException) -> str:
+    """Say what ended a run before its last round."""
+    if isinstance(error, RunStopped):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt | SystemExit):  # a signal; Flower's handler exits
+        return "interrupted"
+    return f"{type(error).__name__}: {error}"
 
 
 def notes(config: Config, rows: Mapping[int, int]) -> list[str]:
@@ -104,6 +132,7 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
             seed=config.seed,
             clients_per_round=config.clients_per_round,
             fraction=config.fraction,
+            min_replies=config.server.min_replies,
         )
         return strategy
     except (InstantiationException, TypeError) as error:
@@ -113,7 +142,7 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
 
 def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Path:
     """Return the run folder: where `nufed` wants it, else runs/<name>/<time> where we are."""
-    given = str(run_config.get("run-dir") or "")
+    given = str(run_config.get("run-dir") or config.resume or "")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return Path(given) if given else Path.cwd() / "runs" / config.name / now
 

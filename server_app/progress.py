@@ -27,7 +27,7 @@ class ProgressBar(Callback):
     def __init__(self, console: Console, folder: Path) -> None:
         self.console, self.folder = console, folder
         self._bar: Progress | None = None
-        self._rounds = 0
+        self._rounds = self._done = 0
         self._started = 0.0
         self._curve = ""
 
@@ -46,6 +46,9 @@ class ProgressBar(Callback):
             soft_wrap=True,
         )
         self._rounds, self._started = c.rounds, time.monotonic()
+        if run.rows:
+            self._done = run.rows[-1]["round"]
+            self.console.print(f"going on after round {self._done}", highlight=False)
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("round"),
@@ -56,7 +59,7 @@ class ProgressBar(Callback):
                 console=self.console,
             )
             self._bar.start()
-            self._bar.add_task("", total=c.rounds)
+            self._bar.add_task("", total=c.rounds, completed=self._done)
 
     def on_round(self, row: Row, params: Params) -> None:
         """Move on by one round."""
@@ -90,11 +93,12 @@ class ProgressBar(Callback):
             self.console.print(f"run folder: {self.folder}", highlight=False, soft_wrap=True)
 
     def _time_left(self, round: int) -> str:
-        if round <= 1:  # the first round also warms everything up
+        timed = round - self._done - 1
+        if timed <= 0:  # the first round also warms everything up
             self._started = time.monotonic()
-        if round <= 1 or round == self._rounds:
+        if timed <= 0 or round == self._rounds:
             return ""
-        left = (time.monotonic() - self._started) / (round - 1) * (self._rounds - round)
+        left = (time.monotonic() - self._started) / timed * (self._rounds - round)
         return f"{left:.0f} s left"
 
 

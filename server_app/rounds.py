@@ -1,15 +1,16 @@
 """The rounds of a run: train, and evaluate when it is due."""
 
+import logging
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 
 from client_app.messages import to_params
 from client_app.meta_gradient import Params
-from conf.errors import RunStopped
+from conf.errors import RunStopped, TooFewReplies
 from conf.schema import AlgorithmConfig, Config
 from server_app.tracking import Row
 from strategies.curves import GROUPS
@@ -17,56 +18,133 @@ from strategies.exchange import exchange
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.replies import Failure
 
-ROUND_TIMEOUT_S = 3600.0
+log = logging.getLogger("nufed")
+
+
+class State(NamedTuple):
+    """All that the rounds after one depend on, beside the configuration."""
+
+    round: int
+    params: Params
+    strategy: dict[str, Any]
+    """What the strategy's `state_dict` gives."""
 
 
 def rounds(
-    grid: Grid, strategy: MetaFedAvg, initial: Params, config: Config
-) -> Iterator[tuple[Row, Params]]:
-    """Yield each round's row of metrics.jsonl with the global model after it.
+    grid: Grid, strategy: MetaFedAvg, config: Config, start: State
+) -> Iterator[tuple[Row, State]]:
+    """Yield each round's row of metrics.jsonl, whole, with the state after it.
 
-    Round 0 only evaluates the initial model.
+    Parameters
+    ----------
+    start
+        The state after the last round that is done; of round −1, before any, with the initial
+        model. Round 0 only evaluates that.
 
     Raises
     ------
     RunStopped
-        If no update of a round is usable, or the global model's own loss is not finite.
+        If too few updates of a round are usable, again and again, or the global model's own loss is
+        not finite.
     """
-    arrays = ArrayRecord(dict(initial))
-    for round in range(config.rounds + 1):
+    # Where each message costs a process, the next round's messages carry the evaluation.
+    together = bool(config.engine.get("evaluate_with_training", False))
+    strategy.load_state_dict(start.params, start.strategy)
+    arrays = ArrayRecord(dict(start.params))
+    waiting: tuple[Row, State] | None = None
+    for round in range(start.round + 1, config.rounds + 1):
         row: Row = {"round": round}
         if round > 0:
-            arrays = _train(grid, strategy, round, arrays, row)
-        if round % config.evaluation.every == 0 or round == config.rounds:
-            _evaluate(grid, strategy, round, arrays, row)
-        yield row, to_params(arrays)
+            try:
+                arrays = _train(grid, strategy, config, arrays, row, waiting and waiting[0])
+            except RunStopped:
+                if waiting:
+                    yield waiting
+                raise
+            if waiting:
+                yield waiting
+        state = State(round, to_params(arrays), strategy.state_dict())
+        last = round == config.rounds
+        due = last or round % config.evaluation.every == 0
+        waiting = (row, state) if due and together and not last else None
+        if waiting is None:
+            if due:
+                _evaluate(grid, strategy, config, arrays, row)
+            yield row, state
 
 
 def _train(
-    grid: Grid, strategy: MetaFedAvg, round: int, arrays: ArrayRecord, row: Row
+    grid: Grid,
+    strategy: MetaFedAvg,
+    config: Config,
+    arrays: ArrayRecord,
+    row: Row,
+    before: Row | None,
 ) -> ArrayRecord:
-    """Run one round of training, write its figures into `row`, and return the new global model."""
-    started = time.perf_counter()
-    messages = list(strategy.configure_train(round, arrays, ConfigRecord(), grid))
-    replies = exchange(grid, messages, ROUND_TIMEOUT_S)
-    updated, metrics = strategy.aggregate_train(round, replies)
-    if updated is None or metrics is None:
-        raise RunStopped(_why_no_update(round, strategy.failures, strategy.algorithm))
-    row |= {"train_s": time.perf_counter() - started, **metrics}
-    row["failures"] = _named(strategy.failures)
+    """Run one round of training, again if too few replies came; return the new global model.
+
+    Its figures go into `row`; those of evaluating `arrays` into `before`, where that is given.
+    """
+    ask = ConfigRecord({"evaluate": before is not None})
+    row |= {"failures": [], "attempts": 0}
+    while True:
+        started = time.perf_counter()
+        messages = list(strategy.configure_train(row["round"], arrays, ask, grid))
+        replies = exchange(grid, messages, config.server.round_timeout)
+        measured: list[Message] = []
+        updated, metrics = strategy.aggregate_train(row["round"], strategy.apart(replies, measured))
+        row["failures"] += _named(strategy.failures)
+        row["attempts"] += 1
+        row["train_s"] = time.perf_counter() - started
+        if updated is not None and metrics is not None:
+            break
+        reason = _why_no_update(row["round"], strategy)
+        _ask_again(grid, strategy, config, row["attempts"], reason)
+    if before is not None:
+        _write_curves(strategy, measured, before)
+    row |= metrics
     return updated
 
 
-def _evaluate(grid: Grid, strategy: MetaFedAvg, round: int, arrays: ArrayRecord, row: Row) -> None:
+def _evaluate(
+    grid: Grid, strategy: MetaFedAvg, config: Config, arrays: ArrayRecord, row: Row
+) -> None:
     """Write the personalization curves of participating and of new clients into `row`."""
-    messages = list(strategy.configure_evaluate(round, arrays, ConfigRecord(), grid))
-    metrics = strategy.aggregate_evaluate(round, exchange(grid, messages, ROUND_TIMEOUT_S))
+    attempt, done = 0, False
+    while not done:
+        messages = list(strategy.configure_evaluate(row["round"], arrays, ConfigRecord(), grid))
+        done = _write_curves(strategy, exchange(grid, messages, config.server.round_timeout), row)
+        attempt += 1
+        if not done:
+            reason = _why_no_curve(row["round"], strategy.failures, strategy.algorithm)
+            _ask_again(grid, strategy, config, attempt, reason)
+
+
+def _ask_again(grid: Grid, strategy: MetaFedAvg, config: Config, attempt: int, reason: str) -> None:
+    """Wait for clients that may do better, or stop the run where that has no prospect.
+
+    Raises
+    ------
+    RunStopped
+        With `reason`, if all clients diverged, as they would again, or this was the last attempt.
+    """
+    diverged = [failure.diverged_at is not None for failure in strategy.failures]
+    if diverged and all(diverged):
+        raise RunStopped(reason)
+    if attempt == config.server.attempts:
+        raise TooFewReplies(reason)
+    log.warning("%s; asking again", reason)
+    strategy.roster.wait(grid, config.server.join_timeout, enough=config.server.min_replies)
+
+
+def _write_curves(strategy: MetaFedAvg, replies: Iterable[Message], row: Row) -> bool:
+    """Write what the clients measured into `row`; return whether any that was asked could."""
+    metrics = strategy.aggregate_evaluate(row["round"], replies)
     row["evaluation_failures"] = _named(strategy.failures)
-    if metrics is None and strategy.failures:
-        raise RunStopped(_why_no_curve(round, strategy.failures, strategy.algorithm))
     for group in GROUPS:
         if metrics is not None and (curves := _unflatten(metrics, group)):
             row[group] = {"k": list(range(strategy.evaluation.steps + 1)), **curves}
+    return metrics is not None or not strategy.failures
 
 
 def _unflatten(metrics: MetricRecord, group: str) -> dict[str, Any]:
@@ -94,16 +172,22 @@ def _why_no_curve(round: int, failures: list[Failure], a: AlgorithmConfig) -> st
     )
 
 
-def _why_no_update(round: int, failures: list[Failure], a: AlgorithmConfig) -> str:
-    """Say why a round has no usable update, and what to change."""
+def _why_no_update(round: int, strategy: MetaFedAvg) -> str:
+    """Say why a round has too few usable updates, and what to change."""
+    a, failures = strategy.algorithm, strategy.failures
     steps = [failure.diverged_at for failure in failures if failure.diverged_at is not None]
-    if not steps:
+    if not steps or strategy.usable:
         first = (
             f"client {failures[0].client}: {failures[0].reason}"
             if failures
             else "no client was asked"
         )
-        return f"round {round}: none of {len(failures)} clients gave a usable update ({first})"
+        usable, asked = strategy.usable, strategy.usable + len(failures)
+        least = f", server.min_replies={strategy.min_replies} are needed" if usable else ""
+        return (
+            f"round {round}: {usable or 'none'} of {asked} clients gave a usable update{least} "
+            f"({first})"
+        )
     # In round 1, at the first local step, the model is the initial one: fine-tuning blew up.
     blame_alpha = a.nu > 0 and min(steps) == 0
     blame_beta = not blame_alpha or round > 1

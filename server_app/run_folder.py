@@ -29,32 +29,37 @@ class RunFolder(Callback):
         self._params: Params = {}
 
     def on_start(self, run: RunInfo) -> None:
-        """Make the folder, and write the configuration and an empty metrics file.
+        """Write the configuration, and metrics.jsonl as far as it goes.
 
         Raises
         ------
         InputError
-            If the folder cannot be written, or holds a run already.
+            If the folder cannot be written; or holds a run already, and none is resumed.
         """
-        require_free(self.path)
-        try:
-            (self.path / METRICS).open("x").close()  # claims it: another may have found it free too
-        except FileExistsError as error:
-            raise _taken(self.path) from error
-        OmegaConf.save(OmegaConf.structured(run.config), self.path / CONFIG)
+        if run.rows:
+            _replace(self.path / METRICS, "".join(map(_line, run.rows)).encode())
+            (self.path / SUMMARY).unlink(missing_ok=True)  # of the end that was not one
+        else:
+            require_free(self.path)
+            try:
+                (self.path / METRICS).open("x").close()  # another may have found it free too
+            except FileExistsError as error:
+                raise _taken(self.path) from error
+        _replace(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode())
 
     def on_round(self, row: Row, params: Params) -> None:
         """Append the row; remember the model."""
         with (self.path / METRICS).open("a") as file:
-            file.write(json.dumps(finite(row)) + "\n")
+            file.write(_line(row))
         self._params = params
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Write the model of the last good round, then the summary."""
         if self._params:
             contiguous = {name: tensor.contiguous() for name, tensor in self._params.items()}
-            (self.path / MODEL).write_bytes(save(contiguous))
-        (self.path / SUMMARY).write_text(json.dumps(finite(summary), indent=2) + "\n")
+            _replace(self.path / MODEL, save(contiguous))
+        text = json.dumps(finite(summary), indent=2) + "\n"
+        _replace(self.path / SUMMARY, text.encode())
 
 
 def require_free(path: Path) -> None:
@@ -76,6 +81,17 @@ def require_free(path: Path) -> None:
         ) from error
 
 
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that is whole or, if the process ends meanwhile, as it was."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
+def _line(row: Row) -> str:
+    return json.dumps(finite(row)) + "\n"
+
+
 def _taken(path: Path) -> InputError:
     return InputError(f"{path}: holds a run already; name another folder")
 
@@ -86,6 +102,6 @@ def finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [finite(entry) for entry in value]
     return value

@@ -18,6 +18,8 @@ class RunInfo:
     """Parameters of the model."""
     participating: int
     new: int
+    rows: tuple[Row, ...] = ()
+    """What metrics.jsonl holds already, of a run that is resumed."""
 
 
 class Callback:

@@ -1,10 +1,13 @@
 """Send a round's messages and take the replies one by one, as they come."""
 
+import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+
+from client_app.messages import EVALUATION, asks_for_evaluation
 
 
 def exchange(
@@ -34,3 +37,36 @@ def collect(grid: Grid, waiting: set[str], timeout: float, pause: float = 0.1) -
             return
         if waiting and not replies:
             time.sleep(pause)
+
+
+def apart(
+    replies: Iterable[Message],
+    trained: Container[str],
+    measured: Container[str],
+    aside: list[Message],
+) -> Iterator[Message]:
+    """Yield the replies of those that trained; put what others, or they too, measured aside.
+
+    Parameters
+    ----------
+    replies
+        To one round's messages of both kinds.
+    trained, measured
+        The ids of the messages that ask for an update, and for personalization curves.
+    aside
+        Takes the replies to `measured`, each without the update that it may bring as well.
+    """
+    for reply in replies:
+        asked = reply.metadata.reply_to_message_id
+        if asked in measured:
+            aside.append(reply if reply.has_error() else _without_update(reply))
+        if asked in trained:
+            yield reply
+
+
+def _without_update(reply: Message) -> Message:
+    """Return a reply's personalization curves alone; an update would keep its memory."""
+    bare = copy.copy(reply)
+    records = [EVALUATION] if asks_for_evaluation(reply) else []
+    bare.content = RecordDict({name: reply.content[name] for name in records})
+    return bare

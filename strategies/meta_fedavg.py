@@ -9,8 +9,9 @@ optimizers see Reddi et al. 2021.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from client_app.meta_gradient import Params
 from conf.errors import InputError
 from conf.schema import WEIGHTINGS, AlgorithmConfig, EvaluationConfig
 from strategies.curves import GROUPS, summarize
+from strategies.exchange import apart
 from strategies.replies import Curves, Failure, Sent, read_curves, read_replies, read_update
 from strategies.roster import Roster
 
@@ -42,6 +44,8 @@ class MetaFedAvg(Strategy):
         Draws each round's clients, and each client's batches.
     clients_per_round, fraction
         m; or r = m/n of the participating clients, which takes its place.
+    min_replies
+        Clients whose update must be usable, else nothing changes.
     weighting
         ``uniform``, as the objective is over clients; ``examples``, in proportion to train rows.
     optimizer
@@ -67,6 +71,7 @@ class MetaFedAvg(Strategy):
         seed: int,
         clients_per_round: int,
         fraction: float | None = None,
+        min_replies: int = 1,
         weighting: str = "uniform",
         optimizer: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer] | None = None,
     ) -> None:
@@ -80,17 +85,26 @@ class MetaFedAvg(Strategy):
         self.algorithm, self.evaluation, self.roster = algorithm, evaluation, roster
         self.seed, self.weighting = seed, weighting
         self.clients_per_round, self.fraction = clients_per_round, fraction
+        self.min_replies = min_replies
         self.failures: list[Failure] = []
         """Clients whose reply could not be used, of what was last aggregated."""
+        self.usable = 0
+        """Clients whose update could be used, of what was last aggregated."""
         self._make_optimizer = optimizer
         self._optimizer: torch.optim.Optimizer | None = None
         self._model: dict[str, torch.nn.Parameter] = {}
-        self._sent: list[Sent] = []
+        self._trained: list[Sent] = []
+        self._measured: list[Sent] = []
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask this round's clients to train: one message to each node that hosts some of them."""
+        """Ask this round's clients to train: one message to each node that hosts some of them.
+
+        With ``evaluate: True`` in `config`, the same messages ask for the personalization curves of
+        the model that they bring, which is the last round's; nodes where nobody trains get a
+        message for them alone.
+        """
         self.roster.refresh(grid)
         self._load(arrays)
         m = self.clients_per_round
@@ -103,8 +117,9 @@ class MetaFedAvg(Strategy):
             seed=self.seed,
             weighting=self.weighting,
         )
-        clients = self.roster.sample(server_round, m)
-        return self._send(MessageType.TRAIN, clients, lambda c: encode(ask(clients=c), arrays))
+        trained = self.roster.sample(server_round, m)
+        measured = self.roster.measured(self.evaluation.clients) if config.get("evaluate") else []
+        return self._send(arrays, trained, measured, lambda c: encode(ask(clients=c), arrays))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -112,12 +127,13 @@ class MetaFedAvg(Strategy):
         """Stream the updates into their mean and let the server optimizer apply it.
 
         Updates that are malformed, wrongly shaped or not finite are dropped, and stand in
-        `failures` with the clients they are of. Returns (None, None) if none was usable.
+        `failures` with the clients they are of. Returns (None, None), with nothing changed, if less
+        than `min_replies` clients' were usable.
         """
         updates, losses, norms, cpu_s = self.aggregator(), list[float](), list[float](), 0.0
         self.failures = []
         read = partial(read_update, like=self._model)
-        for report, update in read_replies(read, self._sent, replies, self.failures):
+        for report, update in read_replies(read, self._trained, replies, self.failures):
             if report.clients:
                 updates.add(update, sum(map(self._weight, report.clients)))
             losses += report.loss
@@ -128,7 +144,8 @@ class MetaFedAvg(Strategy):
                 for client, step in zip(report.diverged, report.diverged_at, strict=True)
             ]
             self.failures += map(Failure, report.failed, report.reasons)
-        if not losses:
+        self.usable = len(losses)
+        if self.usable < self.min_replies:
             return None, None
         delta = updates.value(torch.float64)
         metrics = MetricRecord(
@@ -147,15 +164,7 @@ class MetaFedAvg(Strategy):
     ) -> Iterable[Message]:
         """Ask participating and new clients for their personalization curves."""
         self.roster.refresh(grid)
-        ask = partial(
-            EvaluateInstruction,
-            seed=self.seed,
-            steps=self.evaluation.steps,
-            alpha=self.algorithm.alpha,
-            batch=self.evaluation.batch,
-        )
-        clients = self.roster.measured(self.evaluation.clients)
-        return self._send(MessageType.EVALUATE, clients, lambda c: encode(ask(clients=c), arrays))
+        return self._send(arrays, [], self.roster.measured(self.evaluation.clients))
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -170,7 +179,7 @@ class MetaFedAvg(Strategy):
         """
         self.failures, curves = [], Curves()
         read = partial(read_curves, points=self.evaluation.steps + 1)
-        for report, some in read_replies(read, self._sent, replies, self.failures):
+        for report, some in read_replies(read, self._measured, replies, self.failures):
             curves |= some
             self.failures += map(Failure, report.failed, report.reasons)
         curves = self._comparable(curves)
@@ -185,6 +194,25 @@ class MetaFedAvg(Strategy):
                 for name, values in summarize(stacked).items():
                     metrics[f"{group}.{name}"] = values
         return metrics or None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of what outlives a round beside the model, name -> tensor or JSON value."""
+        if self._optimizer is None:
+            return {}
+        return {
+            f"optimizer/{name}/{key}": value.clone() if isinstance(value, torch.Tensor) else value
+            for name, parameter in self._model.items()
+            for key, value in self._optimizer.state.get(parameter, {}).items()
+        }
+
+    def load_state_dict(self, params: Params, state: Mapping[str, Any]) -> None:
+        """Go on from a global model and what `state_dict` returned with it."""
+        self._load(ArrayRecord(dict(params)))
+        for path, value in state.items():
+            owner, _, rest = path.partition("/")
+            if owner == "optimizer" and self._optimizer is not None:
+                name, _, key = rest.rpartition("/")
+                self._optimizer.state[self._model[name]][key] = value
 
     def summary(self) -> None:
         """Flower's hook for a description at the start; the configuration file is ours."""
@@ -204,15 +232,57 @@ class MetaFedAvg(Strategy):
                 kept[client] = curve
         return kept
 
+    def apart(self, replies: Iterable[Message], aside: list[Message]) -> Iterator[Message]:
+        """Yield the replies to train messages, and put what was measured aside, for later."""
+        trained, measured = (
+            {sent.message.metadata.message_id for sent in some}
+            for some in (self._trained, self._measured)
+        )
+        return apart(replies, trained, measured, aside)
+
     def _send(
-        self, kind: str, clients: list[int], content: Callable[[list[int]], RecordDict]
+        self,
+        arrays: ArrayRecord,
+        trained: list[int],
+        measured: list[int],
+        train: Callable[[list[int]], RecordDict] | None = None,
     ) -> list[Message]:
-        """Address `content` of the clients that a node hosts to that node, for every node."""
-        groups = list(self.roster.nodes_of(clients).items())
-        if self.one_reply_each and kind == MessageType.TRAIN:
-            groups = [(node, [client]) for node, hosted in groups for client in hosted]
-        self._sent = [Sent(Message(content(some), node, kind), some) for node, some in groups]
-        return [sent.message for sent in self._sent]
+        """Address what clients are asked to the nodes that host them, in one message a node.
+
+        Parameters
+        ----------
+        arrays
+            The global model.
+        trained, measured
+            The clients that are to train, and those whose curves are wanted.
+        train
+            ``train(clients)`` -> the content of a train message.
+        """
+        curves = self.roster.nodes_of(measured)
+        updates = list(self.roster.nodes_of(trained).items())
+        if self.one_reply_each:
+            updates = [(node, [client]) for node, some in updates for client in some]
+        self._trained, self._measured = [], []
+        for node, some in updates:
+            assert train is not None
+            content, also = train(some), curves.pop(node, [])
+            if also:
+                content.update(self._ask_for_curves(also))
+            self._trained.append(Sent(Message(content, node, MessageType.TRAIN), some))
+            if also:
+                self._measured.append(Sent(self._trained[-1].message, also))
+        messages = [sent.message for sent in self._trained]
+        for node, some in curves.items():
+            content = self._ask_for_curves(some, arrays)
+            messages.append(Message(content, node, MessageType.EVALUATE))
+            self._measured.append(Sent(messages[-1], some))
+        return messages
+
+    def _ask_for_curves(self, clients: list[int], arrays: ArrayRecord | None = None) -> RecordDict:
+        """Return the content of a message that asks for clients' personalization curves."""
+        e = self.evaluation
+        ask = EvaluateInstruction(self.seed, clients, e.steps, self.algorithm.alpha, e.batch)
+        return encode(ask, arrays)
 
     def _weight(self, client: int) -> float:
         """Return the client's weight; from the roster, so that a reply cannot claim another."""

@@ -13,7 +13,7 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from client_app.messages import Census, MalformedMessage, decode
-from conf.errors import InputError, RunStopped, reason
+from conf.errors import InputError, TooFewReplies, reason
 from strategies.exchange import collect
 
 NEW_CLIENTS, SAMPLE, MEASURED = 0, 1, 2  # streams of random numbers
@@ -44,33 +44,40 @@ class Roster:
         """Clients present that never train, in order."""
         self.num_clients = 0
         """Clients of the whole federation, present or not."""
+        self.set_aside: set[int] = set()
+        """All clients that never train, present or not."""
         self._wanted_new = new_clients
         self._census: dict[int, Census] = {}
         self._left_out: set[int] = set()
         self._asked: dict[str, int] = {}  # message id -> node, of questions without an answer yet
-        self._new: set[int] = set()
         self._home: dict[int, int] = {}
 
-    def wait(self, grid: Grid, timeout: float) -> None:
+    def wait(self, grid: Grid, timeout: float, enough: int | None = None) -> None:
         """Wait until every client is present, at most `timeout` seconds, then go on with those.
+
+        Parameters
+        ----------
+        enough
+            So many participating clients are enough; None waits for all there are.
 
         Raises
         ------
-        RunStopped
+        TooFewReplies
             If no client that may train is there.
         """
         until = time.monotonic() + timeout
         while True:
             self.refresh(grid, max(timeout, CENSUS_TIMEOUT_S))
             complete = self.num_clients > 0 and len(self._home) == self.num_clients
-            if complete or time.monotonic() > until:
+            reached = complete or (enough is not None and len(self.participating) >= enough)
+            if reached or time.monotonic() > until:
                 break
             time.sleep(0.5)
         if not self.participating:
-            raise RunStopped(
+            raise TooFewReplies(
                 f"no client to train with came within {timeout:.0f} s; start SuperNodes first"
             )
-        if not complete:
+        if not reached:
             log.warning("%d of %d clients are there; going on", len(self._home), self.num_clients)
 
     def refresh(self, grid: Grid, timeout: float = CENSUS_TIMEOUT_S) -> None:
@@ -133,17 +140,20 @@ class Roster:
             return
         if self.num_clients == 0:  # the first to answer; who is new is settled here, for good
             self.num_clients = census.num_clients
-            self._new = choose_new_clients(census.num_clients, self._wanted_new, self.seed)
+            self.set_aside = choose_new_clients(census.num_clients, self._wanted_new, self.seed)
         self._census[node] = census
 
     def _recount(self) -> None:
         """Derive who is where from the census of the nodes present."""
         self._home, self.rows = {}, {}
-        for node, census in self._census.items():
+        for node, census in self._census.items():  # in the order in which they came
+            if moved := [client for client in census.clients if client in self._home]:
+                # It came back before its old self was missed; or two were given the same data.
+                log.warning("client %d is now at a node that came later", moved[0])
             for client, rows in zip(census.clients, census.rows, strict=True):
                 self._home[client], self.rows[client] = node, rows
-        self.participating = sorted(client for client in self._home if client not in self._new)
-        self.new = sorted(client for client in self._home if client in self._new)
+        self.participating = sorted(client for client in self._home if client not in self.set_aside)
+        self.new = sorted(client for client in self._home if client in self.set_aside)
 
 
 def choose_new_clients(n: int, wanted: float | list[int], seed: int) -> set[int]:

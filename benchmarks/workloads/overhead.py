@@ -18,7 +18,7 @@ from client_app.messages import TrainInstruction
 from client_app.meta_gradient import Params
 from conf.schema import Config, to_json
 from server_app.app import make_strategy
-from server_app.rounds import rounds
+from server_app.rounds import State, rounds
 from simulation.executor import Batched
 from simulation.grid import LocalGrid
 from simulation.lane import Lane
@@ -106,7 +106,7 @@ def _rounds(given: Setting, repeats: int) -> Iterator[RoundTime]:
     strategy = make_strategy(config, roster)
     roster.wait(grid, timeout=60.0)
     (lane,) = lanes
-    for row, _ in rounds(grid, strategy, given.params, config):
+    for row, _ in rounds(grid, strategy, config, State(-1, given.params, {})):
         steps_s, lane.steps_s = lane.steps_s, 0.0
         if row["round"] > WARM_UP:
             if steps_s == 0.0:

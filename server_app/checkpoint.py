@@ -1,0 +1,204 @@
+"""Checkpoints: all that a run needs to go on, in one file that is whole or not there.
+
+    <run folder>/checkpoint/000020.3f2a….safetensors
+
+The name holds the round and a checksum of the content, so that no byte of it changes unnoticed. A
+file appears by a rename, once its content has reached the disk, and the one before it stays.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from client_app.meta_gradient import Params
+from conf.errors import InputError
+from server_app.rounds import State
+from server_app.run_folder import finite
+from server_app.tracking import Row
+
+FOLDER = "checkpoint"
+KEPT = 2
+NAME = re.compile(r"(\d{6,})\.([0-9a-f]{32})\.safetensors")
+
+log = logging.getLogger("nufed")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run up to the end of a round."""
+
+    state: State
+    rows: tuple[Row, ...]
+    """metrics.jsonl so far."""
+    config: dict[str, Any]
+    """The configuration, as `dataclasses.asdict` gives it."""
+    num_clients: int
+    new_clients: list[int]
+    """The federation, and who of it never trains: with the seed, all that sampling depends on."""
+    wall_s: float
+    """Seconds that the run took so far."""
+
+
+class Checkpoints:
+    """Save a run every so many rounds, and once more at its end.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    every
+        Rounds between checkpoints; None only at the end.
+    first
+        What a checkpoint before the first round would be: where the run starts or goes on.
+    """
+
+    def __init__(self, folder: Path, every: int | None, first: Checkpoint) -> None:
+        self.folder, self.every = folder, every
+        self.latest = self._saved = first
+        self._started = time.monotonic() - first.wall_s
+
+    def on_round(self, row: Row, state: State) -> None:
+        """Take note of a round, and save the run when it is due."""
+        rows, wall_s = (*self.latest.rows, row), time.monotonic() - self._started
+        self.latest = replace(self.latest, state=state, rows=rows, wall_s=wall_s)
+        if self.every is not None and state.round > 0 and state.round % self.every == 0:
+            self.save()
+
+    def save(self) -> None:
+        """Save the run after its last whole round, unless that is done."""
+        if self.latest is self._saved:
+            return
+        try:
+            write(self.latest, self.folder)
+            self._saved = self.latest
+        except OSError as error:  # full, perhaps not for long: no reason to lose the run over it
+            log.warning(
+                "%s: no checkpoint can be written (%s)", self.folder / FOLDER, error.strerror
+            )
+
+    @property
+    def hint(self) -> str:
+        """How to go on from what is saved; empty if nothing is."""
+        return f"; go on with: nufed resume={self.folder}" if _files(self.folder) else ""
+
+
+def write(checkpoint: Checkpoint, run: Path) -> Path:
+    """Write a checkpoint of the run in the folder `run`; remove all but the last two.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written. Those that were there before are as they were.
+    """
+    folder = run / FOLDER
+    folder.mkdir(exist_ok=True)
+    content = _pack(checkpoint)
+    file = folder / f"{checkpoint.state.round:06}.{_checksum(content)}.safetensors"
+    draft = folder / f".{file.name}"
+    with draft.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    draft.rename(file)
+    with _opened(folder) as directory:
+        os.fsync(directory)
+    for old in _files(run)[KEPT:]:
+        old.unlink()
+    return file
+
+
+def read(run: Path) -> Checkpoint:
+    """Read the newest checkpoint of a run that is as it was written; say which ones are not.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    for file in _files(run):
+        content = file.read_bytes()
+        if NAME.fullmatch(file.name)[2] == _checksum(content):  # type: ignore[index]
+            return _unpack(file)
+        log.warning("%s: is not what was written (truncated or edited); not used", file)
+    raise InputError(f"resume={run}: holds no checkpoint that can be used; start the run anew")
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Hold the folder of a run, so that no other process takes up the same run meanwhile.
+
+    Raises
+    ------
+    InputError
+        If another process holds it.
+    """
+    with _opened(run) as directory:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
+        except BlockingIOError as error:
+            raise InputError(
+                f"{run}: this run is going on in another process; wait for it, or end it"
+            ) from error
+        yield
+
+
+def _pack(checkpoint: Checkpoint) -> bytes:
+    """Return a checkpoint as safetensors: tensors, and the rest as JSON in their metadata."""
+    state, values = checkpoint.state, dict[str, Any]()
+    tensors = {f"model/{name}": tensor for name, tensor in state.params.items()}
+    for key, value in state.strategy.items():
+        if isinstance(value, torch.Tensor):
+            tensors[f"strategy/{key}"] = value
+        else:
+            values[key] = value
+    rest = vars(checkpoint) | {"state": {"round": state.round, "strategy": values}}
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return save(contiguous, {"checkpoint": json.dumps(finite(rest))})
+
+
+def _unpack(file: Path) -> Checkpoint:
+    """Read what `_pack` made."""
+    tensors: dict[str, Params] = {"model": {}, "strategy": {}}
+    with safe_open(file, "pt") as content:
+        rest = json.loads(content.metadata()["checkpoint"])
+        for path in content.keys():  # noqa: SIM118  (no dictionary)
+            owner, _, name = path.partition("/")
+            tensors[owner][name] = content.get_tensor(path)
+    values = tensors["strategy"] | rest["state"]["strategy"]
+    state = State(rest["state"]["round"], tensors["model"], values)
+    return Checkpoint(**rest | {"state": state, "rows": tuple(rest["rows"])})
+
+
+def _files(run: Path) -> list[Path]:
+    """Return the checkpoints of a run, the newest first."""
+    folder = run / FOLDER
+    found = [f for f in folder.iterdir() if NAME.fullmatch(f.name)] if folder.is_dir() else []
+    # By round; of two of the same round, which a resumed run leaves, by when they were written.
+    return sorted(found, key=lambda f: (int(f.name.split(".")[0]), f.stat().st_mtime), reverse=True)
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """Open a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

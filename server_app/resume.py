@@ -1,0 +1,109 @@
+"""Going on with a run: which configuration, from which checkpoint, with which clients."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from client_app.meta_gradient import Params
+from conf.errors import InputError
+from conf.schema import Config, read_config, to_config
+from server_app import checkpoint
+from server_app.checkpoint import Checkpoint
+from server_app.run_folder import CONFIG
+from strategies.roster import Roster
+
+MAY_CHANGE = ("checkpoint", "device", "engine", "resume", "rounds", "server")
+"""What does not decide which model comes out of a round."""
+
+
+def resumed_config(run: Path, composed: Config, overrides: list[str]) -> Config:
+    """Return the configuration of a run, with what was typed now in place of what it had.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    composed, overrides
+        What was typed, composed and as it stands.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, or something is to change that decides what comes out of it.
+    """
+    file = run / CONFIG
+    if not file.is_file():
+        raise InputError(f"resume={run}: is not the folder of a run; it has no {CONFIG}")
+    config = OmegaConf.structured(read_config(file.read_text()))
+    assert isinstance(config, DictConfig)
+    typed = OmegaConf.structured(composed)
+    keys = (o.key_or_group for o in OverridesParser.create().parse_overrides(overrides))
+    for key in sorted(keys):  # a group before its keys
+        if key.split(".")[0] not in MAY_CHANGE:
+            raise InputError(f"{key}: cannot change in a run that is resumed; {_allowed()}")
+        if key.startswith("engine.") and typed.engine["name"] != config.engine["name"]:
+            raise InputError(f"{key}: the run had engine={config.engine['name']}; say engine=… too")
+        OmegaConf.update(config, key, OmegaConf.select(typed, key), merge=False)
+    config.resume = str(run)
+    return to_config(config)
+
+
+def read(run: Path, config: Config, initial: Params) -> Checkpoint:
+    """Read the checkpoint that a run goes on from.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    config
+        What the run is to go on with.
+    initial
+        The model that the configuration makes; for its types and shapes.
+
+    Raises
+    ------
+    InputError
+        If there is no usable checkpoint, it is of another run, or nothing is left to do.
+    """
+    saved = checkpoint.read(run)
+    was, now = (dict(_leaves(c, "")) for c in (saved.config, asdict(config)))
+    for key in sorted({*was, *now}):
+        if key.split(".")[0] not in MAY_CHANGE and was.get(key) != now.get(key):
+            raise InputError(
+                f"{key}={now.get(key)}: the run to resume has {was.get(key)}; {_allowed()}"
+            )
+    state = saved.state
+    if state.round >= config.rounds:
+        raise InputError(
+            f"resume={run}: all {config.rounds} rounds are done; "
+            f"rounds={config.rounds + state.round} would add as many"
+        )
+    shapes = ({name: p.shape for name, p in params.items()} for params in (state.params, initial))
+    if next(shapes) != next(shapes):
+        raise InputError(f"resume={run}: the model or the data are not what they were")
+    params = {name: p.to(initial[name].dtype) for name, p in state.params.items()}
+    return replace(saved, state=state._replace(params=params), config=asdict(config))
+
+
+def require_same_clients(saved: Checkpoint, roster: Roster) -> None:
+    """Raise an `InputError` unless the federation is the one that the run began with."""
+    then, now = saved.num_clients, roster.num_clients
+    if then != now or saved.new_clients != sorted(roster.set_aside):
+        raise InputError(f"resume: the run began with {then} clients, there are {now} now")
+
+
+def _allowed() -> str:
+    return f"only {', '.join(MAY_CHANGE)} can"
+
+
+def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of a nested dictionary, each with its value."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
