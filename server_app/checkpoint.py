@@ -96,7 +96,9 @@ class Checkpoints:
 
 
 def write(checkpoint: Checkpoint, run: Path) -> Path:
-    """Write a checkpoint of the run in the folder `run`; remove all but the last two.
+    """Write a checkpoint of the run in the folder `run`, and keep the one before it.
+
+    Older ones are removed; and those of later rounds, which a resumed run could not use.
 
     Raises
     ------
@@ -108,15 +110,20 @@ def write(checkpoint: Checkpoint, run: Path) -> Path:
     content = _pack(checkpoint)
     file = folder / f"{checkpoint.state.round:06}.{_checksum(content)}.safetensors"
     draft = folder / f".{file.name}"
-    with draft.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.rename(file)
+    try:
+        with draft.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.rename(file)
+    finally:
+        draft.unlink(missing_ok=True)
     with _opened(folder) as directory:
         os.fsync(directory)
-    for old in _files(run)[KEPT:]:
-        old.unlink()
+    files = _files(run)
+    mine = files.index(file)
+    for other in files[:mine] + files[mine + KEPT :]:
+        other.unlink()
     return file
 
 

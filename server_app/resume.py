@@ -85,7 +85,8 @@ def read(run: Path, config: Config, initial: Params) -> Checkpoint:
     shapes = ({name: p.shape for name, p in params.items()} for params in (state.params, initial))
     if next(shapes) != next(shapes):
         raise InputError(f"resume={run}: the model or the data are not what they were")
-    params = {name: p.to(initial[name].dtype) for name, p in state.params.items()}
+    # In the order that the model has them: sums over them depend on it in the last bit.
+    params = {name: state.params[name].to(p.dtype) for name, p in initial.items()}
     return replace(saved, state=state._replace(params=params), config=asdict(config))
 
 

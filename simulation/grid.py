@@ -78,10 +78,9 @@ class LocalGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Answer the first message waiting, so that one reply exists at a time."""
-        for message_id in message_ids:
-            if (message := self._waiting.pop(message_id, None)) is not None:
-                return [self._answer(message)]
-        return []
+        wanted = set(message_ids)  # in the order in which they were sent: sums depend on it
+        message_id = next((waiting for waiting in self._waiting if waiting in wanted), None)
+        return [] if message_id is None else [self._answer(self._waiting.pop(message_id))]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

@@ -212,7 +212,10 @@ class MetaFedAvg(Strategy):
             owner, _, rest = path.partition("/")
             if owner == "optimizer" and self._optimizer is not None:
                 name, _, key = rest.rpartition("/")
-                self._optimizer.state[self._model[name]][key] = value
+                parameter = self._model[name]
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    value = value.to(parameter.dtype)  # the precision may be another now
+                self._optimizer.state[parameter][key] = value
 
     def summary(self) -> None:
         """Flower's hook for a description at the start; the configuration file is ours."""

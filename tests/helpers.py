@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +89,11 @@ def cosine(a: Params, b: Params) -> float:
     """Return the cosine between two sets of parameters."""
     flat_a, flat_b = (torch.cat([p.flatten() for p in x.values()]) for x in (a, b))
     return float(F.cosine_similarity(flat_a, flat_b, dim=0))
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to a job in its background, such as tests: that ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def require_data(folder: Path) -> None:

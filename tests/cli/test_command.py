@@ -6,10 +6,8 @@ Every process that gets as far as the data imports torch and Flower (seconds): f
 import json
 import math
 import re
-import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -245,41 +243,6 @@ def test_a_run_that_goes_well_says_so(folder: Path) -> None:
     assert run.parent.parent == folder / "runs"
     files = {file.name for file in run.iterdir()}
     assert {"metrics.jsonl", "summary.json", "model.safetensors", "config.yaml"} <= files
-
-
-def heed_interrupts() -> None:
-    """Undo what a shell does to a job in its background, such as tests: that ignores SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def test_ctrl_c_keeps_the_model_and_says_where(folder: Path) -> None:
-    """A real SIGINT in the middle of a long run."""
-    run = folder / "run"
-    command = [str(NUFED), *SMALL, "rounds=100000", f"hydra.run.dir={run}"]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
-    try:
-        metrics, until = run / "metrics.jsonl", time.monotonic() + 90
-        while not metrics.exists() or metrics.read_text().count("\n") < 3:
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    summary = json.loads((run / "summary.json").read_text())
-    assert process.returncode == 130
-    assert err == f"nufed: {summary['stopped']}\n"
-    assert summary["rounds"] >= 1
-    assert str(summary["rounds"]) in summary["stopped"]
-    assert load_file(run / "model.safetensors")
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(folder: Path) -> None:

@@ -114,6 +114,7 @@ def test_evaluating_more_often_does_not_change_training(train: Train) -> None:
 def test_what_a_run_leaves_behind(train: Train) -> None:
     run = train(SMALL)
     assert sorted(p.name for p in run.folder.iterdir()) == [
+        "checkpoint",
         "config.yaml",
         "metrics.jsonl",
         "model.safetensors",

@@ -1,0 +1,142 @@
+"""Rounds whose clients are late, lost or come back; and evaluation that travels with training."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pytest
+from flwr.app import Message, MessageType
+
+from client_app.app import app as client_app
+from conf.compose import compose_config
+from conf.errors import RunStopped, TooFewReplies
+from conf.schema import Config, to_json
+from server_app.app import make_strategy
+from server_app.rounds import State, rounds
+from server_app.tracking import Row
+from simulation.grid import LocalGrid
+from strategies.roster import Roster
+from tasks.task import build
+from tests.helpers import distance
+
+SMALL = [
+    *("dataset=quadratics", "dataset.num_clients=6", "algorithm.nu=1", "engine.precision=float64"),
+    *("clients_per_round=6", "evaluation.new_clients=0", "evaluation.every=2", "rounds=4"),
+    *("algorithm.batch.support=null", "algorithm.batch.query=null", "server.join_timeout=0"),
+]
+TOGETHER = "+engine.evaluate_with_training=true"
+TIMES = ("train_s", "train_cpu_s")
+
+
+class Unsteady(LocalGrid):
+    """Six SuperNodes; `script` says who loses its train message in which wave of them, from 1."""
+
+    def __init__(self, config: Config, script: dict[int, set[int]] | None = None) -> None:
+        super().__init__(client_app, {"config": to_json(config)}, num_supernodes=6)
+        self.script = script or {}
+        self.waves = 0
+        self.kinds: list[list[str]] = []
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        messages = list(messages)
+        kinds = sorted(m.metadata.message_type for m in messages)
+        if kinds and MessageType.QUERY not in kinds:
+            self.kinds.append(kinds)
+        self.waves += MessageType.TRAIN in kinds
+        ids = super().push_messages(messages)
+        for message_id, message in zip(ids, messages, strict=True):
+            mute = self.script.get(self.waves, set())
+            if MessageType.TRAIN in kinds and message.metadata.dst_node_id - 1000 in mute:
+                del self._waiting[message_id]
+        return ids
+
+
+class Ran(NamedTuple):
+    """A run that came to its end."""
+
+    rows: list[Row]
+    state: State
+    waves: list[list[str]]
+    """The types of the messages of each wave."""
+
+
+def run(overrides: list[str], script: dict[int, set[int]] | None = None) -> Ran:
+    """Carry a run out; `server.round_timeout` is how long each round with a mute client takes."""
+    config = compose_config([*SMALL, "server.round_timeout=0.3", *overrides])
+    grid = Unsteady(config, script)
+    roster = Roster(config.seed, config.evaluation.new_clients)
+    strategy = make_strategy(config, roster)
+    roster.wait(grid, 0)
+    start = State(-1, build(config).initial_params(), {})
+    rows, states = zip(*rounds(grid, strategy, config, start), strict=True)
+    return Ran(list(rows), states[-1], grid.kinds)
+
+
+def test_a_round_goes_on_with_what_came_in_time() -> None:
+    """And says who did not; the next one asks them again."""
+    rows = run([], {2: {1, 4}}).rows
+    assert [row.get("clients") for row in rows] == [None, 6, 4, 6, 6]
+    assert rows[2]["failures"] == [
+        {"client": 1, "reason": "no reply in time"},
+        {"client": 4, "reason": "no reply in time"},
+    ]
+    assert [row.get("attempts") for row in rows] == [None, 1, 1, 1, 1]
+
+
+def test_a_round_with_too_few_is_repeated_and_then_as_if_nothing_had_been() -> None:
+    disturbed, state, _ = run(["server.min_replies=5"], {2: {1, 4}, 3: {0, 1, 2, 3, 4, 5}})
+    assert [row.get("attempts") for row in disturbed] == [None, 1, 3, 1, 1]
+    assert len(disturbed[2]["failures"]) == 8
+    assert disturbed[2]["clients"] == 6
+    assert distance(state.params, run([]).state.params) == 0.0
+
+
+def test_a_round_that_stays_short_of_replies_stops_with_the_reason() -> None:
+    mute = {wave: {1, 4} for wave in (2, 3)}
+    with pytest.raises(TooFewReplies) as stopped:
+        run(["server.min_replies=5", "server.attempts=2"], mute)
+    assert str(stopped.value) == (
+        "round 2: 4 of 6 clients gave a usable update, server.min_replies=5 are needed "
+        "(client 1: no reply in time)"
+    )
+
+
+def test_divergence_is_not_repeated() -> None:
+    """It would come out the same."""
+    with pytest.raises(RunStopped, match="became NaN or infinite") as stopped:
+        run(["algorithm.beta=1e30", "algorithm.tau=20"])
+    assert not isinstance(stopped.value, TooFewReplies)
+
+
+def without_times(rows: list[Row]) -> list[Row]:
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def test_evaluation_that_travels_with_training_changes_no_figure() -> None:
+    """Seven waves of messages for ten, and the same rows and model."""
+    apart = run(["rounds=6"])
+    together = run(["rounds=6", TOGETHER])
+    assert without_times(together.rows) == without_times(apart.rows)
+    assert distance(together.state.params, apart.state.params) == 0.0
+    train, evaluate = [MessageType.TRAIN] * 6, [MessageType.EVALUATE] * 6
+    assert together.waves == [*[train] * 6, evaluate]
+    assert apart.waves == [evaluate, *[train, train, evaluate] * 3]
+
+
+def test_nodes_where_nobody_trains_measure_in_the_same_wave() -> None:
+    """Two clients train a round; the new client and the others only measure."""
+    few = ["clients_per_round=2", "evaluation.new_clients=[3]"]
+    apart, together = run(few), run([*few, TOGETHER])
+    waves = together.waves
+    assert waves[0] == [MessageType.EVALUATE] * 4 + [MessageType.TRAIN] * 2
+    assert waves[1] == [MessageType.TRAIN] * 2
+    for mine, theirs in zip(together.rows, apart.rows, strict=True):
+        for kind in ("participating", "new"):
+            assert mine.get(kind) == theirs.get(kind)
+        assert mine.get("update_norm") == theirs.get("update_norm")
+
+
+def test_a_client_lost_with_both_its_answers_is_named_for_both() -> None:
+    rows = run([TOGETHER], {1: {2}}).rows
+    assert rows[0]["evaluation_failures"] == [{"client": 2, "reason": "no reply in time"}]
+    assert rows[1]["failures"] == rows[0]["evaluation_failures"]
+    assert rows[0]["participating"]["clients"] == 5
