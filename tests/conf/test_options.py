@@ -11,7 +11,11 @@ from conf.compose import CONFIG_DIR, compose_config
 from conf.schema import read_config, to_json
 
 FILES = [f for f in sorted(CONFIG_DIR.glob("*/*.yaml")) if f.parent.name != "hydra"]
-NEEDED = {"npz": ["dataset.path=mine.npz"], "custom": ["model._target_=tasks.models.mlp"]}
+NEEDED = {
+    "npz": ["dataset.path=mine.npz"],
+    "custom": ["model._target_=tasks.models.mlp"],
+    "deployment": ["engine.superlink=127.0.0.1:8000"],
+}
 
 
 def override(file: Path) -> str:
