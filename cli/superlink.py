@@ -106,6 +106,8 @@ class SuperLink:
         ------
         InputError
             If the SuperLink cannot be reached, or refuses.
+        KeyboardInterrupt
+            Not before `flwr` has ended, and a run that it started was stopped.
         """
         file = write_run_config(self._scratch / "run.toml", run_config)
         command = ["run", str(app), self._connection, "--run-config", str(file)]

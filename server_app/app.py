@@ -155,8 +155,10 @@ def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Path:
 
     A relative one is of another machine's choice: within $NUFED_RUNS, or superlink-runs/.
     """
-    if given := str(run_config.get("run-dir") or config.resume or ""):
+    if given := str(run_config.get("run-dir") or ""):
         return Path(os.environ.get("NUFED_RUNS", "superlink-runs")).expanduser().absolute() / given
+    if config.resume is not None:
+        return Path(config.resume)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return Path.cwd() / "runs" / config.name / now
 

@@ -59,7 +59,9 @@ class LogStream(Callback):
         logging.getLogger("nufed").addHandler(_Notes(self._say))
 
     def on_start(self, run: RunInfo) -> None:
-        """Print what a submitter cannot know."""
+        """Print what a submitter cannot know, after the rows of a run that is resumed."""
+        for row in run.rows:
+            self._say("before", finite(row))
         facts = {"parameters": run.parameters, "participating": run.participating, "new": run.new}
         self._say("start", facts | {"folder": str(self.folder)})
 
@@ -137,9 +139,11 @@ class LogReader:
         """The number of the line that is waited for."""
         self.missing: str | None = None
         """What is wrong with the lines so far; None if nothing is."""
+        self._before: list[Row] = []
         self._model: dict[str, Any] = {}
         self._data = bytearray()
         self._take: dict[str, Callable[[Any], None]] = {
+            "before": self._before.append,
             "start": self._take_start,
             "row": self._take_row,
             "note": note,
@@ -181,7 +185,7 @@ class LogReader:
         self.server_folder = facts.pop("folder")
         self.started = True
         for callback in self.callbacks:
-            callback.on_start(RunInfo(self.config, **facts))
+            callback.on_start(RunInfo(self.config, **facts, rows=tuple(self._before)))
 
     def _take_row(self, row: Row) -> None:
         self.rounds = row["round"]

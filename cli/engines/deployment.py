@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cli.bundle import lay_out
 from cli.superlink import SuperLink, connect
-from conf.errors import RunStopped
+from conf.errors import InputError, RunStopped
 from conf.schema import Config, to_json
 from server_app.log_stream import BrokenStream, LogReader
 from server_app.progress import ProgressBar
@@ -20,24 +20,16 @@ from server_app.tracking import Callback
 LOG, SUBMITTED = "flower.log", "submitted.json"
 
 
-def launch(config: Config, folder: Path, console: Console, resume: str = "") -> None:
-    """Submit the app and follow its log, leaving the run folder `folder`.
-
-    Parameters
-    ----------
-    resume
-        The run folder on the server's side that the run goes on from, if any.
-    """
-    run_config: dict[str, str | bool] = {"config": to_json(config), "log-stream": True}
-    run_config["run-dir"] = resume or server_folder(config, folder)
-    if resume:
-        run_config["resume"] = resume
+def launch(config: Config, folder: Path, console: Console) -> None:
+    """Submit the app and follow its log, leaving the run folder `folder`."""
+    run_dir = server_folder(config, folder) if config.resume is None else _server_folder_of(folder)
+    run_config = {"config": to_json(config), "run-dir": run_dir, "log-stream": True}
     with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
         superlink = connect(config.engine, Path(scratch))
         with console.status(f"submitting to {superlink.name}"):
             (Path(scratch) / "app").mkdir()
             run_id = superlink.submit(lay_out(Path(scratch) / "app"), run_config)
-        _note_down(folder, superlink, run_id, str(run_config["run-dir"]))
+        _note_down(folder, superlink, run_id, run_dir)
         console.print(
             f"Flower run {run_id} on {superlink.name}; its log: {folder / LOG}",
             highlight=False,
@@ -51,6 +43,17 @@ def server_folder(config: Config, folder: Path) -> str:
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     time = folder.name if re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", folder.name) else now
     return f"{config.name}/{time}"
+
+
+def _server_folder_of(folder: Path) -> str:
+    """Return the name of the run folder on the server's side of a run that is resumed."""
+    try:
+        return str(json.loads((folder / SUBMITTED).read_text())["run_dir"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"resume={folder}: has no {SUBMITTED}, so no server has its checkpoint; "
+            "resume it with the engine that it ran on"
+        ) from error
 
 
 def _note_down(folder: Path, superlink: SuperLink, run_id: str, run_dir: str) -> None:
@@ -81,8 +84,8 @@ class Follower:
         """
         try:
             stopped = self._until_the_end()
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(self._end(f"interrupted; {self._stop()}")) from None
+        except KeyboardInterrupt as error:
+            raise type(error)(self._end(f"interrupted; {self._stop()}")) from None
         except BrokenStream as error:
             raise RunStopped(self._end(str(error))) from error
         if stopped is not None:
