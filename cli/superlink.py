@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -112,7 +113,13 @@ class SuperLink:
         file = write_run_config(self._scratch / "run.toml", run_config)
         command = ["run", str(app), self._connection, "--run-config", str(file)]
         try:
-            return str(self._ask(command)["run-id"])
+            with ThreadPoolExecutor(1) as thread:
+                answer = thread.submit(self._ask, command)
+                try:
+                    return str(answer.result()["run-id"])
+                except KeyboardInterrupt:
+                    self.stop(str(answer.result()["run-id"]))  # else it would run for nobody
+                    raise
         except RunStopped as error:
             trouble = self._address.trouble() if self._address else None
             raise InputError(f"engine.superlink={self.name}: {trouble or error}") from error

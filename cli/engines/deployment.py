@@ -23,7 +23,8 @@ LOG, SUBMITTED = "flower.log", "submitted.json"
 def launch(config: Config, folder: Path, console: Console) -> None:
     """Submit the app and follow its log, leaving the run folder `folder`."""
     run_dir = server_folder(config, folder) if config.resume is None else _server_folder_of(folder)
-    run_config = {"config": to_json(config), "run-dir": run_dir, "log-stream": True}
+    run_config: dict[str, str | bool] = {}
+    run_config |= {"config": to_json(config), "run-dir": run_dir, "log-stream": True}
     with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
         superlink = connect(config.engine, Path(scratch))
         with console.status(f"submitting to {superlink.name}"):
@@ -91,12 +92,15 @@ class Follower:
         if stopped is not None:
             raise RunStopped(self._end(stopped))
         assert self.reader.summary is not None
-        summary = self.reader.summary | {"server_run_folder": self.reader.server_folder}
+        there = str(self.reader.server_folder)
+        summary = self.reader.summary | {"server_run_folder": there}
+        if "stopped" in summary:  # what the server has is here too, and resumed from here
+            summary["stopped"] = summary["stopped"].replace(there, str(self.folder))
         for callback in self.callbacks:
             callback.on_end(summary)
+        self._say(f"server's run folder: {there}")
         if "stopped" in summary:
-            raise RunStopped(f"{summary['stopped']} on {self.superlink.name}")
-        self._say(f"server's run folder: {self.reader.server_folder}")
+            raise RunStopped(summary["stopped"])
 
     def _until_the_end(self) -> str | None:
         """Read the log, again where it broke off; return why the run has no summary, if so."""
@@ -136,7 +140,7 @@ class Follower:
             }
             for callback in self.callbacks:
                 callback.on_end(summary)
-            stopped += f"; nufed resume={self.folder} goes on from it"
+            stopped += f"; go on with: nufed resume={self.folder}"
         return stopped
 
     def _stop(self) -> str:
