@@ -170,6 +170,7 @@ class LogReader:
             content = json.loads(text)
             number = content.pop("n")
             ((kind, value),) = content.items()
+            take = self._take[kind]
         except (ValueError, KeyError, AttributeError):
             self.missing = f"line {self.next} of the run's record is damaged: {text.strip():.60}"
             return plain
@@ -178,7 +179,7 @@ class LogReader:
         elif number == self.next:
             self.missing = None
             self.next += 1
-            self._take[kind](value)
+            take(value)
         return plain
 
     def _take_start(self, facts: dict[str, Any]) -> None:
