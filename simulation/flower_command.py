@@ -15,9 +15,11 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
+from urllib.request import ProxyHandler, build_opener
 
 HOST = "127.0.0.1"
 SCRIPTS = Path(sys.executable).absolute().parent  # not whatever PATH has
+_START_TIMEOUT_S = 60.0  # a first start may have to compile all of Flower
 _STOP_TIMEOUT_S = 10.0
 
 
@@ -101,6 +103,26 @@ def error_in(output: str) -> str:
     lines = output.splitlines()
     box = [line.strip("│ ") for line in lines if line.startswith("│")]
     return " ".join(box or lines[-1:])
+
+
+def wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until a SuperLink that speaks plain text answers.
+
+    Raises
+    ------
+    RuntimeError
+        If it ends before, or takes too long.
+    """
+    opener = build_opener(ProxyHandler({}))
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the SuperLink exited with {process.returncode}")
+        with contextlib.suppress(OSError):  # refused, or an HTTP error
+            opener.open(f"http://{HOST}:{port}/health", timeout=1).close()
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"the SuperLink was not ready in {_START_TIMEOUT_S:.0f} s")
 
 
 def kill_all(home: Path) -> None:

@@ -13,11 +13,9 @@ import os
 import re
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
-from urllib.request import ProxyHandler, build_opener
 
 from simulation.flower_command import (
     HOST,
@@ -27,11 +25,11 @@ from simulation.flower_command import (
     kill_all,
     name_superlink,
     start,
+    wait_until_healthy,
     write_run_config,
 )
 
 _NAME = "nufed"  # of the connection to our SuperLink
-_START_TIMEOUT_S = 60.0  # a first start may have to compile all of Flower
 
 
 def run_on_ray(
@@ -154,26 +152,12 @@ def _superlink(home: Path, port: int, log: IO[bytes]) -> Iterator[subprocess.Pop
     command += ["--disable-runtime-dependency-installation"]
     process = _start(command, home, log)
     try:
-        _wait_until_healthy(process, port)
+        wait_until_healthy(process, port)
         yield process
     finally:
         kill_all(home)
         process.terminate()  # only matters where there is no /proc
         process.wait()
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
-    """Wait until the SuperLink answers."""
-    opener = build_opener(ProxyHandler({}))
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"the SuperLink exited with {process.returncode}")
-        with contextlib.suppress(OSError):  # refused, or an HTTP error
-            opener.open(f"http://{HOST}:{port}/health", timeout=1).close()
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"the SuperLink was not ready in {_START_TIMEOUT_S:.0f} s")
 
 
 def _wait(
