@@ -22,6 +22,7 @@ from client_app.messages import (
     to_params,
 )
 from client_app.meta_gradient import Params
+from client_app.node import hosted, own_data
 from conf.compose import from_run_config
 from conf.schema import Config
 from tasks.task import Task, build
@@ -45,14 +46,16 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     def of(context: Context) -> tuple[Task, Cohort]:
         config = context.run_config
         texts = str(config.get("config", "")), str(config.get("overrides", ""))
-        return _task_and_cohort(cohort_of, *texts)
+        # Only data of its own set a SuperNode apart: those of one process share the task otherwise.
+        node = tuple(context.node_config.items()) if "data-path" in context.node_config else ()
+        return _task_and_cohort(cohort_of, *texts, node)
 
     @app.query()
     def census(message: Message, context: Context) -> Message:
         """Say which clients live here."""
         task, _ = of(context)
-        clients = hosted(context, task)
-        rows = task.data.partition.train[clients.start :: clients.step]
+        clients = hosted(context.node_config, task)
+        rows = task.data.partition.train[clients.start : clients.stop : clients.step]
         report = Census(list(clients), rows.tolist(), task.data.num_clients)
         return Message(encode(report), reply_to=message)
 
@@ -61,7 +64,7 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         """Train the clients asked for, each from the global model; reply with their mean update."""
         started = time.process_time()
         (task, cohort), ask = of(context), decode(TrainInstruction, message)
-        _require_hosted(ask.clients, hosted(context, task))
+        _require_hosted(ask.clients, hosted(context.node_config, task))
         update, report = cohort.train(params_of(message, task), ask)
         examples = int(task.data.partition.train[report.clients].sum())
         report = replace(report, cpu_s=report.cpu_s + time.process_time() - started)
@@ -77,7 +80,7 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
 
     def measured(message: Message, context: Context) -> RecordDict:
         (task, cohort), ask = of(context), decode(EvaluateInstruction, message)
-        _require_hosted(ask.clients, hosted(context, task))
+        _require_hosted(ask.clients, hosted(context.node_config, task))
         return encode(cohort.evaluate(params_of(message, task), ask))
 
     return app
@@ -85,17 +88,14 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
 
 @lru_cache(maxsize=2)  # not within `make_app`: Ray could not send the app to its workers
 def _task_and_cohort(
-    cohort_of: Callable[[Config, Task], Cohort], config: str, overrides: str
+    cohort_of: Callable[[Config, Task], Cohort],
+    config: str,
+    overrides: str,
+    node: tuple[tuple[str, object], ...],
 ) -> tuple[Task, Cohort]:
     composed = from_run_config({"config": config, "overrides": overrides})
-    task = build(composed)
+    task = build(composed, own_data(dict(node), composed.dataset["name"]))
     return task, cohort_of(composed, task)
-
-
-def hosted(context: Context, task: Task) -> range:
-    """Return the clients of this SuperNode: partition-id, then every num-partitions-th."""
-    first, stride = (int(context.node_config[key]) for key in ("partition-id", "num-partitions"))
-    return range(first, task.data.num_clients, stride)
 
 
 def _require_hosted(clients: list[int], here: range) -> None:

@@ -1,6 +1,7 @@
 """The ServerApp: sets a run up from its configuration, and carries it to its end."""
 
 import logging
+import os
 import re
 import resource
 import subprocess
@@ -23,6 +24,7 @@ from conf.errors import InputError, RunStopped, TooFewReplies, reason
 from conf.schema import Config
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone
+from server_app.log_stream import log_streams
 from server_app.progress import ProgressBar
 from server_app.rounds import State, rounds
 from server_app.run_folder import RunFolder, require_free
@@ -46,6 +48,7 @@ def main(grid: Grid, context: Context) -> None:
     initial = build(config).initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients)
     strategy = make_strategy(config, roster)
+    streams = log_streams(context.run_config, folder)  # now: they take warnings along
     saved = resume.read(folder, config, initial) if config.resume else None
     roster.wait(grid, config.server.join_timeout)
     for note in notes(config, roster.rows):
@@ -58,13 +61,20 @@ def main(grid: Grid, context: Context) -> None:
         )
     resume.require_same_clients(saved, roster)
     with alone(folder):
-        _run(grid, strategy, config, folder, saved)
+        callbacks = [RunFolder(folder), ProgressBar(Console(), folder), *streams]
+        _run(grid, strategy, config, folder, saved, callbacks)
 
 
-def _run(grid: Grid, strategy: MetaFedAvg, config: Config, folder: Path, start: Checkpoint) -> None:
+def _run(
+    grid: Grid,
+    strategy: MetaFedAvg,
+    config: Config,
+    folder: Path,
+    start: Checkpoint,
+    callbacks: list[Callback],
+) -> None:
     """Carry a run from where it stands to its end, or to where it has to stop."""
     roster, checkpoints = strategy.roster, Checkpoints(folder, config.checkpoint.every, start)
-    callbacks: list[Callback] = [RunFolder(folder), ProgressBar(Console(), folder)]
     parameters = sum(p.numel() for p in start.state.params.values())
     participating, new = len(roster.participating), len(roster.new)
     info = RunInfo(config, parameters, participating, new, start.rows)
@@ -141,10 +151,16 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
 
 
 def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Path:
-    """Return the run folder: where `nufed` wants it, else runs/<name>/<time> where we are."""
-    given = str(run_config.get("run-dir") or config.resume or "")
+    """Return the run folder: where `nufed` wants it, else runs/<name>/<time> where we are.
+
+    A relative one is of another machine's choice: within $NUFED_RUNS, or superlink-runs/.
+    """
+    if given := str(run_config.get("run-dir") or ""):
+        return Path(os.environ.get("NUFED_RUNS", "superlink-runs")).expanduser().absolute() / given
+    if config.resume is not None:
+        return Path(config.resume)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return Path(given) if given else Path.cwd() / "runs" / config.name / now
+    return Path.cwd() / "runs" / config.name / now
 
 
 def _facts(info: RunInfo) -> dict[str, Any]:

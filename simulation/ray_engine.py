@@ -11,22 +11,25 @@ import contextlib
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
-from urllib.request import ProxyHandler, build_opener
 
-_HOST = "127.0.0.1"
+from simulation.flower_command import (
+    HOST,
+    environment,
+    error_in,
+    free_ports,
+    kill_all,
+    name_superlink,
+    start,
+    wait_until_healthy,
+    write_run_config,
+)
+
 _NAME = "nufed"  # of the connection to our SuperLink
-_SCRIPTS = Path(sys.executable).absolute().parent  # not whatever PATH has
-_START_TIMEOUT_S = 60.0  # a first start may have to compile all of Flower
-_STOP_TIMEOUT_S = 10.0
 
 
 def run_on_ray(
@@ -82,13 +85,13 @@ def run_on_ray(
         submit = ["flwr", "run", str(app_dir.resolve()), _NAME, "--stream"]
         submit += ["--run-config", str(home / "run.toml")]
         submit += ["--federation-config", federation]
-        start = log.tell()
+        begin = log.tell()
         try:
             with _superlink(home, port, log) as superlink:
                 code = _wait(_start(submit, home, log), superlink, poll)
-                output = log_file.read_bytes()[start:].decode(errors="replace")
+                output = log_file.read_bytes()[begin:].decode(errors="replace")
                 if code != 0:
-                    raise RuntimeError(f"flwr run failed: {_error_in(output)}")
+                    raise RuntimeError(f"flwr run failed: {error_in(output)}")
                 # It exits with 0 after a failed run too: the run's status tells.
                 with (home / "runs.json").open("w+b") as out:
                     listing = ["flwr", "ls", _NAME, "--format", "json"]
@@ -96,15 +99,6 @@ def run_on_ray(
                 _check_completed((home / "runs.json").read_text(), output)
         except RuntimeError as error:
             raise RuntimeError(f"{error} (log: {log_file})") from error
-
-
-def free_ports(n: int) -> list[int]:
-    """Return `n` different TCP ports that are free on the loopback interface."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for sock in sockets:
-            sock.bind((_HOST, 0))
-        return [sock.getsockname()[1] for sock in sockets]
 
 
 @contextlib.contextmanager
@@ -116,96 +110,54 @@ def _home(port: int, run_config: dict[str, str]) -> Iterator[Path]:
         prefix="nufed-", dir=short, ignore_cleanup_errors=True
     ) as name:
         home = Path(name)
-        (home / "config.toml").write_text(
-            f'[superlink]\ndefault = "{_NAME}"\n\n'
-            f'[superlink.{_NAME}]\naddress = "{_HOST}:{port}"\ninsecure = true\n'
-        )
-        # --run-config 'key="value"' breaks at quotes in a value, a file does not.
-        pairs = ((_toml(key), _toml(value)) for key, value in run_config.items())
-        text = "".join(f"{key} = {value}\n" for key, value in pairs)
-        (home / "run.toml").write_text(text, encoding="utf-8")
+        name_superlink(home, _NAME, address=f"{HOST}:{port}", insecure=True)
+        write_run_config(home / "run.toml", run_config)
         # Ray puts the working folder first on its workers' import path. An empty
         # one makes the clients import the shipped app, as the ServerApp does.
         (home / "cwd").mkdir()
         yield home
 
 
-def _toml(text: str) -> str:
-    """Quote a string for TOML: as JSON does, but TOML also wants DEL escaped."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _start(
+    command: list[str], home: Path, log: IO[bytes], out: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program of Flower, which belongs to the run of this home."""
+    return start(command, _environment(home), home / "cwd", out or log, log)
 
 
 def _environment(home: Path) -> dict[str, str]:
     """Return our environment, changed for the processes of Flower and Ray."""
-    env = dict(os.environ)
+    env = environment()
     env.pop("RAY_ADDRESS", None)  # never join a cluster that we would not stop
     # Code of the user's own, which models and data sets may name, lies where we were started.
     python_path = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), os.getcwd()]))
-    no_proxy = ",".join(filter(None, [env.get("NO_PROXY"), _HOST]))
     if "NUFED_DATA" in env:
         env["NUFED_DATA"] = str(Path(env["NUFED_DATA"]).expanduser().absolute())
     return env | {
         "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # instead of 1 s
         "RAY_TMPDIR": str(home),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_prestart_worker_first_driver": "0",  # idle workers, never used: 1 s
         "PYTHONPATH": python_path,
         "PYTHONUNBUFFERED": "1",  # a caller may follow the log
-        "PATH": f"{_SCRIPTS}{os.pathsep}{env.get('PATH', '')}",  # for Flower's Popen
-        "NO_PROXY": no_proxy,
-        "no_proxy": no_proxy,
     }
-
-
-def _start(
-    command: list[str], home: Path, log: IO[bytes], out: IO[bytes] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a program of Flower in a session of its own: Ctrl-C is for us to handle."""
-    try:
-        return subprocess.Popen(
-            [str(_SCRIPTS / command[0]), *command[1:]],
-            cwd=home / "cwd",
-            env=_environment(home),
-            stdin=subprocess.DEVNULL,
-            stdout=out or log,
-            stderr=log,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise RuntimeError(f"cannot start {command[0]}: {error}") from error
 
 
 @contextlib.contextmanager
 def _superlink(home: Path, port: int, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a SuperLink; leave nothing behind that it or Ray started."""
     command = ["flower-superlink", "--insecure", "--simulation"]
-    command += ["--isolation", "subprocess", "--host", _HOST, "--port", str(port)]
+    command += ["--isolation", "subprocess", "--host", HOST, "--port", str(port)]
     command += ["--disable-runtime-dependency-installation"]
     process = _start(command, home, log)
     try:
-        _wait_until_healthy(process, port)
+        wait_until_healthy(process, port)
         yield process
     finally:
         kill_all(home)
         process.terminate()  # only matters where there is no /proc
         process.wait()
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
-    """Wait until the SuperLink answers."""
-    opener = build_opener(ProxyHandler({}))
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"the SuperLink exited with {process.returncode}")
-        with contextlib.suppress(OSError):  # refused, or an HTTP error
-            opener.open(f"http://{_HOST}:{port}/health", timeout=1).close()
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"the SuperLink was not ready in {_START_TIMEOUT_S:.0f} s")
 
 
 def _wait(
@@ -227,13 +179,6 @@ def _wait(
         process.wait()
 
 
-def _error_in(output: str) -> str:
-    """Return the error in the output of ``flwr``, which draws a box around it."""
-    lines = output.splitlines()
-    box = [line.strip("│ ") for line in lines if line.startswith("│")]
-    return " ".join(box or lines[-1:])
-
-
 def _check_completed(listing: str, output: str) -> None:
     """Raise an error if the only run that ``flwr ls`` lists did not complete."""
     try:
@@ -247,36 +192,3 @@ def _check_completed(listing: str, output: str) -> None:
             first = re.search(r"^[\w.]*Error: .+", output, re.MULTILINE)
             cause = first[0] if first else cause
         raise RuntimeError(f"the Flower run is {run['status']}: {cause}")
-
-
-def kill_all(home: Path) -> None:
-    """Kill all processes of a run and wait until they are gone.
-
-    Stopping the SuperLink is not enough: SuperExec leaves its session, and an
-    orphaned simulation was seen to go on. What they all have in common is our
-    FLWR_HOME or, for Ray's workers, which overwrite their environment, the
-    session of a process that has it.
-    """
-    sessions: set[str] = set()
-    deadline = time.monotonic() + _STOP_TIMEOUT_S
-    while time.monotonic() < deadline:
-        processes = list(_processes(f"FLWR_HOME={home}"))
-        sessions |= {session for _, session, ours in processes if ours}
-        alive = [pid for pid, session, _ in processes if session in sessions]
-        if not alive:
-            return
-        for pid in alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-
-
-def _processes(variable: str) -> Iterator[tuple[int, str, bool]]:
-    """Yield of each process the id, the session, and whether it has `variable`."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it just ended, or is not ours
-            environ = (folder / "environ").read_bytes().split(b"\0")
-            # A name in brackets, which may hold anything, comes before these.
-            stat = (folder / "stat").read_text().rpartition(")")[2].split()
-            if stat[0] not in "ZX":  # else dead, only waiting for its parent
-                yield int(folder.name), stat[3], variable.encode() in environ

@@ -4,7 +4,6 @@ import inspect
 import logging
 from typing import Any
 
-import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -33,7 +32,7 @@ def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Mo
         raise InputError("model._target_: names no callable that returns a torch.nn.Module")
     where = f"model._target_={target}"
     classes = data.y.dtype.kind == "i"
-    num_outputs = int(data.y.max()) + 1 if classes else int(np.prod(data.y.shape[1:]))
+    num_outputs = data.num_outputs
     sizes = {"input_shape": tuple(data.x.shape[1:]), "num_outputs": num_outputs}
     # Hydra logs what it also raises; the line that we make of it is enough.
     logging.getLogger("hydra.utils").addHandler(logging.NullHandler())

@@ -37,6 +37,16 @@ class FederatedData:
     x: NDArray[np.generic]
     y: NDArray[np.generic]
     partition: Partition
+    outputs: int | None = None
+    """Outputs of a model, where not all rows are here to tell."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs that a model needs: the classes, or the targets a row."""
+        if self.outputs is not None:
+            return self.outputs
+        classes = self.y.dtype.kind == "i"
+        return int(self.y.max()) + 1 if classes else int(np.prod(self.y.shape[1:]))
 
     @property
     def num_clients(self) -> int:

@@ -13,6 +13,8 @@ from torch.func import functional_call
 from conf.errors import InputError
 from conf.schema import Config
 from tasks.module import make_module
+from tasks.private import NAME as PRIVATE
+from tasks.private import Local, load_private
 from tasks.store import FederatedData, load
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
@@ -111,8 +113,13 @@ def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
     return values.mean() if weight is None else (values * weight).sum() / weight.sum()
 
 
-def build(config: Config) -> Task:
+def build(config: Config, local: Local | None = None) -> Task:
     """Map the data and make the model of a configuration.
+
+    Parameters
+    ----------
+    local
+        A SuperNode's own file, for dataset=private.
 
     Raises
     ------
@@ -123,7 +130,10 @@ def build(config: Config) -> Task:
     precision = config.engine.get("precision", "float32")
     if precision not in PRECISIONS:
         raise InputError(f"engine.precision={precision}: must be {' | '.join(PRECISIONS)}")
-    data = load(config.dataset, config.partition)
+    if config.dataset.get("name") == PRIVATE:
+        data = load_private(config.dataset, config.partition, local)
+    else:
+        data = load(config.dataset, config.partition)
     dtype = PRECISIONS[precision]
     module = make_module(config.model, data, config.seed).to(device, dtype)
     return Task(data, module, dtype, device, autocast=precision == "bf16")

@@ -2,14 +2,13 @@
 
 import json
 import logging
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from conf.compose import CONFIG_DIR
+from cli.bundle import lay_out
 from conf.errors import RunStopped
 from conf.schema import Config, require, to_json
 from server_app.app import make_strategy, notes
@@ -22,7 +21,6 @@ from tasks.task import build
 
 LOG = "flower.log"
 log = logging.getLogger("nufed")
-PACKAGES = ("client_app", "conf", "server_app", "simulation", "strategies", "tasks", "theory")
 
 
 def launch(config: Config, folder: Path, console: Console) -> None:
@@ -49,7 +47,7 @@ def launch(config: Config, folder: Path, console: Console) -> None:
     try:
         with tempfile.TemporaryDirectory() as app_dir:
             run_on_ray(
-                _bundle(Path(app_dir)),
+                lay_out(Path(app_dir)),
                 {"config": to_json(config), "run-dir": str(folder.resolve())},
                 num_supernodes=nodes,
                 client_cpus=cpus,
@@ -94,13 +92,3 @@ class Follower:
     def summary(self) -> dict[str, Any]:
         """Return the run's summary; empty before there is one."""
         return json.loads(self._summary.read_text()) if self._summary.exists() else {}
-
-
-def _bundle(folder: Path) -> Path:
-    """Lay out a Flower app of our packages, also where NuFed was installed without its checkout."""
-    source = CONFIG_DIR.parent
-    ignore = shutil.ignore_patterns("__pycache__")
-    for package in PACKAGES:
-        shutil.copytree(source / package, folder / package, ignore=ignore)
-    shutil.copy(CONFIG_DIR / "flower_app.toml", folder / "pyproject.toml")
-    return folder

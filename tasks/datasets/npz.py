@@ -1,4 +1,4 @@
-"""The user's own data: one .npz file with a client for every row."""
+"""The user's own data: one .npz file; `client` says of every row whose it is."""
 
 import zipfile
 import zlib
@@ -30,15 +30,32 @@ def read(path: str | None, one_class: str = "refuse") -> Rows:
         For a file that cannot be read, a missing array, lengths that differ, NaN, an unusable type
         or client.
     """
-    if one_class not in ("refuse", "keep"):
-        raise InputError(f"dataset.one_class={one_class}: must be refuse | keep")
     if not path:
         raise InputError("dataset.path: has no value; name your .npz file")
-    arrays = _arrays(Path(path).expanduser())
+    where = f"dataset.path={path}"
+    return _checked(_arrays(Path(path).expanduser(), ARRAYS, where), one_class, where)
+
+
+def read_own(path: str, one_class: str = "refuse") -> Rows:
+    """Read and check a SuperNode's own file: as `read`, but one without `client` is one client's.
+
+    Raises
+    ------
+    InputError
+        As `read`; it names the file as the node config does.
+    """
+    where = f"data-path={path}"
+    arrays = _arrays(Path(path).expanduser(), ("x", "y"), where)
+    arrays.setdefault("client", np.zeros(np.shape(arrays["x"])[:1], np.int64))
+    return _checked(arrays, one_class, where)
+
+
+def _checked(arrays: dict[str, NDArray[Any]], one_class: str, where: str) -> Rows:
+    """Return the arrays of a file as rows, if they can be used."""
+    if one_class not in ("refuse", "keep"):
+        raise InputError(f"dataset.one_class={one_class}: must be refuse | keep")
     x, y, client = (arrays[name] for name in ARRAYS)
     test = arrays.get("test")
-    where = f"dataset.path={path}"
-
     for name, array in arrays.items():
         if array.ndim == 0 or len(array) != len(x):
             raise InputError(
@@ -81,25 +98,23 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.float64 if native == np.longdouble else native, copy=False)
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _arrays(path: Path, needed: tuple[str, ...], where: str) -> dict[str, NDArray[Any]]:
     """Read the arrays of the file that we know; no pickle, so no arrays of Python objects."""
     if not path.is_file():
-        raise InputError(f"dataset.path={path}: no such file; name your .npz file")
+        raise InputError(f"{where}: no such file; name your .npz file")
     with path.open("rb") as file:
         if file.read(6) == b"\x93NUMPY":
-            raise InputError(
-                f"dataset.path={path}: is one bare array; save x, y, client with numpy.savez"
-            )
+            raise InputError(f"{where}: is one bare array; save x, y, client with numpy.savez")
     if not zipfile.is_zipfile(path):
-        raise InputError(f"dataset.path={path}: not a readable .npz; save it with numpy.savez")
+        raise InputError(f"{where}: not a readable .npz; save it with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in ARRAYS if name not in archive]
+            missing = [name for name in needed if name not in archive]
             if missing:
                 found = ", ".join(archive.files) or "nothing"
                 raise InputError(
-                    f"dataset.path={path}: has no array {missing[0]!r} (found: {found}); "
-                    f"save it with numpy.savez(path, x=…, y=…, client=…)"
+                    f"{where}: has no array {missing[0]!r} (found: {found}); "
+                    f"save it with numpy.savez(path, {', '.join(f'{name}=…' for name in needed)})"
                 )
             return {name: archive[name] for name in (*ARRAYS, "test") if name in archive}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -107,7 +122,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             reason = "an array of Python objects: rows of ragged length? Pad them to one shape"
         else:
             reason = f"not a readable .npz ({error}); save it with numpy.savez"
-        raise InputError(f"dataset.path={path}: {reason}") from error
+        raise InputError(f"{where}: {reason}") from error
 
 
 def _refuse_one_class(y: NDArray[np.int64], client: NDArray[Any], where: str) -> None:

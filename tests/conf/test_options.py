@@ -11,7 +11,12 @@ from conf.compose import CONFIG_DIR, compose_config
 from conf.schema import read_config, to_json
 
 FILES = [f for f in sorted(CONFIG_DIR.glob("*/*.yaml")) if f.parent.name != "hydra"]
-NEEDED = {"npz": ["dataset.path=mine.npz"], "custom": ["model._target_=tasks.models.mlp"]}
+NEEDED = {
+    "npz": ["dataset.path=mine.npz"],
+    "private": ["dataset.input_shape=[4]", "dataset.num_outputs=2", "dataset.num_clients=3"],
+    "custom": ["model._target_=tasks.models.mlp"],
+    "deployment": ["engine.superlink=127.0.0.1:8000"],
+}
 
 
 def override(file: Path) -> str:
@@ -79,11 +84,14 @@ def test_algorithms_differ_in_nu_alone(name: str, nu: int) -> None:
     assert chosen == other
 
 
-@pytest.mark.parametrize(("dataset", "partition"), [("npz", "natural"), ("quadratics", "natural")])
+@pytest.mark.parametrize(
+    ("dataset", "partition"),
+    [("npz", "natural"), ("quadratics", "natural"), ("private", "natural")],
+)
 def test_data_sets_with_clients_of_their_own_keep_them(dataset: str, partition: str) -> None:
     """Unless one says otherwise, which must still be possible."""
     chosen = [f"dataset={dataset}", *NEEDED.get(dataset, [])]
-    assert compose_config(chosen).partition.name == partition
+    assert compose_config(chosen).partition.name == "natural"
     assert compose_config([*chosen, "partition=iid"]).partition.name == "iid"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulation.ray_engine import kill_all
+from simulation.flower_command import kill_all
 from tests.helpers import RunResult, distance, read_run
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,159 @@
+"""engine=deployment: submit to a SuperLink that runs, and follow the run from afar."""
+
+import json
+import re
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from cli.bundle import lay_out
+from cli.superlink import SuperLink, connect
+from conf.errors import InputError, RunStopped
+from conf.schema import Config, to_json
+from server_app.log_stream import BrokenStream, LogReader
+from server_app.progress import ProgressBar
+from server_app.run_folder import RunFolder
+from server_app.tracking import Callback
+
+LOG, SUBMITTED = "flower.log", "submitted.json"
+
+
+def launch(config: Config, folder: Path, console: Console) -> None:
+    """Submit the app and follow its log, leaving the run folder `folder`."""
+    run_dir = server_folder(config, folder) if config.resume is None else _server_folder_of(folder)
+    run_config: dict[str, str | bool] = {}
+    run_config |= {"config": to_json(config), "run-dir": run_dir, "log-stream": True}
+    with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
+        superlink = connect(config.engine, Path(scratch))
+        with console.status(f"submitting to {superlink.name}"):
+            (Path(scratch) / "app").mkdir()
+            run_id = superlink.submit(lay_out(Path(scratch) / "app"), run_config)
+        _note_down(folder, superlink, run_id, run_dir)
+        console.print(
+            f"Flower run {run_id} on {superlink.name}; its log: {folder / LOG}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        Follower(superlink, run_id, config, folder, console).follow()
+
+
+def server_folder(config: Config, folder: Path) -> str:
+    """Return the name of the run folder on the server's side: <name>/<time>, as ours if that is."""
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    time = folder.name if re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", folder.name) else now
+    return f"{config.name}/{time}"
+
+
+def _server_folder_of(folder: Path) -> str:
+    """Return the name of the run folder on the server's side of a run that is resumed."""
+    try:
+        return str(json.loads((folder / SUBMITTED).read_text())["run_dir"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"resume={folder}: has no {SUBMITTED}, so no server has its checkpoint; "
+            "resume it with the engine that it ran on"
+        ) from error
+
+
+def _note_down(folder: Path, superlink: SuperLink, run_id: str, run_dir: str) -> None:
+    """Keep what finds the run again, should this process be killed."""
+    facts = {"superlink": superlink.name, "run_id": run_id, "run_dir": run_dir}
+    (folder / SUBMITTED).write_text(json.dumps(facts) + "\n")
+
+
+class Follower:
+    """Make the run folder from the log of a run, as it is written."""
+
+    def __init__(
+        self, superlink: SuperLink, run_id: str, config: Config, folder: Path, console: Console
+    ) -> None:
+        self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
+        self.callbacks: list[Callback] = [RunFolder(folder), ProgressBar(console, folder)]
+        self.reader = LogReader(config, folder, self.callbacks, self._warn)
+
+    def follow(self) -> None:
+        """Follow to the end.
+
+        Raises
+        ------
+        RunStopped
+            If the run failed or was stopped, or the SuperLink was lost.
+        KeyboardInterrupt
+            If the person here interrupted it; the run is stopped then.
+        """
+        try:
+            stopped = self._until_the_end()
+        except KeyboardInterrupt as error:
+            raise type(error)(self._end(f"interrupted; {self._stop()}")) from None
+        except BrokenStream as error:
+            raise RunStopped(self._end(str(error))) from error
+        if stopped is not None:
+            raise RunStopped(self._end(stopped))
+        assert self.reader.summary is not None
+        there = str(self.reader.server_folder)
+        summary = self.reader.summary | {"server_run_folder": there}
+        if "stopped" in summary:  # what the server has is here too, and resumed from here
+            summary["stopped"] = summary["stopped"].replace(there, str(self.folder))
+        for callback in self.callbacks:
+            callback.on_end(summary)
+        self._say(f"server's run folder: {there}")
+        if "stopped" in summary:
+            raise RunStopped(summary["stopped"])
+
+    def _until_the_end(self) -> str | None:
+        """Read the log, again where it broke off; return why the run has no summary, if so."""
+        with (self.folder / LOG).open("ab") as log:
+            begin, ended = log.tell(), None
+            while True:
+                log.truncate(begin)  # it comes from its beginning again
+                for line in self.superlink.log(self.run_id):
+                    if plain := self.reader.read(line):
+                        log.write(plain.encode())
+                        log.flush()
+                    if self.reader.summary is not None:
+                        return None
+                if ended is not None:
+                    return ended
+                status, details = self.superlink.status(self.run_id)
+                if status.startswith("finished"):  # what was said at the end may still be missing
+                    ended = self._why(status, details)
+
+    def _why(self, status: str, details: str) -> str:
+        """Say why a run ended without a summary."""
+        if status == "finished:completed":
+            what = self.reader.missing or f"line {self.reader.next} of the run's record is missing"
+            return f"the run completed, but {what}"
+        cause = " ".join(details.removeprefix("ServerApp failed with exception: ").split())
+        return cause or f"the run is {status}"
+
+    def _end(self, stopped: str) -> str:
+        """Close the run folder, where there is one, without the server's summary."""
+        if self.reader.server_folder:
+            stopped += f"; the server's run folder: {self.reader.server_folder}"
+        if self.reader.started:
+            summary = {
+                "rounds": self.reader.rounds,
+                "stopped": stopped,
+                "server_run_folder": self.reader.server_folder,
+            }
+            for callback in self.callbacks:
+                callback.on_end(summary)
+            stopped += f"; go on with: nufed resume={self.folder}"
+        return stopped
+
+    def _stop(self) -> str:
+        """Stop the run; say what came of it."""
+        self._say("stopping the run")
+        try:
+            self.superlink.stop(self.run_id)
+        except RunStopped as error:
+            return f"the run could not be stopped ({error})"
+        return f"the run was stopped after round {self.reader.rounds}"
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _warn(self, text: str) -> None:
+        self.console.print(text, style="yellow", highlight=False, soft_wrap=True)

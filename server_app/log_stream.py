@@ -1,0 +1,219 @@
+"""A run folder that travels by the run's log, the one channel from a ServerApp to who submitted it.
+
+    @@nufed@@ {"n": 0, "start": {"parameters": 7850, "participating": 40, "new": 10, …}}
+    @@nufed@@ {"n": 1, "row": {"round": 0, …}}
+    @@nufed@@ {"n": 2, "note": "2 of 5 clients are there; going on"}
+    @@nufed@@ {"n": 3, "model": {"bytes": 31520, "sha256": "…"}}
+    @@nufed@@ {"n": 4, "part": "<base64>"}
+    @@nufed@@ {"n": 5, "summary": {"rounds": 50, …}}
+
+Lines are numbered: Flower may lose some of a log, or deliver some twice. Other lines lie between.
+"""
+
+import base64
+import binascii
+import hashlib
+import itertools
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from client_app.meta_gradient import Params
+from conf.errors import NuFedError
+from conf.schema import Config
+from server_app.run_folder import MODEL, finite
+from server_app.tracking import Callback, Row, RunInfo
+
+MARK = "@@nufed@@ "  # ASCII: the locale of a container may know no more
+PART = 48 << 10  # bytes of the model in a line
+BURST = 64  # lines of it at a time: Flower uploads what has gathered every 0.2 s, as one request
+PAUSE_S = 0.25
+
+
+def log_streams(run_config: Mapping[str, object], folder: Path) -> list[Callback]:
+    """Return the stream of a run into its log, where the run config asks for it."""
+    return [LogStream(folder)] if run_config.get("log-stream") else []
+
+
+class LogStream(Callback):
+    """Print a run as numbered lines of JSON, and warnings besides.
+
+    Parameters
+    ----------
+    folder
+        The run folder here, of which the submitter is told.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._params: Params = {}
+        logging.getLogger("nufed").addHandler(_Notes(self._say))
+
+    def on_start(self, run: RunInfo) -> None:
+        """Print what a submitter cannot know, after the rows of a run that is resumed."""
+        for row in run.rows:
+            self._say("before", finite(row))
+        facts = {"parameters": run.parameters, "participating": run.participating, "new": run.new}
+        self._say("start", facts | {"folder": str(self.folder)})
+
+    def on_round(self, row: Row, params: Params) -> None:
+        """Print the row; remember the model."""
+        self._say("row", finite(row))
+        self._params = params
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """Print the model of the last good round, then the summary."""
+        if self._params:
+            data = save({name: tensor.contiguous() for name, tensor in self._params.items()})
+            digest = hashlib.sha256(data).hexdigest()
+            self._say("model", {"bytes": len(data), "sha256": digest})
+            for i, start in enumerate(range(0, len(data), PART)):
+                self._say("part", base64.b64encode(data[start : start + PART]).decode())
+                if i % BURST == BURST - 1:
+                    time.sleep(PAUSE_S)
+        self._say("summary", finite(summary))
+
+    def _say(self, kind: str, content: object) -> None:
+        with self._lock:
+            line = json.dumps({"n": next(self._numbers), kind: content})
+            sys.stdout.write(f"{MARK}{line}\n")  # at once: other threads print too
+
+
+class _Notes(logging.Handler):
+    """Pass on what a person is to be told."""
+
+    def __init__(self, say: Callable[[str, object], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it plainly, for who reads the log, and numbered."""
+        print(record.getMessage(), file=sys.stderr)
+        self._say("note", record.getMessage())
+
+
+class BrokenStream(NuFedError):
+    """The lines of a log do not make up a run folder; the text says why."""
+
+
+class LogReader:
+    """Make a run folder out of the lines that a `LogStream` printed.
+
+    Parameters
+    ----------
+    config
+        The configuration that was submitted.
+    folder
+        Where the model goes; it appears whole or not at all.
+    callbacks
+        Called as the server's are, but without the model.
+    note
+        Called with each warning of the server.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        callbacks: list[Callback],
+        note: Callable[[str], None],
+    ) -> None:
+        self.config, self.folder, self.callbacks = config, folder, callbacks
+        self.server_folder: str | None = None
+        """The server's run folder, once it is known."""
+        self.started = False
+        self.rounds = 0
+        """Rounds whose row has come."""
+        self.summary: dict[str, Any] | None = None
+        """The server's summary, the last thing that comes."""
+        self.next = 0
+        """The number of the line that is waited for."""
+        self.missing: str | None = None
+        """What is wrong with the lines so far; None if nothing is."""
+        self._before: list[Row] = []
+        self._model: dict[str, Any] = {}
+        self._data = bytearray()
+        self._take: dict[str, Callable[[Any], None]] = {
+            "before": self._before.append,
+            "start": self._take_start,
+            "row": self._take_row,
+            "note": note,
+            "model": self._take_model,
+            "part": self._take_part,
+            "summary": self._take_summary,
+        }
+
+    def read(self, line: str) -> str:
+        """Take a line of the log; return what of it is not for us.
+
+        A line that came before is passed over, and so are all after a gap: the log can be read
+        again from its beginning, with the same reader.
+
+        Raises
+        ------
+        BrokenStream
+            If the model that came is not the one that was sent.
+        """
+        plain, mark, text = line.partition(MARK)
+        if not mark:
+            return line
+        try:
+            content = json.loads(text)
+            number = content.pop("n")
+            ((kind, value),) = content.items()
+            take = self._take[kind]
+        except (ValueError, KeyError, AttributeError):
+            self.missing = f"line {self.next} of the run's record is damaged: {text.strip():.60}"
+            return plain
+        if number > self.next:
+            self.missing = f"lines {self.next} to {number - 1} of the run's record are missing"
+        elif number == self.next:
+            self.missing = None
+            self.next += 1
+            take(value)
+        return plain
+
+    def _take_start(self, facts: dict[str, Any]) -> None:
+        self.server_folder = facts.pop("folder")
+        self.started = True
+        for callback in self.callbacks:
+            callback.on_start(RunInfo(self.config, **facts, rows=tuple(self._before)))
+
+    def _take_row(self, row: Row) -> None:
+        self.rounds = row["round"]
+        for callback in self.callbacks:
+            callback.on_round(row, {})
+
+    def _take_model(self, facts: dict[str, Any]) -> None:
+        self._model, self._data = facts, bytearray()
+
+    def _take_part(self, text: str) -> None:
+        try:
+            self._data += base64.b64decode(text, validate=True)
+        except binascii.Error as error:
+            raise BrokenStream(f"the model in the run's log is damaged ({error})") from error
+
+    def _take_summary(self, summary: dict[str, Any]) -> None:
+        if self._model:
+            self._write_model()
+        self.summary = summary
+
+    def _write_model(self) -> None:
+        digest = hashlib.sha256(self._data).hexdigest()
+        if len(self._data) != self._model["bytes"] or digest != self._model["sha256"]:
+            raise BrokenStream(
+                f"the model in the run's log has {len(self._data)} of {self._model['bytes']} bytes "
+                "or another checksum than the one that was sent"
+            )
+        draft = self.folder / f".{MODEL}"
+        draft.write_bytes(self._data)
+        draft.replace(self.folder / MODEL)

@@ -1,0 +1,1 @@
+"""Tests with real processes: SuperLink, SuperNodes, and `nufed` that submits to them."""

@@ -1,0 +1,176 @@
+"""A federation of real processes on loopback: a SuperLink, SuperNodes, and `nufed` against them."""
+
+import contextlib
+import os
+import signal
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
+
+from simulation.flower_command import HOST, SCRIPTS, environment, free_ports, kill_all, start
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_S = 60.0
+
+
+class Done(NamedTuple):
+    """What a finished `nufed` leaves."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Federation:
+    """One SuperLink and its SuperNodes, each with a log of its own in `folder`.
+
+    Every process has `FLWR_HOME=folder/home`, by which `stop` finds them all, and those that they
+    started. Code of a test's own, which `_target_` may name, goes to `folder/code`.
+
+    Parameters
+    ----------
+    folder
+        A new folder for all of it.
+    certificates
+        The folder of ca.crt, server.crt and server.key; then SuperNodes must show a registered key.
+        None is plain text, and no authentication.
+    """
+
+    def __init__(self, folder: Path, certificates: Path | None = None) -> None:
+        self.folder, self.certificates = folder, certificates
+        self.home, self.code = folder / "home", folder / "code"
+        self.home.mkdir(parents=True)
+        self.code.mkdir()
+        (self.port,) = free_ports(1)
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self.superlink = self.start_superlink()
+
+    @property
+    def address(self) -> str:
+        """Return what `engine.superlink` is to say."""
+        return f"{HOST}:{self.port}"
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the environment of a process of the federation."""
+        return environment() | {
+            "FLWR_HOME": str(self.home),
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+            "PYTHONPATH": str(self.code),
+            "PYTHONUNBUFFERED": "1",
+            **(extra or {}),
+        }
+
+    def start_superlink(self) -> "subprocess.Popen[bytes]":
+        """Start the SuperLink, also anew on the same port, and wait until it answers."""
+        command = ["flower-superlink", "--host", HOST, "--port", str(self.port)]
+        command += ["--disable-runtime-dependency-installation", "--database", "state.db"]
+        if self.certificates is None:
+            command += ["--insecure"]
+        else:
+            command += ["--ssl-ca-certfile", str(self.certificates / "ca.crt")]
+            command += ["--ssl-certfile", str(self.certificates / "server.crt")]
+            command += ["--ssl-keyfile", str(self.certificates / "server.key")]
+            command += ["--enable-supernode-auth"]
+        process = self._start(command, "superlink", {})
+        wait_until(lambda: self._answers(process), START_TIMEOUT_S, "the SuperLink answers")
+        return process
+
+    def start_node(
+        self,
+        name: str,
+        node_config: str,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+    ) -> "subprocess.Popen[bytes]":
+        """Start a SuperNode; its log is `name`.log. Without options it speaks plain text."""
+        (port,) = free_ports(1)
+        command = ["flower-supernode", "--superlink", self.address, "--port", str(port)]
+        command += ["--node-config", node_config, *(options or ["--insecure"])]
+        self.nodes[name] = self._start(command, name, env or {})
+        return self.nodes[name]
+
+    def kill_node(self, name: str) -> None:
+        """Kill a SuperNode and what it started, as a power cut would."""
+        kill_all_of_session(self.nodes.pop(name))
+
+    def log(self, name: str) -> str:
+        """Return what a process has said so far."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def nufed(self, *overrides: str, cwd: Path, timeout: float = 300) -> Done:
+        """Run `nufed engine=deployment` against this federation."""
+        done = subprocess.run(
+            self.command(*overrides), cwd=cwd, capture_output=True, text=True, timeout=timeout
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def start_nufed(self, *overrides: str, cwd: Path) -> "subprocess.Popen[str]":
+        """Start it and return at once; it heeds SIGINT."""
+        return subprocess.Popen(
+            self.command(*overrides),
+            cwd=cwd,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=heed_interrupts,
+        )
+
+    def command(self, *overrides: str) -> list[str]:
+        """Return the words of that command."""
+        engine = ["engine=deployment", f"engine.superlink={self.address}"]
+        if self.certificates is not None:
+            engine += [f"engine.root_certificates={self.certificates / 'ca.crt'}"]
+        return [str(SCRIPTS / "nufed"), *engine, *overrides]
+
+    def stop(self) -> None:
+        """Kill every process, and those that they started."""
+        kill_all(self.home)
+
+    def _start(
+        self, command: list[str], name: str, env: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return start(command, self.environment(env), self.folder, log)
+
+    def _answers(self, process: "subprocess.Popen[bytes]") -> bool:
+        assert process.poll() is None, self.log("superlink")
+        scheme, context = "http", None
+        if self.certificates is not None:
+            scheme = "https"
+            context = ssl.create_default_context(cafile=self.certificates / "ca.crt")
+        opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
+        with contextlib.suppress(OSError):
+            opener.open(f"{scheme}://{self.address}/health", timeout=1).close()
+            return True
+        return False
+
+
+def wait_until(
+    happened: Callable[[], bool],
+    timeout: float,
+    what: str,
+    process: "subprocess.Popen[str] | None" = None,
+) -> None:
+    """Wait for something to happen; fail if it does not in time, or a process ends before it."""
+    until = time.monotonic() + timeout
+    while not happened():
+        assert time.monotonic() < until, f"not within {timeout:.0f} s: {what}"
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended before {what}: {process.communicate()[1]}")
+        time.sleep(0.1)
+
+
+def kill_all_of_session(process: "subprocess.Popen[bytes]") -> None:
+    """Send SIGKILL to a process and all of its session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to a job in its background, such as tests: that ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

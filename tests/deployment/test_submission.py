@@ -1,0 +1,29 @@
+"""Submissions that cannot be: one line that names key, value and remedy, and no trace."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from simulation.flower_command import HOST, SCRIPTS, free_ports
+
+FREE = f"{HOST}:{free_ports(1)[0]}"
+
+
+@pytest.mark.parametrize(
+    ("superlink", "words"),
+    [(FREE, ["no SuperLink answers there", "start one"]), ("prod", ["not found", "config.toml"])],
+)
+def test_a_superlink_that_is_not_there(tmp_path: Path, superlink: str, words: list[str]) -> None:
+    """Nobody listens on the port, or Flower's configuration knows no such name."""
+    environment = os.environ | {"FLWR_HOME": str(tmp_path / "home")}
+    here = tmp_path / "here"
+    here.mkdir()
+    command = [SCRIPTS / "nufed", "engine=deployment", f"engine.superlink={superlink}"]
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"nufed: engine.superlink={superlink}: ")
+    assert [word for word in words if word not in done.stderr] == []
+    assert list(here.iterdir()) == []

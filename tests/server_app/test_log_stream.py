@@ -1,0 +1,127 @@
+"""A run folder that travels by a log: whole, or the line that is missing is named."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conf.compose import compose_config
+from server_app.log_stream import MARK, PART, BrokenStream, LogReader, LogStream
+from server_app.run_folder import RunFolder
+from server_app.tracking import Row, RunInfo
+
+CONFIG = compose_config(["dataset=quadratics"])
+PARAMS = {"w": torch.randn(3 * PART // 4, generator=torch.Generator().manual_seed(0))}
+ROWS: list[Row] = [{"round": 0, "train_loss": 1.5}, {"round": 1, "train_loss": float("nan")}]
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return the log of a run of two rounds with a model of four lines, other lines between."""
+    log = logging.getLogger("nufed")
+    before = list(log.handlers)
+    stream = LogStream(Path("/server/run"))
+    try:
+        log.warning("2 of 5 clients are there")
+        stream.on_start(RunInfo(CONFIG, 7, 4, 1))
+        for row in ROWS:
+            print(f"round {row['round']}")
+            stream.on_round(row, PARAMS)
+        stream.on_end({"rounds": 1})
+    finally:
+        log.handlers = before
+    return capsys.readouterr().out.splitlines(keepends=True)
+
+
+class Reading:
+    """A reader with a run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.notes, self.plain = folder, list[str](), list[str]()
+        self.reader = LogReader(CONFIG, folder, [RunFolder(folder)], self.notes.append)
+
+    def read(self, lines: list[str]) -> None:
+        """Read lines, as they come."""
+        self.plain += [text for line in lines if (text := self.reader.read(line))]
+
+    def rows(self) -> list[Row]:
+        """Return the rows written so far."""
+        return [json.loads(row) for row in (self.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Reading:
+    return Reading(tmp_path / "run")
+
+
+def test_everything_arrives(lines: list[str], reading: Reading) -> None:
+    """To the last bit; what is not finite as null; the warning; and the other lines apart."""
+    reading.read(lines)
+    assert torch.equal(load_file(reading.folder / "model.safetensors")["w"], PARAMS["w"])
+    assert reading.rows() == [ROWS[0], {"round": 1, "train_loss": None}]
+    assert reading.reader.summary == {"rounds": 1}
+    assert reading.reader.server_folder == "/server/run"
+    assert reading.reader.missing is None
+    assert reading.notes == ["2 of 5 clients are there"]
+    assert reading.plain == ["round 0\n", "round 1\n"]
+
+
+def test_lines_are_of_bounded_length(lines: list[str]) -> None:
+    """Whatever the model: some handler of a log may not take longer ones."""
+    assert sum('"part"' in line for line in lines) == 4
+    assert max(map(len, lines)) < 1.4 * PART
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2, -3, -1])
+def test_a_line_that_is_lost_is_named_and_found_on_reading_again(
+    lines: list[str], reading: Reading, lost: int
+) -> None:
+    """Nothing after the gap is taken before it is closed, nothing twice."""
+    record = [line for line in lines if MARK in line]
+    missing = record[lost]
+    reading.read([line for line in record if line is not missing])
+    assert reading.reader.summary is None
+    assert not (reading.folder / "model.safetensors").exists()
+    if lost != -1:
+        assert reading.reader.missing is not None
+        assert f"lines {record.index(missing)} to" in reading.reader.missing
+    reading.read(record)
+    assert reading.reader.summary == {"rounds": 1}
+    assert reading.reader.missing is None
+    assert len(reading.rows()) == 2
+
+
+def test_lines_that_come_twice_count_once(lines: list[str], reading: Reading) -> None:
+    """As when an upload is repeated whose answer was lost."""
+    reading.read([line for line in lines for _ in range(2)])
+    assert len(reading.rows()) == 2
+    assert torch.equal(load_file(reading.folder / "model.safetensors")["w"], PARAMS["w"])
+
+
+def test_a_line_that_another_breaks_into_is_damaged(lines: list[str], reading: Reading) -> None:
+    record = [line for line in lines if MARK in line]
+    reading.read([*record[:2], record[2][:40] + "\n", *record[3:]])
+    assert reading.reader.summary is None
+    assert reading.reader.missing is not None
+    assert "2" in reading.reader.missing
+
+
+def test_text_before_a_line_is_kept_apart(lines: list[str], reading: Reading) -> None:
+    """Another thread printed without an end of line."""
+    record = [line for line in lines if MARK in line]
+    reading.read([f"50 %{line}" for line in record])
+    assert reading.reader.summary == {"rounds": 1}
+    assert set(reading.plain) == {"50 %"}
+
+
+def test_another_model_than_was_sent_is_refused(lines: list[str], reading: Reading) -> None:
+    """A valid line with other bytes: no model, not even half a one."""
+    record = [line for line in lines if MARK in line]
+    part = next(i for i, line in enumerate(record) if '"part"' in line)
+    record[part] = record[part].replace("A", "B")
+    with pytest.raises(BrokenStream, match="another checksum"):
+        reading.read(record)
+    assert not (reading.folder / "model.safetensors").exists()
