@@ -22,6 +22,7 @@ from client_app.messages import (
 )
 from client_app.meta_gradient import Params
 from conf.compose import from_run_config
+from conf.errors import InputError
 from conf.schema import Config
 from tasks.task import Task, build
 
@@ -87,15 +88,26 @@ def _task_and_cohort(
 
 
 def hosted(context: Context, task: Task) -> range:
-    """Return the clients of this SuperNode: partition-id, then every num-partitions-th."""
-    first, stride = (int(context.node_config[key]) for key in ("partition-id", "num-partitions"))
+    """Return the clients of this SuperNode: partition-id, then every num-partitions-th.
+
+    Raises
+    ------
+    InputError
+        If the node's configuration does not say so in integers.
+    """
+    first, stride = (context.node_config.get(key) for key in ("partition-id", "num-partitions"))
+    if not (type(first) is type(stride) is int and 0 <= first < stride):
+        raise InputError(
+            f"node-config: partition-id={first!r:.40} num-partitions={stride!r:.40}: must be "
+            "integers, partition-id among 0 … num-partitions − 1"
+        )
     return range(first, task.data.num_clients, stride)
 
 
 def _require_hosted(clients: list[int], here: range) -> None:
     """Raise unless this SuperNode hosts all of `clients`."""
     if foreign := [client for client in clients if client not in here]:
-        raise MalformedMessage(f"clients {foreign} are not hosted here")
+        raise MalformedMessage(f"clients {foreign!r:.60} are not hosted here")
 
 
 def params_of(message: Message, task: Task) -> Params:
@@ -104,14 +116,17 @@ def params_of(message: Message, task: Task) -> Params:
     Raises
     ------
     MalformedMessage
-        If its names or shapes are not those of the task's model.
+        If its names or shapes are not those of the task's model, or its entries no real numbers.
     """
     arrays = arrays_of(message)
     wanted = {name: tuple(p.shape) for name, p in task.module.named_parameters()}
     given = {name: tuple(array.shape) for name, array in arrays.items()}
     if given != wanted:
         raise MalformedMessage(f"the global model has {given}, this client's model {wanted}")
-    return {name: p.to(task.device, task.dtype) for name, p in to_params(arrays).items()}
+    params = to_params(arrays)
+    if strange := [name for name, p in params.items() if not p.is_floating_point()]:
+        raise MalformedMessage(f"the global model's {strange[0]!r} is {arrays[strange[0]].dtype}")
+    return {name: p.to(task.device, task.dtype) for name, p in params.items()}
 
 
 def one_by_one(config: Config, task: Task) -> Cohort:

@@ -104,6 +104,7 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
             seed=config.seed,
             clients_per_round=config.clients_per_round,
             fraction=config.fraction,
+            privacy=config.privacy,
         )
         return strategy
     except (InstantiationException, TypeError) as error:
