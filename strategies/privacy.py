@@ -40,10 +40,8 @@ class CentralDP:
     """
 
     def __init__(self, config: PrivacyConfig) -> None:
-        assert config.clipping_norm and config.noise_multiplier and config.delta
-        self.clipping_norm = config.clipping_norm
-        self.noise_multiplier = config.noise_multiplier
-        self.delta = config.delta
+        given = config.clipping_norm, config.noise_multiplier, config.delta
+        self.clipping_norm, self.noise_multiplier, self.delta = map(float, filter(None, given))
         self.max_epsilon = config.max_epsilon
         self._accountant: Any = None
 
