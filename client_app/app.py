@@ -101,7 +101,7 @@ def _task_and_cohort(
 def _require_hosted(clients: list[int], here: range) -> None:
     """Raise unless this SuperNode hosts all of `clients`."""
     if foreign := [client for client in clients if client not in here]:
-        raise MalformedMessage(f"clients {foreign} are not hosted here")
+        raise MalformedMessage(f"clients {foreign!r:.60} are not hosted here")
 
 
 def params_of(message: Message, task: Task) -> Params:
@@ -110,14 +110,17 @@ def params_of(message: Message, task: Task) -> Params:
     Raises
     ------
     MalformedMessage
-        If its names or shapes are not those of the task's model.
+        If its names or shapes are not those of the task's model, or its entries no real numbers.
     """
     arrays = arrays_of(message)
     wanted = {name: tuple(p.shape) for name, p in task.module.named_parameters()}
     given = {name: tuple(array.shape) for name, array in arrays.items()}
     if given != wanted:
         raise MalformedMessage(f"the global model has {given}, this client's model {wanted}")
-    return {name: p.to(task.device, task.dtype) for name, p in to_params(arrays).items()}
+    params = to_params(arrays)
+    if strange := [name for name, p in params.items() if not p.is_floating_point()]:
+        raise MalformedMessage(f"the global model's {strange[0]!r} is {arrays[strange[0]].dtype}")
+    return {name: p.to(task.device, task.dtype) for name, p in params.items()}
 
 
 def one_by_one(config: Config, task: Task) -> Cohort:

@@ -18,10 +18,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from client_app.meta_gradient import MODES, Params
-from conf.schema import AlgorithmConfig
+from conf.errors import reason
+from conf.schema import WEIGHTINGS, AlgorithmConfig, positive
 
 ARRAYS, REPORT, EVALUATION, METRICS = "arrays", "report", "evaluation", "metrics"
 
@@ -108,10 +109,17 @@ class TrainInstruction:
         }
 
     def __post_init__(self) -> None:
-        if self.nu < 0 or self.tau < 1 or self.mode not in MODES:
-            raise MalformedMessage(
-                f"nu={self.nu}, tau={self.tau} or mode={self.mode} is impossible"
-            )
+        possible("round", self.round, self.round >= 0)
+        possible("nu", self.nu, self.nu >= 0)
+        possible("tau", self.tau, self.tau >= 1)
+        possible("mode", self.mode, self.mode in MODES)
+        possible("weighting", self.weighting, self.weighting in WEIGHTINGS)
+        for name in ("alpha", "beta", "delta"):
+            possible(name, getattr(self, name), positive(getattr(self, name)))
+        for name in ("support", "query", "hessian"):
+            rows = getattr(self, name)
+            possible(name, rows, rows is None or rows >= 1)
+        possible_draws(self.seed, self.clients)
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,8 @@ class TrainReport:
         same_length(self.failed, self.reasons)
         if not all(map(math.isfinite, (*self.loss, *self.meta_grad_norm, self.cpu_s))):
             raise MalformedMessage("loss, meta_grad_norm or cpu_s is not finite")
+        if min((0, *self.meta_grad_norm, self.cpu_s, *self.diverged_at)) < 0:
+            raise MalformedMessage("meta_grad_norm, cpu_s or diverged_at is below 0")
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,12 @@ class EvaluateInstruction:
     steps: int
     alpha: float
     batch: int | None
+
+    def __post_init__(self) -> None:
+        possible("steps", self.steps, self.steps >= 0)
+        possible("alpha", self.alpha, positive(self.alpha))
+        possible("batch", self.batch, self.batch is None or self.batch >= 1)
+        possible_draws(self.seed, self.clients)
 
 
 @dataclass(frozen=True)
@@ -174,6 +190,20 @@ class EvaluateReport:
             "loss" not in self.metrics or len(set(self.metrics)) < len(self.metrics)
         ):
             raise MalformedMessage(f"metrics {self.metrics}: must differ, and loss be among them")
+        if not all(name.isidentifier() for name in self.metrics):
+            raise MalformedMessage(f"metrics {self.metrics}: must be plain names")
+
+
+def possible(name: str, value: object, valid: bool) -> None:
+    """Raise a `MalformedMessage` that names a field of an instruction, unless `valid`."""
+    if not valid:
+        raise MalformedMessage(f"{name}={value} is impossible")
+
+
+def possible_draws(seed: int, clients: list[int]) -> None:
+    """Raise unless batches can be drawn from the seed for these clients, each of them once."""
+    possible("seed", seed, 0 <= seed < 2**64)
+    possible("clients", f"{clients!r:.60}", len(set(clients)) == len(clients))
 
 
 def same_length(*columns: list[Any]) -> None:
@@ -239,9 +269,31 @@ def arrays_of(message: Message) -> ArrayRecord:
     return message.content.array_records.get(ARRAYS, ArrayRecord())
 
 
+def examples_of(message: Message) -> object:
+    """Return the train rows that an update claims to come from, None if it says nothing of it."""
+    return message.content.metric_records.get(METRICS, MetricRecord()).get("num-examples")
+
+
 def to_params(arrays: ArrayRecord) -> Params:
-    """Return arrays as tensors, name -> tensor on the CPU."""
-    return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
+    """Return arrays as tensors, name -> tensor on the CPU.
+
+    Raises
+    ------
+    MalformedMessage
+        If the bytes of an array are not those of an array of the shape and type that it declares.
+    """
+    return {name: _tensor(name, array) for name, array in arrays.items()}
+
+
+def _tensor(name: str, array: Array) -> torch.Tensor:
+    try:
+        tensor = torch.from_numpy(array.numpy())  # Flower reads without pickle
+    except Exception as error:  # bytes from elsewhere: whatever NumPy or torch makes of them
+        raise MalformedMessage(f"array {name!r} cannot be read: {reason(error)}") from error
+    held = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+    if held != (tuple(array.shape), array.dtype):
+        raise MalformedMessage(f"array {name!r} holds {held}, other than it declares")
+    return tensor
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:

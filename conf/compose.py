@@ -7,6 +7,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from conf.errors import InputError, NuFedError, reason
 from conf.schema import Config, read_config, register, to_config
 
 CONFIG_DIR = Path(__file__).parent
@@ -28,7 +29,17 @@ def from_run_config(run_config: Mapping[str, object]) -> Config:
     run_config
         Flower's run config: ``config``, a composed configuration as `conf.schema.to_json` writes
         it; or, where that is empty, ``overrides``, Hydra overrides as one would type them.
+
+    Raises
+    ------
+    InputError
+        If either cannot be read, or composes to no configuration that is possible.
     """
-    if composed := str(run_config.get("config") or ""):
-        return read_config(composed)
-    return compose_config(shlex.split(str(run_config.get("overrides") or "")))
+    composed, overrides = (str(run_config.get(key) or "") for key in ("config", "overrides"))
+    name, text = ("config", composed) if composed else ("overrides", overrides)
+    try:
+        return read_config(composed) if composed else compose_config(shlex.split(overrides))
+    except NuFedError:
+        raise
+    except Exception as error:  # whatever YAML, OmegaConf or Hydra make of a text from elsewhere
+        raise InputError(f"run-config {name}={text!r:.60}: {reason(error):.200}") from error

@@ -5,6 +5,7 @@ while it composes; the values are checked here, when the composed configuration 
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from conf.errors import InputError
 
 MODES = ("exact", "first_order", "hessian_free")
 WEIGHTINGS = ("uniform", "examples")
+PRIVACY = ("none", "central_dp")
 
 
 def require(valid: bool, key: str, value: object, allowed: str) -> None:
@@ -26,6 +28,12 @@ def require(valid: bool, key: str, value: object, allowed: str) -> None:
 def positive(value: float) -> bool:
     """Tell whether a step size is usable: above zero and finite, in float32 too."""
     return 0 < value < 3e38
+
+
+def require_norm(key: str, value: object) -> None:
+    """Raise an `InputError` unless `value` may bound an L2 norm: a number above zero, or null."""
+    valid = value is None or (type(value) in (int, float) and 0 < float(str(value)) < math.inf)
+    require(valid, key, value, "above 0, such as 10, or null")
 
 
 @dataclass
@@ -167,6 +175,32 @@ class CheckpointConfig:
 
 
 @dataclass
+class PrivacyConfig:
+    """Differential privacy of the models that a run makes known; see strategies/privacy.py."""
+
+    name: str = MISSING
+    clipping_norm: float | None = None
+    """L2 norm C that each client's update is clipped to."""
+    noise_multiplier: float | None = None
+    """z: the noise on the sum of the clipped updates has standard deviation z C."""
+    delta: float | None = None
+    """δ that ε is reported at; far below 1 / clients."""
+    max_epsilon: float | None = None
+    """The budget: the run ends before a round that would exceed it. null: none."""
+
+    def __post_init__(self) -> None:
+        require(self.name in PRIVACY, "privacy", self.name, " | ".join(PRIVACY))
+        for key in ("clipping_norm", "noise_multiplier", "delta", "max_epsilon"):
+            value = getattr(self, key)
+            if self.name == "none":
+                require(value is None, f"privacy.{key}", value, "null, or add privacy=central_dp")
+            elif key == "delta":
+                require(value and 0 < value < 1, "privacy.delta", value, "between 0 and 1")
+            elif value is not None or key != "max_epsilon":
+                require(value and positive(value), f"privacy.{key}", value, "above 0")
+
+
+@dataclass
 class Config:
     """The composed configuration of one run."""
 
@@ -188,6 +222,7 @@ class Config:
     partition: PartitionConfig = MISSING
     model: Any = MISSING
     strategy: Any = MISSING
+    privacy: PrivacyConfig = MISSING
     engine: Any = MISSING
     evaluation: EvaluationConfig = MISSING
 

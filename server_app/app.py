@@ -143,6 +143,7 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
             clients_per_round=config.clients_per_round,
             fraction=config.fraction,
             min_replies=config.server.min_replies,
+            privacy=config.privacy,
         )
         return strategy
     except (InstantiationException, TypeError) as error:

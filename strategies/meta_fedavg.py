@@ -11,24 +11,47 @@ optimizers see Reddi et al. 2021.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
+from torch import Tensor
 
 from client_app.local_update import norm
 from client_app.mean import StreamingMean
 from client_app.messages import EvaluateInstruction, TrainInstruction, encode, to_params
 from client_app.meta_gradient import Params
-from conf.errors import InputError
-from conf.schema import WEIGHTINGS, AlgorithmConfig, EvaluationConfig
+from conf.errors import InputError, RunStopped
+from conf.schema import (
+    WEIGHTINGS,
+    AlgorithmConfig,
+    EvaluationConfig,
+    PrivacyConfig,
+    require_norm,
+)
 from strategies.curves import GROUPS, summarize
 from strategies.exchange import apart
+from strategies.flower_rules import clip
+from strategies.privacy import CentralDP
 from strategies.replies import Curves, Failure, Sent, read_curves, read_replies, read_update
 from strategies.roster import Roster
+
+
+class TooFewUpdates(ValueError):
+    """A rule cannot do with so few updates; the text says how many it needs."""
+
+
+class Rule(Protocol):
+    """How a round's updates become one."""
+
+    def add(self, update: Params, weight: float) -> None:
+        """Take one more client's update."""
+
+    def value(self, dtype: torch.dtype) -> Params:
+        """Return the aggregated update, or raise `TooFewUpdates`."""
 
 
 class MetaFedAvg(Strategy):
@@ -50,6 +73,13 @@ class MetaFedAvg(Strategy):
         ``uniform``, as the objective is over clients; ``examples``, in proportion to train rows.
     optimizer
         ``optimizer(parameters)`` -> torch.optim.Optimizer. None averages, as SGD with rate 1 does.
+    clip_norm
+        Longer updates are scaled down to this L2 norm, each client's by itself. None: as they are.
+    max_norm
+        Longer updates are dropped: no honest client is that far off, and one such update could
+        undo the training. None: any that is finite.
+    privacy
+        ``central_dp``: clipped updates and a noisy mean, see `strategies.privacy`. None: neither.
 
     Notes
     -----
@@ -57,8 +87,8 @@ class MetaFedAvg(Strategy):
     rule must see every client's update by itself.
     """
 
-    aggregator: type[StreamingMean] = StreamingMean
-    """What updates are added to: ``add(update, weight)``, then ``value(dtype)``."""
+    aggregator: Callable[[], Rule] = StreamingMean
+    """Makes what a round's updates are added to: ``add(update, weight)``, then ``value(dtype)``."""
     one_reply_each: bool = False
     """Ask each client by a message of its own, also where one node hosts many."""
 
@@ -74,6 +104,9 @@ class MetaFedAvg(Strategy):
         min_replies: int = 1,
         weighting: str = "uniform",
         optimizer: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer] | None = None,
+        clip_norm: float | None = None,
+        max_norm: float | None = 1000.0,
+        privacy: PrivacyConfig | None = None,
     ) -> None:
         if weighting not in WEIGHTINGS:
             raise InputError(f"strategy.weighting={weighting}: must be {' | '.join(WEIGHTINGS)}")
@@ -82,6 +115,12 @@ class MetaFedAvg(Strategy):
                 optimizer([torch.nn.Parameter(torch.zeros(1))])
             except (TypeError, ValueError) as error:
                 raise InputError(f"strategy.optimizer: {error}") from error
+        require_norm("strategy.clip_norm", clip_norm)
+        require_norm("strategy.max_norm", max_norm)
+        self.clip_norm, self.max_norm = clip_norm, max_norm
+        self.privacy = self._private(privacy, weighting)
+        if self.clip_norm is not None:
+            self.one_reply_each = True
         self.algorithm, self.evaluation, self.roster = algorithm, evaluation, roster
         self.seed, self.weighting = seed, weighting
         self.clients_per_round, self.fraction = clients_per_round, fraction
@@ -126,16 +165,29 @@ class MetaFedAvg(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Stream the updates into their mean and let the server optimizer apply it.
 
-        Updates that are malformed, wrongly shaped or not finite are dropped, and stand in
-        `failures` with the clients they are of. Returns (None, None), with nothing changed, if less
-        than `min_replies` clients' were usable.
+        Updates that are malformed, wrongly shaped, not finite or longer than `max_norm` are
+        dropped, and stand in `failures` with the clients they are of. Returns (None, None), with
+        nothing changed, if less than `min_replies` clients' were usable, or too few for the rule.
+
+        Raises
+        ------
+        RunStopped
+            If the privacy budget does not allow another round, or the step leaves a model that is
+            not finite.
         """
-        updates, losses, norms, cpu_s = self.aggregator(), list[float](), list[float](), 0.0
+        asked = sum(len(sent.clients) for sent in self._trained)
+        if self.privacy is not None:  # before a reply is read
+            self.privacy.require_budget(server_round, asked, self.roster.num_clients)
+        updates, clients, clipped = self.aggregator(), list[int](), 0
+        losses, norms, cpu_s = list[float](), list[float](), 0.0
         self.failures = []
-        read = partial(read_update, like=self._model)
+        read = partial(read_update, like=self._model, rows=self.roster.rows, max_norm=self.max_norm)
         for report, update in read_replies(read, self._trained, replies, self.failures):
             if report.clients:
+                if self.clip_norm is not None and float(norm(update)) > self.clip_norm:
+                    update, clipped = clip(update, self.clip_norm), clipped + 1
                 updates.add(update, sum(map(self._weight, report.clients)))
+            clients += report.clients
             losses += report.loss
             norms += report.meta_grad_norm
             cpu_s += report.cpu_s
@@ -144,20 +196,34 @@ class MetaFedAvg(Strategy):
                 for client, step in zip(report.diverged, report.diverged_at, strict=True)
             ]
             self.failures += map(Failure, report.failed, report.reasons)
-        self.usable = len(losses)
+        self.usable = len(clients)
         if self.usable < self.min_replies:
             return None, None
-        delta = updates.value(torch.float64)
-        metrics = MetricRecord(
-            {
-                "clients": len(losses),
-                "train_loss": float(np.mean(losses)),
-                "meta_grad_norm": float(np.mean(norms)),
-                "update_norm": float(norm(delta)),
-                "train_cpu_s": cpu_s,
-            }
-        )
-        return self._step(delta), metrics
+        try:
+            delta = updates.value(torch.float64)
+        except TooFewUpdates as error:
+            self.failures[:0] = [Failure(client, str(error)) for client in clients]
+            self.usable = 0
+            return None, None
+        row: dict[str, Any] = {"clients": len(clients)}
+        if self.clip_norm is not None:
+            row["clipped"] = clipped
+        if self.privacy is not None:
+            delta = self.privacy.release(delta, len(clients), asked)
+            row |= self.privacy.spent()
+        row |= {
+            "train_loss": float(np.mean(losses)),
+            "meta_grad_norm": float(np.mean(norms)),
+            "update_norm": float(norm(delta)),
+            "train_cpu_s": cpu_s,
+        }
+        arrays = self._step(delta)
+        if not all(bool(torch.isfinite(p).all()) for p in self._model.values()):
+            raise RunStopped(
+                f"round {server_round}: the server's step left a model that is not finite; lower "
+                "the learning rate of strategy.optimizer, or set strategy.max_norm"
+            )
+        return arrays, MetricRecord(row)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -197,28 +263,50 @@ class MetaFedAvg(Strategy):
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of what outlives a round beside the model, name -> tensor or JSON value."""
-        if self._optimizer is None:
-            return {}
-        return {
-            f"optimizer/{name}/{key}": value.clone() if isinstance(value, torch.Tensor) else value
-            for name, parameter in self._model.items()
-            for key, value in self._optimizer.state.get(parameter, {}).items()
-        }
+        state: dict[str, Any] = {}
+        if self.privacy is not None:
+            state["privacy"] = self.privacy.state()
+        if self._optimizer is not None:
+            state |= {
+                f"optimizer/{name}/{key}": value.clone() if isinstance(value, Tensor) else value
+                for name, parameter in self._model.items()
+                for key, value in self._optimizer.state.get(parameter, {}).items()
+            }
+        return state
 
     def load_state_dict(self, params: Params, state: Mapping[str, Any]) -> None:
         """Go on from a global model and what `state_dict` returned with it."""
         self._load(ArrayRecord(dict(params)))
+        if self.privacy is not None:
+            self.privacy.restore(state.get("privacy", {}))
         for path, value in state.items():
             owner, _, rest = path.partition("/")
             if owner == "optimizer" and self._optimizer is not None:
                 name, _, key = rest.rpartition("/")
                 parameter = self._model[name]
-                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
                     value = value.to(parameter.dtype)  # the precision may be another now
                 self._optimizer.state[parameter][key] = value
 
     def summary(self) -> None:
         """Flower's hook for a description at the start; the configuration file is ours."""
+
+    def _private(self, privacy: PrivacyConfig | None, weighting: str) -> CentralDP | None:
+        """Return the mechanism that is asked for; its clipping takes the place of ours."""
+        if privacy is None or privacy.name == "none":
+            return None
+        if weighting != "uniform":
+            raise InputError(
+                f"strategy.weighting={weighting}: privacy={privacy.name} bounds what every client "
+                "contributes alike; take strategy.weighting=uniform"
+            )
+        if self.clip_norm is not None:
+            raise InputError(
+                f"strategy.clip_norm={self.clip_norm:g}: privacy.clipping_norm="
+                f"{privacy.clipping_norm:g} clips already; leave it null"
+            )
+        self.clip_norm = privacy.clipping_norm
+        return CentralDP(privacy)
 
     def _comparable(self, curves: Curves) -> Curves:
         """Drop, and note, clients with other metrics than most or no finite loss to start from."""

@@ -10,16 +10,20 @@ from flwr.app import Message
 from numpy.typing import NDArray
 from torch import Tensor
 
+from client_app.local_update import norm
 from client_app.messages import (
     EvaluateReport,
     MalformedMessage,
     TrainReport,
     arrays_of,
     decode,
+    examples_of,
     to_params,
 )
 from client_app.meta_gradient import Params
 from conf.errors import reason
+
+LONGEST = 200  # characters of a reason: what it quotes was written by somebody else
 
 T = TypeVar("T")
 Curves = dict[int, dict[str, NDArray[np.float64]]]
@@ -29,10 +33,18 @@ Curves = dict[int, dict[str, NDArray[np.float64]]]
 class Failure:
     """A client whose reply was not used, and why."""
 
-    client: int
+    client: int | None
+    """None for a reply that answers nothing that was asked."""
     reason: str
+    """One short line, printable whatever a client wrote."""
     diverged_at: int | None = None
     """The local step at which it stopped being finite, if that is why."""
+
+    def __post_init__(self) -> None:
+        start = " ".join(self.reason[: 4 * LONGEST].split())
+        line = "".join(c if c.isprintable() else "?" for c in start)
+        short = line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+        object.__setattr__(self, "reason", short)
 
 
 class Sent(NamedTuple):
@@ -53,11 +65,19 @@ def read_replies(
     Nothing is kept of a reply once it was yielded.
     """
     unanswered = {message.metadata.message_id: clients for message, clients in sent}
+    answered: dict[str, list[int]] = {}
     for reply in replies:
-        clients = unanswered.pop(reply.metadata.reply_to_message_id)
+        question = reply.metadata.reply_to_message_id
+        if question not in unanswered:
+            again = "a second reply; the first one counts"
+            failures += [Failure(client, again) for client in answered.get(question, [])]
+            if question not in answered:
+                failures.append(Failure(None, "a reply to a message that was not sent"))
+            continue
+        clients = answered[question] = unanswered.pop(question)
         try:
             if reply.has_error():
-                raise MalformedMessage(reply.error.reason)
+                raise MalformedMessage(reply.error.reason or f"error {reply.error.code}")
             content = read(reply, clients)
         except ValueError as error:
             failures += [Failure(client, reason(error)) for client in clients]
@@ -68,20 +88,28 @@ def read_replies(
 
 
 def read_update(
-    reply: Message, clients: list[int], like: Mapping[str, Tensor]
+    reply: Message,
+    clients: list[int],
+    like: Mapping[str, Tensor],
+    rows: Mapping[int, int],
+    max_norm: float | None = None,
 ) -> tuple[TrainReport, Params]:
     """Return the report and the mean update of a train reply.
 
     Raises
     ------
     MalformedMessage
-        If it speaks of other clients than were asked, or its arrays are not finite or not shaped
-        and typed like the global model `like`.
+        If it speaks of other clients than were asked, claims another number of examples than their
+        train `rows`, or its arrays are not finite, longer than `max_norm`, or not shaped and typed
+        like the global model `like`.
     """
     report = decode(TrainReport, reply)
     _require_asked(named := [*report.clients, *report.diverged, *report.failed], clients)
     if len(named) < len(clients):
         raise MalformedMessage(f"reply names clients {named}, asked were {clients}")
+    examples, known = examples_of(reply), sum(rows.get(client, 0) for client in report.clients)
+    if type(examples) is not int or examples != known:
+        raise MalformedMessage(f"num-examples is {examples!r:.40}, the clients have {known}")
     arrays = arrays_of(reply)
     if not report.clients:
         return report, {}
@@ -92,13 +120,13 @@ def read_update(
     if given != wanted:
         raise MalformedMessage(f"update has {given}, the global model {wanted}")
     update = to_params(arrays)
-    # What the record says of an array and what its bytes hold may differ.
-    if any(
-        update[name].shape != p.shape or update[name].dtype != p.dtype for name, p in like.items()
-    ):
-        raise MalformedMessage("update holds arrays other than it declares")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in update.values()):
         raise MalformedMessage("update is not finite")
+    if max_norm is not None and (size := float(norm(update))) > max_norm:
+        raise MalformedMessage(
+            f"the update's norm {size:.3g} is above strategy.max_norm={max_norm:g}; "
+            "if the client is honest, lower algorithm.beta or raise it"
+        )
     return report, update
 
 

@@ -1,0 +1,124 @@
+"""Central differential privacy of clients: clipped updates, a noisy mean, and what it has cost.
+
+The server releases, in each round, Σ_i clip(Δ_i, C) / m + N(0, (z C / m)² I), where m clients were
+asked (McMahan et al. 2018; Flower's fixed clipping). The denominator is m also where replies are
+missing or dropped: one client then moves the sum by at most C, whatever the others do, and a mean
+over those that came would not have that bound. Hence every client counts the same.
+
+ε holds for one client's contributions, added or removed, at the given δ, for all models of the run
+together, and for nothing else: not for `train_loss`, `meta_grad_norm`, `clipped`, `failures`, nor
+the personalization curves, which are exact figures of clients' data. It takes no credit for the
+sampling of clients (no amplification), since who is asked follows from the run's seed, which every
+client is told. It trusts the server, and the noise is of floating-point numbers (Mironov 2012).
+
+The noise comes from the operating system's entropy, so such a run is not reproducible.
+"""
+
+from typing import Any
+
+from flwr.serverapp import (
+    GaussianPrivacyEvent,
+    NeighboringRelation,
+    RdpAccountant,
+    SamplingMethod,
+)
+from flwr.serverapp import PrivacyConfig as Accounting
+
+from client_app.meta_gradient import Params
+from conf.errors import InputError, RunStopped, reason
+from conf.schema import PrivacyConfig
+from strategies.flower_rules import add_noise
+
+
+class CentralDP:
+    """Add the noise of each round's release, and account for it by Rényi differential privacy.
+
+    Parameters
+    ----------
+    config
+        C = `clipping_norm`, z = `noise_multiplier`, δ = `delta`, and `max_epsilon`.
+    """
+
+    def __init__(self, config: PrivacyConfig) -> None:
+        given = config.clipping_norm, config.noise_multiplier, config.delta
+        self.clipping_norm, self.noise_multiplier, self.delta = map(float, filter(None, given))
+        self.max_epsilon = config.max_epsilon
+        self._accountant: Any = None
+
+    def require_budget(self, round: int, asked: int, clients: int) -> None:
+        """Raise unless a release to `asked` of `clients` clients stays within `max_epsilon`.
+
+        Raises
+        ------
+        RunStopped
+            If it would not.
+        """
+        if self._accountant is None:
+            self._accountant = self._new_accountant(clients)
+        if self.max_epsilon is None:
+            return
+        if self._accountant.would_exceed(self._event(asked), self.max_epsilon):
+            spent = self.spent()["epsilon"] if self._accountant.num_releases else 0.0
+            raise RunStopped(
+                f"round {round}: one more release would exceed privacy.max_epsilon="
+                f"{self.max_epsilon:g}, of which {spent:.4g} is spent at delta={self.delta:g}; "
+                "raise it or privacy.noise_multiplier, or set fewer rounds"
+            )
+
+    def release(self, mean: Params, usable: int, asked: int) -> Params:
+        """Return the noisy mean over all `asked` clients, and account for it.
+
+        Parameters
+        ----------
+        mean
+            The mean of the clipped updates of the `usable` clients that gave one.
+        usable, asked
+            How many clients gave an update, and m.
+        """
+        fixed = {name: tensor * (usable / asked) for name, tensor in mean.items()}
+        noisy = add_noise(fixed, self.noise_multiplier, self.clipping_norm, asked)
+        self._accountant.compose(self._event(asked))
+        return noisy
+
+    def spent(self) -> dict[str, float]:
+        """Return ε and δ of all releases so far, as they stand in a row of metrics.jsonl."""
+        return {"epsilon": self._accountant.get_epsilon(self.delta), "delta": self.delta}
+
+    def state(self) -> dict[str, Any]:
+        """Return the releases so far, as JSON has them; empty before the first."""
+        return {} if self._accountant is None else dict(self._accountant.state_dict())
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over the releases of an earlier part of the run.
+
+        Raises
+        ------
+        InputError
+            If they were accounted for at another δ, or the state cannot be read.
+        """
+        if not state:
+            return
+        try:
+            accountant = self._new_accountant(state["config"]["population_size"])
+            accountant.load_state_dict(state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"privacy: its earlier releases do not fit: {reason(error)}"
+            ) from error
+        self._accountant = accountant
+
+    def _new_accountant(self, clients: int) -> RdpAccountant:
+        accounting = Accounting(
+            target_delta=self.delta,
+            population_size=clients,
+            neighboring_relation=NeighboringRelation.ADD_OR_REMOVE_ONE,
+            sampling_method=SamplingMethod.NO_AMPLIFICATION,
+        )
+        try:
+            return RdpAccountant(accounting)
+        except ImportError as error:
+            raise InputError(f"privacy=central_dp: {reason(error)}") from error
+
+    def _event(self, asked: int) -> GaussianPrivacyEvent:
+        population = self._accountant.config.population_size
+        return GaussianPrivacyEvent(self.noise_multiplier, asked, population)
