@@ -126,10 +126,10 @@ def _ask_again(grid: Grid, strategy: MetaFedAvg, config: Config, attempt: int, r
     Raises
     ------
     RunStopped
-        With `reason`, if all clients diverged, as they would again, or this was the last attempt.
+        With `reason`, if all clients replied, as they would again, or this was the last attempt.
     """
-    diverged = [failure.diverged_at is not None for failure in strategy.failures]
-    if diverged and all(diverged):
+    failures = strategy.failures
+    if failures and not any(failure.lost for failure in failures):
         raise RunStopped(reason)
     if attempt == config.server.attempts:
         raise TooFewReplies(reason)

@@ -39,6 +39,8 @@ class Failure:
     """One short line, printable whatever a client wrote."""
     diverged_at: int | None = None
     """The local step at which it stopped being finite, if that is why."""
+    lost: bool = False
+    """Whether no reply came, or an error in its place: another attempt may do better."""
 
     def __post_init__(self) -> None:
         start = " ".join(self.reason[: 4 * LONGEST].split())
@@ -80,11 +82,12 @@ def read_replies(
                 raise MalformedMessage(reply.error.reason or f"error {reply.error.code}")
             content = read(reply, clients)
         except ValueError as error:
-            failures += [Failure(client, reason(error)) for client in clients]
+            lost = reply.has_error()
+            failures += [Failure(client, reason(error), lost=lost) for client in clients]
         else:
             yield content
     for clients in unanswered.values():
-        failures += [Failure(client, "no reply in time") for client in clients]
+        failures += [Failure(client, "no reply in time", lost=True) for client in clients]
 
 
 def read_update(
