@@ -8,78 +8,10 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message
 
-from client_app.app import app as client_app
-from client_app.app import params_of
-from client_app.client import train as train_client
-from client_app.messages import REPORT, TrainInstruction, decode
-from conf.compose import compose_config
-from conf.schema import to_json
-from simulation.grid import LocalGrid
+from client_app.messages import REPORT
 from strategies.curves import GROUPS
 from strategies.exchange import exchange
-from strategies.meta_fedavg import MetaFedAvg
-from strategies.roster import Roster
-from tasks.task import build
-
-OVERRIDES = [
-    "partition=dirichlet",
-    "partition.num_clients=12",
-    "clients_per_round=6",
-    "engine.precision=float64",
-    "model=logistic",
-    "algorithm.nu=2",
-    "algorithm.tau=3",
-]
-SGD = functools.partial(torch.optim.SGD, lr=1.0)
-
-
-class Federation:
-    """A strategy and a grid with one node a client, between rounds."""
-
-    def __init__(self, weighting: str = "uniform", optimizer=SGD, num_supernodes: int = 12) -> None:
-        self.config = compose_config(OVERRIDES)
-        self.grid = LocalGrid(client_app, {"config": to_json(self.config)}, num_supernodes)
-        self.roster = Roster(0, 0.25)
-        self.roster.wait(self.grid, timeout=0)
-        self.strategy = MetaFedAvg(
-            self.config.algorithm, self.config.evaluation, self.roster,
-            seed=0, clients_per_round=6, weighting=weighting, optimizer=optimizer,
-        )  # fmt: skip
-        self.task = build(self.config)
-        self.arrays = ArrayRecord(self.task.initial_params())
-
-    def round(self, spoil: Callable[[int, Message], Message | None] = lambda i, reply: reply):
-        """Run a round; `spoil` may change or withhold the i-th reply."""
-        self.sent = list(self.strategy.configure_train(1, self.arrays, ConfigRecord(), self.grid))
-        replies = enumerate(exchange(self.grid, self.sent, timeout=60))
-        spoilt = (spoil(i, reply) for i, reply in replies)
-        return self.strategy.aggregate_train(1, (reply for reply in spoilt if reply is not None))
-
-    def updates(self) -> dict[int, dict[str, torch.Tensor]]:
-        """Each asked client's update, computed directly."""
-        asked = [decode(TrainInstruction, message) for message in self.sent]
-        params = params_of(self.sent[0], self.task)
-        return {
-            client: train_client(self.task, params, ask, client).update
-            for ask in asked
-            for client in ask.clients
-        }
-
-
-def expected(federation: Federation, weights: dict[int, float]) -> dict[str, np.ndarray]:
-    """w − Σ weight · update / Σ weight."""
-    updates = federation.updates()
-    total = sum(weights.values())
-    return {
-        name: array.numpy() - sum(w * updates[i][name].numpy() for i, w in weights.items()) / total
-        for name, array in federation.arrays.items()
-    }
-
-
-def assert_arrays(arrays: ArrayRecord | None, wanted: dict[str, np.ndarray]) -> None:
-    assert arrays is not None
-    for name, array in arrays.items():
-        assert np.abs(array.numpy() - wanted[name]).max() < 1e-12
+from tests.strategies.helpers import SGD, Federation, assert_arrays, expected
 
 
 @pytest.mark.parametrize("num_supernodes", [1, 5, 12])
