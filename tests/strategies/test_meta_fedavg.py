@@ -8,7 +8,7 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message
 
-from client_app.messages import REPORT
+from client_app.messages import EVALUATION, REPORT
 from strategies.curves import GROUPS
 from strategies.exchange import exchange
 from tests.strategies.helpers import SGD, Federation, assert_arrays, expected
@@ -73,12 +73,12 @@ def lying_array(reply: Message) -> Message:
     return reply
 
 
-def edited(field: str, value: object) -> Callable[[Message], Message]:
+def edited(field: str, value: object, record: str = REPORT) -> Callable[[Message], Message]:
     def edit(reply: Message) -> Message:
         if value is None:
-            del reply.content[REPORT][field]
+            del reply.content[record][field]
         else:
-            reply.content[REPORT][field] = value
+            reply.content[record][field] = value
         return reply
 
     return edit
@@ -170,10 +170,10 @@ def evaluate(federation: Federation, spoil: Callable[[int, Message], Message]):
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (edited("metrics", ["loss", "score"]), "measured loss, score"),
-        (edited("metrics", ["score", "accuracy"]), "loss be among them"),
-        (edited("curves", [float("nan")] * 12), "the global model's loss is nan"),
-        (edited("curves", [1.0]), "1 values for 2 metrics x 1 clients x 6"),
+        (edited("metrics", ["loss", "score"], EVALUATION), "measured loss, score"),
+        (edited("metrics", ["score", "accuracy"], EVALUATION), "loss be among them"),
+        (edited("curves", [float("nan")] * 12, EVALUATION), "the global model's loss is nan"),
+        (edited("curves", [1.0], EVALUATION), "1 values for 2 metrics x 1 clients x 6"),
     ],
 )
 def test_a_bad_evaluation_is_dropped_and_named(edit, reason: str) -> None:
