@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from simulation.flower_command import HOST, SCRIPTS, environment, free_ports, kill_all, start
+from tests.helpers import heed_interrupts
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0
@@ -97,6 +98,19 @@ class Federation:
         """Kill a SuperNode and what it started, as a power cut would."""
         kill_all_of_session(self.nodes.pop(name))
 
+    def kill_server(self) -> None:
+        """Kill the SuperLink and its ServerApp, as a power cut on their machine would."""
+        kill_all_of_session(self.superlink)
+        variable, found = f"FLWR_HOME={self.home}".encode(), True
+        while found:
+            found = False
+            for folder in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):  # it just ended
+                    ours = variable in (folder / "environ").read_bytes().split(b"\0")
+                    if ours and b"serverapp" in (folder / "cmdline").read_bytes():
+                        os.kill(int(folder.name), signal.SIGKILL)
+                        found = True
+
     def log(self, name: str) -> str:
         """Return what a process has said so far."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
@@ -169,8 +183,3 @@ def kill_all_of_session(process: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def heed_interrupts() -> None:
-    """Undo what a shell does to a job in its background, such as tests: that ignores SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
