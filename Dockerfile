@@ -23,15 +23,16 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/venv/bin/pip install --no-deps --target /opt/nufed /src
 
 FROM ${BASE}
+# Volumes that are empty at first take their owner from these folders.
 RUN useradd --create-home --uid 1000 nufed \
-    && install -d -o nufed -g nufed /data /runs /state && install -d -o nufed -g nufed -m 700 /keys
+    && install -d -o nufed -g nufed /data /runs /state /partitions /home/nufed/runs \
+    && install -d -o nufed -g nufed -m 700 /keys /keys/ca /keys/server /keys/nodes /keys/public
 COPY --from=libraries /opt/venv /opt/venv
 COPY --from=code /opt/nufed /opt/nufed
 COPY docker /opt/docker
 ENV PATH=/opt/nufed/bin:/opt/venv/bin:$PATH PYTHONPATH=/opt/nufed PYTHONUNBUFFERED=1 \
-    NUFED_DATA=/data NUFED_RUNS=/runs FLWR_HOME=/state/flwr \
+    NUFED_DATA=/data NUFED_RUNS=/runs \
     FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 OMP_WAIT_POLICY=passive
 USER nufed
 WORKDIR /home/nufed
-VOLUME ["/data", "/runs", "/state"]
 CMD ["nufed", "--help"]

@@ -7,7 +7,8 @@ lock when the container ends, however it ends, so that its successor, or a spare
     NUFED_NODES        SuperNodes on this machine
     NUFED_PARTITIONS   SuperNodes on all machines; by default those on this one
     NUFED_FIRST        the first partition of this machine; by default 0
-    NUFED_KEYS         a folder with ca.crt and the SuperNodes' keys; by default no TLS, no keys
+    NUFED_JOB          what to tell people to type next
+    NUFED_KEYS         a folder that nufed-keys made; by default no TLS, no keys
 """
 
 import fcntl
@@ -16,12 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-LOCKS = Path("/state/partitions")
+LOCKS = Path("/partitions")
 
 
 def claim(partitions: range) -> int:
     """Return a free partition, and keep it for as long as this process lives."""
-    LOCKS.mkdir(parents=True, exist_ok=True)
     files = {i: (LOCKS / str(i)).open("w") for i in partitions}
     told = False
     while True:
@@ -41,8 +41,8 @@ def claim(partitions: range) -> int:
 def command(partition: int, partitions: int, superlink: str, keys: str) -> list[str]:
     """Return Flower's command for this partition."""
     config = f"partition-id={partition} num-partitions={partitions}"
-    secure = ["--root-certificates", f"{keys}/ca.crt"]
-    secure += ["--auth-supernode-private-key", f"{keys}/node-{partition}"]
+    secure = ["--root-certificates", f"{keys}/public/ca.crt"]
+    secure += ["--auth-supernode-private-key", f"{keys}/nodes/node-{partition}"]
     trust = secure if keys else ["--insecure"]
     return ["flower-supernode", *trust, "--superlink", superlink, "--node-config", config]
 
@@ -63,6 +63,8 @@ def main() -> None:
     superlink = env.get("NUFED_SUPERLINK") or "superlink:8000"
     partition = claim(range(first, first + here))
     print(f"hosting partition {partition} of {partitions}", flush=True)
+    if job := env.get("NUFED_JOB"):
+        print(f"once all are up, this trains on them: {job}", flush=True)
     line = command(partition, partitions, superlink, env.get("NUFED_KEYS") or "")
     os.execvp(line[0], line)
 
