@@ -21,8 +21,8 @@ LOCKS = Path("/partitions")
 
 
 def claim(partitions: range) -> int:
-    """Return a free partition, and keep it for as long as this process lives."""
-    files = {i: (LOCKS / str(i)).open("w") for i in partitions}
+    """Wait for a free partition, and keep it for as long as this process lives."""
+    files = {i: os.open(LOCKS / str(i), os.O_CREAT | os.O_RDWR, 0o600) for i in partitions}
     told = False
     while True:
         for partition, file in files.items():
@@ -30,7 +30,7 @@ def claim(partitions: range) -> int:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            os.set_inheritable(file.fileno(), True)  # it outlives exec
+            os.set_inheritable(file, True)  # the lock outlives exec
             return partition
         if not told:
             print(f"partitions {partitions} are all hosted; waiting as a spare", flush=True)
