@@ -1,9 +1,11 @@
 """`nufed-keys`: make what TLS and the authentication of SuperNodes need.
 
-    FOLDER/ca/ca.key                                the CA's key: only to sign with; keep it offline
-    FOLDER/public/{ca.crt,node-<i>.pub}             no secrets: everyone may have these
-    FOLDER/server/{server.crt,server.key}           for the SuperLink
-    FOLDER/nodes/node-<i>                           for SuperNode i, and for it alone
+=====================================  ============================================
+FOLDER/ca/ca.key                       the CA's key: only to sign with; keep it offline
+FOLDER/public/ca.crt, node-<i>.pub     no secrets: everyone may have these
+FOLDER/server/server.crt, server.key   for the SuperLink
+FOLDER/nodes/node-<i>                  for SuperNode i, and for it alone
+=====================================  ============================================
 """
 
 import argparse
@@ -232,9 +234,7 @@ def _signed(builder: x509.CertificateBuilder, key: Key) -> bytes:
     return builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM)
 
 
-def _pem(
-    key: Key, form: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8
-) -> bytes:
+def _pem(key: Key, form: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 

@@ -1,6 +1,6 @@
 """Register the public keys of SuperNodes with the SuperLink; those that it knows stay as they are.
 
-    register.py HOST:PORT CA_CERTIFICATE PUBLIC_KEY…
+register.py HOST:PORT CA_CERTIFICATE FOLDER_OR_PUBLIC_KEY…
 """
 
 import json
@@ -13,15 +13,17 @@ from pathlib import Path
 KNOWN = "Public key already in use"
 
 
-def main(superlink: str, certificate: str, *keys: str) -> None:
+def main(superlink: str, certificate: str, *given: str) -> None:
     """Register the keys; the first that is refused ends it with what Flower says."""
+    paths = [Path(name) for name in given]
+    keys = [key for path in paths for key in (path.glob("*.pub") if path.is_dir() else [path])]
     with tempfile.TemporaryDirectory() as home:
         pairs = {"address": superlink, "root-certificates": certificate}
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in pairs.items()]
         Path(home, "config.toml").write_text("".join(["[superlink.here]\n", *lines]))
-        for key in keys:
+        for key in sorted(keys):
             done = subprocess.run(
-                ["flwr", "supernode", "register", key, "here"],
+                ["flwr", "supernode", "register", str(key), "here"],
                 env=os.environ | {"FLWR_HOME": home},
                 capture_output=True,
                 text=True,

@@ -7,6 +7,7 @@ lock when the container ends, however it ends, so that its successor, or a spare
     NUFED_NODES        SuperNodes on this machine
     NUFED_PARTITIONS   SuperNodes on all machines; by default those on this one
     NUFED_FIRST        the first partition of this machine; by default 0
+    NUFED_NODE_CONFIG  more of Flower's node config, such as data-path="/data/mine.npz"
     NUFED_JOB          what to tell people to type next
     NUFED_KEYS         a folder that nufed-keys made; by default no TLS, no keys
 """
@@ -38,9 +39,9 @@ def claim(partitions: range) -> int:
         time.sleep(1)
 
 
-def command(partition: int, partitions: int, superlink: str, keys: str) -> list[str]:
+def command(partition: int, partitions: int, superlink: str, keys: str, more: str) -> list[str]:
     """Return Flower's command for this partition."""
-    config = f"partition-id={partition} num-partitions={partitions}"
+    config = f"partition-id={partition} num-partitions={partitions} {more}".strip()
     secure = ["--root-certificates", f"{keys}/public/ca.crt"]
     secure += ["--auth-supernode-private-key", f"{keys}/nodes/node-{partition}"]
     trust = secure if keys else ["--insecure"]
@@ -65,7 +66,8 @@ def main() -> None:
     print(f"hosting partition {partition} of {partitions}", flush=True)
     if job := env.get("NUFED_JOB"):
         print(f"once all are up, this trains on them: {job}", flush=True)
-    line = command(partition, partitions, superlink, env.get("NUFED_KEYS") or "")
+    keys, more = env.get("NUFED_KEYS") or "", env.get("NUFED_NODE_CONFIG") or ""
+    line = command(partition, partitions, superlink, keys, more)
     os.execvp(line[0], line)
 
 
