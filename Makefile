@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-flower bench lint clean
+.PHONY: install demo test test-flower test-compose bench lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -16,11 +16,15 @@ $(INSTALLED): pyproject.toml requirements.txt
 demo: $(INSTALLED)  ## Train on digits with nu = 5, and show the personalization curves
 	$(VENV)/nufed
 
-test: $(INSTALLED)  ## Run the tests, all but those that start Flower's own engines
+test: $(INSTALLED)  ## Run the tests, all but those that start Flower's own engines or containers
 	$(VENV)/python -m pytest
 
 test-flower: $(INSTALLED)  ## Run those: the same results from Flower's engines as from ours
 	$(VENV)/python -m pytest -m flower
+
+test-compose: $(INSTALLED)  ## Run those that start containers; needs a Docker engine with compose
+	docker compose build --quiet
+	$(VENV)/python -m pytest -m compose
 
 bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks
