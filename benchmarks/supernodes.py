@@ -73,8 +73,9 @@ def main(grid, context):
     seconds = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        content = RecordDict({"arrays": arrays})
-        waiting = set(grid.push_messages(Message(content, n, MessageType.TRAIN) for n in nodes))
+        contents = [RecordDict({"arrays": arrays}) for _ in nodes]
+        messages = [Message(c, n, MessageType.TRAIN) for c, n in zip(contents, nodes)]
+        waiting = set(grid.push_messages(messages))
         while waiting:
             waiting -= {r.metadata.reply_to_message_id for r in grid.pull_messages(list(waiting))}
             time.sleep(0.1)

@@ -1,6 +1,7 @@
-"""`nufed engine=deployment` against real processes, in plain text: data of the nodes' own."""
+"""`nufed engine=deployment` against real processes: TLS, keys, and data of the nodes' own."""
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests.deployment.harness import Done, Federation
+from cli.superlink import Address
+from simulation.flower_command import HOST, SCRIPTS, name_superlink
+from tests.deployment.harness import Done, Federation, wait_until
+from tests.deployment.keys import make_certificates, make_node_key
 from tests.helpers import RunResult, distance, read_run
 
 SMALL = [
@@ -41,17 +45,27 @@ class Deployed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """Train for a round on private data of two SuperNodes, with a third that is set up wrongly."""
+    """Train for a round on private data of two SuperNodes whose keys are registered.
+
+    The key of a third is too, but it names no data; a fourth has a key that nobody registered, and
+    a fifth speaks plain text.
+    """
     folder = tmp_path_factory.mktemp("deployment")
-    federation = Federation(folder / "federation")
+    make_certificates(folder / "certificates")
+    federation = Federation(folder / "federation", folder / "certificates")
     try:
         rows = [save(folder / f"{i}.npz", [i, i + 2]) for i in range(2)]
         every = {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
         np.savez(folder / "all.npz", **every)
+        for name in ("node0", "node1", "wrong"):
+            register(federation, folder / name)
+        make_node_key(folder / "stranger")
         for i in range(2):
             own = f'data-path="{folder}/{i}.npz"'
-            federation.start_node(f"node{i}", f"partition-id={i} num-partitions=2 {own}")
-        federation.start_node("wrong", "num-partitions=2 partition-id=1")
+            start(federation, f"node{i}", f"partition-id={i} num-partitions=2 {own}")
+        for name in ("wrong", "stranger"):
+            start(federation, name, "partition-id=1 num-partitions=2")
+        federation.start_node("plain", "partition-id=1 num-partitions=2", "--insecure")
         shape = ["dataset.input_shape=[3]", "dataset.num_outputs=1", "dataset.regression=true"]
         done = federation.nufed(
             *("dataset=private", *shape, "dataset.num_clients=4", *SMALL, "rounds=1"),
@@ -61,6 +75,24 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         yield Deployed(federation, folder, done, folder / "all.npz")
     finally:
         federation.stop()
+
+
+def register(federation: Federation, key: Path) -> None:
+    """Make a SuperNode's key, and register it with Flower's own command."""
+    make_node_key(key)
+    certificate = str(key.parent / "certificates" / "ca.crt")
+    address = federation.address
+    name_superlink(federation.home, "here", address=address, root_certificates=certificate)
+    command = [SCRIPTS / "flwr", "supernode", "register", key.with_suffix(".pub"), "here"]
+    subprocess.run(command, env=federation.environment(), check=True, capture_output=True)
+
+
+def start(federation: Federation, name: str, node_config: str) -> None:
+    """Start a SuperNode that trusts the CA and shows the key `name`."""
+    folder = federation.folder.parent
+    trust = ["--root-certificates", str(folder / "certificates" / "ca.crt")]
+    trust += ["--auth-supernode-private-key", str(folder / name)]
+    federation.start_node(name, node_config, *trust)
 
 
 def test_private_data_give_the_model_that_one_process_gives(
@@ -98,3 +130,37 @@ def test_a_supernode_without_data_is_left_out_and_named(deployed: Deployed) -> N
     for text in (deployed.done.out, deployed.federation.log("wrong")):
         assert "data-path: not in this SuperNode's node config" in text
         assert "--node-config 'partition-id=0" in text
+
+
+def test_strangers_are_refused(deployed: Deployed) -> None:
+    """Neither a key that nobody registered nor a client without TLS ever gets a message."""
+    federation = deployed.federation
+    stranger = federation.nodes["stranger"]
+    wait_until(lambda: stranger.poll() is not None, 60, "the stranger gives up")
+    assert stranger.returncode != 0
+    assert "message (ID" in federation.log("node0")
+    assert "message (ID" not in federation.log("stranger")
+    assert "message (ID" not in federation.log("plain")
+
+
+def test_a_submission_in_plain_text_is_refused(deployed: Deployed, tmp_path: Path) -> None:
+    done = deployed.federation.nufed("engine.root_certificates=null", cwd=tmp_path)
+    assert done.status == 2
+    assert done.err.count("\n") == 1, done.err
+    assert done.err.startswith(f"nufed: engine.superlink={deployed.federation.address}: ")
+    assert "engine.root_certificates=ca.crt" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_with_a_certificate_is_named(deployed: Deployed, tmp_path: Path) -> None:
+    """Another CA's, and one for another host; the right one is fine."""
+    port = deployed.federation.port
+    right = deployed.folder / "certificates" / "ca.crt"
+    make_certificates(tmp_path)
+    assert Address(HOST, port, right).trouble() is None
+    other = Address(HOST, port, tmp_path / "ca.crt").trouble()
+    assert other is not None
+    assert f"engine.root_certificates={tmp_path / 'ca.crt'}" in other
+    host = Address("localhost", port, right).trouble()
+    assert host is not None
+    assert "localhost" in host
