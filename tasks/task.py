@@ -121,7 +121,7 @@ def build(config: Config) -> Task:
     """
     device = _device(config.device)
     precision = config.engine.get("precision", "float32")
-    if precision not in PRECISIONS:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise InputError(f"engine.precision={precision}: must be {' | '.join(PRECISIONS)}")
     data = load(config.dataset, config.partition)
     dtype = PRECISIONS[precision]
