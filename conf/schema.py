@@ -240,6 +240,11 @@ class Config:
         r = self.fraction
         require(r is None or 0 < r <= 1, "fraction", r, "above 0 and at most 1, or null")
         require(0 <= self.seed < 2**64, "seed", self.seed, "0 or more, and below 2^64")
+        for group in ("dataset", "model", "strategy", "engine"):
+            options = getattr(self, group)
+            require(isinstance(options, dict), group, options, "one of the options of its group")
+        name = self.dataset.get("name")
+        require(isinstance(name, str), "dataset.name", name, "a name, such as digits")
         p = self.partition
         require(0 <= p.seed < 2**64, "partition.seed", p.seed, "0 or more, and below 2^64")
 

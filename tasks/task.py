@@ -128,7 +128,7 @@ def build(config: Config, local: Local | None = None) -> Task:
     """
     device = _device(config.device)
     precision = config.engine.get("precision", "float32")
-    if precision not in PRECISIONS:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise InputError(f"engine.precision={precision}: must be {' | '.join(PRECISIONS)}")
     if config.dataset.get("name") == PRIVATE:
         data = load_private(config.dataset, config.partition, local)

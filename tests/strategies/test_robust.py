@@ -191,7 +191,7 @@ def test_longer_updates_are_clipped_client_by_client(num_supernodes: int) -> Non
     assert_arrays(arrays, wanted)
 
 
-@pytest.mark.parametrize("size", [1e-20, 1.0, 1e30, 1e300])
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e30])
 def test_a_clipped_update_has_the_norm_exactly_and_its_direction(size: float) -> None:
     update = {
         "a": torch.tensor([[3.0, 0.0]], dtype=torch.float64),
