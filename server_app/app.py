@@ -28,7 +28,7 @@ from server_app.log_stream import log_streams
 from server_app.progress import ProgressBar
 from server_app.rounds import State, rounds
 from server_app.run_folder import RunFolder, require_free
-from server_app.tracking import Callback, RunInfo
+from server_app.tracking import Callback, Row, RunInfo
 from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
@@ -82,12 +82,12 @@ def _run(
         callback.on_start(info)
     summary, kept = _facts(info), "no round was completed"
     for row in start.rows:
-        summary |= {group: row[group] for group in GROUPS if group in row}
+        summary |= _lasting(row)
     try:
         for row, state in rounds(grid, strategy, config, start.state):
             if "evaluation_failures" in row:  # it was evaluated: older curves are not the end's
                 summary = {key: summary[key] for key in summary if key not in GROUPS}
-            summary |= {"rounds": row["round"]} | {g: row[g] for g in GROUPS if g in row}
+            summary |= {"rounds": row["round"]} | _lasting(row)
             kept = f"the model of round {row['round']} is in {folder}"
             checkpoints.on_round(row, state)
             for callback in callbacks:
@@ -106,6 +106,11 @@ def _run(
         summary |= {"wall_s": wall_s, "peak_rss_mb": _peak_rss_mb()}
         for callback in callbacks:
             callback.on_end(summary)
+
+
+def _lasting(row: Row) -> dict[str, Any]:
+    """Return what a round's row says of the run as a whole."""
+    return {key: row[key] for key in (*GROUPS, "epsilon", "delta") if key in row}
 
 
 def _what_stopped(error: BaseException) -> str:

@@ -90,6 +90,13 @@ class ProgressBar(Callback):
         if "stopped" not in summary:
             if _present(summary):
                 self.console.print(curve_table(summary))
+            if "epsilon" in summary:
+                self.console.print(
+                    f"differential privacy of clients: ε = {summary['epsilon']:.3g} "
+                    f"at δ = {summary['delta']:g}; of the models alone",
+                    highlight=False,
+                    soft_wrap=True,
+                )
             self.console.print(f"run folder: {self.folder}", highlight=False, soft_wrap=True)
 
     def _time_left(self, round: int) -> str:
