@@ -4,7 +4,8 @@ One run on three SuperNodes, with client i on node i:
 
     round 1: node 1 raises an exception, the loss of node 2 is NaN
     round 2: node 1 hangs, node 0 is killed in the middle of its work
-    round 3: node 0 is back under another node id, node 1 has recovered
+    round 3, or a later one, as long as the new process takes to register: node 0 is back under
+             another node id, node 1 has recovered
     then:    Ctrl-C, where the run was submitted
 """
 
@@ -105,7 +106,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
         rows = folder / "run" / "metrics.jsonl"
         wait_until(lambda: rows.read_text().count("\n") == 3, 200, "round 2 ends", process)
         (federation.folder / "node1.release").touch()
-        wait_until(lambda: rows.read_text().count("\n") == 4, 200, "round 3 ends", process)
+        wait_until(lambda: '"clients": 3' in rows.read_text(), 300, "all are back", process)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)
         record = [json.loads(line) for line in rows.read_text().splitlines()]
@@ -141,9 +142,10 @@ def test_a_node_that_hangs_and_one_that_was_killed_hold_a_round_up_for_its_timeo
 
 def test_a_node_that_comes_back_is_known_by_its_partition_id(run: Interrupted) -> None:
     """Under another node id, beside the old one, which Flower still takes for online."""
-    assert run.rows[3]["clients"] == 3
-    assert run.rows[3]["failures"] == []
-    assert run.rows[3]["update_norm"] > 0
+    last = next(row for row in run.rows[3:] if row["clients"] == 3)
+    assert last["failures"] == []
+    assert last["update_norm"] > 0
+    assert run.federation.log("node0").count("Starting Flower SuperNode") == 2
 
 
 def test_a_supernode_draws_the_batches_that_every_engine_draws(run: Interrupted) -> None:
@@ -164,7 +166,8 @@ def test_ctrl_c_stops_the_run_and_says_how_to_go_on(run: Interrupted) -> None:
     """A real SIGINT: what came stays here, and the server has a checkpoint."""
     assert run.status == 130
     assert run.err.count("\n") == 1, run.err
-    assert run.err.startswith("nufed: interrupted; the run was stopped after round 3; ")
+    done = run.rows[-1]["round"]
+    assert run.err.startswith(f"nufed: interrupted; the run was stopped after round {done}; ")
     assert f"go on with: nufed resume={run.folder}\n" in run.err
     summary = json.loads((run.folder / "summary.json").read_text())
     assert run.err.startswith(f"nufed: {summary['stopped']}; ")
