@@ -14,7 +14,7 @@ NODES = 3
 RUN = [
     *("dataset=quadratics", "dataset.num_clients=6", "dataset.seed=0", "rounds=4"),
     *("evaluation.every=2", "evaluation.steps=1", "algorithm.nu=2", "clients_per_round=3"),
-    *("algorithm.batch.support=null", "algorithm.batch.query=null", "checkpoint.every=1"),
+    *("algorithm.batch.support=3", "algorithm.batch.query=3", "checkpoint.every=1"),
     "strategy.optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 0.5, momentum: 0.9}",
 ]
 
