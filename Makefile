@@ -20,11 +20,11 @@ test: $(INSTALLED)  ## Run the tests, all but those that start Flower's own engi
 	$(VENV)/python -m pytest
 
 test-flower: $(INSTALLED)  ## Run those: the same results from Flower's engines as from ours
-	$(VENV)/python -m pytest -m flower
+	$(VENV)/python -m pytest -n 0 -m flower
 
 test-compose: $(INSTALLED)  ## Run those that start containers; needs a Docker engine with compose
 	docker compose build --quiet
-	$(VENV)/python -m pytest -m compose
+	$(VENV)/python -m pytest -n 0 -m compose
 
 bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks
