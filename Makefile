@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-flower bench lint clean
+.PHONY: install demo test test-flower bench attack lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -24,6 +24,9 @@ test-flower: $(INSTALLED)  ## Run those: the same results from Flower's engines 
 
 bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks
+
+attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile; writes docs/robustness.md
+	$(VENV)/python -m benchmarks.attack
 
 lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/ruff check .
