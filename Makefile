@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-flower test-compose bench lint clean
+.PHONY: install demo test test-flower test-compose bench attack lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -28,6 +28,9 @@ test-compose: $(INSTALLED)  ## Run those that start containers; needs a Docker e
 
 bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks
+
+attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile; writes docs/robustness.md
+	$(VENV)/python -m benchmarks.attack
 
 lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/ruff check .

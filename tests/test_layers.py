@@ -21,7 +21,7 @@ FLOORS = (
     {"conf"},
 )
 FLOOR = {package: level for level, packages in enumerate(FLOORS) for package in packages}
-FILES = [file for package in FLOOR for file in sorted((ROOT / package).rglob("*.py"))]
+FILES = [file for package in sorted(FLOOR) for file in sorted((ROOT / package).rglob("*.py"))]
 
 
 def imports(file: Path) -> Iterator[str]:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 
-from client_app.messages import EVALUATION, REPORT
+from client_app.messages import EVALUATION, METRICS, REPORT
+from conf.errors import RunStopped
 from strategies.curves import GROUPS
 from strategies.exchange import exchange
 from tests.strategies.helpers import SGD, Federation, assert_arrays, expected
@@ -89,6 +90,22 @@ def without_report(reply: Message) -> Message:
     return reply
 
 
+def forged(reply: Message) -> Message:
+    """Claims more rows than it has, to weigh more where weights are by examples."""
+    reply.content[METRICS] = MetricRecord({"num-examples": 1_000_000})
+    return reply
+
+
+def without_metrics(reply: Message) -> Message:
+    del reply.content[METRICS]
+    return reply
+
+
+def undecodable(reply: Message) -> Message:
+    next(iter(reply.content["arrays"].values())).data = b"\x93NUMPY and then nothing"
+    return reply
+
+
 FAULTS = {
     "not finite": nan_array,
     "update has": lambda reply: with_array(reply, np.zeros((2, 2))),
@@ -103,6 +120,10 @@ FAULTS = {
     "loss is None": edited("loss", None),
     "cpu_s is": edited("cpu_s", "much"),
     "no 'report' record": without_report,
+    "num-examples is 1000000, the clients have": forged,
+    "num-examples is None": without_metrics,
+    "array '1.weight' cannot be read": undecodable,
+    "cpu_s or diverged_at is below 0": edited("cpu_s", -1.0),
     "boom": lambda reply: Message(Error(0, "boom"), reply_to=reply),
     "no reply in time": lambda reply: None,
 }
@@ -224,3 +245,38 @@ def test_no_optimizer_is_plain_averaging() -> None:
     arrays, _ = without.round()
     wanted = {name: array.numpy() for name, array in with_sgd.round()[0].items()}
     assert_arrays(arrays, wanted)
+
+
+def test_a_step_that_leaves_the_numbers_stops_the_run() -> None:
+    """Each update is sound, and the server's own step is not."""
+    optimizer = functools.partial(torch.optim.SGD, lr=1e200)
+    federation = Federation(optimizer=optimizer, max_norm=None)
+    with pytest.raises(RunStopped, match="round 1: the server's step left a model that is not fin"):
+        federation.round(lambda i, reply: times(reply, 1e200))
+
+
+def times(reply: Message, factor: float) -> Message:
+    arrays = {n: torch.from_numpy(a.numpy() * factor) for n, a in reply.content["arrays"].items()}
+    reply.content["arrays"] = ArrayRecord(arrays)
+    return reply
+
+
+def test_what_a_client_wrote_is_shown_in_one_short_printable_line() -> None:
+    federation = Federation()
+    text = "\x1b[31m" + "long\nstory\u202e " * 1000
+
+    def spoil(i: int, reply: Message) -> Message:
+        if i > 0:
+            return reply
+        (question,) = [
+            message
+            for message in federation.sent
+            if message.metadata.message_id == reply.metadata.reply_to_message_id
+        ]
+        return Message(Error(0, text), reply_to=question)
+
+    federation.round(spoil)
+    (failure,) = federation.strategy.failures
+    assert failure.reason.startswith("?[31mlong story? long story?")
+    assert len(failure.reason) == 200
+    assert failure.reason.isprintable()
