@@ -34,7 +34,7 @@ from tasks.task import Task
 
 PARTICIPATING, NEW, HOSTILE, FACTOR = 10, 5, 2, -10.0
 MEAN, RULES = "meta_fedavg", ("trimmed_mean", "median", "krum")
-PARTITIONS, DATASETS, SEEDS = ("iid", "dirichlet", "shards"), ("digits", "fashion_mnist"), range(3)
+PARTITIONS, DATASETS, SEEDS = ("iid", "dirichlet", "shards"), ("digits",), range(3)
 POINTS = 3.0  # of accuracy, that a rule may cost
 SETTING = ("rounds=60", "algorithm.alpha=0.1", "algorithm.beta=0.3", "algorithm.tau=2")
 DOCUMENT = Path("docs/robustness.md")
