@@ -4,10 +4,13 @@ import copy
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from client_app.messages import EVALUATION, asks_for_evaluation
+from conf.errors import NuFedError, reason
+
+UNDECODABLE = 0  # an error code; Flower's own begin at 1 or say "unknown" by it
 
 
 def exchange(
@@ -19,24 +22,44 @@ def exchange(
     `Grid.send_and_receive` collects a whole round first; here no reply is held back, so that memory
     does not grow with the number of clients.
     """
-    sent = {i for i in grid.push_messages(messages) if i}  # None: the SuperLink refused the message
-    return collect(grid, sent, timeout, pause)
+    # None for an id: the SuperLink refused the message.
+    sent = zip(grid.push_messages(messages), messages, strict=False)
+    return collect(grid, {i: message for i, message in sent if i}, timeout, pause)
 
 
-def collect(grid: Grid, waiting: set[str], timeout: float, pause: float = 0.1) -> Iterator[Message]:
-    """Yield the replies to the messages `waiting`, by id, until `timeout` seconds are over."""
+def collect(
+    grid: Grid, waiting: dict[str, Message], timeout: float, pause: float = 0.1
+) -> Iterator[Message]:
+    """Yield the replies to the messages `waiting`, by id, until `timeout` seconds are over.
+
+    They are pulled one by one: Flower decodes what it pulls, and where that fails it loses the
+    whole lot, so that one client could silence the others.
+    """
     until = time.monotonic() + timeout
     while waiting:
-        replies = list(grid.pull_messages(list(waiting)))
-        for reply in replies:
-            # A node that died is answered for by the SuperLink: the sender's id says nothing.
-            if reply.metadata.reply_to_message_id in waiting:
-                waiting.remove(reply.metadata.reply_to_message_id)
-                yield reply
+        came = False
+        for asked in list(waiting):
+            for reply in _pull(grid, asked, waiting[asked]):
+                # A node that died is answered for by the SuperLink: the sender's id says nothing.
+                if waiting.pop(reply.metadata.reply_to_message_id, None) is not None:
+                    came = True
+                    yield reply
         if time.monotonic() > until:
             return
-        if waiting and not replies:
+        if waiting and not came:
             time.sleep(pause)
+
+
+def _pull(grid: Grid, asked: str, message: Message) -> Iterable[Message]:
+    """Return the reply to a message, if it is there; an error reply if it cannot be decoded."""
+    try:
+        return list(grid.pull_messages([asked]))
+    except NuFedError:
+        raise  # a person's mistake, in an engine of one process
+    except Exception as error:
+        grid.get_node_ids()  # raises too where it is not the reply that is broken
+        what = f"its reply cannot be decoded: {type(error).__name__}: {reason(error)}"
+        return [Message(Error(UNDECODABLE, what), reply_to=message)]
 
 
 def apart(

@@ -143,6 +143,11 @@ class MetaFedAvg(Strategy):
         With ``evaluate: True`` in `config`, the same messages ask for the personalization curves of
         the model that they bring, which is the last round's; nodes where nobody trains get a
         message for them alone.
+
+        Raises
+        ------
+        RunStopped
+            If the privacy budget does not allow another round.
         """
         self.roster.refresh(grid)
         self._load(arrays)
@@ -157,6 +162,8 @@ class MetaFedAvg(Strategy):
             weighting=self.weighting,
         )
         trained = self.roster.sample(server_round, m)
+        if self.privacy is not None and trained:
+            self.privacy.require_budget(server_round, len(trained), self.roster.num_clients)
         measured = self.roster.measured(self.evaluation.clients) if config.get("evaluate") else []
         return self._send(arrays, trained, measured, lambda c: encode(ask(clients=c), arrays))
 
@@ -172,12 +179,9 @@ class MetaFedAvg(Strategy):
         Raises
         ------
         RunStopped
-            If the privacy budget does not allow another round, or the step leaves a model that is
-            not finite.
+            If the step leaves a model that is not finite.
         """
         asked = sum(len(sent.clients) for sent in self._trained)
-        if self.privacy is not None:  # before a reply is read
-            self.privacy.require_budget(server_round, asked, self.roster.num_clients)
         updates, clients, clipped = self.aggregator(), list[int](), 0
         losses, norms, cpu_s = list[float](), list[float](), 0.0
         self.failures = []

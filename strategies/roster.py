@@ -49,7 +49,7 @@ class Roster:
         self._wanted_new = new_clients
         self._census: dict[int, Census] = {}
         self._left_out: set[int] = set()
-        self._asked: dict[str, int] = {}  # message id -> node, of questions without an answer yet
+        self._asked: dict[str, Message] = {}  # questions without an answer yet, by their ids
         self._home: dict[int, int] = {}
 
     def wait(self, grid: Grid, timeout: float, enough: int | None = None) -> None:
@@ -89,14 +89,20 @@ class Roster:
         before = dict(self._census)
         self._census = {node: census for node, census in self._census.items() if node in present}
         self._left_out &= present
-        self._asked = {i: node for i, node in self._asked.items() if node in present}
-        unknown = present - set(self._census) - self._left_out - set(self._asked.values())
+        self._asked = {
+            i: question
+            for i, question in self._asked.items()
+            if question.metadata.dst_node_id in present
+        }
+        asked = {question.metadata.dst_node_id for question in self._asked.values()}
+        unknown = present - set(self._census) - self._left_out - asked
         messages = [Message(RecordDict(), node, MessageType.QUERY) for node in sorted(unknown)]
         # A refused message has None for its id, and its node is asked again the next time.
-        sent = zip(grid.push_messages(messages), sorted(unknown), strict=False)
-        self._asked |= {message_id: node for message_id, node in sent if message_id}
-        for reply in collect(grid, set(self._asked), timeout if messages else 0.0):
-            self._enter(self._asked.pop(reply.metadata.reply_to_message_id), reply)
+        sent = zip(grid.push_messages(messages), messages, strict=False)
+        self._asked |= {message_id: question for message_id, question in sent if message_id}
+        for reply in collect(grid, dict(self._asked), timeout if messages else 0.0):
+            question = self._asked.pop(reply.metadata.reply_to_message_id)
+            self._enter(question.metadata.dst_node_id, reply)
         if self._census != before:  # each census is a node's for good: by identity, and quick
             self._recount()
 

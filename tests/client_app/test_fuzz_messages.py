@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from client_app.app import app as client_app
 from client_app.messages import (
     ARRAYS,
+    EVALUATION,
     REPORT,
     EvaluateInstruction,
     TrainInstruction,
@@ -78,9 +79,14 @@ def send(grid: LocalGrid, kind: str, content: RecordDict) -> Message:
     return reply
 
 
+def report_in(content: RecordDict) -> str:
+    """Return the name of the record that holds what is asked, or answered."""
+    return EVALUATION if EVALUATION in content else REPORT
+
+
 def told(answer: RecordDict) -> tuple[Any, ...]:
     """What a reply says, bit by bit, but for the CPU time that it took."""
-    report = {name: value for name, value in answer[REPORT].items() if name != "cpu_s"}
+    report = {name: value for name, value in answer[report_in(answer)].items() if name != "cpu_s"}
     arrays = answer.array_records.get(ARRAYS, ArrayRecord())
     return report, {name: (a.dtype, a.shape, a.data) for name, a in arrays.items()}
 
@@ -111,7 +117,7 @@ def assert_refused(of: Scene, kind: str, content: RecordDict) -> None:
 
 
 def with_field(content: RecordDict, name: str, value: Any) -> RecordDict:
-    content[REPORT][name] = value
+    content[report_in(content)][name] = value
     return content
 
 
@@ -172,6 +178,7 @@ def of_another_type(kind: type, name: str, value: Any) -> bool:
 
 def spoilt_instructions(kind: type) -> st.SearchStrategy[Change]:
     """Fields that are missing, unknown, of another type, or impossible."""
+    place = EVALUATION if kind is EvaluateInstruction else REPORT
     hints = get_type_hints(kind)
     names = [f.name for f in fields(kind)]
     typed = st.tuples(st.sampled_from(names), VALUES).filter(
@@ -186,10 +193,10 @@ def spoilt_instructions(kind: type) -> st.SearchStrategy[Change]:
         st.one_of(typed, ranged, unknown).map(
             lambda pair: partial(with_field, name=pair[0], value=pair[1])
         ),
-        needed.map(lambda name: partial(without, name=REPORT, field=name)),
-        st.just(partial(without, name=REPORT)),
+        needed.map(lambda name: partial(without, name=place, field=name)),
+        st.just(partial(without, name=place)),
         st.sampled_from([MetricRecord(), ArrayRecord(), ConfigRecord()]).map(
-            lambda record: partial(replaced, name=REPORT, record=record)
+            lambda record: partial(replaced, name=place, record=record)
         ),
     )
 
@@ -326,7 +333,7 @@ def test_a_node_config_that_is_none_is_named_and_leaves_nothing_behind(
 def test_the_well_formed_answer_is_that_of_a_client() -> None:
     """Else every comparison above could be one of two errors."""
     answer = scene().answers["train"]
-    assert answer[REPORT]["clients"] == [1, 4]
+    assert answer[report_in(answer)]["clients"] == [1, 4]
     assert max(np.abs(array.numpy()).max() for array in answer[ARRAYS].values()) > 1e-6
 
 

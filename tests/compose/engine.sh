@@ -68,6 +68,9 @@ if ! docker image inspect "$base" >/dev/null 2>&1 && ! docker pull --quiet "$bas
     fi
 fi
 export BASE=$base
+docker run --rm "$base" python -m pip download --quiet --no-deps --dest /tmp hydra-core \
+    >"$scratch/run" 2>&1 ||
+    give_up "a container cannot be started, or reaches no package index: $(tail -n 1 "$scratch/run")"
 
 # Without CUDA the image is a third as large. The wheel is for Python 3.11, as both bases are.
 if ! ls wheels/*.whl >/dev/null 2>&1; then

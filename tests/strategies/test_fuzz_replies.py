@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from client_app.mean import StreamingMean
 from client_app.messages import (
     ARRAYS,
+    EVALUATION,
     METRICS,
     REPORT,
     EvaluateReport,
@@ -109,13 +110,18 @@ def state(of: Scene) -> bytes:
 # What may be wrong with the content of a reply.
 
 
+def report_in(content: Content) -> str:
+    """Return the name of the record that holds the report of a well-formed reply."""
+    return EVALUATION if EVALUATION in content else REPORT
+
+
 def with_field(content: Content, name: str, value: Any) -> Content:
-    content[REPORT][name] = value
+    content[report_in(content)][name] = value
     return content
 
 
 def without_field(content: Content, name: str) -> Content:
-    del content[REPORT][name]
+    del content[report_in(content)][name]
     return content
 
 
@@ -227,8 +233,10 @@ def spoilt_fields(kind: type, honest: Any) -> st.SearchStrategy[Spoil]:
 
 RECORDS = st.sampled_from([MetricRecord({"loss": 1.0}), ConfigRecord(), ArrayRecord()])
 SPOILT_RECORDS = st.one_of(
-    st.just(partial(without_record, name=REPORT)),
-    RECORDS.map(lambda record: partial(replaced_record, name=REPORT, record=record)),
+    st.just(lambda content: without_record(content, report_in(content))),
+    RECORDS.map(
+        lambda record: lambda content: replaced_record(content, report_in(content), record)
+    ),
     st.just(lambda content: RecordDict()),
     st.just(lambda content: None),
 )
@@ -302,7 +310,7 @@ def play(
     replies, spoilt, good = list[Message](), list[int](), dict[int, Content]()
     for i in order:
         honest = of.honest[kind][i]
-        (client,) = honest[REPORT]["clients"]
+        (client,) = honest[report_in(honest)]["clients"]
         content = copy.deepcopy(honest)
         if i not in bad:
             good[client] = honest
@@ -344,7 +352,7 @@ def test_the_model_is_exactly_the_mean_of_the_well_formed_updates(data: st.DataO
     before = state(of)
 
     def spoils(honest: Content) -> st.SearchStrategy[Spoil]:
-        report = spoilt_fields(TrainReport, honest[REPORT])
+        report = spoilt_fields(TrainReport, honest[report_in(honest)])
         nan = st.sampled_from(["loss", "meta_grad_norm"]).map(
             lambda name: partial(with_field, name=name, value=[float("nan")])
         )
@@ -372,8 +380,8 @@ def test_the_curves_are_exactly_those_of_the_well_formed_evaluations(data: st.Da
     before = state(of)
 
     def spoils(honest: Content) -> st.SearchStrategy[Spoil]:
-        report = spoilt_fields(EvaluateReport, honest[REPORT])
-        points = len(honest[REPORT]["curves"])
+        report = spoilt_fields(EvaluateReport, honest[report_in(honest)])
+        points = len(honest[report_in(honest)]["curves"])
         nan = st.sampled_from([float("nan"), float("inf")]).map(
             lambda x: partial(with_field, name="curves", value=[x] * points)
         )
@@ -385,7 +393,8 @@ def test_the_curves_are_exactly_those_of_the_well_formed_evaluations(data: st.Da
     questions = ask(of, "evaluate")
     of.grid.push_messages(questions)
     by_client = {
-        content[REPORT]["clients"][0]: i for i, content in enumerate(of.honest["evaluate"])
+        content[report_in(content)]["clients"][0]: i
+        for i, content in enumerate(of.honest["evaluate"])
     }
     alone = [Message(content, reply_to=questions[by_client[c]]) for c, content in good.items()]
     wanted = of.strategy.aggregate_evaluate(1, iter(alone))
@@ -406,5 +415,5 @@ def test_a_million_entries_are_dropped_and_named_in_a_line() -> None:
             content = with_field(copy.deepcopy(honest), name, [entry] * 1_000_000)
             replies.append(Message(content, reply_to=question))
         assert not any(getattr(of.strategy, f"aggregate_{kind}")(1, iter(replies)) or ())
-        spoilt = [content[REPORT]["clients"][0] for content in of.honest[kind]]
+        spoilt = [content[report_in(content)]["clients"][0] for content in of.honest[kind]]
         assert_named(of, spoilt)
