@@ -38,4 +38,4 @@ lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/mypy
 
 clean:  ## Remove .venv and the tools' caches; data and runs stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .hypothesis .pytest_cache .mypy_cache .ruff_cache *.egg-info
