@@ -23,7 +23,7 @@ from conf.compose import from_run_config
 from conf.errors import InputError, RunStopped, TooFewReplies, reason
 from conf.schema import Config
 from server_app import resume
-from server_app.checkpoint import Checkpoint, Checkpoints, alone
+from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
 from server_app.log_stream import log_streams
 from server_app.progress import ProgressBar
 from server_app.rounds import State, rounds
@@ -49,6 +49,8 @@ def main(grid: Grid, context: Context) -> None:
     roster = Roster(config.seed, config.evaluation.new_clients)
     strategy = make_strategy(config, roster)
     streams = log_streams(context.run_config, folder)  # now: they take warnings along
+    if config.resume:
+        unload(Path(__file__).parents[1], folder)
     saved = resume.read(folder, config, initial) if config.resume else None
     roster.wait(grid, config.server.join_timeout)
     for note in notes(config, roster.rows):

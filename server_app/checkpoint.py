@@ -6,6 +6,7 @@ The name holds the round and a checksum of the content, so that no byte of it ch
 file appears by a rename, once its content has reached the disk, and the one before it stays.
 """
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -32,6 +33,9 @@ from server_app.tracking import Row
 FOLDER = "checkpoint"
 KEPT = 2
 NAME = re.compile(r"(\d{6,})\.([0-9a-f]{32})\.safetensors")
+
+CARRIED = "checkpoint.json"  # in the bundle of a Flower app
+LARGEST = 6 << 20  # bytes; such a bundle has 10 MB, and base64 takes a third more
 
 log = logging.getLogger("nufed")
 
@@ -135,12 +139,36 @@ def read(run: Path) -> Checkpoint:
     InputError
         If there is none.
     """
-    for file in _files(run):
-        content = file.read_bytes()
-        if NAME.fullmatch(file.name)[2] == _checksum(content):  # type: ignore[index]
-            return _unpack(file)
-        log.warning("%s: is not what was written (truncated or edited); not used", file)
-    raise InputError(f"resume={run}: holds no checkpoint that can be used; start the run anew")
+    return _unpack(_newest(run))
+
+
+def carry(run: Path, app: Path) -> None:
+    """Put a run's newest checkpoint into a Flower app, by which it reaches a server elsewhere.
+
+    Raises
+    ------
+    InputError
+        If there is none that can be used, or it is too large for an app.
+    """
+    file = _newest(run)
+    content = file.read_bytes()
+    if len(content) > LARGEST:
+        raise InputError(
+            f"resume={run}: its checkpoint has {len(content) >> 20} MB, too large to be sent with "
+            f"a run ({LARGEST >> 20} MB); resume it with the engine that it ran on"
+        )
+    carried = {"name": file.name, "content": base64.b64encode(content).decode()}
+    (app / CARRIED).write_text(json.dumps(carried))
+
+
+def unload(app: Path, run: Path) -> None:
+    """Take the checkpoint that an app carries, if it does, into the run's folder here."""
+    if not (app / CARRIED).exists():
+        return
+    carried = json.loads((app / CARRIED).read_text())
+    if NAME.fullmatch(carried["name"]):
+        (run / FOLDER).mkdir(parents=True, exist_ok=True)
+        (run / FOLDER / carried["name"]).write_bytes(base64.b64decode(carried["content"]))
 
 
 @contextmanager
@@ -160,6 +188,19 @@ def alone(run: Path) -> Iterator[None]:
                 f"{run}: this run is going on in another process; wait for it, or end it"
             ) from error
         yield
+
+
+def _newest(run: Path) -> Path:
+    """Return the newest checkpoint of a run that is as it was written."""
+    for file in _files(run):
+        match = NAME.fullmatch(file.name)
+        if match and match[2] == _checksum(file.read_bytes()):
+            return file
+        log.warning("%s: is not what was written (truncated or edited); not used", file)
+    raise InputError(
+        f"resume={run}: holds no checkpoint that can be used; one of engine=deployment is in the "
+        "server's run folder, else start the run anew"
+    )
 
 
 def _pack(checkpoint: Checkpoint) -> bytes:

@@ -12,6 +12,7 @@ from cli.bundle import lay_out
 from cli.superlink import SuperLink, connect
 from conf.errors import InputError, RunStopped
 from conf.schema import Config, to_json
+from server_app.checkpoint import carry
 from server_app.log_stream import BrokenStream, LogReader
 from server_app.progress import ProgressBar
 from server_app.run_folder import RunFolder
@@ -22,14 +23,18 @@ LOG, SUBMITTED = "flower.log", "submitted.json"
 
 def launch(config: Config, folder: Path, console: Console) -> None:
     """Submit the app and follow its log, leaving the run folder `folder`."""
-    run_dir = server_folder(config, folder) if config.resume is None else _server_folder_of(folder)
+    known = None if config.resume is None else _server_folder_of(folder)
+    run_dir = known or server_folder(config, folder)
     run_config: dict[str, str | bool] = {}
     run_config |= {"config": to_json(config), "run-dir": run_dir, "log-stream": True}
     with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
         superlink = connect(config.engine, Path(scratch))
         with console.status(f"submitting to {superlink.name}"):
             (Path(scratch) / "app").mkdir()
-            run_id = superlink.submit(lay_out(Path(scratch) / "app"), run_config)
+            app = lay_out(Path(scratch) / "app")
+            if config.resume is not None and known is None:
+                carry(folder, app)  # it ran here so far
+            run_id = superlink.submit(app, run_config)
         _note_down(folder, superlink, run_id, run_dir)
         console.print(
             f"Flower run {run_id} on {superlink.name}; its log: {folder / LOG}",
@@ -46,15 +51,14 @@ def server_folder(config: Config, folder: Path) -> str:
     return f"{config.name}/{time}"
 
 
-def _server_folder_of(folder: Path) -> str:
-    """Return the name of the run folder on the server's side of a run that is resumed."""
+def _server_folder_of(folder: Path) -> str | None:
+    """Return the name of a run's folder on the server's side; None if no server has one."""
+    if not (folder / SUBMITTED).exists():
+        return None
     try:
         return str(json.loads((folder / SUBMITTED).read_text())["run_dir"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"resume={folder}: has no {SUBMITTED}, so no server has its checkpoint; "
-            "resume it with the engine that it ran on"
-        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / SUBMITTED}: cannot be read; delete it") from error
 
 
 def _note_down(folder: Path, superlink: SuperLink, run_id: str, run_dir: str) -> None:

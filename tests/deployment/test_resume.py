@@ -20,7 +20,10 @@ RUN = [
 
 
 def test_a_run_outlives_its_superlink(tmp_path: Path, train: Callable[..., RunResult]) -> None:
-    """kill -9 in round 2, a SuperLink anew on the same port, the SuperNodes that were there."""
+    """kill -9 in round 2, a SuperLink anew on the same port, the SuperNodes that were there.
+
+    And a run that another engine began goes on there too.
+    """
     federation, run = Federation(tmp_path / "federation"), tmp_path / "run"
     try:
         for i in range(NODES):
@@ -37,8 +40,13 @@ def test_a_run_outlives_its_superlink(tmp_path: Path, train: Callable[..., RunRe
         done = federation.nufed(f"resume={run}", cwd=tmp_path)
         assert done.status == 0, done.err
         assert re.search(r"^going on after round [12]$", done.out, re.MULTILINE), done.out
+        begun = train([*RUN, "rounds=1"])
+        done = federation.nufed(f"resume={begun.folder}", "rounds=2", cwd=tmp_path)
+        assert done.status == 0, done.err
     finally:
         federation.stop()
+    one_more = train([*RUN, "rounds=2"])
+    assert distance(read_run(begun.folder).model, one_more.model) < 1e-5
     resumed, calm = read_run(run), train(RUN)
     assert distance(resumed.model, calm.model) < 1e-5
     assert [row["round"] for row in resumed.rows] == [0, 1, 2, 3]

@@ -4,6 +4,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,23 @@ def test_one_process_a_run(tmp_path: Path) -> None:
         holder.wait()
     with alone(tmp_path):
         pass
+
+
+def test_an_app_carries_the_newest_good_one(tmp_path: Path) -> None:
+    app, here, there = tmp_path / "app", tmp_path / "here", tmp_path / "there"
+    for folder in (app, here):
+        folder.mkdir()
+    checkpoint.unload(app, there)
+    assert not there.exists()
+    checkpoint.write(a_checkpoint(10), here)
+    checkpoint.write(a_checkpoint(20), here).write_bytes(b"")
+    checkpoint.carry(here, app)
+    checkpoint.unload(app, there)
+    assert checkpoint.read(there).state.round == 10
+
+
+def test_one_too_large_for_an_app_is_refused(tmp_path: Path) -> None:
+    large = State(1, {"w": torch.zeros(1_600_000)}, {})
+    checkpoint.write(replace(a_checkpoint(1), state=large), tmp_path)
+    with pytest.raises(InputError, match="has 6 MB, too large to be sent with a run"):
+        checkpoint.carry(tmp_path, tmp_path)
