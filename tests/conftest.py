@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 # Before anything reads it, and empty at first: kept data would hide changes of the code.
 DATA = tempfile.TemporaryDirectory(prefix="nufed-test-data-")
@@ -20,6 +21,19 @@ from conf.schema import Config, to_json
 from tests.helpers import RunResult, read_run
 
 torch.set_num_threads(1)
+
+
+class OneFederationAtATime(LoadFileScheduling):  # type: ignore[misc]
+    """Give each file to one process, and tests/deployment as a whole: its rounds have timeouts."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "tests/deployment" if file.startswith("tests/deployment/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneFederationAtATime:
+    """Tell pytest-xdist how tests are shared out."""
+    return OneFederationAtATime(config, log)
 
 
 @pytest.fixture

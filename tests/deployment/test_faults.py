@@ -67,7 +67,7 @@ RUN = [
     *("dataset=quadratics", f"dataset.num_clients={NODES}", "dataset.seed=0", "model=custom"),
     *("model._target_=faulty.Net", "rounds=1000", "evaluation.every=100", "evaluation.steps=0"),
     *("evaluation.new_clients=0", "evaluation.clients=1", "algorithm.nu=1", "algorithm.tau=1"),
-    *("algorithm.batch.support=3", "algorithm.batch.query=3", "server.round_timeout=45"),
+    *("algorithm.batch.support=3", "algorithm.batch.query=3", "server.round_timeout=60"),
 ]
 
 
@@ -137,7 +137,7 @@ def test_a_node_that_hangs_and_one_that_was_killed_hold_a_round_up_for_its_timeo
     assert why.keys() == {0, 1}
     assert why[1] == "no reply in time"
     assert why[0] == "no reply in time" or "Unavailable" in why[0]
-    assert run.rows[2]["train_s"] >= 45
+    assert run.rows[2]["train_s"] >= 60
 
 
 def test_a_node_that_comes_back_is_known_by_its_partition_id(run: Interrupted) -> None:
