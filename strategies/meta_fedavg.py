@@ -11,7 +11,7 @@ optimizers see Reddi et al. 2021.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,20 +38,7 @@ from strategies.flower_rules import clip
 from strategies.privacy import CentralDP
 from strategies.replies import Curves, Failure, Sent, read_curves, read_replies, read_update
 from strategies.roster import Roster
-
-
-class TooFewUpdates(ValueError):
-    """A rule cannot do with so few updates; the text says how many it needs."""
-
-
-class Rule(Protocol):
-    """How a round's updates become one."""
-
-    def add(self, update: Params, weight: float) -> None:
-        """Take one more client's update."""
-
-    def value(self, dtype: torch.dtype) -> Params:
-        """Return the aggregated update, or raise `TooFewUpdates`."""
+from strategies.rule import Rule, TooFewUpdates
 
 
 class MetaFedAvg(Strategy):

@@ -16,7 +16,8 @@ from client_app.meta_gradient import Params
 from conf.errors import InputError
 from conf.schema import PrivacyConfig, require
 from strategies.flower_rules import aggregate
-from strategies.meta_fedavg import MetaFedAvg, TooFewUpdates
+from strategies.meta_fedavg import MetaFedAvg
+from strategies.rule import TooFewUpdates
 
 
 class Robust(MetaFedAvg):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_app.app import app as client_app
@@ -27,15 +27,8 @@ from conf.errors import InputError
 from conf.schema import to_json
 from simulation.grid import LocalGrid
 from tasks.task import build
+from tests.fuzz import FUZZ, report_in
 
-FUZZ = settings(
-    max_examples=500,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    phases=[Phase.generate],  # shrinking takes minutes, where a case fails
-    suppress_health_check=list(HealthCheck),
-)
 NODE, CLIENTS = 1000, 6
 KINDS = {"train": TrainInstruction, "evaluate": EvaluateInstruction}
 Change = Callable[[RecordDict], RecordDict]
@@ -77,11 +70,6 @@ def send(grid: LocalGrid, kind: str, content: RecordDict) -> Message:
     """Deliver a message to the node; return its reply."""
     (reply,) = grid.send_and_receive([Message(copy.deepcopy(content), NODE, kind)])
     return reply
-
-
-def report_in(content: RecordDict) -> str:
-    """Return the name of the record that holds what is asked, or answered."""
-    return EVALUATION if EVALUATION in content else REPORT
 
 
 def told(answer: RecordDict) -> tuple[Any, ...]:

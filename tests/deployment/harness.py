@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
+from cli.keys import Paths
 from simulation.flower_command import HOST, SCRIPTS, environment, free_ports, kill_all, start
 from tests.helpers import heed_interrupts
 
@@ -37,11 +38,11 @@ class Federation:
     folder
         A new folder for all of it.
     certificates
-        The folder of ca.crt, server.crt and server.key; then SuperNodes must show a registered key.
+        What `nufed-keys` made; then SuperNodes must show a registered key.
         None is plain text, and no authentication.
     """
 
-    def __init__(self, folder: Path, certificates: Path | None = None) -> None:
+    def __init__(self, folder: Path, certificates: Paths | None = None) -> None:
         self.folder, self.certificates = folder, certificates
         self.home, self.code = folder / "home", folder / "code"
         self.home.mkdir(parents=True)
@@ -72,9 +73,9 @@ class Federation:
         if self.certificates is None:
             command += ["--insecure"]
         else:
-            command += ["--ssl-ca-certfile", str(self.certificates / "ca.crt")]
-            command += ["--ssl-certfile", str(self.certificates / "server.crt")]
-            command += ["--ssl-keyfile", str(self.certificates / "server.key")]
+            command += ["--ssl-ca-certfile", str(self.certificates.ca_certificate)]
+            command += ["--ssl-certfile", str(self.certificates.server_certificate)]
+            command += ["--ssl-keyfile", str(self.certificates.server_key)]
             command += ["--enable-supernode-auth"]
         process = self._start(command, "superlink", {})
         wait_until(lambda: self._answers(process), START_TIMEOUT_S, "the SuperLink answers")
@@ -137,7 +138,7 @@ class Federation:
         """Return the words of that command."""
         engine = ["engine=deployment", f"engine.superlink={self.address}"]
         if self.certificates is not None:
-            engine += [f"engine.root_certificates={self.certificates / 'ca.crt'}"]
+            engine += [f"engine.root_certificates={self.certificates.ca_certificate}"]
         return [str(SCRIPTS / "nufed"), *engine, *overrides]
 
     def stop(self) -> None:
@@ -155,7 +156,7 @@ class Federation:
         scheme, context = "http", None
         if self.certificates is not None:
             scheme = "https"
-            context = ssl.create_default_context(cafile=self.certificates / "ca.crt")
+            context = ssl.create_default_context(cafile=self.certificates.ca_certificate)
         opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
         with contextlib.suppress(OSError):
             opener.open(f"{scheme}://{self.address}/health", timeout=1).close()

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from cli.keys import Paths, make_authority, make_node, make_server
 from cli.superlink import Address
 from simulation.flower_command import HOST, SCRIPTS, name_superlink
 from tests.deployment.harness import Done, Federation, wait_until
-from tests.deployment.keys import make_certificates, make_node_key
 from tests.helpers import RunResult, distance, read_run
 
 SMALL = [
@@ -33,6 +33,9 @@ def save(file: Path, clients: list[int]) -> dict[str, np.ndarray]:
     return rows
 
 
+KEYS = {"node0": 0, "node1": 1, "wrong": 2, "stranger": 3}
+
+
 class Deployed(NamedTuple):
     """A federation, and what a run on it left."""
 
@@ -51,15 +54,13 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     a fifth speaks plain text.
     """
     folder = tmp_path_factory.mktemp("deployment")
-    make_certificates(folder / "certificates")
-    federation = Federation(folder / "federation", folder / "certificates")
+    federation = Federation(folder / "federation", make_certificates(folder / "keys"))
     try:
         rows = [save(folder / f"{i}.npz", [i, i + 2]) for i in range(2)]
         every = {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
         np.savez(folder / "all.npz", **every)
         for name in ("node0", "node1", "wrong"):
-            register(federation, folder / name)
-        make_node_key(folder / "stranger")
+            register(federation, name)
         for i in range(2):
             own = f'data-path="{folder}/{i}.npz"'
             start(federation, f"node{i}", f"partition-id={i} num-partitions=2 {own}")
@@ -77,21 +78,33 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         federation.stop()
 
 
-def register(federation: Federation, key: Path) -> None:
+def make_certificates(folder: Path) -> Paths:
+    """Make a CA, and a SuperLink's certificate for its address, not for its name."""
+    paths = Paths(folder)
+    make_authority(paths)
+    make_server(paths, [HOST])
+    return paths
+
+
+def register(federation: Federation, name: str) -> None:
     """Make a SuperNode's key, and register it with Flower's own command."""
-    make_node_key(key)
-    certificate = str(key.parent / "certificates" / "ca.crt")
+    assert federation.certificates is not None
+    make_node(federation.certificates, KEYS[name])
+    certificate = str(federation.certificates.ca_certificate)
     address = federation.address
     name_superlink(federation.home, "here", address=address, root_certificates=certificate)
-    command = [SCRIPTS / "flwr", "supernode", "register", key.with_suffix(".pub"), "here"]
+    public = federation.certificates.node_public(KEYS[name])
+    command = [SCRIPTS / "flwr", "supernode", "register", public, "here"]
     subprocess.run(command, env=federation.environment(), check=True, capture_output=True)
 
 
 def start(federation: Federation, name: str, node_config: str) -> None:
-    """Start a SuperNode that trusts the CA and shows the key `name`."""
-    folder = federation.folder.parent
-    trust = ["--root-certificates", str(folder / "certificates" / "ca.crt")]
-    trust += ["--auth-supernode-private-key", str(folder / name)]
+    """Start a SuperNode that trusts the CA and shows its key, which is made if there is none."""
+    keys = federation.certificates
+    assert keys is not None
+    make_node(keys, KEYS[name])
+    trust = ["--root-certificates", str(keys.ca_certificate)]
+    trust += ["--auth-supernode-private-key", str(keys.node_key(KEYS[name]))]
     federation.start_node(name, node_config, *trust)
 
 
@@ -155,12 +168,13 @@ def test_a_submission_in_plain_text_is_refused(deployed: Deployed, tmp_path: Pat
 def test_what_is_wrong_with_a_certificate_is_named(deployed: Deployed, tmp_path: Path) -> None:
     """Another CA's, and one for another host; the right one is fine."""
     port = deployed.federation.port
-    right = deployed.folder / "certificates" / "ca.crt"
-    make_certificates(tmp_path)
+    assert deployed.federation.certificates is not None
+    right = deployed.federation.certificates.ca_certificate
+    wrong = make_certificates(tmp_path / "keys").ca_certificate
     assert Address(HOST, port, right).trouble() is None
-    other = Address(HOST, port, tmp_path / "ca.crt").trouble()
+    other = Address(HOST, port, wrong).trouble()
     assert other is not None
-    assert f"engine.root_certificates={tmp_path / 'ca.crt'}" in other
+    assert f"engine.root_certificates={wrong}" in other
     host = Address("localhost", port, right).trouble()
     assert host is not None
     assert "localhost" in host

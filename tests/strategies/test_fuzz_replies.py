@@ -21,15 +21,13 @@ from flwr.app import (
     MetricRecord,
     RecordDict,
 )
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from client_app.mean import StreamingMean
 from client_app.messages import (
     ARRAYS,
-    EVALUATION,
     METRICS,
-    REPORT,
     EvaluateReport,
     TrainReport,
     to_params,
@@ -41,15 +39,8 @@ from strategies.meta_fedavg import MetaFedAvg
 from strategies.replies import LONGEST
 from strategies.roster import Roster
 from tasks.task import build
+from tests.fuzz import FUZZ, report_in
 
-FUZZ = settings(
-    max_examples=500,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    phases=[Phase.generate],  # shrinking takes minutes, where a case fails
-    suppress_health_check=list(HealthCheck),
-)
 CLIENTS, FOREIGN = 8, 77
 Content = RecordDict
 Spoil = Callable[[Content], Content | None]
@@ -108,11 +99,6 @@ def state(of: Scene) -> bytes:
 
 
 # What may be wrong with the content of a reply.
-
-
-def report_in(content: Content) -> str:
-    """Return the name of the record that holds the report of a well-formed reply."""
-    return EVALUATION if EVALUATION in content else REPORT
 
 
 def with_field(content: Content, name: str, value: Any) -> Content:

@@ -13,8 +13,9 @@ from simulation.flower_host import open_run
 from strategies.flower_rules import clip
 from strategies.krum import Krum
 from strategies.median import Median
-from strategies.meta_fedavg import MetaFedAvg, TooFewUpdates
+from strategies.meta_fedavg import MetaFedAvg
 from strategies.robust import FlowerRule, Robust
+from strategies.rule import TooFewUpdates
 from strategies.trimmed_mean import TrimmedMean
 from tests.strategies.helpers import Federation, assert_arrays, expected
 
