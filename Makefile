@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-flower test-compose bench attack lint clean
+.PHONY: install demo test test-flower test-compose bench attack experiments lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -31,6 +31,9 @@ bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/be
 
 attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile; writes docs/robustness.md
 	$(VENV)/python -m benchmarks.attack
+
+experiments: $(INSTALLED)  ## Test the paper's claims; resumable, hours on two cores; writes docs/results.md
+	$(VENV)/python -m benchmarks.experiments
 
 lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/ruff check .

@@ -17,6 +17,7 @@ from conf.errors import InputError
 MODES = ("exact", "first_order", "hessian_free")
 WEIGHTINGS = ("uniform", "examples")
 PRIVACY = ("none", "central_dp")
+SPLITS = ("test", "validation")
 
 
 def require(valid: bool, key: str, value: object, allowed: str) -> None:
@@ -118,6 +119,9 @@ class EvaluationConfig:
     """Clients that never train: a fraction of all clients, or a list of client ids."""
     clients: int | None = None
     """At most so many clients of each kind, drawn once; null measures all."""
+    split: str = "test"
+    """Rows that are measured: each client's test rows; or, to choose step sizes by, `validation`
+    rows, which are taken from its train rows while the test rows are left alone."""
 
     def __post_init__(self) -> None:
         require(self.every >= 1, "evaluation.every", self.every, "at least 1")
@@ -129,6 +133,7 @@ class EvaluationConfig:
             self.clients,
             "at least 1",
         )
+        require(self.split in SPLITS, "evaluation.split", self.split, " | ".join(SPLITS))
         new = self.new_clients
         listed = isinstance(new, list) and all(type(i) is int and i >= 0 for i in new)
         fraction = isinstance(new, int | float) and not isinstance(new, bool) and 0 <= new < 1

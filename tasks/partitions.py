@@ -34,6 +34,16 @@ class Partition:
         """Return the row numbers that the client is measured on."""
         return self.index[self.offset[client] + self.train[client] : self.offset[client + 1]]
 
+    def validation(self, fraction: float) -> "Partition":
+        """Return a partition of the train rows alone: part of them take the test rows' place.
+
+        What is chosen by how well it does there was chosen without a look at a test row.
+        """
+        held_out = np.maximum(np.rint(self.train * fraction).astype(np.int64), 1)
+        index = [self.train_rows(client) for client in range(len(self.train))]
+        offset = np.concatenate([[0], np.cumsum(self.train)])
+        return Partition(np.concatenate(index), offset, np.maximum(self.train - held_out, 1))
+
 
 def partition(rows: Rows, config: PartitionConfig) -> Partition:
     """Give every row a client, and split each client's rows.

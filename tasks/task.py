@@ -1,6 +1,6 @@
 """A task: a federated data set, a model and a loss, as pure functions of parameters and batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -134,6 +134,9 @@ def build(config: Config, local: Local | None = None) -> Task:
         data = load_private(config.dataset, config.partition, local)
     else:
         data = load(config.dataset, config.partition)
+    if config.evaluation.split == "validation":
+        apart = data.partition.validation(config.partition.test_fraction)
+        data = replace(data, partition=apart)
     dtype = PRECISIONS[precision]
     module = make_module(config.model, data, config.seed).to(device, dtype)
     return Task(data, module, dtype, device, autocast=precision == "bf16")

@@ -53,13 +53,21 @@ def optimum_first_order(hessians: Array, optima: Array, alpha: float, nu: int) -
 
 
 def fixed_point(
-    hessians: Array, optima: Array, alpha: float, nu: int, beta: float, tau: int
+    hessians: Array,
+    optima: Array,
+    alpha: float,
+    nu: int,
+    beta: float,
+    tau: int,
+    mode: str = "exact",
 ) -> Array:
     """Return w_fed, where noiseless rounds of τ local steps with all clients stand still.
 
-    The zero of Σ (I − N_i^τ)(w − c_i) with N_i = I − β M_i^{2ν} H_i; w_fed − w*(ν) = O(β).
+    The zero of Σ (I − N_i^τ)(w − c_i), where N_i = I − β M_i^{2ν} H_i for exact steps and
+    N_i = I − β M_i^ν H_i for first-order ones; w_fed tends to their optimum as O(β).
     """
-    curvature = matrix_power(contraction(hessians, alpha), 2 * nu) @ hessians
+    powers = {"exact": 2 * nu, "first_order": nu}
+    curvature = matrix_power(contraction(hessians, alpha), powers[mode]) @ hessians
     local = matrix_power(np.eye(hessians.shape[-1]) - beta * curvature, tau)
     return _weighted(np.eye(hessians.shape[-1]) - local, optima)
 

@@ -1,0 +1,56 @@
+"""Run the experiments and write docs/results.md with its figures.
+
+python -m benchmarks.experiments            all of them; what was run already is not run again
+python -m benchmarks.experiments matrix     some sections, to look at
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import machine
+from benchmarks.experiments.document import PAGES, document
+from benchmarks.experiments.methods import SETTINGS, tuning
+from benchmarks.experiments.pages import rounds
+from benchmarks.experiments.plan import Job, jobs
+from benchmarks.experiments.runs import Outcome, run_all
+
+DOCUMENT, FIGURES = Path("docs/results.md"), Path("docs/results")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Tune, run, and write down."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = {page.name: page for page in PAGES}
+    parser.add_argument("pages", nargs="*", default=list(names), choices=[[], *names])
+    parser.add_argument("--processes", type=int, default=machine.facts()["cores"])
+    parser.add_argument("--folder", type=Path, default=Path("runs/experiments"))
+    given = parser.parse_args(arguments)
+    pages = tuple(names[name] for name in given.pages)
+
+    outcomes: dict[Job, Outcome] = {}
+
+    def run(wanted: list[Job], what: str) -> None:
+        outcomes.update(run_all(wanted, given.folder, given.processes, what))
+
+    for setting in SETTINGS:
+        if any(setting in page.settings for page in pages):
+            run(jobs(tuning(setting)), f"tuning {setting}")
+    if rounds in pages:
+        run(rounds.trials(outcomes), "tuning α′ = 5α")
+    for page in pages:
+        run(page.jobs(outcomes), page.name)
+    text = document(pages, outcomes, machine.ROOT / FIGURES)
+    if pages == PAGES:
+        (machine.ROOT / DOCUMENT).write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

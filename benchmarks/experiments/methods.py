@@ -1,0 +1,108 @@
+"""The methods that are compared, and the runs of each at the step sizes that tuning found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.experiments.plan import ALPHA, NU, SEED, Job, axes, jobs
+from benchmarks.experiments.runs import Outcome
+from benchmarks.experiments.statistics import Array
+from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key
+
+SETTINGS = ("fashion_shards", "digits_dirichlet", "own_labels")
+TITLES = {
+    "fashion_shards": "Fashion-MNIST, two classes a client",
+    "digits_dirichlet": "digits, Dirichlet(0.1)",
+    "own_labels": "Fashion-MNIST, 50 images a client, labels of its own",
+}
+GROUPS = ("participating", "new")
+Outcomes = Mapping[Job, Outcome]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A number of steps with tuned step sizes, on one setting."""
+
+    setting: str
+    nu: str
+    choice: Choice
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the field calls it."""
+        known = {"0": "FedAvg + fine-tuning", "1": "Per-FedAvg"}.get(self.nu, f"NuFed ν={self.nu}")
+        return f"{known}, {self.note}" if self.note else known
+
+    def jobs(self) -> list[Job]:
+        """Return its runs, one a seed."""
+        tuned = {ALPHA: self.choice.alpha, outer_key(tuning(self.setting)): self.choice.outer}
+        return [
+            Job(job.experiment, (*job.choices, *tuned.items()))
+            for job in jobs(f"compare_{self.setting}")
+            if job[NU] == self.nu
+        ]
+
+    def finals(self, outcomes: Outcomes, group: str, metric: str = "accuracy") -> Array:
+        """Return the metric at the end of each run, [seeds, K + 1]."""
+        return np.stack([outcomes[job].final(group, metric) for job in self.jobs()])
+
+    def curves(self, outcomes: Outcomes, group: str) -> Array:
+        """Return the accuracy after five steps along each run, [seeds, evaluations]."""
+        runs = [outcomes[job] for job in self.jobs()]
+        longest = max(len(run.rounds) for run in runs)
+        padded = np.full((len(runs), longest), np.nan)
+        for row, run in zip(padded, runs, strict=True):
+            curve = run.curve(group, "accuracy")[:, STEPS]
+            row[: len(curve)] = curve
+            row[len(curve) :] = curve[0]  # as `Outcome.final` has it
+        return padded
+
+
+def tuning(setting: str) -> str:
+    """Return the experiment that tunes a setting's step sizes."""
+    return f"tune_{setting}"
+
+
+def matrix_methods(setting: str, outcomes: Outcomes) -> list[Method]:
+    """Return every ν with one α, the best for ν = 1: if it favours anyone, then the baseline."""
+    alpha = choose(outcomes, tuning(setting), "1").alpha
+    return [
+        Method(setting, nu, choose(outcomes, tuning(setting), nu, alpha))
+        for nu in axes(f"compare_{setting}")[NU]
+    ]
+
+
+def tuned_methods(setting: str, outcomes: Outcomes) -> list[Method]:
+    """Return FedAvg, Per-FedAvg in four ways and NuFed, each with its outer step tuned.
+
+    The first Per-FedAvg has its own best α and is the baseline of all comparisons.
+    """
+    best = {nu: choose(outcomes, tuning(setting), nu) for nu in ("0", "1", "2", "5", "10")}
+    same, scaled = best["5"].alpha, scaled_alpha(best["5"].alpha)
+    others = [
+        Method(setting, "1", choose(outcomes, tuning(setting), "1", same), f"α={same} of ν=5"),
+        Method(setting, "1", choose(outcomes, tuning(setting), "1", scaled), f"α′=5α={scaled}"),
+    ]
+    return [
+        Method(setting, "1", best["1"], "α tuned"),
+        *others,
+        *(Method(setting, nu, choice) for nu, choice in best.items() if nu != "1"),
+    ]
+
+
+def scaled_alpha(alpha: str) -> str:
+    """Return α′ = 5α, with which one step goes as far as five."""
+    return f"{STEPS * float(alpha):g}"
+
+
+def scaled_jobs(setting: str, outcomes: Outcomes) -> list[Job]:
+    """Return the trials that tune the outer step of ν = 1 with α′ = 5α."""
+    alpha = scaled_alpha(choose(outcomes, tuning(setting), "5").alpha)
+    return jobs(tuning(setting), algorithm__nu="1", algorithm__alpha=alpha)
+
+
+def seeds(setting: str) -> int:
+    """Return how many seeds the results are of."""
+    return len(axes(f"compare_{setting}")[SEED])

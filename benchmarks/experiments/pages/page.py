@@ -1,0 +1,37 @@
+"""What a section of docs/results.md is, and how its tables are written."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.experiments.methods import Outcomes
+from benchmarks.experiments.plan import Job
+
+
+class Page(Protocol):
+    """A section of docs/results.md."""
+
+    @property
+    def name(self) -> str:
+        """How the command line calls it."""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Settings whose step sizes must have been tuned."""
+
+    def jobs(self, outcomes: Outcomes) -> list[Job]:
+        """Return the runs that it is about, given those that tuned the step sizes."""
+
+    def section(self, outcomes: Outcomes, figures: Path) -> str:
+        """Draw its figures, and return its text."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def picture(name: str, alt: str) -> str:
+    """Return the Markdown of a figure."""
+    return f"![{alt}](results/{name}.svg)"

@@ -1,0 +1,139 @@
+"""Runs on quadratic clients beside what theory.quadratics says exactly."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from benchmarks.experiments.figures import COLOURS, figure, style
+from benchmarks.experiments.methods import Outcomes
+from benchmarks.experiments.pages.page import picture, table
+from benchmarks.experiments.plan import NU, Job
+from benchmarks.experiments.plan import jobs as swept_jobs
+from benchmarks.experiments.runs import Outcome
+from server_app.run_folder import MODEL
+from tasks.datasets.quadratics import clients
+from theory.quadratics import fixed_point, meta_loss, optimum_exact, optimum_first_order
+
+name = "quadratics"
+settings: tuple[str, ...] = ()
+TEST = (0, 1, 2, 3, 5, 10)
+Array = NDArray[np.float64]
+
+
+def jobs(outcomes: Outcomes) -> list[Job]:
+    """Return every ν, exact and first-order."""
+    return swept_jobs("quadratics")
+
+
+def section(outcomes: Outcomes, figures: Path) -> str:
+    """Return how far runs end from where they must, and the matrix of losses."""
+    runs = [outcomes[job] for job in jobs(outcomes)]
+    draw(runs, figures)
+    rows = [
+        [
+            run.job[NU],
+            run.job["algorithm.mode"],
+            f"{np.abs(model(run) - standstill(run)).max():.1e}",
+            f"{np.linalg.norm(model(run) - optimum(run)):.2e}",
+            f"{np.abs(measured(run) - predicted(run)).max():.1e}",
+        ]
+        for run in runs
+    ]
+    head = [
+        "ν",
+        "mode",
+        "largest error of the model against w_fed",
+        "‖w_fed − w*(ν)‖, of order β",
+        "largest error of the loss after 0 … 10 steps",
+    ]
+    exact = [run for run in runs if run.job["algorithm.mode"] == "exact"]
+    losses = [[run.job[NU], *(f"{v:.3e}" for v in measured(run)[list(TEST)])] for run in exact]
+    best = [[run.job[NU], *(f"{v:.3e}" for v in at_optimum(run)[list(TEST)])] for run in exact]
+    tests = [f"{k} steps" for k in TEST]
+    return f"""## Quadratics, where the answer is known
+
+20 clients whose optimum goes with their curvature, everyone in every round, whole batches, in
+float64: a run has to end at the fixed point w_fed of `theory.quadratics`. First-order runs end
+where Σ M_i^ν H_i (w − c_i) = 0 up to order β, exact ones where Σ M_i^{{2ν}} H_i (w − c_i) = 0 is.
+
+{picture("quadratics", "loss after k fine-tuning steps, measured and exact, for each ν")}
+
+{table(head, rows)}
+
+Loss after fine-tuning, measured (rows: ν of training):
+
+{table(["ν of training", *tests], losses)}
+
+The same at w*(ν), in closed form; the least of each column is on the diagonal by definition:
+
+{table(["ν of training", *tests], best)}
+"""
+
+
+def problem(run: Outcome) -> tuple[Array, Array]:
+    """Return the clients' Hessians and optima."""
+    d = run.config.dataset
+    return clients(
+        d["num_clients"], d["dimension"], tuple(d["curvature"]), d["correlation"], d["seed"]
+    )
+
+
+def model(run: Outcome) -> Array:
+    """Return the model that the run ended with."""
+    (w,) = load_file(run.folder / MODEL).values()
+    flat: Array = np.asarray(w, np.float64).ravel()
+    return flat
+
+
+def standstill(run: Outcome) -> Array:
+    """Return w_fed: where rounds of τ local steps with everyone stand still."""
+    a = run.config.algorithm
+    return fixed_point(*problem(run), a.alpha, a.nu, a.beta, a.tau, a.mode)
+
+
+def optimum(run: Outcome) -> Array:
+    """Return what w_fed tends to as β does to 0."""
+    a = run.config.algorithm
+    where = optimum_exact if a.mode == "exact" else optimum_first_order
+    return where(*problem(run), a.alpha, a.nu)
+
+
+def losses_at(run: Outcome, w: Array) -> Array:
+    """Return the mean loss of the clients after 0 … K fine-tuning steps from w."""
+    pairs = list(zip(*problem(run), strict=True))
+    steps = range(run.config.evaluation.steps + 1)
+    alpha = run.config.algorithm.alpha
+    return np.array([np.mean([meta_loss(H, c, w, alpha, k) for H, c in pairs]) for k in steps])
+
+
+def measured(run: Outcome) -> Array:
+    """Return the personalization curve of the run's end."""
+    return run.curve("participating", "loss")[-1]
+
+
+def predicted(run: Outcome) -> Array:
+    """Return the personalization curve that it has to have."""
+    return losses_at(run, standstill(run))
+
+
+def at_optimum(run: Outcome) -> Array:
+    """Return the personalization curve of w*(ν)."""
+    return losses_at(run, optimum(run))
+
+
+def draw(runs: list[Outcome], figures: Path) -> None:
+    """Draw measured curves as markers on exact lines."""
+    title = "Quadratic clients: mean loss after k fine-tuning steps (markers) and exactly (lines)"
+    exact = [run for run in runs if run.job["algorithm.mode"] == "exact"]
+    with figure(figures / "quadratics.svg", title) as (axes_,):
+        for index, run in enumerate(exact):
+            steps = np.arange(run.config.evaluation.steps + 1)
+            axes_.plot(steps, predicted(run), color=COLOURS[index], linewidth=1)
+            marks = style(index) | {"linestyle": "none"}
+            axes_.plot(steps, measured(run), label=f"trained with ν = {run.job[NU]}", **marks)
+        axes_.set_yscale("log")
+        axes_.set_xlabel("fine-tuning steps k")
+        axes_.set_ylabel("mean loss over clients")
+        axes_.legend(fontsize=8)

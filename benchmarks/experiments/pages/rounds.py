@@ -1,0 +1,161 @@
+"""Accuracy against rounds and against gradients, and rounds to fixed targets."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from benchmarks.experiments.figures import band, figure
+from benchmarks.experiments.methods import (
+    GROUPS,
+    SETTINGS,
+    TITLES,
+    Method,
+    Outcomes,
+    scaled_jobs,
+    seeds,
+    tuned_methods,
+    tuning,
+)
+from benchmarks.experiments.pages.page import picture, table
+from benchmarks.experiments.plan import Job
+from benchmarks.experiments.runs import gradients
+from benchmarks.experiments.statistics import Array, interval, paired, rounds_to, saving, smooth
+from benchmarks.experiments.tuning import STEPS, outer_key
+
+name = "rounds"
+settings = SETTINGS
+TARGETS = (0.90, 0.95, 0.98)
+DRAWN = ("0", "1", "2", "5", "10")
+
+
+def trials(outcomes: Outcomes) -> list[Job]:
+    """Return the trials that tune ν = 1 with α′ = 5α, which is known once ν = 5 is tuned."""
+    return [job for setting in SETTINGS for job in scaled_jobs(setting, outcomes)]
+
+
+def jobs(outcomes: Outcomes) -> list[Job]:
+    """Return every tuned method on every setting."""
+    return [job for s in SETTINGS for m in tuned_methods(s, outcomes) for job in m.jobs()]
+
+
+def section(outcomes: Outcomes, figures: Path) -> str:
+    """Return curves and rounds to targets for each setting."""
+    parts = [
+        "## Rounds and gradients to a target\n",
+        "Each method has its own best α and outer step size, of equally many trials. Targets are "
+        "90, 95 and 98% of what Per-FedAvg (ν = 1, α tuned) ends with: its accuracy after five "
+        "fine-tuning steps, mean of the last three evaluations and of all seeds. A target is "
+        "reached when the mean of three evaluations in a row is; *saved* compares with that "
+        "baseline, seed by seed. A run that ended because its steps were too large counts as if "
+        "it had learnt nothing. The figure to test is 37% fewer rounds.\n",
+    ]
+    for setting in SETTINGS:
+        methods = tuned_methods(setting, outcomes)
+        draw(setting, methods, outcomes, figures)
+        what = f"{TITLES[setting]}: accuracy after five steps against rounds and gradients"
+        parts += [
+            f"### {TITLES[setting]}\n",
+            picture(f"rounds-{setting}", what) + "\n",
+            choices(setting, methods),
+            *(tables(methods, outcomes, group) for group in GROUPS),
+        ]
+    return "\n".join(parts)
+
+
+def cost(method: Method, outcomes: Outcomes) -> int:
+    """Return a client's gradients a round."""
+    algorithm = outcomes[method.jobs()[0]].config.algorithm
+    return algorithm.tau * gradients(algorithm)
+
+
+def draw(setting: str, methods: list[Method], outcomes: Outcomes, figures: Path) -> None:
+    """Draw the new clients' accuracy after five steps along the runs."""
+    title = (
+        f"{TITLES[setting]}: accuracy of new clients after {STEPS} steps; "
+        f"mean and 95% interval of {seeds(setting)} seeds"
+    )
+    with figure(figures / f"rounds-{setting}.svg", title, columns=2) as (left, right):
+        shown = [m for m in methods if m.nu in DRAWN and (m.nu != "1" or m is methods[0])]
+        for index, method in enumerate(sorted(shown, key=lambda m: int(m.nu))):
+            curves = np.stack([smooth(c) for c in method.curves(outcomes, "new")])
+            rounds = np.array(outcomes[longest(method, outcomes)].rounds)
+            band(left, rounds, curves, method.name, index)
+            band(right, rounds * cost(method, outcomes), curves, method.name, index)
+        label(left, right)
+
+
+def label(left: Axes, right: Axes) -> None:
+    """Name the axes of a pair of panels."""
+    left.set_ylabel(f"accuracy after {STEPS} fine-tuning steps")
+    left.set_xlabel("rounds")
+    right.set_xlabel("gradients a sampled client took")
+    right.set_xscale("log")
+    left.legend(fontsize=8, loc="lower right")
+
+
+def longest(method: Method, outcomes: Outcomes) -> Job:
+    """Return the run of a method that was evaluated most often."""
+    return max(method.jobs(), key=lambda job: len(outcomes[job].rounds))
+
+
+def choices(setting: str, methods: list[Method]) -> str:
+    """Return what tuning chose."""
+    key = outer_key(tuning(setting))
+    rows = [
+        [
+            m.name,
+            m.choice.alpha,
+            m.choice.outer,
+            m.choice.trials,
+            ", ".join(m.choice.at_edge) or "–",
+        ]
+        for m in methods
+    ]
+    head = ["method", "α", f"`{key}`", "trials", "best at the edge of what was tried"]
+    return f"Step sizes chosen on validation rows:\n\n{table(head, rows)}\n"
+
+
+def tables(methods: list[Method], outcomes: Outcomes, group: str) -> str:
+    """Return final accuracies, and rounds and gradients to each target, of one kind of clients."""
+    base = methods[0]
+    base_final = base.finals(outcomes, group)[:, STEPS]
+    targets = [share * base_final.mean() for share in TARGETS]
+    rows = []
+    for method in methods:
+        final = method.finals(outcomes, group)[:, STEPS]
+        loss = method.finals(outcomes, group, "loss")[:, STEPS]
+        gain = "–" if method is base else paired(final, base_final).times(100).text()
+        cells = [reach(method, base, outcomes, group, target) for target in targets]
+        accuracy = interval(final).text(3, sign=False)
+        rows.append([method.name, accuracy, gain, f"{loss.mean():.3g}", *cells])
+    head = [
+        "method",
+        "accuracy after 5 steps",
+        "points over Per-FedAvg",
+        "loss",
+        *(f"rounds to {share:.0%} ({t:.3f})" for share, t in zip(TARGETS, targets, strict=True)),
+    ]
+    return f"**{group.capitalize()} clients**\n\n{table(head, rows)}\n"
+
+
+def reach(method: Method, base: Method, outcomes: Outcomes, group: str, target: float) -> str:
+    """Return the rounds to a target, and what is saved of rounds and of gradients."""
+    ours, theirs = (rounds_of(m, outcomes, group, target) for m in (method, base))
+    there = np.isfinite(ours)
+    if not there.all():
+        return f"{there.sum()} of {len(ours)} seeds"
+    text = f"{ours.mean():.0f}"
+    fewer = None if method is base else saving(ours, theirs)
+    if fewer is None:
+        return text
+    ratio = cost(method, outcomes) / cost(base, outcomes)
+    compute = 100 * (1 - (1 - fewer.mean / 100) * ratio)
+    return f"{text}; saved {fewer.text(0)}%, of gradients {compute:+.0f}%".replace("-", "−")
+
+
+def rounds_of(method: Method, outcomes: Outcomes, group: str, target: float) -> Array:
+    """Return the rounds to a target, one a seed."""
+    rounds = outcomes[longest(method, outcomes)].rounds
+    curves = method.curves(outcomes, group)
+    return np.array([rounds_to(rounds, curve, target) for curve in curves])

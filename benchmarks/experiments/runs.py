@@ -1,0 +1,127 @@
+"""Run what is not there yet, several runs side by side, and read what the run folders hold."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmarks.experiments.plan import Job
+from benchmarks.quiet import train
+from conf.errors import RunStopped
+from conf.schema import AlgorithmConfig, Config
+from server_app.run_folder import CONFIG, METRICS, MODEL, SUMMARY
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run left in its folder."""
+
+    job: Job
+    folder: Path
+    config: Config
+    rows: list[dict[str, Any]]
+    stopped: str | None
+    """Why the run ended before its last round; None if it did not."""
+
+    @property
+    def evaluated(self) -> list[dict[str, Any]]:
+        """The rows of rounds that were evaluated."""
+        return [row for row in self.rows if "participating" in row]
+
+    @property
+    def rounds(self) -> list[int]:
+        """The rounds that were evaluated."""
+        return [row["round"] for row in self.evaluated]
+
+    def curve(self, group: str, metric: str) -> Array:
+        """Return a metric's mean over clients, [evaluations, K + 1]; NaN where it is not finite."""
+        values = [row[group][metric] for row in self.evaluated]
+        return np.array(values, np.float64)
+
+    def final(self, group: str, metric: str, last: int = 3) -> Array:
+        """Return the metric of a run's end, [K + 1]: the mean of its last evaluations.
+
+        A run that did not get to its end is where it was at its first evaluation: nowhere.
+        """
+        curve = self.curve(group, metric)
+        end: Array = curve[0] if self.stopped else curve[-last:].mean(0)
+        return end
+
+
+def gradients(algorithm: AlgorithmConfig) -> int:
+    """Return what a local step costs, in gradients of one batch.
+
+    ν inner ones and one outer; a Hessian-vector product by automatic differentiation costs about
+    two, as a central difference does.
+    """
+    products = 0 if algorithm.mode == "first_order" else algorithm.nu
+    return algorithm.nu + 1 + 2 * products
+
+
+def run_all(jobs: Iterable[Job], folder: Path, processes: int, what: str) -> dict[Job, Outcome]:
+    """Run the jobs that have not been run, and return the outcomes of all.
+
+    A run counts as there if it came to its end with the configuration that it would have now.
+    """
+    wanted = {job: job.config for job in dict.fromkeys(jobs)}
+    missing = [job for job, config in wanted.items() if not _is_there(folder / job.folder, config)]
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress, _workers(processes) as workers:
+        bar = progress.add_task(what, total=len(wanted), completed=len(wanted) - len(missing))
+        futures = [workers.submit(_run, job, folder / job.folder) for job in missing]
+        for future in as_completed(futures):
+            future.result()
+            progress.advance(bar)
+    return {job: read(job, folder / job.folder) for job in wanted}
+
+
+def read(job: Job, folder: Path) -> Outcome:
+    """Read a run folder."""
+    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    summary = json.loads((folder / SUMMARY).read_text())
+    return Outcome(job, folder, job.config, rows, summary.get("stopped"))
+
+
+def _workers(processes: int) -> ProcessPoolExecutor:
+    """Return processes of one thread each: the models are small."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,))
+
+
+def _is_there(folder: Path, config: Config) -> bool:
+    """Tell whether a folder holds that run, come to an end; keys newer than it do not count."""
+    try:
+        summary = json.loads((folder / SUMMARY).read_text())
+        stored = OmegaConf.load(folder / CONFIG)
+    except (OSError, ValueError):
+        return False
+    stopped = summary.get("stopped", "")
+    ended = stopped.startswith("round ") or summary["rounds"] == config.rounds
+    now = OmegaConf.structured(config)
+    return ended and OmegaConf.merge(now, stored) == now
+
+
+def _run(job: Job, folder: Path) -> None:
+    """Run one job; step sizes that are too large are an outcome, not a failure."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        train(job.config, folder)
+    except RunStopped:
+        if not (folder / SUMMARY).exists():
+            raise
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    if not job.experiment.startswith("quadratics"):
+        (folder / MODEL).unlink(missing_ok=True)

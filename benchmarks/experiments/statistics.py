@@ -1,0 +1,68 @@
+"""Means over seeds with 95% intervals, paired differences, and rounds to a target."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean over seeds, and the interval that holds the true one with 95% confidence."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+    def times(self, factor: float) -> "Interval":
+        """Return the interval in other units."""
+        return Interval(self.mean * factor, self.low * factor, self.high * factor)
+
+    def text(self, digits: int = 1, *, sign: bool = True) -> str:
+        """Return ``+1.2 [+0.3, +2.1]``."""
+        style = f"{'+' if sign else ''}.{digits}f"
+        return f"{self.mean:{style}} [{self.low:{style}}, {self.high:{style}}]".replace("-", "−")
+
+
+def interval(values: Sequence[float] | Array) -> Interval:
+    """Return the mean of one value a seed with Student's t interval; [−∞, ∞] of a single one."""
+    array = np.asarray(values, np.float64)
+    mean = float(array.mean())
+    if len(array) < 2:
+        return Interval(mean, -np.inf, np.inf)
+    error = array.std(ddof=1) / np.sqrt(len(array))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(array) - 1) * error)
+    return Interval(mean, mean - half, mean + half)
+
+
+def paired(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) -> Interval:
+    """Return the interval of the difference, seed by seed: same clients, rows and first model."""
+    return interval(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64))
+
+
+def smooth(curve: Array) -> Array:
+    """Return the running mean of each value and the two before it: one lucky round is none."""
+    return np.array([curve[max(0, i - 2) : i + 1].mean() for i in range(len(curve))])
+
+
+def rounds_to(rounds: Sequence[int], curve: Array, target: float) -> float:
+    """Return the first evaluated round at which the smoothed curve is at the target; ∞ if none."""
+    reached = np.flatnonzero(smooth(curve) >= target)
+    return float(rounds[reached[0]]) if len(reached) else np.inf
+
+
+def saving(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) -> Interval | None:
+    """Return how many percent fewer, seed by seed; None where a run never got there (censored)."""
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None
+    return interval(100 * (1 - a / b))

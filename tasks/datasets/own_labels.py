@@ -1,0 +1,52 @@
+"""Clients that name the classes in their own way: the same images, labels that contradict.
+
+Every client holds a few classes and numbers them in an order of its own, as people name their
+albums or a plant numbers its faults. What one client calls 0 another calls 3, so no model serves
+all without fine-tuning, and a good start is one from which a client's own names are quickly learnt:
+the few-shot tasks of Finn et al. (2017), as a federation.
+"""
+
+import numpy as np
+from hydra.utils import get_method
+
+from conf.errors import InputError
+from tasks.rows import Rows
+
+
+def read(source: str, num_clients: int, classes: int, rows_per_class: int, seed: int) -> Rows:
+    """Give each client `rows_per_class` rows of each of its classes, renamed 0 … classes − 1.
+
+    Parameters
+    ----------
+    source
+        The `read` of a data set of classes, whose rows are dealt out; none goes to two clients.
+    num_clients, classes, rows_per_class
+        Clients, classes that each holds, and rows of each of these.
+    seed
+        Draws the classes, their names and the rows.
+
+    Raises
+    ------
+    InputError
+        If the data set has too few classes, or too few rows of one.
+    """
+    x, y, *_ = get_method(source)()
+    random = np.random.default_rng(seed)
+    there = np.unique(y)
+    if not 2 <= classes <= len(there):
+        raise InputError(f"dataset.classes={classes}: must be between 2 and {len(there)}")
+    held = np.stack([random.permutation(there)[:classes] for _ in range(num_clients)])
+    rows = np.empty((num_clients, classes, rows_per_class), np.int64)
+    for label in there:
+        holders = np.argwhere(held == label)
+        pool = random.permutation(np.flatnonzero(y == label))
+        needed = len(holders) * rows_per_class
+        if needed > len(pool):
+            raise InputError(
+                f"dataset.rows_per_class={rows_per_class}: {len(holders)} clients hold class "
+                f"{label}, which has {len(pool)} rows; ask for at most {len(pool) // len(holders)}"
+            )
+        rows[*holders.T] = pool[:needed].reshape(len(holders), rows_per_class)
+    names = np.broadcast_to(np.arange(classes)[:, None], rows.shape[1:])
+    client = np.repeat(np.arange(num_clients), classes * rows_per_class)
+    return Rows(x[rows.ravel()], np.tile(names.ravel(), num_clients), client)
