@@ -27,11 +27,13 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = {page.name: page for page in PAGES}
-    parser.add_argument("pages", nargs="*", default=list(names), choices=[[], *names])
+    parser.add_argument("pages", nargs="*", help=" ".join(names))
     parser.add_argument("--processes", type=int, default=machine.facts()["cores"])
     parser.add_argument("--folder", type=Path, default=Path("runs/experiments"))
     given = parser.parse_args(arguments)
-    pages = tuple(names[name] for name in given.pages)
+    if unknown := [name for name in given.pages if name not in names]:
+        parser.error(f"{unknown[0]}: no such section; choose from {', '.join(names)}")
+    pages = tuple(names[name] for name in given.pages or names)
 
     outcomes: dict[Job, Outcome] = {}
 

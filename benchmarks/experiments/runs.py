@@ -111,7 +111,7 @@ def _is_there(folder: Path, config: Config) -> bool:
     stopped = summary.get("stopped", "")
     ended = stopped.startswith("round ") or summary["rounds"] == config.rounds
     now = OmegaConf.structured(config)
-    return ended and OmegaConf.merge(now, stored) == now
+    return bool(ended and OmegaConf.merge(now, stored) == now)
 
 
 def _run(job: Job, folder: Path) -> None:

@@ -82,9 +82,9 @@ def problem(run: Outcome) -> tuple[Array, Array]:
 
 def model(run: Outcome) -> Array:
     """Return the model that the run ended with."""
-    (w,) = load_file(run.folder / MODEL).values()
-    flat: Array = np.asarray(w, np.float64).ravel()
-    return flat
+    weights: dict[str, Array] = load_file(run.folder / MODEL)
+    (w,) = weights.values()
+    return w.ravel()
 
 
 def standstill(run: Outcome) -> Array:
