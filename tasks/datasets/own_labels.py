@@ -9,7 +9,8 @@ the few-shot tasks of Finn et al. (2017), as a federation.
 import numpy as np
 from hydra.utils import get_method
 
-from conf.errors import InputError
+from conf.errors import InputError, reason
+from conf.schema import require
 from tasks.rows import Rows
 
 
@@ -30,11 +31,18 @@ def read(source: str, num_clients: int, classes: int, rows_per_class: int, seed:
     InputError
         If the data set has too few classes, or too few rows of one.
     """
-    x, y, *_ = get_method(source)()
-    random = np.random.default_rng(seed)
+    try:
+        x, y, *_ = get_method(source)()
+    except ImportError as error:
+        raise InputError(f"dataset.source={source}: {reason(error)}") from error
     there = np.unique(y)
-    if not 2 <= classes <= len(there):
-        raise InputError(f"dataset.classes={classes}: must be between 2 and {len(there)}")
+    for name, value, least, most in (
+        ("num_clients", num_clients, 1, len(y)),
+        ("classes", classes, 2, len(there)),
+        ("rows_per_class", rows_per_class, 2, len(y)),
+    ):
+        require(least <= value <= most, f"dataset.{name}", value, f"between {least} and {most}")
+    random = np.random.default_rng(seed)
     held = np.stack([random.permutation(there)[:classes] for _ in range(num_clients)])
     rows = np.empty((num_clients, classes, rows_per_class), np.int64)
     for label in there:

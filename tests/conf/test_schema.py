@@ -40,6 +40,7 @@ OUT_OF_RANGE = [
     ("evaluation.steps=-1", "evaluation.steps=-1", "0 or more"),
     ("evaluation.batch=0", "evaluation.batch=0", "at least 1"),
     ("evaluation.clients=0", "evaluation.clients=0", "at least 1"),
+    ("evaluation.split=train", "evaluation.split=train", "test | validation"),
     ("evaluation.new_clients=1", "evaluation.new_clients=1", "a fraction in [0, 1)"),
     ("evaluation.new_clients=-0.1", "evaluation.new_clients=-0.1", "a fraction in [0, 1)"),
     ("evaluation.new_clients=nan", "evaluation.new_clients=nan", "a fraction in [0, 1)"),

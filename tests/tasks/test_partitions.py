@@ -11,6 +11,7 @@ from conf.errors import InputError
 from tasks.datasets import digits
 from tasks.partitions import Partition, partition
 from tasks.rows import Rows
+from tasks.task import build
 
 DIGITS = digits.read()
 KINDS = ["iid", "shards", "dirichlet"]
@@ -188,3 +189,28 @@ def test_an_impossible_dirichlet_alpha_is_named(alpha: str) -> None:
     """The line must say what is wrong, not only that Hydra's call of the partitioner failed."""
     line = refusal("dirichlet", f"partitioner.alpha={alpha}")
     assert "alpha values should be strictly greater than zero" in line.lower()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_validation_rows_are_train_rows_and_no_test_row_is_left(kind: str) -> None:
+    whole = divide(kind)
+    apart = whole.validation(0.25)
+    for client in range(len(whole.train)):
+        kept, measured = apart.train_rows(client), apart.test_rows(client)
+        train = whole.train_rows(client)
+        assert np.concatenate([kept, measured]).tolist() == train.tolist()
+        assert len(measured) == max(round(0.25 * len(train)), 1)
+        assert len(kept) >= 1
+
+
+def test_step_sizes_can_be_chosen_without_a_look_at_a_test_row() -> None:
+    """What a run with evaluation.split=validation maps of each client is its train rows."""
+    test, validation = (
+        build(compose_config([f"evaluation.split={split}"])).data.partition
+        for split in ("test", "validation")
+    )
+    assert (
+        validation.index.tolist()
+        == np.concatenate([test.train_rows(i) for i in range(len(test.train))]).tolist()
+    )
+    assert (validation.train < test.train).all()

@@ -110,7 +110,8 @@ def losses_at(run: Outcome, w: Array) -> Array:
 
 def measured(run: Outcome) -> Array:
     """Return the personalization curve of the run's end."""
-    return run.curve("participating", "loss")[-1]
+    end: Array = run.curve("participating", "loss")[-1]
+    return end
 
 
 def predicted(run: Outcome) -> Array:

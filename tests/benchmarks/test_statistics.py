@@ -1,0 +1,49 @@
+"""Intervals, paired differences and rounds to a target, against hand calculation."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.experiments.statistics import interval, paired, rounds_to, saving, smooth
+
+
+def test_the_interval_is_students() -> None:
+    """For 1 … 5: mean 3, standard error √(2.5/5), t(0.975, 4) = 2.776445."""
+    half = 2.776445 * math.sqrt(0.5)
+    assert interval([1, 2, 3, 4, 5]) == pytest.approx((3, 3 - half, 3 + half), abs=1e-5)
+    assert interval([1, 2, 3, 4, 5]).decided
+    assert not interval([-1, 2, -3, 4, 5]).decided
+
+
+def test_it_holds_the_true_mean_95_times_of_100() -> None:
+    draws = np.random.default_rng(0).normal(2.0, 3.0, size=(4000, 5))
+    held = [low <= 2.0 <= high for _, low, high in map(interval, draws)]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
+def test_one_seed_decides_nothing() -> None:
+    assert interval([0.7]) == (0.7, -math.inf, math.inf)
+    assert not interval([0.7]).decided
+
+
+def test_what_seeds_have_in_common_is_no_part_of_a_difference() -> None:
+    """Unpaired, a spread of 100 between seeds would hide that each gained 1."""
+    theirs = np.array([0.0, 100.0, 300.0])
+    assert paired(theirs + 1, theirs) == pytest.approx((1, 1, 1))
+
+
+def test_a_target_is_reached_when_three_evaluations_in_a_row_are_there_in_the_mean() -> None:
+    curve = np.array([0.0, 0.9, 0.0, 0.3, 0.6, 0.9])
+    assert smooth(curve) == pytest.approx([0, 0.45, 0.3, 0.4, 0.3, 0.6])
+    rounds = [0, 10, 20, 30, 40, 50]
+    assert rounds_to(rounds, curve, 0.45) == 10
+    assert rounds_to(rounds, curve, 0.5) == 50
+    assert rounds_to(rounds, curve, 0.7) == math.inf
+
+
+def test_a_saving_is_seed_by_seed_and_none_where_a_run_never_got_there() -> None:
+    fewer = saving([50, 20], [100, 100])
+    assert fewer is not None
+    assert fewer.mean == pytest.approx(65)
+    assert saving([50, math.inf], [100, 100]) is None
