@@ -1,0 +1,154 @@
+"""The experiments: what they run, what they keep, what they choose, and a table found again."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.experiments.document import PAGES
+from benchmarks.experiments.methods import SETTINGS, TITLES, Method, tuning
+from benchmarks.experiments.pages import matrix, quadratics, sampling_law
+from benchmarks.experiments.plan import Job, axes, jobs
+from benchmarks.experiments.runs import Outcome, gradients, run_all
+from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key
+from conf.compose import compose_config
+from conf.schema import AlgorithmConfig
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf/experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_run_of_every_experiment_composes(experiment: str) -> None:
+    """To a configuration that has what the axes chose; `nufed` sweeps the same."""
+    runs = jobs(experiment)
+    assert len(runs) == np.prod([len(values) for values in axes(experiment).values()])
+    config = runs[-1].config
+    if "algorithm.nu" in dict(runs[-1].choices):
+        assert config.algorithm.nu == int(runs[-1]["algorithm.nu"])
+    assert config == compose_config(runs[-1].command.split()[2:])
+
+
+def test_folders_tell_runs_apart() -> None:
+    every = [job for experiment in EXPERIMENTS for job in jobs(experiment)]
+    assert len({job.folder for job in every}) == len(every)
+
+
+def test_tuning_looks_at_no_test_row_and_at_no_seed_of_the_results() -> None:
+    for setting in SETTINGS:
+        trial, result = jobs(tuning(setting))[0], jobs(f"compare_{setting}")[0]
+        assert trial.config.evaluation.split == "validation"
+        assert result.config.evaluation.split == "test"
+        seeds = [set(axes(name)["seed"]) for name in (tuning(setting), f"compare_{setting}")]
+        assert not seeds[0] & seeds[1]
+        assert len(seeds[1]) >= 5
+
+
+@pytest.mark.parametrize(
+    ("mode", "cost"), [("exact", 16), ("first_order", 6), ("hessian_free", 16)]
+)
+def test_what_a_local_step_costs(mode: str, cost: int) -> None:
+    """ν = 5: five inner gradients, an outer one, and two for each Hessian-vector product."""
+    algorithm = compose_config([f"algorithm.mode={mode}", "algorithm.nu=5"]).algorithm
+    assert isinstance(algorithm, AlgorithmConfig)
+    assert gradients(algorithm) == cost
+
+
+def outcome(job: Job, accuracy: list[float], stopped: str | None = None) -> Outcome:
+    """Return what a run leaves that was evaluated with these accuracies after five steps."""
+    rows = [
+        {"round": i, "participating": {"accuracy": [0.0] * STEPS + [value]}}
+        for i, value in enumerate(accuracy)
+    ]
+    return Outcome(job, Path(), job.config, rows, stopped)
+
+
+def test_tuning_takes_the_best_of_the_run_that_came_to_its_end() -> None:
+    """Of those with the ν, and with the α where one is given; α′ = 5α is none of the grid."""
+    name = tuning("digits_dirichlet")
+    assert outer_key(name) == "algorithm.beta"
+    trials = jobs(name)
+    found = {job: outcome(job, [0.1, 0.5, 0.5]) for job in trials}
+    best = next(j for j in trials if (j["algorithm.nu"], j["algorithm.alpha"]) == ("1", "0.03"))
+    other = next(j for j in trials if (j["algorithm.nu"], j["algorithm.alpha"]) == ("1", "0.1"))
+    beside = other.but(algorithm__alpha="7")
+    ended = trials[-1].but(algorithm__nu="1")
+    found[best] = outcome(best, [0.9, 0.6, 0.6])  # the first evaluation is of the first model
+    found[other] = outcome(other, [0.1, 0.5, 0.6])
+    found[beside] = outcome(beside, [0.1, 0.9, 0.9])
+    found[ended] = outcome(ended, [0.1, 0.99], "round 2: not finite")
+    choice = choose(found, name, "1")
+    assert (choice.alpha, choice.outer) == ("0.03", best["algorithm.beta"])
+    assert choice.score == pytest.approx(0.6)
+    assert choice.trials == len(trials) / len(axes(name)["algorithm.nu"])
+    assert choose(found, name, "1", "0.1").score == pytest.approx(0.55)
+    assert choose(found, name, "1", "7").score == pytest.approx(0.9)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the runs of this file are kept."""
+    return tmp_path_factory.mktemp("experiments")
+
+
+def test_what_was_run_is_not_run_again(runs: Path) -> None:
+    """But what was not finished is, and what would be another run now."""
+    three = [j.but(rounds="3") for j in jobs("quadratics", algorithm__nu="1")]
+    three = [j.but(evaluation__every="3") for j in three]
+    first = run_all(three, runs, 1, "first")
+    written = {job: (run.folder / "summary.json").stat().st_mtime_ns for job, run in first.items()}
+    (first[three[1]].folder / "summary.json").unlink()
+    again = run_all(three, runs, 1, "again")
+    now = {job: (run.folder / "summary.json").stat().st_mtime_ns for job, run in again.items()}
+    assert now[three[0]] == written[three[0]]
+    assert now[three[1]] > written[three[1]]
+    config = again[three[0]].folder / "config.yaml"
+    config.write_text(config.read_text().replace("beta: 0.3", "beta: 0.2"))
+    run_all(three, runs, 1, "another")
+    assert "beta: 0.3" in config.read_text()
+
+
+def test_quadratic_runs_end_where_the_theory_says(runs: Path) -> None:
+    """The page's own numbers, of ν = 0, 2 and 5, exact and first-order."""
+    wanted = [job for nu in ("0", "2", "5") for job in jobs("quadratics", algorithm__nu=nu)]
+    for run in run_all(wanted, runs, 1, "quadratics").values():
+        assert np.abs(quadratics.model(run) - quadratics.standstill(run)).max() < 1e-6
+        assert np.abs(quadratics.measured(run) - quadratics.predicted(run)).max() < 1e-6
+
+
+def test_sampling_keeps_a_run_as_far_from_its_optimum_as_the_law_says(runs: Path) -> None:
+    """To 15%, of one seed; without the factor τ it would be four and a half times too small."""
+    job = jobs("sampling_law", algorithm__tau="5", clients_per_round="2", seed="7")[0]
+    (run,) = run_all([job], runs, 1, "law").values()
+    assert sampling_law.measured(run) == pytest.approx(sampling_law.exact(run.config), rel=0.15)
+
+
+def test_a_figure_of_the_document_is_found_again(runs: Path) -> None:
+    """Per-FedAvg's row of digits, from scratch: each mean within the interval that is printed."""
+    text = (ROOT / "docs/results.md").read_text()
+    section = text.split("## ν of training")[1].split(f"### {TITLES['digits_dirichlet']}")[1]
+    alpha = re.search(r"^α = ([\d.]+); outer step sizes .*?([\d.]+) \(ν = 1\)", section, re.M)
+    assert alpha is not None
+    row = re.search(r"Accuracy of \*\*new clients\*\*.*?^\| 1 \| (.*?) \|$", section, re.M | re.S)
+    assert row is not None
+    choice = Choice(alpha[1], alpha[2], 0.0, 0, ())
+    method = Method("digits_dirichlet", "1", choice)
+    outcomes = run_all(method.jobs(), runs, 1, "digits")
+    found = matrix.at_tests(method, outcomes, "new").mean(0)
+    printed = [re.findall(r"[\d.]+", cell) for cell in row[1].split("|")]
+    assert len(printed) == len(found)
+    for mean, (_, low, high) in zip(found, printed, strict=True):
+        assert float(low) - 5e-4 <= mean <= float(high) + 5e-4
+
+
+def test_the_document_has_every_section_and_its_pictures() -> None:
+    text = (ROOT / "docs/results.md").read_text()
+    assert len(re.findall(r"^## ", text, re.M)) == len(PAGES) + 1
+    pictures = re.findall(r"\]\((results/.*?\.svg)\)", text)
+    assert len(pictures) == 2 * len(SETTINGS) + 4
+    for picture in pictures:
+        drawn = (ROOT / "docs" / picture).read_text()
+        assert drawn.startswith("<?xml")
+    folder = {f"results/{file.name}" for file in (ROOT / "docs/results").iterdir()}
+    assert folder == set(pictures)
