@@ -1,7 +1,7 @@
 """What an experiment of conf/experiment/ runs: every combination of the axes that it sweeps."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 
 from hydra import compose, initialize_config_dir
@@ -31,9 +31,9 @@ class Job:
         """The command that repeats the run."""
         return " ".join(["nufed", "hydra.mode=RUN", *self.overrides])
 
-    @property
+    @cached_property
     def config(self) -> Config:
-        """The composed configuration."""
+        """The composed configuration; to compose it takes a tenth of a second."""
         return compose_config(self.overrides)
 
     @property
