@@ -171,6 +171,11 @@ class Method:
             rows = getattr(self, name)
             require(rows is None or rows >= 1, name, rows, "at least 1, or None for all rows")
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a batch serves for several inner steps."""
+        return not self.fresh and self.nu > 1
+
     @classmethod
     def of(cls, algorithm: AlgorithmConfig) -> "Method":
         """Return the method that a configuration asks for.
@@ -285,10 +290,11 @@ def inner_error(constants: Constants, method: Method) -> InnerError:
     noise = alpha**2 * _noise(constants.sigma_G, method.support)
     squared, mean = [0.0], [0.0]
     for step in range(1, method.nu + 1):
-        sums = _geometric(q * q, step) if method.fresh else _geometric(q, step) ** 2
+        sums = _geometric(q, step) ** 2 if method.repeats else _geometric(q * q, step)
         bent = q * mean[-1] + alpha * constants.rho / 2 * squared[-1]
         squared.append(noise * sums)
-        mean.append(min(bent, math.sqrt(noise * sums)) if method.fresh else math.sqrt(noise * sums))
+        root = math.sqrt(squared[-1])
+        mean.append(root if method.repeats else min(bent, root))
     return InnerError(squared, mean)
 
 
@@ -312,15 +318,15 @@ def _bias(constants: Constants, method: Method, error: InnerError) -> float:
     """Return b of the exact mode: the smaller of the two bounds of Lemma 3, or of Lemma 3′."""
     q, nu, root = _growth(constants, method), method.nu, error.root
     product = _product_error(constants, method, error)
-    noise = _hessian_noise(constants, method) ** 0.5 * nu * q ** max(nu - 1, 0)
-    noise = noise if method.shared else 0.0
+    h = _hessian_noise(constants, method) if method.shared else 0.0
+    noise = nu * q ** max(nu - 1, 0) * math.sqrt(h)
     refined = (
         _mean_product_error(constants, method, error) * constants.B
         + q**nu * _outer_bias(constants, error)
         + (product + noise) * constants.L * root[-1]
     )
     bias = min(_crude_bias(constants, method, error), refined)
-    return bias if method.fresh else bias + noise * constants.B
+    return bias + noise * constants.B if method.repeats else bias
 
 
 def _crude_bias(constants: Constants, method: Method, error: InnerError) -> float:
@@ -330,14 +336,18 @@ def _crude_bias(constants: Constants, method: Method, error: InnerError) -> floa
 
 
 def _variance(constants: Constants, method: Method, error: InnerError, extra: float) -> float:
-    """Return the bound on E‖G − ∇F_i‖² of Lemma 3 or 3′, `extra` being b_HF."""
+    """Return the bound on E‖G − ∇F_i‖² of Lemma 3 or 3′, `extra` being b_HF.
+
+    (q² + h)^ν − q^{2ν} is taken as h Σ (q² + h)^l q^{2(ν−1−l)}, which a small h does not cancel.
+    """
     q, nu, B = _growth(constants, method), method.nu, constants.B
     h, outer = _hessian_noise(constants, method), _noise(constants.sigma_G, method.query)
     bias = _crude_bias(constants, method, error) + extra
     if not method.shared:
-        grown = (q * q + h) ** nu
-        return float((grown - q ** (2 * nu)) * B**2 + grown * outer + bias**2)
-    times = nu if method.fresh else nu * nu
+        grown = q * q + h
+        gained = h * sum(grown**step * q ** (2 * (nu - 1 - step)) for step in range(nu))
+        return float(gained * B**2 + grown**nu * outer + bias**2)
+    times = nu * nu if method.repeats else nu
     hessians = math.sqrt(times * h) * q ** max(nu - 1, 0) * B
     return float((hessians + bias) ** 2 + q ** (2 * nu) * outer)
 

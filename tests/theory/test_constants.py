@@ -1,0 +1,404 @@
+"""The constants: attained where they are tight, and never exceeded by the real meta-gradient."""
+
+from dataclasses import replace
+from itertools import pairwise, product
+from math import exp, sqrt
+
+import numpy as np
+import pytest
+import torch
+
+from client_app.meta_gradient import meta_gradient
+from conf.compose import compose_config
+from conf.errors import InputError
+from conf.schema import MODES
+from tests.helpers import random_quadratics
+from tests.theory.two_rows import (
+    EDGE,
+    PROBLEMS,
+    Clients,
+    constants_of,
+    cosines,
+    empty,
+    moments,
+    true_meta_gradients,
+)
+from theory import quadratics as oracle
+from theory.constants import (
+    Constants,
+    Method,
+    estimator,
+    first_order_bias,
+    flow_limit,
+    gradient_bound,
+    growth,
+    hessian_free_bias,
+    heterogeneity,
+    inner_error,
+    smoothness,
+)
+
+STEPS = (1, 2, 5, 10)
+POINT = torch.tensor([0.7, -0.4], dtype=torch.float64)
+GIVEN = Constants(
+    L=1.5, rho=0.7, B=2.0, sigma_G=0.8, sigma_H=0.6, gamma_G=0.5, gamma_H=0.4, negative=0.3
+)
+
+
+def concave(L: float, optima: torch.Tensor, spread: float = 0.0) -> Clients:
+    """Return f'' = −L ± spread in one dimension, with optima [n, 2] of the rows."""
+    n = len(optima)
+    curvature = torch.tensor([-L - spread, -L + spread], dtype=torch.float64).expand(n, 2)
+    return replace(empty(n, 1), curvature=curvature[..., None, None], optimum=optima[..., None])
+
+
+# Ratio 1: no constant can be smaller.
+
+
+@pytest.mark.parametrize("nu", STEPS)
+def test_concave_clients_attain_smoothness_heterogeneity_and_first_order_bias(nu: int) -> None:
+    L, alpha = 1.2, 0.25
+    optima = torch.tensor([[-0.4, -0.4], [0.7, 0.7]], dtype=torch.float64)
+    clients, method = concave(L, optima), Method(alpha, nu)
+    w = torch.tensor([[0.9], [1.9]], dtype=torch.float64)
+    meta = true_meta_gradients(clients, w, method)[..., 0]
+    theta = [oracle.fine_tuned(*_numpy(clients, i), w[0].numpy(), alpha, nu) for i in range(2)]
+    B = max(abs(L * (theta[i] - optima[i, 0].item())).item() for i in range(2))
+    gamma_G = float(L * (optima[1, 0] - optima[0, 0]) / 2)
+    constants = Constants(L, 0.0, B, gamma_G=gamma_G)
+
+    assert float((meta[1] - meta[0]).abs().max()) == pytest.approx(smoothness(constants, method))
+    spread = float((meta[0] - meta[0].mean()).square().mean().sqrt())
+    assert spread == pytest.approx(heterogeneity(constants, method))
+    assert float(meta[0].abs().max()) == pytest.approx(gradient_bound(constants, method))
+    first_order = moments(clients, w[0], replace(method, mode="first_order"))
+    bound = estimator(constants, replace(method, mode="first_order")).bias
+    assert float(first_order.bias.max()) == pytest.approx(bound)
+
+
+@pytest.mark.parametrize("nu", STEPS)
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_concave_clients_with_additive_noise_attain_the_variance(
+    nu: int, fresh: bool, mode: str
+) -> None:
+    """Gradients ± σ_G, the same Hessian in every row."""
+    L, sigma_G = 1.2, 0.5
+    optima = torch.tensor([[-sigma_G / L, sigma_G / L]], dtype=torch.float64)
+    support = 1 if fresh and nu > 2 else 2  # few enough outcomes to enumerate
+    for shared in (True, False):
+        method = Method(0.25, nu, mode, 1e-3, support, 3, None, fresh, shared)
+        moment = moments(concave(L, optima), torch.ones(1, dtype=torch.float64), method)
+        bound = estimator(Constants(L, 0.0, 5.0, sigma_G), method)
+        assert float(moment.variance) == pytest.approx(bound.variance, rel=1e-9)
+
+
+@pytest.mark.parametrize("nu", STEPS)
+def test_noisy_hessians_attain_the_variance(nu: int) -> None:
+    """Hessian noise on each factor, none in the gradients: [(q² + h)^ν − q^{2ν}] B²."""
+    L, sigma_H = 1.2, 0.5
+    clients = concave(L, torch.zeros(1, 2, dtype=torch.float64), sigma_H)
+    w, method = torch.ones(1, dtype=torch.float64), Method(0.25, nu, hessian=1 if nu > 2 else 2)
+    B = L * (1 + 0.25 * L) ** nu
+    bound = estimator(Constants(L, 0.0, B, sigma_H=sigma_H), method)
+    moment = moments(clients, w, method)
+    assert float(moment.error) == pytest.approx(bound.variance, rel=1e-9)
+    assert bound.bias == 0
+    assert float(moment.bias) < 1e-12
+
+
+def test_a_shared_batch_attains_its_variance_at_nu_1() -> None:
+    """√(ν h) q^{ν−1} B at ν = 1: rows whose Hessians differ where their gradients do not."""
+    clients = concave(1.2, torch.zeros(1, 2, dtype=torch.float64), 0.5)
+    sine = torch.tensor([-1.0, torch.pi / 2, 1.0], dtype=torch.float64)  # slope 1 at w = 0
+    clients = replace(clients, waves=sine.expand(1, 2, 3))
+    w, method = torch.zeros(1, dtype=torch.float64), Method(0.25, 1, support=3, shared=True)
+    B = 1.2 * 0.25 + float(np.cos(0.25))  # the gradient at θ¹ = −α
+    bound = estimator(Constants(5.0, 0.0, B, sigma_H=0.5), method)
+    assert float(moments(clients, w, method).error) == pytest.approx(bound.variance, rel=1e-9)
+
+
+def test_a_kink_of_the_curvature_attains_the_hessian_free_bias() -> None:
+    """f'' = −ρ|x| around w: the two gradients of a difference straddle the kink."""
+    rho, delta, alpha = 2.0, 0.05, 0.25
+    w, nothing = {"w": torch.zeros(1, dtype=torch.float64)}, torch.zeros(1)
+
+    def loss(params: dict[str, torch.Tensor], _: torch.Tensor) -> torch.Tensor:
+        return (params["w"] - rho * params["w"].abs() ** 3 / 6).sum()
+
+    found = [
+        float(
+            meta_gradient(
+                loss, w, (nothing[None],), (nothing,), alpha=alpha, mode=mode, delta=delta
+            )["w"]
+        )
+        for mode in ("hessian_free", "exact")
+    ]
+    B = 1 + rho * alpha**2 / 2  # |f'(θ¹)|, θ¹ = −α
+    method = Method(alpha, 1, "hessian_free", delta)
+    bound = hessian_free_bias(Constants(1.0, rho, B), method)
+    assert abs(found[0] - found[1]) == pytest.approx(bound, rel=1e-9)
+
+
+@pytest.mark.parametrize("nu", [0, *STEPS])
+@pytest.mark.parametrize(("lowest", "alpha"), [(0.0, 0.3), (0.2, 0.3), (-0.4, 0.3), (-2.0, 0.2)])
+def test_smoothness_of_quadratics_is_exact(nu: int, lowest: float, alpha: float) -> None:
+    L = 2.0
+    spectrum = np.append(np.linspace(lowest, L, 30), 1 / (alpha * (2 * nu + 1)))
+    hessian = np.diag(np.clip(spectrum, lowest, L))
+    steepest = max(
+        np.linalg.norm(oracle.meta_gradient(hessian, np.zeros(31), unit, alpha, nu))
+        for unit in np.eye(31)
+    )
+    constants = Constants(L, 0.0, 1.0, negative=-lowest)
+    assert steepest == pytest.approx(smoothness(constants, Method(alpha, nu)), rel=1e-12)
+
+
+def test_smoothness_of_convex_quadratics_falls_with_nu() -> None:
+    constants = Constants(1.0, 0.0, 1.0, negative=0.0)
+    found = [smoothness(constants, Method(1.0, nu)) for nu in (1, 2, 5, 10, 50)]
+    assert found == pytest.approx([(k / (k + 1)) ** k / (k + 1) for k in (2, 4, 10, 20, 100)])
+    assert found[-1] == pytest.approx(1 / (2 * np.e * 50), rel=0.01)
+
+
+# Never exceeded: every outcome of every batch, through the real meta-gradient.
+
+MEASURED = {
+    (name, each_row): constants_of(clients, each_row=each_row)
+    for name, clients in PROBLEMS.items()
+    for each_row in (False, True)
+}
+SCHEMES = [(True, False), (False, False), (True, True), (False, True)]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("nu", [0, 1, 2, 3])
+def test_bias_and_variance_hold(problem: str, mode: str, nu: int) -> None:
+    for (fresh, shared), alpha in product(SCHEMES, (0.1, 0.4)):
+        method = Method(alpha, nu, mode, 0.1, 1, 1, 1, fresh, shared)
+        bound = estimator(MEASURED[problem, shared or not fresh], method)
+        moment = moments(PROBLEMS[problem], POINT, method)
+        assert moment.reach < EDGE or problem == "cosines"
+        variance = moment.variance if mode == "first_order" else moment.error
+        assert float(moment.bias.max()) <= bound.bias + 1e-12
+        assert float(variance.max()) <= bound.variance
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("nu", [0, *STEPS])
+def test_smoothness_and_heterogeneity_hold(problem: str, nu: int) -> None:
+    constants, method = MEASURED[problem, False], Method(0.3, nu)
+    random = torch.Generator().manual_seed(nu)
+    near = EDGE / 2 * (2 * torch.rand(200, 2, generator=random, dtype=torch.float64) - 1)
+    off = 0.05 * torch.randn(200, 2, generator=random, dtype=torch.float64)
+    meta, beside = (true_meta_gradients(PROBLEMS[problem], w, method) for w in (near, near + off))
+    slope = (beside - meta).norm(dim=-1) / off.norm(dim=-1, keepdim=True)
+    assert float(slope.max()) <= smoothness(constants, method)
+    spread = (meta - meta.mean(1, keepdim=True)).square().sum(-1).mean(1)
+    assert float(spread.max()) <= heterogeneity(constants, method) ** 2
+    assert float(meta.norm(dim=-1).max()) <= gradient_bound(constants, method)
+
+
+@pytest.mark.parametrize("nu", STEPS)
+def test_heterogeneity_of_quadratics_holds(nu: int) -> None:
+    """A5 needs to hold along the trajectory of the mean of the losses alone."""
+    (hessians, optima), alpha, w = random_quadratics(8, 4, seed=nu), 0.3, np.ones(4)
+    mean = hessians.mean(0)
+    centre = np.linalg.solve(hessians.sum(0), np.einsum("nij,nj->i", hessians, optima))
+    phi = [oracle.fine_tuned(mean, centre, w, alpha, step) for step in range(nu + 1)]
+    gradients = np.einsum("nij,lnj->lni", hessians, np.array(phi)[:, None] - optima)
+    spread = gradients - gradients.mean(1, keepdims=True)
+    deviations = hessians - mean
+    constants = Constants(
+        L=2.0,
+        rho=0.0,
+        B=np.linalg.norm(gradients, axis=-1).max(),
+        gamma_G=np.sqrt((spread**2).sum(-1).mean(1)).max(),
+        gamma_H=sqrt(np.linalg.eigvalsh((deviations @ deviations).mean(0)).max()),
+        negative=0.0,
+    )
+    clients = range(8)
+    meta = np.array([oracle.meta_gradient(hessians[i], optima[i], w, alpha, nu) for i in clients])
+    found = sqrt(((meta - meta.mean(0)) ** 2).sum(-1).mean())
+    assert found <= heterogeneity(constants, Method(alpha, nu))
+
+
+def test_independent_batches_leave_quadratics_unbiased_and_shared_ones_do_not() -> None:
+    clients, constants = PROBLEMS["convex"], MEASURED["convex", True]
+    for nu in (1, 2, 3):
+        apart = Method(0.4, nu, support=1, query=1, hessian=1)
+        assert estimator(constants, apart).bias == 0
+        assert float(moments(clients, POINT, apart).bias.max()) < 1e-15
+        shared = float(moments(clients, POINT, replace(apart, shared=True)).bias.max())
+        assert 0.004 < shared <= estimator(constants, replace(apart, shared=True)).bias
+
+
+@pytest.mark.parametrize(("nu", "rows"), [(1, (1, 4, 16)), (2, (1, 2, 4))])
+def test_bias_falls_with_the_rows_of_a_batch_as_1_over_d(nu: int, rows: tuple[int, ...]) -> None:
+    """So does its bound, with κ where ν > 1; the bound without it falls as 1/√D."""
+    clients = cosines()
+    size, _, *k = clients.waves.unbind(-1)
+    kappa = float((size * sum(x**2 for x in k) ** 2).mean(1).max())
+    constants = replace(MEASURED["cosines", False], kappa=kappa)
+    found = [
+        float(moments(clients, POINT, Method(0.1, nu, support=d, query=1, hessian=1)).bias.max())
+        for d in rows
+    ]
+    bounds = [estimator(constants, Method(0.1, nu, support=d)).bias for d in rows]
+    for (a, b), (few, many) in zip(pairwise(found), pairwise(rows), strict=True):
+        assert a / b == pytest.approx(many / few, rel=0.25)
+    assert all(a <= b for a, b in zip(found, bounds, strict=True))
+    large = [Method(0.1, nu, support=d) for d in (1000, 4000)]
+    ratio = [estimator(constants, m).bias for m in large]
+    assert ratio[0] / ratio[1] == pytest.approx(4, rel=0.05)
+    crude = [estimator(replace(constants, kappa=None), m).bias for m in large]
+    assert crude[0] / crude[1] == pytest.approx(4 if nu == 1 else 2, rel=0.05)
+
+
+# Known cases.
+
+
+def test_nu_0_is_fedavg() -> None:
+    method = Method(0.1, 0, support=3, query=4, hessian=5)
+    assert smoothness(GIVEN, method) == GIVEN.L
+    assert heterogeneity(GIVEN, method) == GIVEN.gamma_G
+    assert gradient_bound(GIVEN, method) == GIVEN.B
+    for mode in MODES:
+        for shared in (False, True):
+            found = estimator(GIVEN, replace(method, mode=mode, shared=shared))
+            assert found == pytest.approx((0.0, GIVEN.sigma_G**2 / 4))
+
+
+def test_nu_1_written_out() -> None:
+    """Per-FedAvg: L_F = q² L + α ρ B and so on, q = 1 + α L = 2 at α = 1/L."""
+    L, rho, B, sigma_G, sigma_H, gamma_G, gamma_H = 4.0, 0.7, 2.0, 0.8, 0.6, 0.5, 0.4
+    constants = Constants(L, rho, B, sigma_G, sigma_H, gamma_G, gamma_H)
+    alpha, D, D1, D2 = 1 / L, 3, 4, 5
+    method = Method(alpha, 1, support=D, query=D1, hessian=D2)
+    h, inner = alpha**2 * sigma_H**2 / D2, alpha * sigma_G / sqrt(D)
+    assert smoothness(constants, method) == pytest.approx(4 * L + alpha * rho * B)
+    assert heterogeneity(constants, method) == pytest.approx(
+        min(4 * gamma_G + alpha * B * gamma_H, 2 * B)
+    )
+    bias, variance = estimator(constants, method)
+    assert bias == pytest.approx(2 * rho / 2 * inner**2)
+    assert bias <= 2 * L * inner
+    assert variance == pytest.approx(h * B**2 + (4 + h) * sigma_G**2 / D1 + (2 * L * inner) ** 2)
+    first_order = estimator(constants, replace(method, mode="first_order"))
+    assert first_order.bias == pytest.approx(B + rho / 2 * inner**2)
+    assert first_order.variance == pytest.approx(sigma_G**2 / D1 + (L * inner) ** 2)
+    hessian_free = estimator(constants, replace(method, mode="hessian_free", delta=0.1))
+    extra = alpha * rho * 0.1 / 2 * (B**2 + sigma_G**2 / D1)
+    assert hessian_free.bias == pytest.approx(bias + extra)
+    assert estimator(constants, replace(method, fresh=False)) == (bias, variance)
+
+
+def test_growth_knows_the_curvature() -> None:
+    def q(negative: float | None, alpha: float) -> float:
+        return growth(Constants(2.0, 0.0, 1.0, negative=negative), alpha)
+
+    assert q(None, 0.5) == 2.0
+    assert q(2.0, 0.5) == 2.0
+    assert q(0.5, 0.5) == 1.25
+    assert q(0.0, 1.0) == 1.0
+    assert q(0.0, 1.5) == 2.0  # α above 2/L
+    assert q(-0.5, 0.5) == 0.75
+    assert q(-2.0, 0.5) == 0.0
+
+
+def test_one_step_that_solves_every_client_leaves_nothing() -> None:
+    """f'' = 1/α: q = 0."""
+    constants = Constants(2.0, 0.0, 1.0, 0.5, 0.5, 0.5, 0.5, negative=-2.0, kappa=0.0)
+    for nu in (2, 3):
+        for mode in MODES:
+            method = Method(0.5, nu, mode, support=2, query=2, hessian=2)
+            assert smoothness(constants, method) == 0
+            assert heterogeneity(constants, method) == 0
+            assert all(np.isfinite(estimator(constants, method)))
+
+
+@pytest.mark.parametrize("negative", [None, 0.8, 0.0, -0.3])
+def test_many_small_steps_tend_to_the_gradient_flow(negative: float | None) -> None:
+    """Twice the steps of half the size: half the distance."""
+    constants, time = replace(GIVEN, gamma_G=0.05, gamma_H=0.03, negative=negative), 0.6
+    limit = flow_limit(constants, time)
+
+    def at(nu: int) -> tuple[float, ...]:
+        method = Method(time / nu, nu)
+        return (
+            gradient_bound(constants, method),
+            smoothness(constants, method),
+            heterogeneity(constants, method),
+            first_order_bias(constants, method),
+        )
+
+    for end, coarse, fine in zip(limit, at(400), at(800), strict=True):
+        if end == pytest.approx(fine, rel=1e-12):  # q = 1: nothing depends on ν
+            continue
+        assert (coarse - end) / (fine - end) == pytest.approx(2, rel=0.05)
+        assert fine == pytest.approx(end, rel=0.01)
+    assert limit.gradient_bound == pytest.approx(
+        GIVEN.B * exp(time * (GIVEN.L if negative is None else negative))
+    )
+
+
+def test_inner_noise_averages_out_over_fresh_batches_and_stays_in_a_reused_one() -> None:
+    """ν α = 0.5 fixed: E_ν falls as 1/ν, or does not."""
+    for fresh, ratio in ((True, 2.0), (False, 1.0)):
+        few, many = (
+            inner_error(GIVEN, Method(0.5 / nu, nu, support=4, fresh=fresh)).squared[-1]
+            for nu in (200, 400)
+        )
+        assert few / many == pytest.approx(ratio, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "field", ["L", "rho", "B", "sigma_G", "sigma_H", "gamma_G", "gamma_H", "negative"]
+)
+def test_larger_constants_never_give_smaller_bounds(field: str) -> None:
+    for nu, mode, (fresh, shared) in product((0, 1, 2, 5), MODES, SCHEMES):
+        method = Method(0.2, nu, mode, 0.1, 3, 4, 5, fresh, shared)
+        before, after = (
+            (smoothness(c, method), heterogeneity(c, method), *estimator(c, method))
+            for c in (GIVEN, replace(GIVEN, **{field: 1.2 * getattr(GIVEN, field)}))
+        )
+        assert all(a <= b * (1 + 1e-12) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("field", ["support", "query", "hessian"])
+def test_larger_batches_never_give_larger_bounds(field: str) -> None:
+    for mode, (fresh, shared) in product(MODES, SCHEMES):
+        method = Method(0.2, 3, mode, 0.1, 3, 4, 5, fresh, shared)
+        small, large, all_rows = (
+            estimator(GIVEN, replace(method, **{field: rows})) for rows in (5, 50, None)
+        )
+        assert all_rows.variance <= large.variance <= small.variance
+        assert all_rows.bias <= large.bias <= small.bias
+
+
+def test_a_configuration_names_the_method() -> None:
+    algorithm = compose_config(["algorithm.nu=3", "algorithm.mode=hessian_free"]).algorithm
+    assert Method.of(algorithm) == Method(
+        0.03, 3, "hessian_free", 1e-3, support=20, query=20, hessian=None, shared=True
+    )
+    apart = compose_config(["algorithm.batch.hessian=7", "algorithm.batch.support=null"]).algorithm
+    method = Method.of(apart)
+    assert (method.support, method.hessian, method.shared) == (None, 7, False)
+
+
+def test_what_cannot_be_is_refused_in_a_line() -> None:
+    with pytest.raises(InputError, match=r"^constants.L=0: must be above 0"):
+        Constants(0, 0, 1)
+    with pytest.raises(InputError, match=r"^constants.sigma_G=nan: must be 0 or more"):
+        Constants(1, 0, 1, float("nan"))
+    with pytest.raises(InputError, match=r"^constants.negative=3: must be between −L and L=1"):
+        Constants(1, 0, 1, negative=3)
+    with pytest.raises(InputError, match=r"^mode=magic: must be exact \| "):
+        Method(0.1, 1, "magic")
+    with pytest.raises(InputError, match=r"^alpha=10: 99 steps .* say alpha=0\.0051, "):
+        smoothness(Constants(2.0, 0.0, 1.0), Method(10, 99))
+
+
+def _numpy(clients: Clients, client: int) -> tuple[np.ndarray, np.ndarray]:
+    return clients.curvature[client, 0].numpy(), clients.optimum[client, 0].numpy()
