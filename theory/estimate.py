@@ -21,11 +21,14 @@ B          ‖∇f_i‖                                                θ_i^0 �
 loss f = (1/n) Σ f_i, the one along which the heterogeneity lemma uses A5. Norms of Hessians, and
 the v for which they differ most, are found by Lanczos on Hessian-vector products. Where a loss has
 kinks (ReLU) it has no ρ; what is measured is the change of the Hessian over a fine-tuning step.
+
+Where the support batches serve for the Hessians too (`Method.shared`, Lemma 3′), L, l and ρ must
+hold for the losses on batches: they are then measured on one drawn batch of every client as well.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -122,7 +125,7 @@ def estimate(
     Parameters
     ----------
     task
-        Data, model and loss; a model's dropout is left out.
+        Data, model and loss; dropout and bfloat16 are left out.
     models
         Models w, at least one: name -> tensor.
     method
@@ -139,15 +142,22 @@ def estimate(
     Estimates
         NaN where a loss is not finite.
     """
+    task = replace(task, autocast=False)
     work = sum(p.numel() for p in task.module.parameters()) * (method.nu + 1)
     most_rows = int(task.data.partition.train[np.asarray(clients)].max())
     sample = effort.sample(len(clients), most_rows, work)
     ensemble = Ensemble(task, clients, *sample, np.random.default_rng(seed))
+    size = method.support if method.shared else None
+    batches = (
+        None
+        if size is None
+        else Ensemble(task, clients, sample[0], min(size, sample[1]), np.random.default_rng(seed))
+    )
     random = torch.Generator(task.device).manual_seed(seed)
     was_training = task.module.training
     task.module.eval()
     try:
-        found = [_at(ensemble, ensemble.flat(w), method, effort, random) for w in models]
+        found = [_at(ensemble, batches, ensemble.flat(w), method, effort, random) for w in models]
     finally:
         task.module.train(was_training)
     return Estimates(
@@ -161,14 +171,19 @@ def estimate(
 
 
 def largest(found: Sequence[dict[str, Estimate]]) -> dict[str, Estimate]:
-    """Return the largest estimate of each constant; NaN is larger than any."""
+    """Return the largest estimate of each constant of the first; NaN is larger than any."""
     return {name: max((some[name] for some in found), key=_by_value) for name in found[0]}
 
 
 def _at(
-    ensemble: Ensemble, w: Tensor, method: Method, effort: Effort, random: torch.Generator
+    ensemble: Ensemble,
+    batches: Ensemble | None,
+    w: Tensor,
+    method: Method,
+    effort: Effort,
+    random: torch.Generator,
 ) -> dict[str, Estimate]:
-    """Measure every constant around one w, [P]."""
+    """Measure every constant around one w, [P]; curvature also on `batches`, if that matters."""
     path = _trajectories(ensemble, w, method)
     visited = path[: method.nu + 1]
     ends = [at.theta for at in (visited[0], visited[-1])][: len(visited)]
@@ -179,7 +194,7 @@ def _at(
     gamma_g, gamma_h = _heterogeneity(ensemble, w, method, effort.steps // 2, random)
     # A mean over R of N rows is off by σ √(1/R − 1/N).
     left_out = math.sqrt((1 / ensemble.sizes - 1 / ensemble.all_sizes).max())
-    return {
+    found = {
         "L": highest.also("rows", sigma_h.value * left_out),
         "negative": lowest.also("rows", sigma_h.value * left_out),
         "rho": _hessian_change(ensemble, path, effort.steps // 2, random),
@@ -188,6 +203,23 @@ def _at(
         "sigma_H": sigma_h,
         "gamma_G": gamma_g.also("rows", sigma_g.value * left_out),
         "gamma_H": gamma_h.also("rows", sigma_h.value * left_out),
+    }
+    if batches is None or (batches.sizes == ensemble.all_sizes).all():
+        return found
+    curved = _curvature_of_batches(batches, w, method, effort, random)
+    return found | largest([curved, found])
+
+
+def _curvature_of_batches(
+    batches: Ensemble, w: Tensor, method: Method, effort: Effort, random: torch.Generator
+) -> dict[str, Estimate]:
+    """Measure L, l and ρ of the losses on batches, by half the products."""
+    path, steps = _trajectories(batches, w, method), effort.steps // 2
+    highest, lowest = _curvature(batches, path[: method.nu + 1], steps, random)
+    return {
+        "L": highest,
+        "negative": lowest,
+        "rho": _hessian_change(batches, path, steps, random),
     }
 
 
@@ -353,7 +385,7 @@ def _supremum(ensemble: Ensemble, values: Tensor, residuals: Tensor | None = Non
     if drawn < n:
         first, second = torch.cat([best, best.new_zeros(1)]).topk(2).values.tolist()
         error = (drawn - 1) / drawn * (first - second) * math.sqrt(1 - drawn / n)
-    found = Estimate(float(best.max()), {"clients": error})
+    found = Estimate(float(best.max()) + 0.0, {"clients": error})  # -0.0 is no curvature
     return found if residuals is None else found.also("Lanczos", _at_largest(values, residuals))
 
 

@@ -288,3 +288,19 @@ def test_lanczos_on_what_is_not_finite_says_so() -> None:
     assert found.highest[0] == pytest.approx(1)
     assert math.isnan(found.highest[1])
     assert math.isnan(found.lowest[1])
+
+
+def test_curvature_is_also_that_of_batches_where_they_serve_for_the_hessians() -> None:
+    """A batch of one row a: its Hessian is a aᵀ, of norm |a|², beyond that of the mean."""
+    task = build(compose_config(QUADRATICS))
+    w, among = task.initial_params(), range(6)
+    rows = [task.batch(task.data.partition.train_rows(i))[0] for i in among]
+    largest_row = max(float(some.square().sum(1).max()) for some in rows)
+    smallest_row = min(float(some.square().sum(1).max()) for some in rows)
+    own = values(estimate(task, [w], Method(ALPHA, 1, support=1), among))
+    shared = values(estimate(task, [w], Method(ALPHA, 1, support=1, shared=True), among))
+    assert smallest_row <= shared["L"] <= largest_row * (1 + 1e-12)
+    assert shared["L"] > 1.2 * own["L"]
+    assert shared["negative"] == pytest.approx(0, abs=1e-12), "one row leaves directions flat"
+    for name in ("B", "sigma_G", "gamma_G", "gamma_H"):
+        assert shared[name] == own[name]
