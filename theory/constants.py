@@ -1,12 +1,10 @@
 """Constants of the ν-step meta-objective F = (1/n) Σ F_i, from those of the clients' losses f_i.
 
-With g_i = ∇f_i, H_i = ∇²f_i, θ_i^0 = w, θ_i^{l+1} = θ_i^l − α g_i(θ_i^l), A_i^l = I − α
-H_i(θ_i^l),
+With g_i = ∇f_i, H_i = ∇²f_i and the inner trajectory θ_i^0 = w, θ_i^{l+1} = θ_i^l − α g_i(θ_i^l),
 
-    F_i(w) = f_i(θ_i^ν),    ∇F_i(w) = A_i^0 A_i^1 … A_i^{ν−1} g_i(θ_i^ν).
+    F_i(w) = f_i(θ_i^ν),   ∇F_i(w) = A_i^0 A_i^1 … A_i^{ν−1} g_i(θ_i^ν),   A_i^l = I − α H_i(θ_i^l).
 
-Its estimate G_i takes the inner gradients on D rows, each Hessian on D″, the outer gradient on
-D′.
+Its estimate G_i takes inner gradients on D rows, Hessians on D″ each, the outer gradient on D′.
 
 **Assumptions**, wherever the models go, for every client i and every vector v:
 
@@ -20,8 +18,8 @@ A4 and A5 ask less of the Hessians than their norms, spectral or Frobenius, woul
 largest eigenvalue of E(H̃ − H_i)², whatever the dimension. Rows are drawn as one likes that makes
 a batch of D unbiased with 1/D of the variance; without replacement it is less.
 
-**Notation.** q is `growth`, the largest factor ‖I − α H_i‖ of one fine-tuning step, S_m = Σ_{j<m}
-q^j and E_l bounds E‖t^l − θ^l‖², the error of the stochastic inner trajectory t (`InnerError`).
+**Notation.** q is `growth`, the largest factor ‖I − α H_i‖ of one fine-tuning step;
+S_m = Σ_{j<m} q^j; E_l bounds E‖t^l − θ^l‖², with t the stochastic inner trajectory.
 
 **Lemma 1** (`smoothness`). ‖∇F_i‖ ≤ q^ν B, since each of the ν factors is at most q. F_i has an
 L_F-Lipschitz gradient,
@@ -43,11 +41,17 @@ batch of its own, and (α² σ_G² / D) S_l² where all share one.
     E‖G_i − ∇F_i‖² ≤ [(q² + h)^ν − q^{2ν}] B² + (q² + h)^ν σ_G² / D′ + b².
 
 Given t, the Hessian batches are independent, and each step from the right multiplies the mean
-square by q² + h; the rest is Minkowski. The mean ‖E(t^l − θ^l)‖ is smaller than r_l, by the
-recursion m_{l+1} = q m_l + (α ρ / 2) E_l, and so b may be replaced by p B + q^ν (L m_ν + ρ E_ν /
-2) + p L r_ν. This is of order 1/D for ν = 1, and 0 for quadratics. With κ, p may be replaced, in
-p B alone, by α q^{ν−1} Σ_{l<ν} (ρ m_l + κ E_l / 2) + α² ρ² q^{ν−2} Σ_{i<j} r_i r_j: order 1/D for
-every ν.
+square by q² + h; the rest is Minkowski. Where every step draws a batch of its own, the mean error
+‖E(t^l − θ^l)‖ ≤ m_l, m_{l+1} = q m_l + (α ρ / 2) E_l, is smaller than r_l, and the bias is also at
+most
+
+    p B + q^ν (L m_ν + ρ E_ν / 2) + p L r_ν,
+
+of order 1/D for ν = 1, and 0 for quadratics. With κ, the p of p B may be replaced by
+
+    α q^{ν−1} Σ_{l<ν} (ρ m_l + κ E_l / 2) + α² ρ² q^{ν−2} Σ_{i<j} r_i r_j,
+
+and the order is 1/D for every ν.
 
 **Lemma 3′** (`Method.shared`). Where the batch of an inner step serves for its Hessian too, as
 plain automatic differentiation has it, t and Ã^l depend on each other. Let A2 and A3 hold for
@@ -56,11 +60,11 @@ each row's loss, so that every ‖Ã‖ ≤ q. In
     ∏ Ã^l g̃ − ∏ A^l g = Σ_l Ã^0 … Ã^{l−1} (Ã^l − A^l) A^{l+1} … A^{ν−1} g + Ã^0 … Ã^{ν−1} (g̃ − g)
 
 the noise of Ã^l has mean zero given what is left of it, and what is right of it is fixed. So b is
-as in Lemma 3, its refinement with (p + ν q^{ν−1} √h) L r_ν in place of p L r_ν, and
+as in Lemma 3; the refinement has (p + ν q^{ν−1} √h) L r_ν in place of p L r_ν, and no κ; and
 
     E‖G_i − ∇F_i‖² ≤ (√(ν h) q^{ν−1} B + b)² + q^{2ν} σ_G² / D′.
 
-With one batch for all steps the ν noises add up: ν √h q^{ν−1} B takes the place of the root, and
+With one batch for all steps the ν noises add up: ν √h q^{ν−1} B takes the place of √(ν h) …, and
 is added to the bias as well.
 
 **Lemma 4** (`heterogeneity`). (1/n) Σ ‖∇F_i − ∇F‖² ≤ γ_F²,
@@ -71,9 +75,9 @@ The mean of the ∇F_i is nearer to them than any other point; take the meta-gra
 its own trajectory, from which that of client i is α γ_G S_l away in mean square. Nor is γ_F above
 q^ν B.
 
-**Lemma 5** (`estimator`, the other modes). First-order meta-gradients g_i(θ^ν) have the bias ‖(I
-− ∏ A^l) g‖ ≤ b_FO = B min{α L S_ν, 1 + q^ν}, to which L r_ν (or L m_ν + ρ E_ν / 2) comes, and the
-variance σ_G² / D′ + L² E_ν. No batch size removes b_FO. Hessian-free ones add to the bias b
+**Lemma 5** (`estimator`, the other modes). First-order meta-gradients g_i(θ^ν) have the bias
+‖(I − ∏ A^l) g‖ ≤ b_FO = B min{α L S_ν, 1 + q^ν}, to which L r_ν (or L m_ν + ρ E_ν / 2) comes, and
+the variance σ_G² / D′ + L² E_ν. No batch size removes b_FO. Hessian-free ones add to the bias b
 
     b_HF = ½ α ρ δ (B² + σ_G² / D′) Σ_{l<ν} q^l (q² + h)^{ν−1−l}
 

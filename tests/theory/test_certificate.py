@@ -193,6 +193,23 @@ def test_gradient_descent_is_a_special_case() -> None:
     assert found == Bound(2 * 2.0 / (0.05 * 30), 0.0, 0.0, 0.0, found.trivial if found else 0.0)
 
 
+def test_the_theorem_written_out() -> None:
+    """n = 5, m = 2, τ = 3, c = 0.2: s = 3/8, φ = 10/9, η = 0.92, C = 2.7, c²/η = 1/23."""
+    rounds = Rounds(5, 2, 3, 1.0, 1)
+    left = 1 - 2.7 / 23 * 10 / 9
+    server = (
+        2 / left,
+        (0.4 / 6 + 2.7 / 23 * 2 / 9) / left,
+        (0.4 * 3 / 8 + 2.7 / 23 * 10 / 9) / left,
+        2.7 * (1 + 10 / 9 / 23) / left,
+    )
+    assert at_rounds(0.2, rounds) == pytest.approx(server)
+    local = [(1.5 + 3 / 23 * 10 / 9) * factor for factor in server]
+    extra = 0.0, 3 / 23 * 2 / 9, 3 / 23 * 10 / 9, 3 / 23 * 10 / 9
+    expected = [a + b for a, b in zip(local, extra, strict=True)]
+    assert at_local_steps(0.2, rounds) == pytest.approx(tuple(expected))
+
+
 def test_the_simplified_constants_hold_and_are_no_larger_than_need_be() -> None:
     closest = np.zeros(4)
     for n, tau, c in product((1, 2, 3, 10, 1000), (1, 2, 5, 50, 10**6), (1e-6, 0.01, 0.05, 0.1)):

@@ -107,15 +107,22 @@ def test_noisy_hessians_attain_the_variance(nu: int) -> None:
     assert float(moment.bias) < 1e-12
 
 
-def test_a_shared_batch_attains_its_variance_at_nu_1() -> None:
-    """√(ν h) q^{ν−1} B at ν = 1: rows whose Hessians differ where their gradients do not."""
-    clients = concave(1.2, torch.zeros(1, 2, dtype=torch.float64), 0.5)
-    sine = torch.tensor([-1.0, torch.pi / 2, 1.0], dtype=torch.float64)  # slope 1 at w = 0
-    clients = replace(clients, waves=sine.expand(1, 2, 3))
-    w, method = torch.zeros(1, dtype=torch.float64), Method(0.25, 1, support=3, shared=True)
-    B = 1.2 * 0.25 + float(np.cos(0.25))  # the gradient at θ¹ = −α
-    bound = estimator(Constants(5.0, 0.0, B, sigma_H=0.5), method)
-    assert float(moments(clients, w, method).error) == pytest.approx(bound.variance, rel=1e-9)
+@pytest.mark.parametrize("fresh", [True, False])
+def test_shared_batches_attain_their_variance_where_noise_is_small(fresh: bool) -> None:
+    """Rows whose Hessians differ by ± σ_H on the trajectory, and whose gradients do not."""
+    L, alpha, sigma_H, w = 1.2, 0.25, 1e-3, torch.zeros(1, dtype=torch.float64)
+    k = 2 * torch.pi / (alpha * L)  # θ¹ is −α L, and the gradients differ by sin k w
+    clients = concave(L, torch.ones(1, 2, dtype=torch.float64))
+    waves = [[sign * sigma_H / k**2, 0.0, k] for sign in (-1, 1)]
+    clients = replace(clients, waves=torch.tensor([waves], dtype=torch.float64))
+    method = Method(alpha, 2, support=1, fresh=fresh, shared=True)
+    B = L * (1 + alpha * L) ** 2
+    bound = estimator(Constants(L + sigma_H, 0.0, B, sigma_H=sigma_H), method)
+    moment = moments(clients, w, method)
+    assert 0.999 * bound.variance <= float(moment.error) <= bound.variance
+    assert float(moment.bias) <= bound.bias + 1e-12
+    if not fresh:  # one noise in two factors has a mean
+        assert float(moment.bias) == pytest.approx((alpha * sigma_H) ** 2 * B, rel=1e-3)
 
 
 def test_a_kink_of_the_curvature_attains_the_hessian_free_bias() -> None:
@@ -136,8 +143,10 @@ def test_a_kink_of_the_curvature_attains_the_hessian_free_bias() -> None:
     ]
     B = 1 + rho * alpha**2 / 2  # |f'(θ¹)|, θ¹ = −α
     method = Method(alpha, 1, "hessian_free", delta)
-    bound = hessian_free_bias(Constants(1.0, rho, B), method)
-    assert abs(found[0] - found[1]) == pytest.approx(bound, rel=1e-9)
+    constants = Constants(1.0, rho, B)
+    error = abs(found[0] - found[1])
+    assert error == pytest.approx(hessian_free_bias(constants, method), rel=1e-9)
+    assert estimator(constants, method) == pytest.approx((error, error**2), rel=1e-9)
 
 
 @pytest.mark.parametrize("nu", [0, *STEPS])
@@ -292,6 +301,35 @@ def test_nu_1_written_out() -> None:
     extra = alpha * rho * 0.1 / 2 * (B**2 + sigma_G**2 / D1)
     assert hessian_free.bias == pytest.approx(bias + extra)
     assert estimator(constants, replace(method, fresh=False)) == (bias, variance)
+
+
+def test_bias_at_nu_2_and_3_written_out() -> None:
+    """Lemma 3, its refinement, and that with κ: q = 1 + α L = 1.25."""
+    L, rho, kappa, B, sigma_G, alpha, D, q = 0.5, 0.3, 0.2, 1.0, 0.2, 0.5, 2, 1.25
+    constants = Constants(L, rho, B, sigma_G)
+    first = alpha * sigma_G / sqrt(D)
+    second = first * sqrt(1 + q**2)  # r_1 and r_2
+    mean = alpha * rho / 2 * first**2
+    product_error = alpha * rho * q * first
+    outer = q**2 * (L * mean + rho / 2 * second**2) + product_error * L * second
+    method = Method(alpha, 2, support=D)
+    assert estimator(constants, method).bias == pytest.approx(product_error * B + outer)
+    turn = alpha * q * kappa / 2 * first**2  # i < j leaves r_0 r_1 = 0
+    known = estimator(replace(constants, kappa=kappa), method)
+    assert known.bias == pytest.approx(turn * B + outer)
+    crude = q**2 * L * second + product_error * B
+    assert known.variance == pytest.approx(crude**2)
+    # With a third step, r_1 r_2 comes in.
+    error = inner_error(constants, Method(alpha, 3, support=D))
+    assert error.squared == pytest.approx([0, first**2, second**2, first**2 * (1 + q**2 + q**4)])
+    assert error.mean[:3] == pytest.approx([0, 0, mean])
+    r, m = error.root, error.mean
+    turn = alpha * q**2 * sum(rho * m[i] + kappa / 2 * r[i] ** 2 for i in range(3))
+    turn += (alpha * rho) ** 2 * q * r[1] * r[2]
+    outer = q**3 * (L * m[3] + rho / 2 * r[3] ** 2)
+    outer += alpha * rho * q**2 * (r[1] + r[2]) * L * r[3]
+    known = estimator(replace(constants, kappa=kappa), Method(alpha, 3, support=D))
+    assert known.bias == pytest.approx(turn * B + outer)
 
 
 def test_growth_knows_the_curvature() -> None:
