@@ -11,14 +11,13 @@ FOLDER/nodes/node-<i>                  for SuperNode i, and for it alone
 import argparse
 import ipaddress
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -26,11 +25,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from cli.command import Parser, fail
 from conf.errors import InputError, reason
 
 HOSTS = ("localhost", "127.0.0.1", "::1", "superlink")
 CA_DAYS, SERVER_DAYS = 3650, 730
-EXIT_USER_ERROR = 2
+COMMAND = "nufed-keys"
 
 Key = ec.EllipticCurvePrivateKey
 T = TypeVar("T")
@@ -83,9 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for node in range(given.nodes) if given.node is None else [given.node]:
             make_node(paths, node)
     except InputError as error:
-        _fail(str(error))
+        fail(COMMAND, str(error))
     except OSError as error:
-        _fail(f"{error.filename or given.folder}: {error.strerror}; name another folder")
+        fail(COMMAND, f"{error.filename or given.folder}: {error.strerror}; name another folder")
 
 
 def make_authority(paths: Paths) -> None:
@@ -258,14 +258,9 @@ def _write(path: Path, data: bytes, secret: bool = True) -> None:
     print(path)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _fail(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="nufed-keys",
+    parser = Parser(
+        prog=COMMAND,
         description="Make a CA, the SuperLink's certificate, and keys of SuperNodes. "
         "What is there already is kept; a second call makes what is missing.",
     )
@@ -282,11 +277,6 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 0 on")
     return int(text)
-
-
-def _fail(line: str) -> NoReturn:
-    print(f"nufed-keys: {line}", file=sys.stderr)
-    sys.exit(EXIT_USER_ERROR)
 
 
 if __name__ == "__main__":

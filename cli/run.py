@@ -1,8 +1,6 @@
 """`nufed`: compose a configuration with Hydra, run it on the chosen engine, show what came out."""
 
 import json
-import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -12,27 +10,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from cli.command import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USER_ERROR, prepare
 from cli.failures import one_line
 from cli.folders import remove_empty
 from conf.compose import CONFIG_DIR
 from conf.errors import NuFedError, Terminated
-from conf.schema import Config, register, to_config
-
-EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+from conf.schema import Config, to_config
 
 
 def main() -> None:
     """Run the command; a person's mistake ends in one line on stderr and exit status 2."""
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    # Threads that have nothing to do sleep: where they spin, a busy machine takes twice the time.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, and we print one line of them
-    # Code of the user's own, which _target_ may name; last, so that it hides none of ours.
-    sys.path += [str(CONFIG_DIR.parent), os.getcwd()]
-    register()
-    logging.getLogger("nufed").setLevel(logging.INFO)
-    logging.getLogger("nufed").addHandler(Lines())
+    wants_traceback = prepare()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         _hydra_main()
@@ -68,15 +56,6 @@ def _hydra_main(composed: DictConfig) -> None:
         _complain(str(error))
     finally:
         remove_empty(folder)
-
-
-class Lines(logging.Handler):
-    """Show what is logged as plain lines, above a progress bar where there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print to what the streams are now: a progress bar takes their place while it runs."""
-        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
-        print(record.getMessage(), file=stream)
 
 
 _complaints: list[str] = []

@@ -6,7 +6,7 @@ while it composes; the values are checked here, when the composed configuration 
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -180,6 +180,19 @@ class CheckpointConfig:
 
 
 @dataclass
+class DiagnosticsConfig:
+    """When a run measures what its theory is about."""
+
+    every: int | None = None
+    """Rounds between diagnostics; the first (round 0) and the last are then diagnosed. null: none.
+    """
+
+    def __post_init__(self) -> None:
+        every = self.every
+        require(every is None or every >= 1, "diagnostics.every", every, "at least 1, or null")
+
+
+@dataclass
 class PrivacyConfig:
     """Differential privacy of the models that a run makes known; see strategies/privacy.py."""
 
@@ -222,6 +235,7 @@ class Config:
     """The folder of a run to go on with."""
     server: ServerConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)  # older runs lack it
     algorithm: AlgorithmConfig = MISSING
     dataset: Any = MISSING
     partition: PartitionConfig = MISSING

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from conf.errors import InputError, RunStopped, TooFewReplies, reason
 from conf.schema import Config
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
+from server_app.diagnostics import diagnose, estimates_here
 from server_app.log_stream import log_streams
 from server_app.progress import ProgressBar
 from server_app.rounds import State, rounds
@@ -32,7 +34,7 @@ from server_app.tracking import Callback, Row, RunInfo
 from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
-from tasks.task import build
+from tasks.task import Task, build
 
 PACKAGES = ("nufed", "flwr", "torch", "numpy")
 
@@ -45,7 +47,8 @@ def main(grid: Grid, context: Context) -> None:
     """Train, evaluate, and leave a run folder behind."""
     config = from_run_config(context.run_config)
     folder = _run_dir(config, context.run_config)
-    initial = build(config).initial_params()
+    task = build(config)
+    initial = task.initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients)
     strategy = make_strategy(config, roster)
     streams = log_streams(context.run_config, folder)  # now: they take warnings along
@@ -64,13 +67,14 @@ def main(grid: Grid, context: Context) -> None:
     resume.require_same_clients(saved, roster)
     with alone(folder):
         callbacks = [RunFolder(folder), ProgressBar(Console(), folder), *streams]
-        _run(grid, strategy, config, folder, saved, callbacks)
+        _run(grid, strategy, config, task, folder, saved, callbacks)
 
 
 def _run(
     grid: Grid,
     strategy: MetaFedAvg,
     config: Config,
+    task: Task,
     folder: Path,
     start: Checkpoint,
     callbacks: list[Callback],
@@ -86,7 +90,8 @@ def _run(
     for row in start.rows:
         summary |= _lasting(row)
     try:
-        for row, state in rounds(grid, strategy, config, start.state):
+        diagnosis = partial(diagnose, grid, roster, config, task)
+        for row, state in rounds(grid, strategy, config, start.state, diagnosis):
             if "evaluation_failures" in row:  # it was evaluated: older curves are not the end's
                 summary = {key: summary[key] for key in summary if key not in GROUPS}
             summary |= {"rounds": row["round"]} | _lasting(row)
@@ -126,16 +131,22 @@ def _what_stopped(error: BaseException) -> str:
 
 def notes(config: Config, rows: Mapping[int, int]) -> list[str]:
     """Return what a person should know of the clients, given their train rows; a line each."""
+    found = list[str]()
+    if config.diagnostics.every is not None and not estimates_here(config):
+        found.append(
+            f"diagnostics.every={config.diagnostics.every}: ‖∇F‖² alone; with dataset="
+            f"{config.dataset['name']} the rows that L, ρ, … are measured on are with the clients"
+        )
     batch = config.algorithm.batch
     sizes = (batch.support, batch.query, batch.hessian, config.evaluation.batch)
     largest = max(size or 0 for size in sizes)
     small = [client for client in rows if rows[client] < largest]
-    if not small:
-        return []
-    return [
-        f"{len(small)} of {len(rows)} clients have fewer train rows than a batch of {largest} "
-        f"(client {small[0]}: {rows[small[0]]}); their batches are drawn with replacement"
-    ]
+    if small:
+        found.append(
+            f"{len(small)} of {len(rows)} clients have fewer train rows than a batch of {largest} "
+            f"(client {small[0]}: {rows[small[0]]}); their batches are drawn with replacement"
+        )
+    return found
 
 
 def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:

@@ -65,6 +65,8 @@ class ProgressBar(Callback):
         """Move on by one round."""
         self._curve = _curve(row) or self._curve
         loss = f"loss {row['train_loss']:.4g}  " if "train_loss" in row else ""
+        if (norm2 := row.get("diagnostics", {}).get("meta_grad_norm2")) is not None:
+            loss += f"‖∇F‖² {norm2:.3g}  "
         if self._bar is not None:
             self._bar.update(
                 self._bar.task_ids[0], completed=row["round"], description=loss + self._curve

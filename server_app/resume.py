@@ -16,7 +16,7 @@ from server_app.checkpoint import Checkpoint
 from server_app.run_folder import CONFIG
 from strategies.roster import Roster
 
-MAY_CHANGE = ("checkpoint", "device", "engine", "resume", "rounds", "server")
+MAY_CHANGE = ("checkpoint", "device", "diagnostics", "engine", "resume", "rounds", "server")
 """What does not decide which model comes out of a round."""
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -31,7 +31,11 @@ class State(NamedTuple):
 
 
 def rounds(
-    grid: Grid, strategy: MetaFedAvg, config: Config, start: State
+    grid: Grid,
+    strategy: MetaFedAvg,
+    config: Config,
+    start: State,
+    diagnose: Callable[[int, ArrayRecord], Row] | None = None,
 ) -> Iterator[tuple[Row, State]]:
     """Yield each round's row of metrics.jsonl, whole, with the state after it.
 
@@ -40,6 +44,8 @@ def rounds(
     start
         The state after the last round that is done; of round −1, before any, with the initial
         model. Round 0 only evaluates that.
+    diagnose
+        ``diagnose(round, global model)`` -> what to add to the row of a round that is diagnosed.
 
     Raises
     ------
@@ -67,9 +73,12 @@ def rounds(
         last = round == config.rounds
         due = last or round % config.evaluation.every == 0
         waiting = (row, state) if due and together and not last else None
+        if due and waiting is None:
+            _evaluate(grid, strategy, config, arrays, row)
+        every = config.diagnostics.every
+        if diagnose is not None and every is not None and (last or round % every == 0):
+            row |= diagnose(round, arrays)
         if waiting is None:
-            if due:
-                _evaluate(grid, strategy, config, arrays, row)
             yield row, state
 
 

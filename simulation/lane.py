@@ -15,15 +15,11 @@ from client_app.cohort import OneByOne, weight
 from client_app.local_update import LocalStep, local_step
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
 from client_app.meta_gradient import Params
+from client_app.stack import stacked
 from conf.errors import NuFedError, RunStopped, reason
 from simulation.memory import keep_freed_memory, out_of_memory
 from simulation.source import Source
-from simulation.stack import (
-    draw_train,
-    evaluate_stack,
-    stacked,
-    train_stack,
-)
+from simulation.stack import draw_train, evaluate_stack, train_stack
 from tasks.task import Task
 
 log = logging.getLogger("nufed")

@@ -1,21 +1,16 @@
 """A stack of clients: the functions of `client_app`, on K clients at once.
 
-Parameters are [K, …] and batches [ν, K, D, …]; `vmap` makes a loss of one client the losses of K.
-The clients share nothing, so the gradient of the sum is each client's own (see
-`client_app.meta_gradient`), and no function there knows that it serves many.
+Parameters are [K, …] and batches [ν, K, D, …]; `client_app.stack` makes a loss of one client the
+losses of K. No function of `client_app` knows that it serves many.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import vmap
-from torch.overrides import TorchFunctionMode
 
 from client_app import sampling
 from client_app.client import model_randomness
@@ -24,6 +19,7 @@ from client_app.messages import EvaluateInstruction, TrainInstruction
 from client_app.meta_gradient import Batch, Params
 from client_app.personalization import personalization_curve
 from client_app.sampling import Draw
+from client_app.stack import repeated, stacked
 from simulation.source import Source
 from tasks.task import Task
 
@@ -58,49 +54,6 @@ class StackUpdate(NamedTuple):
     """[K] mean over local steps of ‖∇̃F_i(w)‖."""
     diverged_at: Tensor
     """[K] the first local step that is not finite, τ if it is only w_τ, τ + 1 if none."""
-
-
-def stacked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of one client's parameters and batch as one of K clients'."""
-    mapped = vmap(function, randomness="different")
-
-    def on_stack(params: Params, *batch: Tensor) -> Any:
-        with _WeightFirst():
-            return mapped(params, *batch)
-
-    return on_stack
-
-
-class _WeightFirst(TorchFunctionMode):
-    """Compute F.linear as (W xᵀ)ᵀ: its gradient then has the layout of W, not of Wᵀ.
-
-    `autograd` takes care of that for one client. For a stack it does not, and what is done with the
-    gradients takes twice the time of the matrix products.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is F.linear:
-            return _linear(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    *shape, width = input.shape
-    rows = input.reshape(math.prod(shape), width)
-    product = (weight @ rows.mT).mT.reshape(*shape, len(weight))
-    return product if bias is None else product + bias
-
-
-def repeated(params: Params, clients: int, *, copied: bool) -> Params:
-    """Return `params` for each of K clients: [K, …], as one tensor seen K times or as copies."""
-    each = {name: p.expand(clients, *p.shape) for name, p in params.items()}
-    return (
-        {name: p.clone(memory_format=torch.contiguous_format) for name, p in each.items()}
-        if copied
-        else each
-    )
 
 
 def draw_train(task: Task, ask: TrainInstruction, clients: Sequence[int]) -> Drawn:

@@ -7,8 +7,9 @@ from client_app.client import evaluate
 from client_app.local_update import local_step
 from client_app.messages import EvaluateInstruction, TrainInstruction
 from client_app.meta_gradient import Params
+from client_app.stack import repeated
 from simulation.lane import Lane
-from simulation.stack import batches, draw_train, evaluate_stack, gathered, repeated
+from simulation.stack import batches, draw_train, evaluate_stack, gathered
 
 Run = Callable[[int], object]
 """Does the work of k clients as a stack, or of one by itself for k = 1."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.certify import subject
 from conf.compose import compose_config
 from tests.helpers import read_run
 
@@ -19,7 +20,8 @@ SHELL = [
     for line in block.splitlines()
 ]
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-COMMANDS = [line for line in SHELL if line.startswith("nufed")]
+COMMANDS = [line for line in SHELL if line.split()[:1] == ["nufed"]]
+CERTIFY = [line for line in SHELL if line.startswith("nufed-certify ")]
 
 
 def test_there_are_commands() -> None:
@@ -31,6 +33,14 @@ def test_there_are_commands() -> None:
 def test_every_command_composes(command: str) -> None:
     overrides = [word for word in shlex.split(command)[1:] if word not in ("--cfg", "job")]
     assert compose_config(overrides).rounds > 0
+
+
+def test_what_is_to_be_certified_is_a_task_or_a_run() -> None:
+    """The overrides compose, and the folder is named as `nufed` names those it makes."""
+    task, run = (shlex.split(command)[1:] for command in CERTIFY)
+    config, folder = subject(task)
+    assert (config.algorithm.nu, folder) == (3, None)
+    assert re.fullmatch(r"runs/digits-nufed/[\d-]{10}_[\d-]{8}", *run)
 
 
 def test_flwr_run_overrides_compose() -> None:

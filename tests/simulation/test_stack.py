@@ -8,8 +8,9 @@ from torch.func import functional_call
 from client_app import sampling
 from client_app.client import draw_batches
 from client_app.cohort import OneByOne
+from client_app.stack import repeated, stacked
 from simulation.source import Source
-from simulation.stack import batches, draw_train, repeated, stacked
+from simulation.stack import batches, draw_train
 from tests.helpers import cosine, distance
 from tests.simulation.helpers import (
     SIZES,

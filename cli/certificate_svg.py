@@ -1,0 +1,73 @@
+"""A run's ‖∇F(w)‖², measured, under what the theorem allows: one picture that reads by itself."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cli.certificate import Certificate, times
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+BLUE, SKY, VERMILION, GREY = "#0072B2", "#56B4E9", "#D55E00", "#666666"
+
+
+def draw(of: Certificate, file: Path) -> None:
+    """Draw measured ‖∇F‖² by round, its mean so far, and the bounds on that mean.
+
+    Parameters
+    ----------
+    of
+        The certificate of a run with diagnostics.
+    file
+        Where to; its suffix says the format.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure  # seconds of imports that others need not pay
+
+    a = of.config.algorithm
+    with matplotlib.rc_context({"svg.hashsalt": "nufed", "font.size": 11}):
+        figure = Figure(figsize=(8, 5.6), layout="constrained")
+        axes = figure.subplots()
+        _draw_measured(of, axes)
+        _draw_bounds(of, axes)
+        axes.set_yscale("log")
+        axes.set_xlabel("round")
+        axes.set_ylabel("squared norm of the meta-gradient, ‖∇F(w)‖²")
+        axes.set_title(
+            f"{of.config.name}, ν = {a.nu}: the meta-gradient, measured and bounded\n"
+            f"α = {a.alpha:g}, β = {a.beta:g}, τ = {a.tau}, {of.rounds.per_round} of "
+            f"{of.rounds.clients} clients a round\n"
+            "bounds are conditional on constants that are lower estimates",
+            loc="left",
+            fontsize=11,
+        )
+        axes.grid(visible=True, which="major", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside lower left", ncols=1, frameon=False)
+        metadata = {"Date": None} if file.suffix == ".svg" else {}
+        figure.savefig(file, dpi=120, metadata=metadata)
+
+
+def _draw_measured(of: Certificate, axes: "Axes") -> None:
+    rounds, norms = np.array(list(of.measured)), np.array(list(of.measured.values()))
+    so_far = np.cumsum(norms) / np.arange(1, len(norms) + 1)
+    axes.plot(rounds, norms, "o-", color=BLUE, label="measured, all clients and rows")
+    axes.plot(rounds, so_far, "--", color=SKY, label="mean of these so far")
+
+
+def _draw_bounds(of: Certificate, axes: "Axes") -> None:
+    """Draw the bound after each number of rounds; for the best β where the run's has none."""
+    beta = of.rounds.beta if of.bound() is not None else of.best_beta
+    rounds = np.unique(np.geomspace(1, max(*of.measured, 2), 60).astype(int))
+    found = [of.bound(beta, int(k)) for k in rounds]
+    label = f"bound on the mean, β = {beta:.2g}"
+    if beta != of.rounds.beta:
+        off = times(of.rounds.beta / of.betas.admissible)
+        label += f" (the run's β is {off} times too large for any bound)"
+    totals = [b.total if b is not None else np.nan for b in found]
+    axes.plot(rounds, totals, color=VERMILION, label=label)
+    trivial = found[0].trivial if found[0] is not None else np.nan
+    axes.axhline(trivial, color=GREY, linestyle=":", label="known without training, q$^{2ν}$B²")

@@ -1,0 +1,117 @@
+"""`nufed-certify`: the constants of a task or a run, and what the theory makes of them."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.command import EXIT_INTERRUPTED, Parser, fail, prepare
+from cli.failures import one_line
+from conf.compose import compose_config
+from conf.errors import InputError
+from conf.schema import Config, read_config
+from tasks.private import NAME as PRIVATE
+
+COMMAND = "nufed-certify"
+CONFIG = "config.yaml"  # of a run folder
+EXAMPLES = """\
+examples:
+  nufed-certify                                        the default task, before any training
+  nufed-certify algorithm.nu=1 algorithm.alpha=0.1     what other steps would be allowed
+  nufed-certify dataset=fashion_mnist --clients 10     less of it, sooner
+  nufed-certify runs/digits-nufed/2026-01-01_12-00-00  a run; with diagnostics.every=10 it also
+                                                       draws certificate.svg there
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; a person's mistake ends in one line on stderr and exit status 2."""
+    wants_traceback = prepare()
+    given = _parser().parse_args(arguments)
+    try:
+        config, folder = subject(given.what)
+        _certify(config, folder, given)
+    except KeyboardInterrupt:
+        fail(COMMAND, "interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        line = one_line(error)
+        if line is None or wants_traceback:
+            raise
+        fail(COMMAND, line)
+
+
+def subject(words: Sequence[str]) -> tuple[Config, Path | None]:
+    """Return the configuration that is meant, and the run folder if it is of a run.
+
+    Raises
+    ------
+    InputError
+        If the words are neither one run folder nor overrides, or the rows are not here.
+    """
+    folders = [word for word in words if "=" not in word]
+    if not folders:
+        config, folder = compose_config(list(words)), None
+    else:
+        folder = Path(folders[0]).expanduser().absolute()
+        if len(words) > 1:
+            raise InputError(
+                f"{folders[0]}: give one run folder, or overrides as key=value, not both"
+            )
+        if not (folder / CONFIG).is_file():
+            raise InputError(f"{folders[0]}: is not the folder of a run; it has no {CONFIG}")
+        config = read_config((folder / CONFIG).read_text())
+    if config.dataset["name"] == PRIVATE:
+        raise InputError(
+            f"dataset={PRIVATE}: the rows are with the clients, and nothing can be measured here; "
+            "a run with diagnostics.every=10 measures ‖∇F‖²"
+        )
+    return config, folder
+
+
+def _certify(config: Config, folder: Path | None, given: argparse.Namespace) -> None:
+    # Imported here, so that --help and a mistyped key answer at once.
+    from rich.console import Console
+
+    from cli.certificate import certificate, heading, sentences, tables
+    from theory.estimate import Effort
+
+    console = Console()
+    with console.status("measuring (some ten seconds a model of digits' size)"):
+        found = certificate(config, folder, Effort(clients=given.clients, rows=given.rows))
+    for line in heading(found):
+        console.print(line, highlight=False, soft_wrap=True)
+    for table in tables(found):
+        console.print(table, highlight=False)
+    for line in sentences(found):
+        console.print(line, highlight=False, soft_wrap=True)
+    if folder is not None and found.measured:
+        from cli.certificate_svg import draw
+
+        file = folder / "certificate.svg"
+        draw(found, file)
+        console.print(f"drawn: {file}", highlight=False, soft_wrap=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog=COMMAND,
+        description="Measure curvature, noise and heterogeneity of a task's clients; print the "
+        "constants of the ν-step objective, the step sizes they allow, and the bound on ‖∇F‖².",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "what", nargs="*", help="a run folder; or overrides such as algorithm.nu=5, as nufed's"
+    )
+    parser.add_argument("--clients", type=_count, help="measure so many clients, drawn")
+    parser.add_argument("--rows", type=_count, help="take so many train rows of each, drawn")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 2 on")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()

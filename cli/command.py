@@ -1,0 +1,50 @@
+"""What our commands have in common: how they start, and how they tell a person of a mistake."""
+
+import argparse
+import logging
+import os
+import sys
+from typing import NoReturn
+
+from conf.compose import CONFIG_DIR
+from conf.schema import register
+
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+
+
+def prepare() -> bool:
+    """Set the process up; return whether a person wants tracebacks of their mistakes."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    # Threads that have nothing to do sleep: where they spin, a busy machine takes twice the time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, and we print one line of them
+    # Code of the user's own, which _target_ may name; last, so that it hides none of ours.
+    sys.path += [str(CONFIG_DIR.parent), os.getcwd()]
+    register()
+    logging.getLogger("nufed").setLevel(logging.INFO)
+    logging.getLogger("nufed").addHandler(Lines())
+    return wants_traceback
+
+
+class Lines(logging.Handler):
+    """Show what is logged as plain lines, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print to what the streams are now: a progress bar takes their place while it runs."""
+        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        print(record.getMessage(), file=stream)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of a command line that is told of in one line where it is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with one line instead of the usage and one line."""
+        fail(self.prog, message)
+
+
+def fail(command: str, line: str, status: int = EXIT_USER_ERROR) -> NoReturn:
+    """End a command in one line on stderr."""
+    print(f"{command}: {line}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,92 @@
+"""Diagnostics of a run: how small ‖∇F(w)‖² is by now, and the constants that its bound depends on.
+
+∇F(w) = (1/n) Σ ∇F_i(w), over all participating clients and all their train rows, is asked of them
+by the messages that they train by: after one local step of size 1 a client's update w − w_{i,1} is
+∇F_i(w). So it works wherever training does. The server takes no step, and training goes on as if
+nothing had been asked. The constants need rows, and are measured where the data set is here.
+"""
+
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from flwr.app import ArrayRecord, Message, MessageType
+from flwr.serverapp import Grid
+
+from client_app.local_update import norm
+from client_app.mean import StreamingMean
+from client_app.messages import TrainInstruction, encode, to_params
+from client_app.meta_gradient import Params
+from conf.schema import BatchConfig, Config
+from server_app.tracking import Row
+from strategies.exchange import exchange
+from strategies.replies import Failure, Sent, read_replies, read_update
+from strategies.roster import Roster
+from tasks.private import NAME as PRIVATE
+from tasks.task import Task
+from theory.constants import Method
+from theory.estimate import Effort, estimate
+
+EFFORT = Effort(clients=20, steps=12)  # again and again: less than one would spend once
+
+
+def diagnose(
+    grid: Grid, roster: Roster, config: Config, task: Task, round: int, arrays: ArrayRecord
+) -> Row:
+    """Return what to add to the row of a round that is diagnosed: `diagnostics`, and its seconds.
+
+    Parameters
+    ----------
+    arrays
+        The global model w after the round.
+    """
+    started = time.perf_counter()
+    roster.refresh(grid)
+    found: dict[str, Any] = meta_gradient_norm(grid, roster, config, round, arrays)
+    if estimates_here(config):
+        measured = estimate(
+            task,
+            [to_params(arrays)],
+            Method.of(config.algorithm),
+            roster.participating,
+            effort=EFFORT,
+            seed=config.seed,
+        )
+        found["estimates"] = {name: e._asdict() for name, e in measured.of.items()}
+    return {"diagnostics": found, "diagnostics_s": time.perf_counter() - started}
+
+
+def estimates_here(config: Config) -> bool:
+    """Tell whether the rows are here, by which the constants are measured."""
+    return bool(config.dataset["name"] != PRIVATE)
+
+
+def meta_gradient_norm(
+    grid: Grid, roster: Roster, config: Config, round: int, arrays: ArrayRecord
+) -> dict[str, Any]:
+    """Return ‖∇F(w)‖² over the clients that answered, how many did, and who could not and why."""
+    whole = replace(
+        config.algorithm, beta=1.0, tau=1, mode="exact", batch=BatchConfig(None, None, None)
+    )
+    ask = partial(TrainInstruction.of, whole, round=round, seed=config.seed, weighting="uniform")
+    sent = [
+        Sent(Message(encode(ask(clients=some), arrays), node, MessageType.TRAIN), some)
+        for node, some in roster.nodes_of(roster.participating).items()
+    ]
+    replies = exchange(grid, [s.message for s in sent], config.server.round_timeout)
+    like: Params = to_params(arrays)
+    mean, failures, clients = StreamingMean(), list[Failure](), 0
+    read = partial(read_update, like=like, rows=roster.rows)
+    for report, update in read_replies(read, sent, replies, failures):
+        if report.clients:
+            mean.add(update, len(report.clients))
+        clients += len(report.clients)
+        failures += [Failure(client, "∇F_i is not finite") for client in report.diverged]
+        failures += map(Failure, report.failed, report.reasons)
+    return {
+        "meta_grad_norm2": float(norm(mean.value(torch.float64))) ** 2 if clients else None,
+        "clients": clients,
+        "failures": [{"client": f.client, "reason": f.reason} for f in failures],
+    }

@@ -1,0 +1,189 @@
+"""`nufed-certify`: figures that are the theory's, a picture, and one line for every mistake."""
+
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from cli.certificate import Certificate, certificate, sentences
+from cli.certify import main, subject
+from conf.compose import compose_config
+from tasks.datasets.quadratics import clients
+from tasks.task import build
+from tests.helpers import RunResult
+from theory import quadratics
+from theory.estimate import Effort
+
+Train = Callable[..., RunResult]
+SMALL = [
+    *("dataset=quadratics", "dataset.num_clients=6", "evaluation.new_clients=[1]", "seed=0"),
+    *("engine.precision=float64", "algorithm.nu=2", "algorithm.alpha=0.3", "clients_per_round=3"),
+    *("algorithm.batch.support=2", "algorithm.batch.query=2", "algorithm.batch.hessian=2"),
+]
+PARTICIPATING = [0, 2, 3, 4, 5]
+
+
+def certified(*overrides: str) -> Certificate:
+    return certificate(compose_config([*SMALL, *overrides]), None, Effort())
+
+
+def test_the_figures_of_quadratics_are_those_of_their_closed_forms() -> None:
+    """Of the clients that participate, not of the new one."""
+    of, c = (array[PARTICIPATING] for array in clients(6, 5, (0.05, 1.0), 1.0, seed=0))
+    found = certified("rounds=50", "algorithm.beta=0.01", "algorithm.tau=3")
+    (w,) = build(found.config).initial_params().values()
+    start = w.numpy().flatten()
+    losses = [quadratics.meta_loss(h, o, start, 0.3, 2) for h, o in zip(of, c, strict=True)]
+    assert found.gap == pytest.approx(np.mean(losses))
+    eigenvalues = np.linalg.eigvalsh(of)
+    assert pytest.approx(eigenvalues.max()) == found.constants.L
+    assert found.constants.negative == pytest.approx(-eigenvalues.min())
+    assert found.constants.rho == pytest.approx(0, abs=1e-10)
+    assert (found.rounds.clients, found.rounds.per_round, found.rounds.rounds) == (5, 3, 50)
+
+    curved = eigenvalues * (1 - 0.3 * eigenvalues) ** 4  # of F: λ (1 − αλ)^{2ν}
+    assert found.betas.safe * 3 * curved.max() <= 0.1 * (1 + 1e-9), "Λ bounds what there is"
+    assert found.betas.safe < found.betas.admissible
+    best, other = found.bound(found.best_beta), found.bound(found.betas.safe)
+    assert best is not None
+    assert other is not None
+    assert best.total <= other.total
+
+
+def said(of: Certificate) -> str:
+    return "\n".join(sentences(of))
+
+
+def test_it_says_in_words_where_the_steps_stand() -> None:
+    bold = said(certified("algorithm.beta=10", "rounds=10000"))
+    assert "β=10 is " in bold
+    assert "times too large for any bound" in bold
+    assert "At the best β=" in bold
+
+    modest = certified("algorithm.beta=0.02", "rounds=10000")
+    bound = modest.bound()
+    assert bound is not None
+    assert f"At β=0.02 the mean of E‖∇F‖² over the rounds is at most {bound.total:.3g}" in said(
+        modest
+    )
+    assert bound.total < bound.trivial
+    assert "too large" not in said(modest)
+
+    hasty = said(certified("algorithm.beta=1e-6", "rounds=1"))
+    assert "the bound is vacuous" in hasty
+    assert "What dominates: initial gap" in hasty
+    assert "more rounds" in hasty
+
+
+def test_what_the_theorem_does_not_cover_is_named() -> None:
+    adam = "strategy.optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"
+    assert "plain averaging" not in said(certified())
+    assert "this has strategy.optimizer=…" in said(certified(adam))
+    assert "strategy=Median" in said(certified("strategy=median"))
+    reused = said(certified("algorithm.batch.hessian=null"))
+    assert "one of each client" in reused
+    assert "one of each client" not in said(certified())
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a command does to its process."""
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    log = logging.getLogger("nufed")
+    handlers, level = log.handlers.copy(), log.level
+    yield
+    log.handlers, log.level = handlers, level
+    os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def test_a_run_is_certified_at_all_it_measured_and_drawn(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train([*SMALL, "rounds=4", "diagnostics.every=2", "name=ours", "evaluation.every=9"])
+    config, folder = subject([str(run.folder)])
+    found = certificate(config, folder, Effort())
+    diagnosed = [row["diagnostics"] for row in run.rows if "diagnostics" in row]
+    assert found.measured == {
+        0: diagnosed[0]["meta_grad_norm2"],
+        2: diagnosed[1]["meta_grad_norm2"],
+        4: diagnosed[2]["meta_grad_norm2"],
+    }
+    largest = max(each["estimates"]["B"]["value"] for each in diagnosed)
+    assert largest <= found.constants.B
+
+    capsys.readouterr()
+    main([str(run.folder)])
+    out = capsys.readouterr().out
+    assert "conditional on them" in out
+    assert "ours: ν=2" in out
+    picture = ElementTree.parse(run.folder / "certificate.svg").getroot()
+    assert picture.tag.endswith("svg")
+    assert len(picture.findall(".//{*}path")) > 50, "curves, and letters as paths"
+
+
+def test_a_run_without_diagnostics_is_certified_and_not_drawn(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train([*SMALL, "rounds=1"])
+    main([str(run.folder)])
+    assert "the initial model and the last, on 5 of 5 clients" in capsys.readouterr().out
+    assert not (run.folder / "certificate.svg").exists()
+
+
+MISTAKES = {
+    "key": (["algorithm.nuu=2"], "algorithm.nuu: no such key; did you mean algorithm.nu"),
+    "option": (["dataset=fashion"], "dataset=fashion: no such option"),
+    "value": (["algorithm.nu=-1"], "algorithm.nu=-1: must be 0 or more"),
+    "folder": (["nowhere"], "nowhere: is not the folder of a run; it has no config.yaml"),
+    "both": (["nowhere", "rounds=3"], "nowhere: give one run folder, or overrides"),
+    "argument": (["--clients=1"], "1: must be a whole number from 2 on"),
+    "data": (
+        [f"dataset.{key}" for key in ("input_shape=[5]", "num_outputs=2", "num_clients=3")]
+        + ["dataset=private"],
+        "dataset=private: the rows are with the clients",
+    ),
+    "steps": ([*SMALL, "algorithm.alpha=1e38", "algorithm.nu=9"], "algorithm.alpha=1e+38"),
+}
+
+
+@pytest.mark.parametrize(("words", "line"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_ends_in_one_line(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    out, err = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert err.startswith("nufed-certify: ")
+    assert line in err
+    assert err.count("\n") == 1
+    assert out.strip() == ""
+
+
+def test_help_has_examples_that_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    lines = [line.split("  ")[0].split() for line in text.partition("examples:")[2].split("\n  ")]
+    typed = [words[1:] for words in lines if words[:1] == ["nufed-certify"]]
+    assert len(typed) == 4
+    for words in typed[:3]:
+        config, folder = subject([word for word in words if "=" in word])
+        assert folder is None
+        assert config.rounds > 0
+    assert Path(typed[3][0]).parts[0] == "runs"
+
+
+def test_fewer_clients_leave_an_error_that_is_shown() -> None:
+    config = compose_config([*SMALL, "dataset.num_clients=40", "evaluation.new_clients=0"])
+    found = certificate(config, None, Effort(clients=8)).estimates
+    assert (found.clients, found.all_clients) == (8, 40)
+    assert 0 < found.of["gamma_G"].error < math.inf
