@@ -14,7 +14,7 @@ SETTINGS = ("fashion_shards", "digits_dirichlet", "own_labels")
 TITLES = {
     "fashion_shards": "Fashion-MNIST, two classes a client",
     "digits_dirichlet": "digits, Dirichlet(0.1)",
-    "own_labels": "Fashion-MNIST, 50 images a client, labels of its own",
+    "own_labels": "Fashion-MNIST, few images, labels of a client's own",
 }
 GROUPS = ("participating", "new")
 Outcomes = Mapping[Job, Outcome]
