@@ -25,6 +25,7 @@ EVERY = "diagnostics.every=2"
 NU_2 = [
     *("algorithm.nu=2", "algorithm.tau=3", "algorithm.alpha=0.3", "clients_per_round=2"),
     *("evaluation.new_clients=[1]", "algorithm.batch.support=2", "algorithm.batch.query=3"),
+    "algorithm.batch.hessian=2",
 ]
 
 

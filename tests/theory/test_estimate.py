@@ -21,7 +21,7 @@ from theory.lanczos import lanczos
 
 FLOAT64 = "engine.precision=float64"
 QUADRATICS = ["dataset=quadratics", "dataset.num_clients=6", "dataset.correlation=0.5", FLOAT64]
-NETWORK = ["dataset=digits", "partition.num_clients=60", "model.hidden=[2]", FLOAT64]
+NETWORK = ["dataset=digits", "partition.num_clients=60", "model.hidden=[3]", FLOAT64]
 ALPHA, NU = 0.6, 3
 
 
