@@ -169,8 +169,8 @@ def against_hindsight(setting: str, methods: list[Method], outcomes: Outcomes) -
         "points, NuFed ν = 5 over it",
         "% fewer rounds to 95% of it",
     ]
-    return f"""Against Per-FedAvg **in hindsight**, with that pair of the {len(grid(setting))} tried which does
-best on these very test rows, as no one could have chosen it:
+    return f"""Against Per-FedAvg **in hindsight**, with that pair of the {len(grid(setting))} tried
+which does best on these very test rows, as no one could have chosen it:
 
 {table(head, rows)}
 """
