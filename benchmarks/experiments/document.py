@@ -57,8 +57,8 @@ the federation where they were tuned broke runs with ν = 10 on others, and at t
 ν = 1 also with ν = 5. `nufed-certify` shows it before a run; `strategy.clip_norm`, α about 1/(νL)
 or ν = 2 are the remedies.
 
-**Rounds are not gradients.** An exact step of ν = 5 costs four times the gradients of ν = 1: what is
-saved in rounds, and so in communication, is paid for on the clients.
+**Rounds are not gradients.** An exact step of ν = 5 costs four times the gradients of ν = 1: what
+is saved in rounds, and so in communication, is paid for on the clients.
 """
 
 
