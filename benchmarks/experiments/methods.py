@@ -95,7 +95,7 @@ def tuned_methods(setting: str, outcomes: Outcomes) -> list[Method]:
 
 
 def hindsight(setting: str, outcomes: Outcomes, group: str) -> Method:
-    """Return Per-FedAvg with the step sizes near the tuned that do best on the test rows themselves.
+    """Return Per-FedAvg with those step sizes near the tuned that do best on the test rows.
 
     No one could have chosen so well; what is gained over this one is not due to bad tuning.
     """
@@ -104,7 +104,7 @@ def hindsight(setting: str, outcomes: Outcomes, group: str) -> Method:
 
 
 def nearby(setting: str, outcomes: Outcomes) -> list[Method]:
-    """Return Per-FedAvg with the tuned step sizes, and with any other value tried for one of them."""
+    """Return Per-FedAvg with the tuned step sizes, and with another value tried for one."""
     swept, outer = axes(tuning(setting)), outer_key(tuning(setting))
     best = choose(outcomes, tuning(setting), "1")
     pairs = [(alpha, best.outer) for alpha in swept[ALPHA]]

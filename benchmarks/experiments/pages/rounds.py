@@ -169,8 +169,8 @@ def against_hindsight(setting: str, methods: list[Method], outcomes: Outcomes) -
         "points, NuFed ν = 5 over it",
         "% fewer rounds to 95% of it",
     ]
-    return f"""Against Per-FedAvg **in hindsight**: of the tuned pair of step sizes and those that differ
-from it in one, the pair that does best on these very test rows, as no one could have chosen it.
+    return f"""Against Per-FedAvg **in hindsight**: of the tuned pair of step sizes and those that
+differ from it in one, the pair that does best on these very test rows, as no one could choose it.
 
 {table(head, rows)}
 """
