@@ -15,7 +15,7 @@ from benchmarks.experiments.tuning import STEPS, choose, outer_key
 from conf.schema import MODES
 
 name = "modes"
-settings = ("digits_dirichlet", "own_labels")
+settings = ("digits_dirichlet",)
 MODE = "algorithm.mode"
 
 
