@@ -60,9 +60,32 @@ def rounds_to(rounds: Sequence[int], curve: Array, target: float) -> float:
     return float(rounds[reached[0]]) if len(reached) else np.inf
 
 
-def saving(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) -> Interval | None:
-    """Return how many percent fewer, seed by seed; None where a run never got there (censored)."""
+class Saving(NamedTuple):
+    """How many percent fewer rounds."""
+
+    percent: Interval
+    censored: int
+    """Runs of the other that never got there; their whole length is taken, so it is at least so."""
+
+    def text(self) -> str:
+        """Return ``+55 [+25, +85]``, after *at least* where runs were censored."""
+        return f"{'at least ' if self.censored else ''}{self.percent.text(0)}"
+
+
+def saving(
+    ours: Sequence[float] | Array, theirs: Sequence[float] | Array, length: float
+) -> Saving | None:
+    """Return what is saved, seed by seed; None where one of ours never got there.
+
+    Parameters
+    ----------
+    ours, theirs
+        Rounds to a target, ∞ if it was not reached.
+    length
+        Rounds of a run.
+    """
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    if not np.isfinite(a).all():
         return None
-    return interval(100 * (1 - a / b))
+    there = np.isfinite(b)
+    return Saving(interval(100 * (1 - a / np.where(there, b, length))), int((~there).sum()))

@@ -43,7 +43,17 @@ def test_a_target_is_reached_when_three_evaluations_in_a_row_are_there_in_the_me
 
 
 def test_a_saving_is_seed_by_seed_and_none_where_a_run_never_got_there() -> None:
-    fewer = saving([50, 20], [100, 100])
+    fewer = saving([50, 20], [100, 100], 200)
     assert fewer is not None
-    assert fewer.mean == pytest.approx(65)
-    assert saving([50, math.inf], [100, 100]) is None
+    assert fewer.percent.mean == pytest.approx(65)
+    assert fewer.text().startswith("+65 [")
+    assert saving([50, math.inf], [100, 100], 200) is None
+
+
+def test_where_the_other_never_got_there_it_is_at_least_so_much() -> None:
+    """As if it had at the end of its 200 rounds: 50% of the first seed, 75% of the second."""
+    fewer = saving([50, 50], [100, math.inf], 200)
+    assert fewer is not None
+    assert fewer.percent.mean == pytest.approx(62.5)
+    assert fewer.censored == 1
+    assert fewer.text().startswith("at least +62 [")
