@@ -76,6 +76,7 @@ def run_all(jobs: Iterable[Job], folder: Path, processes: int, what: str) -> dic
 
     A run counts as there if it came to its end with the configuration that it would have now.
     """
+    folder = folder.absolute()  # a relative one is within a SuperLink's own
     wanted = {job: job.config for job in dict.fromkeys(jobs)}
     missing = [job for job, config in wanted.items() if not _is_there(folder / job.folder, config)]
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
