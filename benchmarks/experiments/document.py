@@ -62,8 +62,8 @@ After five steps nothing is better than FedAvg with fine-tuning by more than the
 matrices, and is gone after ten.
 
 **The control is not clean.** With clients that are alike looking ahead should gain nothing, and it
-gains 6 to 7 points over FedAvg. The step sizes are those of two classes a client, where FedAvg had a
-smaller β, and 24 rounds show who is faster with these rather than who is better: they have to be
+gains 6 to 7 points over FedAvg. The step sizes are those of two classes a client, where FedAvg has
+a smaller β, and 24 rounds show who is faster with these rather than who is better: they have to be
 tuned at each level before anything is read into that sweep.
 
 **More is not always more.** The curvature of F may grow as q^{2ν}, and it does: steps that held on
