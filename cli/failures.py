@@ -100,6 +100,8 @@ def known_keys() -> dict[str, list[str]]:
             continue
         if group and group not in found:
             found[group] = []
+        if group == "experiment":
+            continue  # it sets the keys of others
         is_global = "@package _global_" in file.read_text()
         for key in _paths(OmegaConf.to_container(OmegaConf.load(file)), "" if is_global else group):
             found[key].append(f"{group}={file.stem}" if group else file.name)
