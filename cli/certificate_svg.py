@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cli.certificate import Certificate, times
+from cli.palette import BLUE, GREY, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Okabe and Ito's colours, which the colour-blind can tell apart.
-BLUE, SKY, VERMILION, GREY = "#0072B2", "#56B4E9", "#D55E00", "#666666"
 
 
 def draw(of: Certificate, file: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.experiments.document import PAGES, document
-from benchmarks.experiments.methods import SETTINGS, tuning
-from benchmarks.experiments.pages import rounds
+from benchmarks.experiments.methods import SETTINGS
 from benchmarks.experiments.plan import Job, jobs
 from benchmarks.experiments.runs import Outcome, run_all
+from benchmarks.experiments.tuning import tuning
 
 DOCUMENT, FIGURES = Path("docs/results.md"), Path("docs/results")
 
@@ -43,10 +43,9 @@ def main(arguments: Sequence[str]) -> int:
     for setting in SETTINGS:
         if any(setting in page.settings for page in pages):
             run(jobs(tuning(setting)), f"tuning {setting}")
-    if rounds in pages:
-        run(rounds.trials(outcomes), "tuning α′ = 5α")
     for page in pages:
-        run(page.jobs(outcomes), page.name)
+        for stage in page.stages:
+            run(stage(outcomes), page.name)
     text = document(pages, outcomes, machine.ROOT / FIGURES)
     if pages == PAGES:
         (machine.ROOT / DOCUMENT).write_text(text)

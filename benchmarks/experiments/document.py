@@ -124,7 +124,7 @@ def claims(base: Method, ours: Method, outcomes: Outcomes, group: str) -> list[s
     better = said(gain.low > 0, gain.high < 0)
     fewer = rounds.saved(ours, base, outcomes, group, target)
     if fewer is None:
-        reached = np.isfinite(rounds.rounds_of(ours, outcomes, group, target))
+        reached = np.isfinite(ours.rounds_to(outcomes, group, target))
         return [gain.text(), better, f"{reached.sum()} of {len(reached)} seeds got there", "no"]
     percent = fewer.percent
     enough = said(percent.low >= CLAIMED, percent.high < CLAIMED)

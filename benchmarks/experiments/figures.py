@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.experiments.statistics import Array, Interval, interval
+from cli import palette as p
 
-# Okabe and Ito (2008): told apart with every kind of colour vision; by marker in print as well.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = (p.BLUE, p.VERMILION, p.GREEN, p.PURPLE, p.ORANGE, p.SKY, p.BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 mpl.use("svg")
@@ -33,11 +33,14 @@ mpl.rcParams.update(
 
 @contextmanager
 def figure(path: Path, title: str, columns: int = 1, height: float = 3.4) -> Iterator[list[Axes]]:
-    """Draw panels side by side and save them as `path`, an SVG file."""
+    """Draw panels side by side, the legend of the first below all, and save them as an SVG file."""
     made = Figure(figsize=(4.6 * columns if columns > 1 else 6.4, height), layout="constrained")
     panels: Any = made.subplots(1, columns, squeeze=False)
     yield list(panels[0])
     made.suptitle(title, fontsize=10)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    if labels:
+        made.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
     path.parent.mkdir(parents=True, exist_ok=True)
     made.savefig(path, metadata={"Date": None, "Creator": None})
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.experiments.plan import ALPHA, NU, SEED, Job, axes, jobs
-from benchmarks.experiments.runs import Outcome
-from benchmarks.experiments.statistics import Array
-from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key
+from benchmarks.experiments.plan import ALPHA, MODE, NU, SEED, Job, axes, jobs
+from benchmarks.experiments.runs import Outcome, gradients
+from benchmarks.experiments.statistics import Array, rounds_to
+from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
 
 SETTINGS = ("fashion_shards", "digits_dirichlet", "own_labels")
 TITLES = {
@@ -19,6 +19,7 @@ TITLES = {
 GROUPS = ("participating", "new")
 HINDSIGHT = ("own_labels",)
 """Settings where ν gains most, so that the baseline is given what it could not know."""
+EXACT = "exact"
 Outcomes = Mapping[Job, Outcome]
 
 
@@ -30,6 +31,7 @@ class Method:
     nu: str
     choice: Choice
     note: str = ""
+    mode: str = EXACT
 
     @property
     def name(self) -> str:
@@ -40,11 +42,8 @@ class Method:
     def jobs(self) -> list[Job]:
         """Return its runs, one a seed."""
         tuned = {ALPHA: self.choice.alpha, outer_key(tuning(self.setting)): self.choice.outer}
-        return [
-            Job(job.experiment, (*job.choices, *tuned.items()))
-            for job in jobs(f"compare_{self.setting}")
-            if job[NU] == self.nu
-        ]
+        chosen = tuned if self.mode == EXACT else tuned | {MODE: self.mode}
+        return jobs(f"compare_{self.setting}", {NU: self.nu} | chosen)
 
     def finals(self, outcomes: Outcomes, group: str, metric: str = "accuracy") -> Array:
         """Return the metric at the end of each run, [seeds, K + 1]."""
@@ -61,19 +60,39 @@ class Method:
             row[len(curve) :] = curve[0]  # as `Outcome.final` has it
         return padded
 
+    def rounds(self, outcomes: Outcomes) -> list[int]:
+        """Return the rounds that were evaluated, of the run that lasted longest."""
+        return max((outcomes[job].rounds for job in self.jobs()), key=len)
 
-def tuning(setting: str) -> str:
-    """Return the experiment that tunes a setting's step sizes."""
-    return f"tune_{setting}"
+    def rounds_to(self, outcomes: Outcomes, group: str, target: float) -> Array:
+        """Return the rounds to an accuracy after five steps, [seeds]; ∞ where none was enough."""
+        rounds = self.rounds(outcomes)
+        return np.array([rounds_to(rounds, c, target) for c in self.curves(outcomes, group)])
+
+    def cost(self, outcomes: Outcomes) -> int:
+        """Return a sampled client's gradients a round."""
+        algorithm = outcomes[self.jobs()[0]].config.algorithm
+        return algorithm.tau * gradients(algorithm)
+
+
+def tuned(setting: str, outcomes: Outcomes, nu: str, alpha: str | None = None) -> Choice:
+    """Return the best step sizes for ν on a setting, with α where one is given."""
+    at = {NU: nu} if alpha is None else {NU: nu, ALPHA: alpha}
+    return choose(outcomes, tuning(setting), at)
+
+
+def matrix_trials(setting: str, outcomes: Outcomes) -> list[Job]:
+    """Return the trials that tune the outer step of every ν at the best α for ν = 1."""
+    alpha = tuned(setting, outcomes, "1").alpha
+    nus = axes(f"compare_{setting}")[NU]
+    return [job for nu in nus for job in jobs(tuning(setting), {NU: nu, ALPHA: alpha})]
 
 
 def matrix_methods(setting: str, outcomes: Outcomes) -> list[Method]:
     """Return every ν with one α, the best for ν = 1: if it favours anyone, then the baseline."""
-    alpha = choose(outcomes, tuning(setting), "1").alpha
-    return [
-        Method(setting, nu, choose(outcomes, tuning(setting), nu, alpha))
-        for nu in axes(f"compare_{setting}")[NU]
-    ]
+    alpha = tuned(setting, outcomes, "1").alpha
+    nus = axes(f"compare_{setting}")[NU]
+    return [Method(setting, nu, tuned(setting, outcomes, nu, alpha)) for nu in nus]
 
 
 def tuned_methods(setting: str, outcomes: Outcomes) -> list[Method]:
@@ -81,11 +100,11 @@ def tuned_methods(setting: str, outcomes: Outcomes) -> list[Method]:
 
     The first Per-FedAvg has its own best α and is the baseline of all comparisons.
     """
-    best = {nu: choose(outcomes, tuning(setting), nu) for nu in ("0", "1", "2", "5", "10")}
+    best = {nu: tuned(setting, outcomes, nu) for nu in ("0", "1", "2", "5", "10")}
     same, scaled = best["5"].alpha, scaled_alpha(best["5"].alpha)
     others = [
-        Method(setting, "1", choose(outcomes, tuning(setting), "1", same), f"α={same} of ν=5"),
-        Method(setting, "1", choose(outcomes, tuning(setting), "1", scaled), f"α′=5α={scaled}"),
+        Method(setting, "1", tuned(setting, outcomes, "1", same), f"α={same} of ν=5"),
+        Method(setting, "1", tuned(setting, outcomes, "1", scaled), f"α′=5α={scaled}"),
     ]
     return [
         Method(setting, "1", best["1"], "α tuned"),
@@ -106,7 +125,7 @@ def hindsight(setting: str, outcomes: Outcomes, group: str) -> Method:
 def nearby(setting: str, outcomes: Outcomes) -> list[Method]:
     """Return Per-FedAvg with the tuned step sizes, and with another value tried for one."""
     swept, outer = axes(tuning(setting)), outer_key(tuning(setting))
-    best = choose(outcomes, tuning(setting), "1")
+    best = tuned(setting, outcomes, "1")
     pairs = [(alpha, best.outer) for alpha in swept[ALPHA]]
     pairs += [(best.alpha, size) for size in swept[outer] if size != best.outer]
     return [Method(setting, "1", Choice(*pair, np.nan, 0, ())) for pair in pairs]
@@ -117,10 +136,10 @@ def scaled_alpha(alpha: str) -> str:
     return f"{STEPS * float(alpha):g}"
 
 
-def scaled_jobs(setting: str, outcomes: Outcomes) -> list[Job]:
+def scaled_trials(setting: str, outcomes: Outcomes) -> list[Job]:
     """Return the trials that tune the outer step of ν = 1 with α′ = 5α."""
-    alpha = scaled_alpha(choose(outcomes, tuning(setting), "5").alpha)
-    return jobs(tuning(setting), algorithm__nu="1", algorithm__alpha=alpha)
+    alpha = scaled_alpha(tuned(setting, outcomes, "5").alpha)
+    return jobs(tuning(setting), {NU: "1", ALPHA: alpha})
 
 
 def seeds(setting: str) -> int:

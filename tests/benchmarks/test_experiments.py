@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks.experiments.document import PAGES
-from benchmarks.experiments.methods import SETTINGS, TITLES, Method, tuning
+from benchmarks.experiments.methods import SETTINGS, TITLES, Method
 from benchmarks.experiments.pages import matrix, quadratics, sampling_law
-from benchmarks.experiments.plan import Job, axes, jobs
+from benchmarks.experiments.plan import ALPHA, MODE, NU, Job, axes, jobs
 from benchmarks.experiments.runs import Outcome, gradients, run_all
-from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key
+from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
 from conf.compose import compose_config
 from conf.schema import AlgorithmConfig
 
@@ -25,8 +25,8 @@ def test_every_run_of_every_experiment_composes(experiment: str) -> None:
     runs = jobs(experiment)
     assert len(runs) == np.prod([len(values) for values in axes(experiment).values()])
     config = runs[-1].config
-    if "algorithm.nu" in dict(runs[-1].choices):
-        assert config.algorithm.nu == int(runs[-1]["algorithm.nu"])
+    if NU in dict(runs[-1].choices):
+        assert config.algorithm.nu == int(runs[-1][NU])
     assert config == compose_config(runs[-1].command.split()[2:])
 
 
@@ -64,26 +64,35 @@ def outcome(job: Job, accuracy: list[float], stopped: str | None = None) -> Outc
     return Outcome(job, Path(), job.config, rows, stopped)
 
 
-def test_tuning_takes_the_best_of_the_run_that_came_to_its_end() -> None:
+def test_tuning_takes_what_is_best_over_the_seeds_of_those_that_came_to_their_end() -> None:
     """Of those with the ν, and with the α where one is given; α′ = 5α is none of the grid."""
     name = tuning("digits_dirichlet")
     assert outer_key(name) == "algorithm.beta"
     trials = jobs(name)
+    assert len(axes(name)["seed"]) == 3
     found = {job: outcome(job, [0.1, 0.5, 0.5]) for job in trials}
-    best = next(j for j in trials if (j["algorithm.nu"], j["algorithm.alpha"]) == ("1", "0.03"))
-    other = next(j for j in trials if (j["algorithm.nu"], j["algorithm.alpha"]) == ("1", "0.1"))
-    beside = other.but(algorithm__alpha="7")
-    ended = trials[-1].but(algorithm__nu="1")
-    found[best] = outcome(best, [0.9, 0.6, 0.6])  # the first evaluation is of the first model
-    found[other] = outcome(other, [0.1, 0.5, 0.6])
-    found[beside] = outcome(beside, [0.1, 0.9, 0.9])
-    found[ended] = outcome(ended, [0.1, 0.99], "round 2: not finite")
-    choice = choose(found, name, "1")
-    assert (choice.alpha, choice.outer) == ("0.03", best["algorithm.beta"])
+
+    def put(accuracies: list[float], alpha: str, beta: str, *more: tuple[str, str]) -> None:
+        pair = {NU: "1", ALPHA: alpha, "algorithm.beta": beta} | dict(more)
+        for job, value in zip(jobs(name, pair), accuracies, strict=True):
+            ended = "round 2: not finite" if np.isnan(value) else None
+            found[job] = outcome(job, [0.99, value, value], ended)  # first, of the first model
+
+    put([0.6, 0.6, 0.6], "0.03", "0.3")
+    put([0.5, 0.5, 0.7], "0.1", "1.0")
+    put([0.9, 0.9, np.nan], "0.1", "3.0")
+    put([0.8, 0.8, 0.8], "7", "3.0")
+    put([0.9, 0.9, 0.9], "0.03", "0.3", (MODE, "first_order"))
+    choice = choose(found, name, {NU: "1"})
+    assert (choice.alpha, choice.outer, choice.at_edge) == ("0.03", "0.3", ())
     assert choice.score == pytest.approx(0.6)
-    assert choice.trials == len(trials) / len(axes(name)["algorithm.nu"])
-    assert choose(found, name, "1", "0.1").score == pytest.approx(0.55)
-    assert choose(found, name, "1", "7").score == pytest.approx(0.9)
+    assert choice.trials == len(axes(name)[ALPHA]) * len(axes(name)["algorithm.beta"])
+    assert choose(found, name, {NU: "1", ALPHA: "0.1"}).score == pytest.approx(1.7 / 3)
+    off = choose(found, name, {NU: "1", ALPHA: "7"})
+    assert off.score == pytest.approx(0.8)
+    assert off.at_edge == ("algorithm.beta",)
+    mode = choose(found, name, {NU: "1", ALPHA: "0.03", MODE: "first_order"})
+    assert mode.score == pytest.approx(0.9)
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +103,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_was_run_is_not_run_again(runs: Path) -> None:
     """But what was not finished is, and what would be another run now."""
-    three = [j.but(rounds="3") for j in jobs("quadratics", algorithm__nu="1")]
-    three = [j.but(evaluation__every="3") for j in three]
+    short = {"rounds": "3", "evaluation.every": "3"}
+    three = [job.but(short) for job in jobs("quadratics", {NU: "1"})]
     first = run_all(three, runs, 1, "first")
     written = {job: (run.folder / "summary.json").stat().st_mtime_ns for job, run in first.items()}
     (first[three[1]].folder / "summary.json").unlink()
@@ -111,7 +120,7 @@ def test_what_was_run_is_not_run_again(runs: Path) -> None:
 
 def test_quadratic_runs_end_where_the_theory_says(runs: Path) -> None:
     """The page's own numbers, of ν = 0, 2 and 5, exact and first-order."""
-    wanted = [job for nu in ("0", "2", "5") for job in jobs("quadratics", algorithm__nu=nu)]
+    wanted = [job for nu in ("0", "2", "5") for job in jobs("quadratics", {NU: nu})]
     for run in run_all(wanted, runs, 1, "quadratics").values():
         assert np.abs(quadratics.model(run) - quadratics.standstill(run)).max() < 1e-6
         assert np.abs(quadratics.measured(run) - quadratics.predicted(run)).max() < 1e-6
@@ -119,7 +128,7 @@ def test_quadratic_runs_end_where_the_theory_says(runs: Path) -> None:
 
 def test_sampling_keeps_a_run_as_far_from_its_optimum_as_the_law_says(runs: Path) -> None:
     """To 15%, of one seed; without the factor τ it would be four and a half times too small."""
-    job = jobs("sampling_law", algorithm__tau="5", clients_per_round="2", seed="7")[0]
+    job = jobs("sampling_law", {"algorithm.tau": "5", "clients_per_round": "2", "seed": "7"})[0]
     (run,) = run_all([job], runs, 1, "law").values()
     assert sampling_law.measured(run) == pytest.approx(sampling_law.exact(run.config), rel=0.15)
 

@@ -5,15 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.experiments.figures import bars, figure
-from benchmarks.experiments.methods import GROUPS, Outcomes, tuning
+from benchmarks.experiments.methods import GROUPS, Outcomes, tuned
 from benchmarks.experiments.pages.page import picture, table
-from benchmarks.experiments.plan import ALPHA, NU, SEED, Job, axes
-from benchmarks.experiments.plan import jobs as swept_jobs
+from benchmarks.experiments.plan import ALPHA, NU, SEED, Job, axes, jobs
 from benchmarks.experiments.statistics import Array, interval, paired
-from benchmarks.experiments.tuning import STEPS, choose, outer_key
+from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
 
 name = "heterogeneity"
-SETTING = "fashion_shards"  # whose step sizes are taken
+SETTING = "fashion_shards"  # whose α is taken
 settings = (SETTING,)
 SWEEPS = {
     "heterogeneity_shards": ("partition.partitioner.num_classes_per_partition", "classes a client"),
@@ -22,25 +21,49 @@ SWEEPS = {
 PAIRS = (("5", "1"), ("5", "0"), ("1", "0"))
 
 
-def jobs(outcomes: Outcomes) -> list[Job]:
-    """Return ν = 0, 1 and 5 at each level."""
-    return [tuned(job, outcomes) for sweep in SWEEPS for job in swept_jobs(sweep)]
+def trials(outcomes: Outcomes) -> list[Job]:
+    """Return what tunes β for each ν at each level."""
+    return [
+        job
+        for sweep in SWEEPS
+        for nu in axes(sweep)[NU]
+        for job in jobs(tuning(sweep), {NU: nu, ALPHA: tuned(SETTING, outcomes, nu).alpha})
+    ]
 
 
-def tuned(job: Job, outcomes: Outcomes) -> Job:
-    """Return a job with the step sizes that tuning found for its ν on two classes a client."""
-    choice = choose(outcomes, tuning(SETTING), job[NU])
-    sizes = ((ALPHA, choice.alpha), (outer_key(tuning(SETTING)), choice.outer))
-    return Job(job.experiment, (*job.choices, *sizes))
+def runs(outcomes: Outcomes) -> list[Job]:
+    """Return ν = 0, 1 and 5 at each level, with its own β."""
+    return [
+        job
+        for sweep, (key, _) in SWEEPS.items()
+        for level in axes(sweep)[key]
+        for nu in axes(sweep)[NU]
+        for job in runs_at(sweep, level, nu, outcomes)
+    ]
+
+
+stages = (trials, runs)
+
+
+def chosen(sweep: str, level: str, nu: str, outcomes: Outcomes) -> Choice:
+    """Return the step sizes for ν at a level: α of two classes a client, and β tuned there."""
+    key, _ = SWEEPS[sweep]
+    alpha = tuned(SETTING, outcomes, nu).alpha
+    return choose(outcomes, tuning(sweep), {NU: nu, ALPHA: alpha, key: level})
+
+
+def runs_at(sweep: str, level: str, nu: str, outcomes: Outcomes) -> list[Job]:
+    """Return the runs of ν at a level, one a seed."""
+    key, _ = SWEEPS[sweep]
+    choice = chosen(sweep, level, nu, outcomes)
+    sizes = {ALPHA: choice.alpha, outer_key(tuning(sweep)): choice.outer}
+    return jobs(sweep, {NU: nu, key: level} | sizes)
 
 
 def finals(sweep: str, level: str, nu: str, group: str, outcomes: Outcomes) -> Array:
     """Return the accuracy after five steps at the end of the runs of a level, [seeds]."""
-    key, _ = SWEEPS[sweep]
-    chosen = [
-        tuned(job, outcomes) for job in swept_jobs(sweep) if job[key] == level and job[NU] == nu
-    ]
-    return np.array([outcomes[job].final(group, "accuracy")[STEPS] for job in chosen])
+    made = runs_at(sweep, level, nu, outcomes)
+    return np.array([outcomes[job].final(group, "accuracy")[STEPS] for job in made])
 
 
 def section(outcomes: Outcomes, figures: Path) -> str:
@@ -49,23 +72,26 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     seeds = len(axes("heterogeneity_shards")[SEED])
     text = f"""## Heterogeneity
 
-Fashion-MNIST over 100 clients, {seeds} seeds; the step sizes are those tuned for each ν on two
-classes a client, at every level. Ten classes or Dirichlet(1000) is the control: clients that are
-alike, where looking ahead should gain nothing.
+Fashion-MNIST over 100 clients (by classes) or 50 (Dirichlet), {seeds} seeds. β is tuned at every
+level for every ν, α for every ν on two classes a client. Dirichlet(1000) is the control: clients that are alike, where looking ahead
+should gain nothing.
 
 {picture("heterogeneity", "points that ν gains at each level of heterogeneity")}
 """
     for sweep, (key, words) in SWEEPS.items():
+        nus = axes(sweep)[NU]
         for group in GROUPS:
             rows = []
             for level in axes(sweep)[key]:
-                by_nu = {nu: finals(sweep, level, nu, group, outcomes) for nu in axes(sweep)[NU]}
+                by_nu = {nu: finals(sweep, level, nu, group, outcomes) for nu in nus}
                 gains = [paired(by_nu[a], by_nu[b]).times(100).text() for a, b in PAIRS]
                 means = [interval(v).text(3, sign=False) for v in by_nu.values()]
-                rows.append([level, *means, *gains])
+                betas = ", ".join(chosen(sweep, level, nu, outcomes).outer for nu in nus)
+                rows.append([f"{float(level):g}", betas, *means, *gains])
             head = [
                 words,
-                *(f"accuracy, ν = {nu}" for nu in axes(sweep)[NU]),
+                f"β for ν = {', '.join(nus)}",
+                *(f"accuracy, ν = {nu}" for nu in nus),
                 *(f"points, ν = {a} over {b}" for a, b in PAIRS),
             ]
             text += f"\n**{group.capitalize()} clients**\n\n{table(head, rows)}\n"
@@ -73,29 +99,19 @@ alike, where looking ahead should gain nothing.
 
 
 def draw(outcomes: Outcomes, figures: Path) -> None:
-    """Draw what ν = 5 gains over 1 and 0 at each level, of new clients."""
+    """Draw what ν gains at each level, of new clients."""
     title = "Points that ν gains in new clients' accuracy after 5 steps: mean, 95% interval"
     with figure(figures / "heterogeneity.svg", title, columns=2) as panels:
         for panel, (sweep, (key, words)) in zip(panels, SWEEPS.items(), strict=True):
             levels = axes(sweep)[key]
             for index, (a, b) in enumerate(PAIRS):
-                gains = [
-                    paired(
-                        finals(sweep, level, a, "new", outcomes),
-                        finals(sweep, level, b, "new", outcomes),
-                    ).times(100)
-                    for level in levels
-                ]
-                shift = (index - 1) * 0.08
-                bars(
-                    panel,
-                    np.arange(float(len(levels))) + shift,
-                    gains,
-                    f"ν = {a} over ν = {b}",
-                    index,
+                ours, theirs = (
+                    [finals(sweep, level, nu, "new", outcomes) for level in levels] for nu in (a, b)
                 )
+                gains = [paired(*pair).times(100) for pair in zip(ours, theirs, strict=True)]
+                where = np.arange(float(len(levels))) + (index - 1) * 0.08
+                bars(panel, where, gains, f"ν = {a} over ν = {b}", index)
             panel.axhline(0, color="black", linewidth=0.8)
-            panel.set_xticks(range(len(levels)), levels)
-            panel.set_xlabel(f"{words} (right: clients alike)")
+            panel.set_xticks(range(len(levels)), [f"{float(level):g}" for level in levels])
+            panel.set_xlabel(f"{words} (right: clients more alike)")
         panels[0].set_ylabel("percentage points")
-        panels[0].legend(fontsize=8)

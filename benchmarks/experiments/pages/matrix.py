@@ -12,9 +12,10 @@ from benchmarks.experiments.methods import (
     Method,
     Outcomes,
     matrix_methods,
+    matrix_trials,
     seeds,
 )
-from benchmarks.experiments.pages.page import picture, table
+from benchmarks.experiments.pages.page import heading, table
 from benchmarks.experiments.plan import Job
 from benchmarks.experiments.statistics import Array, interval, paired
 
@@ -23,9 +24,17 @@ settings = SETTINGS
 TEST = (0, 1, 2, 3, 5, 10)
 
 
-def jobs(outcomes: Outcomes) -> list[Job]:
+def trials(outcomes: Outcomes) -> list[Job]:
+    """Return what tunes the outer step of every ν at one α."""
+    return [job for setting in SETTINGS for job in matrix_trials(setting, outcomes)]
+
+
+def runs(outcomes: Outcomes) -> list[Job]:
     """Return every ν of training on every setting."""
     return [job for s in SETTINGS for m in matrix_methods(s, outcomes) for job in m.jobs()]
+
+
+stages = (trials, runs)
 
 
 def section(outcomes: Outcomes, figures: Path) -> str:
@@ -40,12 +49,8 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     for setting in SETTINGS:
         methods = matrix_methods(setting, outcomes)
         draw(setting, methods, outcomes, figures)
-        what = f"{TITLES[setting]}: accuracy, ν of training against ν of testing"
-        parts += [
-            f"### {TITLES[setting]}\n",
-            picture(f"matrix-{setting}", what) + "\n",
-            tables(setting, methods, outcomes),
-        ]
+        parts.append(heading(setting, name, "accuracy, ν of training against ν of testing"))
+        parts.append(tables(setting, methods, outcomes))
     return "\n".join(parts)
 
 

@@ -5,102 +5,125 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.experiments.figures import bars, figure
-from benchmarks.experiments.methods import GROUPS, TITLES, Outcomes, tuning
+from benchmarks.experiments.methods import (
+    EXACT,
+    GROUPS,
+    TITLES,
+    Method,
+    Outcomes,
+    seeds,
+    tuned,
+)
 from benchmarks.experiments.pages.page import picture, table
-from benchmarks.experiments.plan import ALPHA, NU, SEED, Job, axes
-from benchmarks.experiments.plan import jobs as swept_jobs
-from benchmarks.experiments.runs import gradients
-from benchmarks.experiments.statistics import Array, Interval, interval, paired
-from benchmarks.experiments.tuning import STEPS, choose, outer_key
+from benchmarks.experiments.plan import ALPHA, MODE, NU, Job, jobs
+from benchmarks.experiments.statistics import interval, paired
+from benchmarks.experiments.tuning import STEPS, choose, tuning
 from conf.schema import MODES
 
 name = "modes"
-settings = ("digits_dirichlet",)
-MODE = "algorithm.mode"
+NUS = {"digits_dirichlet": ("1", "2", "5", "10"), "own_labels": ("1", "5")}
+settings = tuple(NUS)
+SHARE = 0.95  # of the exact mode's final accuracy, to which rounds are counted
 
 
-def jobs(outcomes: Outcomes) -> list[Job]:
+def trials(outcomes: Outcomes) -> list[Job]:
+    """Return what tunes the outer step of each mode, at the α of the exact one."""
+    return [
+        job
+        for setting, nus in NUS.items()
+        for nu in nus
+        for mode in MODES
+        if mode != EXACT
+        for job in jobs(tuning(setting), at(setting, nu, mode, outcomes))
+    ]
+
+
+def runs(outcomes: Outcomes) -> list[Job]:
     """Return every mode at every ν."""
     return [
-        tuned(setting, job, outcomes)
-        for setting in settings
-        for job in swept_jobs(f"modes_{setting}")
+        job
+        for setting, nus in NUS.items()
+        for nu in nus
+        for method in methods(setting, nu, outcomes)
+        for job in method.jobs()
     ]
 
 
-def tuned(setting: str, job: Job, outcomes: Outcomes) -> Job:
-    """Return a job with the step sizes that tuning found for the exact mode and its ν."""
-    choice = choose(outcomes, tuning(setting), job[NU])
-    sizes = ((ALPHA, choice.alpha), (outer_key(tuning(setting)), choice.outer))
-    return Job(job.experiment, (*job.choices, *sizes))
+stages = (trials, runs)
 
 
-def runs_of(setting: str, nu: str, mode: str, outcomes: Outcomes) -> list[Job]:
-    """Return the runs of a ν and a mode, one a seed."""
-    return [
-        tuned(setting, job, outcomes)
-        for job in swept_jobs(f"modes_{setting}")
-        if job[NU] == nu and job[MODE] == mode
-    ]
+def at(setting: str, nu: str, mode: str, outcomes: Outcomes) -> dict[str, str]:
+    """Return where the outer step size of a mode is tuned."""
+    return {NU: nu, ALPHA: tuned(setting, outcomes, nu).alpha, MODE: mode}
 
 
-def finals(setting: str, nu: str, mode: str, group: str, outcomes: Outcomes) -> Array:
-    """Return the accuracy after five steps at the end of these runs, [seeds]."""
-    runs = runs_of(setting, nu, mode, outcomes)
-    return np.array([outcomes[job].final(group, "accuracy")[STEPS] for job in runs])
+def methods(setting: str, nu: str, outcomes: Outcomes) -> list[Method]:
+    """Return the three modes of a ν, the exact one first."""
+    found = [Method(setting, nu, tuned(setting, outcomes, nu))]
+    for mode in MODES:
+        if mode != EXACT:
+            choice = choose(outcomes, tuning(setting), at(setting, nu, mode, outcomes))
+            found.append(Method(setting, nu, choice, mode=mode))
+    return found
 
 
 def section(outcomes: Outcomes, figures: Path) -> str:
-    """Return accuracy, gradients and seconds of each mode."""
+    """Return accuracy, rounds, gradients and seconds of each mode."""
     draw(outcomes, figures)
     text = f"""## Exact, first-order, Hessian-free
 
-At the step sizes that tuning found for the exact mode: the approximations might do better with
-others. *Gradients* are those of one local step; a Hessian-vector product counts as two. *Seconds*
-are a run's training, two runs side by side.
+All at the α that is best for the exact mode, each with its own outer step size. *Rounds* are those
+to {SHARE:.0%} of what the exact mode ends with, of new clients; *gradients* what a sampled client
+takes in these: a Hessian-vector product counts as two. *Seconds* are a run's training, two runs
+side by side.
 
 {picture("modes", "accuracy after five steps of the three modes at each ν")}
 """
-    for setting in settings:
-        rows = []
-        for nu in axes(f"modes_{setting}")[NU]:
-            exact = {g: finals(setting, nu, "exact", g, outcomes) for g in GROUPS}
-            for mode in MODES:
-                runs = [outcomes[job] for job in runs_of(setting, nu, mode, outcomes)]
-                cells: list[object] = [nu, mode, gradients(runs[0].config.algorithm)]
-                seconds = [sum(row.get("train_s", 0.0) for row in run.rows) for run in runs]
-                cells.append(f"{np.median(seconds):.1f}")
-                for group in GROUPS:
-                    values = finals(setting, nu, mode, group, outcomes)
-                    cells.append(interval(values).text(3, sign=False))
-                    difference = paired(values, exact[group]).times(100).text()
-                    cells.append("–" if mode == "exact" else difference)
-                ended = sum(run.stopped is not None for run in runs)
-                cells.append(f"{ended} of {len(runs)}" if ended else "–")
-                rows.append(cells)
-        head = ["ν", "mode", "gradients", "seconds"]
-        head += [h for g in GROUPS for h in (f"accuracy, {g}", "points over exact")]
+    head = ["ν", "mode", "outer step", "rounds", "gradients", "seconds"]
+    head += [h for g in GROUPS for h in (f"accuracy, {g}", "points over exact")]
+    for setting, nus in NUS.items():
+        rows = [
+            row(method, methods(setting, nu, outcomes)[0], outcomes)
+            for nu in nus
+            for method in methods(setting, nu, outcomes)
+        ]
         text += f"\n### {TITLES[setting]}\n\n{table([*head, 'ended early'], rows)}\n"
     return text
 
 
+def row(method: Method, exact: Method, outcomes: Outcomes) -> list[object]:
+    """Return the row of a mode."""
+    made = [outcomes[job] for job in method.jobs()]
+    goal = SHARE * float(exact.finals(outcomes, "new")[:, STEPS].mean())
+    rounds = method.rounds_to(outcomes, "new", goal)
+    if np.isfinite(rounds).all():
+        needed = [f"{rounds.mean():.0f}", f"{rounds.mean() * method.cost(outcomes):.0f}"]
+    else:
+        needed = [f"{np.isfinite(rounds).sum()} of {len(rounds)} seeds", "–"]
+    seconds = np.median([sum(r.get("train_s", 0.0) for r in run.rows) for run in made])
+    cells: list[object] = [method.nu, method.mode, method.choice.outer, *needed, f"{seconds:.1f}"]
+    for group in GROUPS:
+        final, base = (m.finals(outcomes, group)[:, STEPS] for m in (method, exact))
+        cells.append(interval(final).text(3, sign=False))
+        cells.append("–" if method == exact else paired(final, base).times(100).text())
+    ended = sum(run.stopped is not None for run in made)
+    return [*cells, f"{ended} of {len(made)}" if ended else "–"]
+
+
 def draw(outcomes: Outcomes, figures: Path) -> None:
     """Draw the accuracy of new clients for each mode and ν."""
-    seeds = len(axes(f"modes_{settings[0]}")[SEED])
-    title = f"Accuracy of new clients after 5 steps; mean and 95% interval of {seeds} seeds"
-    with figure(figures / "modes.svg", title, columns=len(settings)) as panels:
-        for panel, setting in zip(panels, settings, strict=True):
-            nus = axes(f"modes_{setting}")[NU]
+    title = f"Accuracy of new clients after {STEPS} steps; mean and 95% interval over seeds"
+    with figure(figures / "modes.svg", title, columns=len(NUS)) as panels:
+        for panel, (setting, nus) in zip(panels, NUS.items(), strict=True):
+            by_nu = [methods(setting, nu, outcomes) for nu in nus]
             for index, mode in enumerate(MODES):
-                points: list[Interval] = [
-                    interval(finals(setting, nu, mode, "new", outcomes)) for nu in nus
+                points = [
+                    interval(three[index].finals(outcomes, "new")[:, STEPS]) for three in by_nu
                 ]
-                shift = (index - 1) * 0.08
-                bars(
-                    panel, np.arange(float(len(nus))) + shift, points, mode.replace("_", "-"), index
-                )
+                where = np.arange(float(len(nus))) + (index - 1) * 0.08
+                bars(panel, where, points, mode.replace("_", "-"), index)
+            panel.set_ylim(top=1.0)
             panel.set_xticks(range(len(nus)), nus)
             panel.set_xlabel("ν of training")
-            panel.set_title(TITLES[setting], fontsize=9)
+            panel.set_title(f"{TITLES[setting]}, {seeds(setting)} seeds", fontsize=9)
         panels[0].set_ylabel("accuracy")
-        panels[0].legend(fontsize=8)

@@ -1,10 +1,10 @@
 """What a section of docs/results.md is, and how its tables are written."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.experiments.methods import Outcomes
+from benchmarks.experiments.methods import TITLES, Outcomes
 from benchmarks.experiments.plan import Job
 
 
@@ -19,8 +19,9 @@ class Page(Protocol):
     def settings(self) -> tuple[str, ...]:
         """Settings whose step sizes must have been tuned."""
 
-    def jobs(self, outcomes: Outcomes) -> list[Job]:
-        """Return the runs that it is about, given those that tuned the step sizes."""
+    @property
+    def stages(self) -> tuple[Callable[[Outcomes], list[Job]], ...]:
+        """Return, one after another, runs that it needs, given those that were made before."""
 
     def section(self, outcomes: Outcomes, figures: Path) -> str:
         """Draw its figures, and return its text."""
@@ -30,6 +31,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def heading(setting: str, name: str, what: str) -> str:
+    """Return the title of what is said of a setting, and its figure."""
+    return (
+        f"### {TITLES[setting]}\n\n{picture(f'{name}-{setting}', f'{TITLES[setting]}: {what}')}\n"
+    )
 
 
 def picture(name: str, alt: str) -> str:

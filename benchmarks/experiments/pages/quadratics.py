@@ -9,8 +9,7 @@ from safetensors.numpy import load_file
 from benchmarks.experiments.figures import COLOURS, figure, style
 from benchmarks.experiments.methods import Outcomes
 from benchmarks.experiments.pages.page import picture, table
-from benchmarks.experiments.plan import NU, Job
-from benchmarks.experiments.plan import jobs as swept_jobs
+from benchmarks.experiments.plan import MODE, NU, Job, jobs
 from benchmarks.experiments.runs import Outcome
 from server_app.run_folder import MODEL
 from tasks.datasets.quadratics import clients
@@ -22,24 +21,27 @@ TEST = (0, 1, 2, 3, 5, 10)
 Array = NDArray[np.float64]
 
 
-def jobs(outcomes: Outcomes) -> list[Job]:
+def runs(outcomes: Outcomes) -> list[Job]:
     """Return every ν, exact and first-order."""
-    return swept_jobs("quadratics")
+    return jobs("quadratics")
+
+
+stages = (runs,)
 
 
 def section(outcomes: Outcomes, figures: Path) -> str:
     """Return how far runs end from where they must, and the matrix of losses."""
-    runs = [outcomes[job] for job in jobs(outcomes)]
-    draw(runs, figures)
+    made = [outcomes[job] for job in runs(outcomes)]
+    draw(made, figures)
     rows = [
         [
             run.job[NU],
-            run.job["algorithm.mode"],
+            run.job[MODE],
             f"{np.abs(model(run) - standstill(run)).max():.1e}",
             f"{np.linalg.norm(model(run) - optimum(run)):.2e}",
             f"{np.abs(measured(run) - predicted(run)).max():.1e}",
         ]
-        for run in runs
+        for run in made
     ]
     head = [
         "ν",
@@ -48,7 +50,7 @@ def section(outcomes: Outcomes, figures: Path) -> str:
         "‖w_fed − w*(ν)‖, of order β",
         "largest error of the loss after 0 … 10 steps",
     ]
-    exact = [run for run in runs if run.job["algorithm.mode"] == "exact"]
+    exact = [run for run in made if run.job[MODE] == "exact"]
     losses = [[run.job[NU], *(f"{v:.3e}" for v in measured(run)[list(TEST)])] for run in exact]
     best = [[run.job[NU], *(f"{v:.3e}" for v in at_optimum(run)[list(TEST)])] for run in exact]
     tests = [f"{k} steps" for k in TEST]
@@ -124,10 +126,10 @@ def at_optimum(run: Outcome) -> Array:
     return losses_at(run, optimum(run))
 
 
-def draw(runs: list[Outcome], figures: Path) -> None:
+def draw(made: list[Outcome], figures: Path) -> None:
     """Draw measured curves as markers on exact lines."""
     title = "Quadratic clients: mean loss after k fine-tuning steps (markers) and exactly (lines)"
-    exact = [run for run in runs if run.job["algorithm.mode"] == "exact"]
+    exact = [run for run in made if run.job[MODE] == "exact"]
     with figure(figures / "quadratics.svg", title) as (axes_,):
         for index, run in enumerate(exact):
             steps = np.arange(run.config.evaluation.steps + 1)
@@ -137,4 +139,3 @@ def draw(runs: list[Outcome], figures: Path) -> None:
         axes_.set_yscale("log")
         axes_.set_xlabel("fine-tuning steps k")
         axes_.set_ylabel("mean loss over clients")
-        axes_.legend(fontsize=8)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from benchmarks.experiments.figures import band, figure
 from benchmarks.experiments.methods import (
@@ -15,24 +14,14 @@ from benchmarks.experiments.methods import (
     Outcomes,
     hindsight,
     nearby,
-    scaled_jobs,
+    scaled_trials,
     seeds,
     tuned_methods,
-    tuning,
 )
-from benchmarks.experiments.pages.page import picture, table
-from benchmarks.experiments.plan import Job
-from benchmarks.experiments.runs import gradients
-from benchmarks.experiments.statistics import (
-    Array,
-    Saving,
-    interval,
-    paired,
-    rounds_to,
-    saving,
-    smooth,
-)
-from benchmarks.experiments.tuning import STEPS, outer_key
+from benchmarks.experiments.pages.page import heading, table
+from benchmarks.experiments.plan import SEED, Job, axes
+from benchmarks.experiments.statistics import Saving, interval, paired, saving, smooth
+from benchmarks.experiments.tuning import STEPS, outer_key, tuning
 
 name = "rounds"
 settings = SETTINGS
@@ -42,14 +31,17 @@ DRAWN = ("0", "1", "2", "5", "10")
 
 def trials(outcomes: Outcomes) -> list[Job]:
     """Return the trials that tune ν = 1 with α′ = 5α, which is known once ν = 5 is tuned."""
-    return [job for setting in SETTINGS for job in scaled_jobs(setting, outcomes)]
+    return [job for setting in SETTINGS for job in scaled_trials(setting, outcomes)]
 
 
-def jobs(outcomes: Outcomes) -> list[Job]:
+def runs(outcomes: Outcomes) -> list[Job]:
     """Return every tuned method on every setting."""
     methods = [method for s in SETTINGS for method in tuned_methods(s, outcomes)]
     methods += [method for s in HINDSIGHT for method in nearby(s, outcomes)]
     return [job for method in methods for job in method.jobs()]
+
+
+stages = (trials, runs)
 
 
 def section(outcomes: Outcomes, figures: Path) -> str:
@@ -67,22 +59,14 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     for setting in SETTINGS:
         methods = tuned_methods(setting, outcomes)
         draw(setting, methods, outcomes, figures)
-        what = f"{TITLES[setting]}: accuracy after five steps against rounds and gradients"
         parts += [
-            f"### {TITLES[setting]}\n",
-            picture(f"rounds-{setting}", what) + "\n",
+            heading(setting, name, "accuracy after five steps against rounds and gradients"),
             choices(setting, methods),
             *(tables(methods, outcomes, group) for group in GROUPS),
         ]
         if setting in HINDSIGHT:
             parts.append(against_hindsight(setting, methods, outcomes))
     return "\n".join(parts)
-
-
-def cost(method: Method, outcomes: Outcomes) -> int:
-    """Return a client's gradients a round."""
-    algorithm = outcomes[method.jobs()[0]].config.algorithm
-    return algorithm.tau * gradients(algorithm)
 
 
 def draw(setting: str, methods: list[Method], outcomes: Outcomes, figures: Path) -> None:
@@ -95,24 +79,13 @@ def draw(setting: str, methods: list[Method], outcomes: Outcomes, figures: Path)
         shown = [m for m in methods if m.nu in DRAWN and (m.nu != "1" or m is methods[0])]
         for index, method in enumerate(sorted(shown, key=lambda m: int(m.nu))):
             curves = np.stack([smooth(c) for c in method.curves(outcomes, "new")])
-            rounds = np.array(outcomes[longest(method, outcomes)].rounds)
+            rounds = np.array(method.rounds(outcomes))
             band(left, rounds, curves, method.name, index)
-            band(right, rounds * cost(method, outcomes), curves, method.name, index)
-        label(left, right)
-
-
-def label(left: Axes, right: Axes) -> None:
-    """Name the axes of a pair of panels."""
-    left.set_ylabel(f"accuracy after {STEPS} fine-tuning steps")
-    left.set_xlabel("rounds")
-    right.set_xlabel("gradients a sampled client took")
-    right.set_xscale("log")
-    left.legend(fontsize=8, loc="lower right")
-
-
-def longest(method: Method, outcomes: Outcomes) -> Job:
-    """Return the run of a method that was evaluated most often."""
-    return max(method.jobs(), key=lambda job: len(outcomes[job].rounds))
+            band(right, rounds * method.cost(outcomes), curves, method.name, index)
+        left.set_ylabel(f"accuracy after {STEPS} fine-tuning steps")
+        left.set_xlabel("rounds")
+        right.set_xlabel("gradients a sampled client took")
+        right.set_xscale("log")
 
 
 def choices(setting: str, methods: list[Method]) -> str:
@@ -128,8 +101,9 @@ def choices(setting: str, methods: list[Method]) -> str:
         ]
         for m in methods
     ]
-    head = ["method", "α", f"`{key}`", "trials", "best at the edge of what was tried"]
-    return f"Step sizes chosen on validation rows:\n\n{table(head, rows)}\n"
+    head = ["method", "α", f"`{key}`", "pairs tried", "best at the edge of what was tried"]
+    seeds_ = len(axes(tuning(setting))[SEED])
+    return f"Step sizes chosen on validation rows, {seeds_} seeds each:\n\n{table(head, rows)}\n"
 
 
 def tables(methods: list[Method], outcomes: Outcomes, group: str) -> str:
@@ -187,7 +161,7 @@ differ from it in one, the pair that does best on these very test rows, as no on
 
 def reach(method: Method, base: Method, outcomes: Outcomes, group: str, target: float) -> str:
     """Return the rounds to a target, and what is saved of rounds and of gradients."""
-    ours = rounds_of(method, outcomes, group, target)
+    ours = method.rounds_to(outcomes, group, target)
     there = np.isfinite(ours)
     if not there.all():
         return f"{there.sum()} of {len(ours)} seeds"
@@ -195,7 +169,7 @@ def reach(method: Method, base: Method, outcomes: Outcomes, group: str, target: 
     fewer = None if method is base else saved(method, base, outcomes, group, target)
     if fewer is None:
         return text
-    ratio = cost(method, outcomes) / cost(base, outcomes)
+    ratio = method.cost(outcomes) / base.cost(outcomes)
     compute = 100 * (1 - (1 - fewer.percent.mean / 100) * ratio)
     return f"{text}; saved {fewer.text()}%, of gradients {compute:+.0f}%".replace("-", "−")
 
@@ -205,12 +179,5 @@ def saved(
 ) -> Saving | None:
     """Return how many rounds fewer one method needs than another."""
     length = outcomes[theirs.jobs()[0]].config.rounds
-    first, second = (rounds_of(method, outcomes, group, target) for method in (ours, theirs))
+    first, second = (method.rounds_to(outcomes, group, target) for method in (ours, theirs))
     return saving(first, second, length)
-
-
-def rounds_of(method: Method, outcomes: Outcomes, group: str, target: float) -> Array:
-    """Return the rounds to a target, one a seed."""
-    rounds = outcomes[longest(method, outcomes)].rounds
-    curves = method.curves(outcomes, group)
-    return np.array([rounds_to(rounds, curve, target) for curve in curves])

@@ -17,8 +17,7 @@ import numpy as np
 from benchmarks.experiments.figures import COLOURS, bars, figure
 from benchmarks.experiments.methods import Outcomes
 from benchmarks.experiments.pages.page import picture, table
-from benchmarks.experiments.plan import SEED, Job, axes
-from benchmarks.experiments.plan import jobs as swept_jobs
+from benchmarks.experiments.plan import SEED, Job, axes, jobs
 from benchmarks.experiments.runs import Outcome
 from benchmarks.experiments.statistics import Interval, interval
 from conf.schema import Config
@@ -32,13 +31,16 @@ KEPT = 0.5  # of the rounds: the rest is the way from the first model
 DEFAULT = {TAU: "5", SAMPLED: "2"}
 
 
-def jobs(outcomes: Outcomes) -> list[Job]:
+def runs(outcomes: Outcomes) -> list[Job]:
     """Return the sweep over τ, and that over m, which share their middle."""
     return [
         job
-        for job in swept_jobs("sampling_law")
+        for job in jobs("sampling_law")
         if any(job[key] == value for key, value in DEFAULT.items())
     ]
+
+
+stages = (runs,)
 
 
 def section(outcomes: Outcomes, figures: Path) -> str:
@@ -71,12 +73,8 @@ def sweep(outcomes: Outcomes, key: str) -> dict[str, tuple[Interval, float]]:
     (other,) = set(DEFAULT) - {key}
     found: dict[str, tuple[Interval, float]] = {}
     for value in axes("sampling_law")[key]:
-        runs = [
-            outcomes[job]
-            for job in swept_jobs("sampling_law")
-            if job[key] == value and job[other] == DEFAULT[other]
-        ]
-        found[value] = interval([measured(run) for run in runs]), exact(runs[0].config)
+        made = [outcomes[j] for j in jobs("sampling_law", {key: value, other: DEFAULT[other]})]
+        found[value] = interval([measured(run) for run in made]), exact(made[0].config)
     return found
 
 
@@ -130,4 +128,3 @@ def draw(points: dict[str, dict[str, tuple[Interval, float]]], figures: Path) ->
             panel.minorticks_off()
             panel.set_xlabel(words[key])
         panels[0].set_ylabel("‖∇F(w)‖² / γ_F²")
-        panels[0].legend(fontsize=8)
