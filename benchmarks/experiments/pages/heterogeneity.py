@@ -73,8 +73,8 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     text = f"""## Heterogeneity
 
 Fashion-MNIST over 100 clients (by classes) or 50 (Dirichlet), {seeds} seeds. β is tuned at every
-level for every ν, α for every ν on two classes a client. Dirichlet(1000) is the control: clients that are alike, where looking ahead
-should gain nothing.
+level for every ν, α for every ν on two classes a client. Dirichlet(1000) is the control: clients
+that are alike, where looking ahead should gain nothing.
 
 {picture("heterogeneity", "points that ν gains at each level of heterogeneity")}
 """
