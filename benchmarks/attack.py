@@ -8,28 +8,23 @@ turns its update round: with plain averaging, the model goes up the hill instead
 """
 
 import argparse
-import contextlib
-import io
 import json
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from benchmarks import machine
+from benchmarks import machine, quiet
 from client_app.app import make_app
 from client_app.cohort import OneByOne, Trained
 from client_app.messages import TrainInstruction
 from client_app.meta_gradient import Params
 from conf.compose import compose_config
-from conf.schema import Config, to_json
+from conf.schema import Config
 from tasks.task import Task
 
 PARTICIPATING, NEW, HOSTILE, FACTOR = 10, 5, 2, -10.0
@@ -81,9 +76,6 @@ class Outcome(NamedTuple):
 
 def run(case: Case, overrides: Sequence[str] = SETTING) -> Outcome:
     """Train one case to its end, in this process, and measure the new clients."""
-    from server_app.app import app as server_app
-    from simulation.grid import run_in_process
-
     clients = PARTICIPATING + NEW
     new = list(range(PARTICIPATING, clients))
     config = compose_config(
@@ -99,10 +91,9 @@ def run(case: Case, overrides: Sequence[str] = SETTING) -> Outcome:
             *overrides,
         ]
     )
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        run_config = {"config": to_json(config), "run-dir": f"{folder}/run"}
-        app = make_app(hostile if case.attacked else honest)
-        run_in_process(server_app, app, run_config, num_supernodes=clients)
+    app = make_app(hostile if case.attacked else honest)
+    with tempfile.TemporaryDirectory() as folder:
+        quiet.train(config, Path(folder, "run"), app, supernodes=clients)
         curves = json.loads(Path(folder, "run", "summary.json").read_text())["new"]
     infinity = float("inf")  # which JSON does not know
     accuracy, loss = curves["accuracy"][-1], curves["loss"][-1]
@@ -183,10 +174,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     every = cases(given.datasets, given.partitions, SEEDS)
     outcomes: dict[Case, Outcome] = {}
-    workers = ProcessPoolExecutor(
-        given.processes, get_context("spawn"), torch.set_num_threads, (1,)
-    )
-    with workers:
+    with quiet.workers(given.processes) as workers:
         for case, outcome in zip(every, workers.map(run, every), strict=True):
             outcomes[case] = outcome
             print(*case, f"{outcome.accuracy:.3f} {outcome.loss:.3g}", flush=True)

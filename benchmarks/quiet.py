@@ -1,10 +1,15 @@
-"""A run in this process that prints nothing, for programs that make many."""
+"""Runs that print nothing, for programs that make many, also side by side."""
 
 import contextlib
 import io
 import logging
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
+import torch
 from flwr.clientapp import ClientApp
 
 from conf.schema import Config, to_json
@@ -31,3 +36,22 @@ def train(config: Config, folder: Path, app: ClientApp | None = None, supernodes
     logging.getLogger("nufed").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
         run_in_process(server_app, app or make_app(Batched), run_config, num_supernodes=supernodes)
+
+
+def workers(processes: int) -> ProcessPoolExecutor:
+    """Return processes of one thread each, as models are small; they end when this one does."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return ProcessPoolExecutor(processes, get_context("spawn"), _prepare)
+
+
+def _prepare() -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Leave nobody behind who would go on using a core after a parent that was killed."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

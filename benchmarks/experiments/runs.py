@@ -1,23 +1,22 @@
 """Run what is not there yet, several runs side by side, and read what the run folders hold."""
 
 import json
-import os
 import shutil
+import sys
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.experiments.plan import Job
-from benchmarks.quiet import train
+from benchmarks.quiet import train, workers
 from conf.errors import RunStopped
 from conf.schema import AlgorithmConfig, Config
 from server_app.run_folder import CONFIG, METRICS, MODEL, SUMMARY
@@ -79,13 +78,17 @@ def run_all(jobs: Iterable[Job], folder: Path, processes: int, what: str) -> dic
     folder = folder.absolute()  # a relative one is within a SuperLink's own
     wanted = {job: job.config for job in dict.fromkeys(jobs)}
     missing = [job for job, config in wanted.items() if not _is_there(folder / job.folder, config)]
+    there, console = len(wanted) - len(missing), Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress, _workers(processes) as workers:
-        bar = progress.add_task(what, total=len(wanted), completed=len(wanted) - len(missing))
-        futures = [workers.submit(_run, job, folder / job.folder) for job in missing]
-        for future in as_completed(futures):
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    with bar, workers(processes) as pool:
+        task = bar.add_task(what, total=len(wanted), completed=there)
+        made = {pool.submit(_run, job, folder / job.folder): job for job in missing}
+        for done, future in enumerate(as_completed(made), there + 1):
             future.result()
-            progress.advance(bar)
+            bar.advance(task)
+            if not console.is_terminal:
+                print(f"{what} {done}/{len(wanted)}: {made[future].folder}", file=sys.stderr)
     return {job: read(job, folder / job.folder) for job in wanted}
 
 
@@ -94,12 +97,6 @@ def read(job: Job, folder: Path) -> Outcome:
     rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
     summary = json.loads((folder / SUMMARY).read_text())
     return Outcome(job, folder, job.config, rows, summary.get("stopped"))
-
-
-def _workers(processes: int) -> ProcessPoolExecutor:
-    """Return processes of one thread each: the models are small."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    return ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,))
 
 
 def _is_there(folder: Path, config: Config) -> bool:
