@@ -21,13 +21,14 @@ from benchmarks.experiments.pages import (
     modes,
     quadratics,
     rounds,
+    rows,
     sampling_law,
 )
 from benchmarks.experiments.pages.page import Page, table
 from benchmarks.experiments.statistics import paired
 from benchmarks.experiments.tuning import STEPS
 
-PAGES: tuple[Page, ...] = (matrix, rounds, heterogeneity, modes, sampling_law, quadratics)
+PAGES: tuple[Page, ...] = (matrix, rounds, rows, heterogeneity, modes, sampling_law, quadratics)
 CLAIMED = 37.0  # percent fewer rounds, the figure to test
 
 HEAD = """# Results

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.experiments.plan import ALPHA, MODE, NU, SEED, Job, axes, jobs
+from benchmarks.experiments.plan import ALPHA, NU, SEED, Job, axes, jobs
 from benchmarks.experiments.runs import Outcome, gradients
 from benchmarks.experiments.statistics import Array, rounds_to
 from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
@@ -19,7 +19,6 @@ TITLES = {
 GROUPS = ("participating", "new")
 HINDSIGHT = ("own_labels",)
 """Settings where ν gains most, so that the baseline is given what it could not know."""
-EXACT = "exact"
 Outcomes = Mapping[Job, Outcome]
 
 
@@ -31,7 +30,8 @@ class Method:
     nu: str
     choice: Choice
     note: str = ""
-    mode: str = EXACT
+    also: tuple[tuple[str, str], ...] = ()
+    """Keys and values that its runs have beside."""
 
     @property
     def name(self) -> str:
@@ -41,9 +41,8 @@ class Method:
 
     def jobs(self) -> list[Job]:
         """Return its runs, one a seed."""
-        tuned = {ALPHA: self.choice.alpha, outer_key(tuning(self.setting)): self.choice.outer}
-        chosen = tuned if self.mode == EXACT else tuned | {MODE: self.mode}
-        return jobs(f"compare_{self.setting}", {NU: self.nu} | chosen)
+        sizes = {ALPHA: self.choice.alpha, outer_key(tuning(self.setting)): self.choice.outer}
+        return jobs(f"compare_{self.setting}", {NU: self.nu} | sizes | dict(self.also))
 
     def finals(self, outcomes: Outcomes, group: str, metric: str = "accuracy") -> Array:
         """Return the metric at the end of each run, [seeds, K + 1]."""

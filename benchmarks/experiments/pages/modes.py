@@ -5,15 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.experiments.figures import bars, figure
-from benchmarks.experiments.methods import (
-    EXACT,
-    GROUPS,
-    TITLES,
-    Method,
-    Outcomes,
-    seeds,
-    tuned,
-)
+from benchmarks.experiments.methods import GROUPS, TITLES, Method, Outcomes, seeds, tuned
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import ALPHA, MODE, NU, Job, jobs
 from benchmarks.experiments.statistics import interval, paired
@@ -21,6 +13,7 @@ from benchmarks.experiments.tuning import STEPS, choose, tuning
 from conf.schema import MODES
 
 name = "modes"
+EXACT, *APPROXIMATIONS = MODES
 NUS = {"digits_dirichlet": ("1", "2", "5", "10"), "own_labels": ("1", "5")}
 settings = tuple(NUS)
 SHARE = 0.95  # of the exact mode's final accuracy, to which rounds are counted
@@ -32,8 +25,7 @@ def trials(outcomes: Outcomes) -> list[Job]:
         job
         for setting, nus in NUS.items()
         for nu in nus
-        for mode in MODES
-        if mode != EXACT
+        for mode in APPROXIMATIONS
         for job in jobs(tuning(setting), at(setting, nu, mode, outcomes))
     ]
 
@@ -60,10 +52,9 @@ def at(setting: str, nu: str, mode: str, outcomes: Outcomes) -> dict[str, str]:
 def methods(setting: str, nu: str, outcomes: Outcomes) -> list[Method]:
     """Return the three modes of a ν, the exact one first."""
     found = [Method(setting, nu, tuned(setting, outcomes, nu))]
-    for mode in MODES:
-        if mode != EXACT:
-            choice = choose(outcomes, tuning(setting), at(setting, nu, mode, outcomes))
-            found.append(Method(setting, nu, choice, mode=mode))
+    for mode in APPROXIMATIONS:
+        choice = choose(outcomes, tuning(setting), at(setting, nu, mode, outcomes))
+        found.append(Method(setting, nu, choice, also=((MODE, mode),)))
     return found
 
 
@@ -101,7 +92,8 @@ def row(method: Method, exact: Method, outcomes: Outcomes) -> list[object]:
     else:
         needed = [f"{np.isfinite(rounds).sum()} of {len(rounds)} seeds", "–"]
     seconds = np.median([sum(r.get("train_s", 0.0) for r in run.rows) for run in made])
-    cells: list[object] = [method.nu, method.mode, method.choice.outer, *needed, f"{seconds:.1f}"]
+    mode = made[0].config.algorithm.mode
+    cells: list[object] = [method.nu, mode, method.choice.outer, *needed, f"{seconds:.1f}"]
     for group in GROUPS:
         final, base = (m.finals(outcomes, group)[:, STEPS] for m in (method, exact))
         cells.append(interval(final).text(3, sign=False))
