@@ -20,7 +20,7 @@ def draw(of: Certificate, file: Path) -> None:
     of
         The certificate of a run with diagnostics.
     file
-        Where to; its suffix says the format.
+        Where to, an SVG file.
     """
     import matplotlib
     from matplotlib.figure import Figure  # seconds of imports that others need not pay
@@ -45,8 +45,7 @@ def draw(of: Certificate, file: Path) -> None:
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower left", ncols=1, frameon=False)
-        metadata = {"Date": None} if file.suffix == ".svg" else {}
-        figure.savefig(file, dpi=120, metadata=metadata)
+        figure.savefig(file, metadata={"Date": None})
 
 
 def _draw_measured(of: Certificate, axes: "Axes") -> None:
@@ -59,13 +58,14 @@ def _draw_measured(of: Certificate, axes: "Axes") -> None:
 def _draw_bounds(of: Certificate, axes: "Axes") -> None:
     """Draw the bound after each number of rounds; for the best β where the run's has none."""
     beta = of.rounds.beta if of.bound() is not None else of.best_beta
-    rounds = np.unique(np.geomspace(1, max(*of.measured, 2), 60).astype(int))
-    found = [of.bound(beta, int(k)) for k in rounds]
+    rounds = np.unique(np.geomspace(1, max(*of.measured, 1) + 1, 60).astype(int))
+    found = [bound for k in rounds if (bound := of.bound(beta, int(k))) is not None]
     label = f"bound on the mean, β = {beta:.2g}"
     if beta != of.rounds.beta:
         off = times(of.rounds.beta / of.betas.admissible)
         label += f" (the run's β is {off} times too large for any bound)"
-    totals = [b.total if b is not None else np.nan for b in found]
-    axes.plot(rounds, totals, color=VERMILION, label=label)
-    trivial = found[0].trivial if found[0] is not None else np.nan
-    axes.axhline(trivial, color=GREY, linestyle=":", label="known without training, q$^{2ν}$B²")
+    # That after k rounds is on the mean over w_0 … w_{k−1}; whether there is one, only β decides.
+    axes.plot(rounds - 1, [bound.total for bound in found], color=VERMILION, label=label)
+    axes.axhline(
+        found[0].trivial, color=GREY, linestyle=":", label="known without training, q$^{2ν}$B²"
+    )

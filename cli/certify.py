@@ -2,17 +2,18 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from cli.command import EXIT_INTERRUPTED, Parser, fail, prepare
+from cli.command import EXIT_INTERRUPTED, Parser, count, fail, prepare
 from cli.failures import one_line
-from conf.compose import compose_config
+from conf.compose import compose_config, of_run
 from conf.errors import InputError
-from conf.schema import Config, read_config
+from conf.schema import Config
 from tasks.private import NAME as PRIVATE
 
 COMMAND = "nufed-certify"
-CONFIG = "config.yaml"  # of a run folder
+DEVICE = "device="  # the run's may not be here
 EXAMPLES = """\
 examples:
   nufed-certify                                        the default task, before any training
@@ -51,14 +52,15 @@ def subject(words: Sequence[str]) -> tuple[Config, Path | None]:
     if not folders:
         config, folder = compose_config(list(words)), None
     else:
-        folder = Path(folders[0]).expanduser().absolute()
-        if len(words) > 1:
+        name, folder = folders[0], Path(folders[0]).expanduser().absolute()
+        devices = [word.removeprefix(DEVICE) for word in words if word.startswith(DEVICE)]
+        if len(words) > 1 + len(devices):
             raise InputError(
-                f"{folders[0]}: give one run folder, or overrides as key=value, not both"
+                f"{name}: give one run folder, with device=… at most, or overrides as key=value"
             )
-        if not (folder / CONFIG).is_file():
-            raise InputError(f"{folders[0]}: is not the folder of a run; it has no {CONFIG}")
-        config = read_config((folder / CONFIG).read_text())
+        config = of_run(folder, name)
+        if devices:
+            config = replace(config, device=devices[-1])
     if config.dataset["name"] == PRIVATE:
         raise InputError(
             f"dataset={PRIVATE}: the rows are with the clients, and nothing can be measured here; "
@@ -75,7 +77,7 @@ def _certify(config: Config, folder: Path | None, given: argparse.Namespace) -> 
     from theory.estimate import Effort
 
     console = Console()
-    with console.status("measuring (some ten seconds a model of digits' size)"):
+    with console.status("measuring"):
         found = certificate(config, folder, Effort(clients=given.clients, rows=given.rows))
     for line in heading(found):
         console.print(line, highlight=False, soft_wrap=True)
@@ -87,7 +89,10 @@ def _certify(config: Config, folder: Path | None, given: argparse.Namespace) -> 
         from cli.certificate_svg import draw
 
         file = folder / "certificate.svg"
-        draw(found, file)
+        try:
+            draw(found, file)
+        except OSError as error:
+            raise InputError(f"{file}: cannot be written ({error.strerror})") from error
         console.print(f"drawn: {file}", highlight=False, soft_wrap=True)
 
 
@@ -102,15 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "what", nargs="*", help="a run folder; or overrides such as algorithm.nu=5, as nufed's"
     )
-    parser.add_argument("--clients", type=_count, help="measure so many clients, drawn")
-    parser.add_argument("--rows", type=_count, help="take so many train rows of each, drawn")
+    parser.add_argument("--clients", type=count(2), help="measure so many clients, drawn")
+    parser.add_argument("--rows", type=count(2), help="take so many train rows of each, drawn")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 2 on")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,18 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
-
-from conf.compose import CONFIG_DIR
-from conf.schema import register
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
 def prepare() -> bool:
     """Set the process up; return whether a person wants tracebacks of their mistakes."""
+    # Imported here: Hydra takes most of a second, and nufed-keys has no use for it.
+    from conf.compose import CONFIG_DIR
+    from conf.schema import register
+
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     # Threads that have nothing to do sleep: where they spin, a busy machine takes twice the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -42,6 +44,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with one line instead of the usage and one line."""
         fail(self.prog, message)
+
+
+def count(least: int) -> Callable[[str], int]:
+    """Return what reads an argument that must be a whole number from `least` on."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: must be a whole number from {least} on")
+        return int(text)
+
+    return read
 
 
 def fail(command: str, line: str, status: int = EXIT_USER_ERROR) -> NoReturn:

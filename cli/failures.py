@@ -2,7 +2,6 @@
 
 import difflib
 import re
-import traceback
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -13,7 +12,6 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 from conf.compose import CONFIG_DIR
 from conf.errors import NuFedError
 
-JOB = "_hydra_main"  # the function that Hydra calls for each job
 KINDS = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
 
 
@@ -29,14 +27,7 @@ def one_line(error: BaseException) -> str | None:
         return _composition(error)
     if isinstance(error, ValueError) and "Config group override must be" in str(error):
         return "a group cannot be null; name one of its options, as in dataset=digits"
-    if isinstance(error, OSError) and error.filename and not _in_a_job(error):
-        return f"hydra.run.dir={error.filename}: cannot be written ({error.strerror}); name another"
     return None
-
-
-def _in_a_job(error: BaseException) -> bool:
-    """Tell an error within a run from one of Hydra's while it makes the run's folder."""
-    return any(frame.name == JOB for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _missing_option(error: MissingConfigException) -> str:

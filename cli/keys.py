@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from cli.command import Parser, fail
+from cli.command import Parser, count, fail
 from conf.errors import InputError, reason
 
 HOSTS = ("localhost", "127.0.0.1", "::1", "superlink")
@@ -265,18 +265,12 @@ def _parser() -> argparse.ArgumentParser:
         "What is there already is kept; a second call makes what is missing.",
     )
     parser.add_argument("folder", type=Path, help="where they go")
-    parser.add_argument("--nodes", type=_count, default=0, help="so many SuperNodes")
-    parser.add_argument("--node", type=_count, help="only the key pair of this one, from 0 on")
+    parser.add_argument("--nodes", type=count(0), default=0, help="so many SuperNodes")
+    parser.add_argument("--node", type=count(0), help="only the key pair of this one, from 0 on")
     parser.add_argument(
         "--host", action="append", default=[], help="a name or address of the SuperLink; repeatable"
     )
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 0 on")
-    return int(text)
 
 
 if __name__ == "__main__":

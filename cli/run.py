@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
@@ -28,7 +29,7 @@ def main() -> None:
         _complain(str(error) or "interrupted")
         sys.exit(EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED)
     except Exception as error:
-        line = one_line(error)
+        line = one_line(error) or _no_folder(error)
         if line is None or wants_traceback:
             raise
         _complain(line)
@@ -36,6 +37,16 @@ def main() -> None:
         _compare(_finished)
     if _complaints:
         sys.exit(EXIT_USER_ERROR)
+
+
+def _no_folder(error: Exception) -> str | None:
+    """Explain why Hydra could not make the run's folder; None for an error within the run."""
+    if not isinstance(error, OSError) or not error.filename:
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    if any(frame.name == _hydra_main.__name__ for frame in frames):
+        return None
+    return f"hydra.run.dir={error.filename}: cannot be written ({error.strerror}); name another"
 
 
 def _terminate(*_: object) -> None:

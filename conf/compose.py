@@ -11,6 +11,8 @@ from conf.errors import InputError, NuFedError, reason
 from conf.schema import Config, read_config, register, to_config
 
 CONFIG_DIR = Path(__file__).parent
+CONFIG = "config.yaml"
+"""In a run folder, the configuration of the run."""
 
 
 def compose_config(overrides: list[str]) -> Config:
@@ -19,6 +21,32 @@ def compose_config(overrides: list[str]) -> Config:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return to_config(compose("config", overrides))
+
+
+def of_run(folder: Path, name: str) -> Config:
+    """Return the configuration of a run.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    name
+        What a person called it, for the error.
+
+    Raises
+    ------
+    InputError
+        If it is no run folder, or its configuration cannot be read.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        raise InputError(f"{name}: is not the folder of a run; it has no {CONFIG}")
+    try:
+        return read_config(file.read_text())
+    except NuFedError:
+        raise
+    except Exception as error:  # whatever YAML or OmegaConf make of a file that was written to
+        raise InputError(f"{name}: {CONFIG} cannot be read ({reason(error)})") from error
 
 
 def from_run_config(run_config: Mapping[str, object]) -> Config:

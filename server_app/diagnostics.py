@@ -2,8 +2,9 @@
 
 ∇F(w) = (1/n) Σ ∇F_i(w), over all participating clients and all their train rows, is asked of them
 by the messages that they train by: after one local step of size 1 a client's update w − w_{i,1} is
-∇F_i(w). So it works wherever training does. The server takes no step, and training goes on as if
-nothing had been asked. The constants need rows, and are measured where the data set is here.
+∇F_i(w), of the loss that training sees, with its dropout. So it works wherever training does. The
+server takes no step, and training goes on as if nothing had been asked. The constants need rows,
+and are measured where the data set is here.
 """
 
 import time
@@ -45,7 +46,7 @@ def diagnose(
     started = time.perf_counter()
     roster.refresh(grid)
     found: dict[str, Any] = meta_gradient_norm(grid, roster, config, round, arrays)
-    if estimates_here(config):
+    if estimates_here(config) and roster.participating:
         measured = estimate(
             task,
             [to_params(arrays)],
@@ -86,7 +87,7 @@ def meta_gradient_norm(
         failures += [Failure(client, "∇F_i is not finite") for client in report.diverged]
         failures += map(Failure, report.failed, report.reasons)
     return {
-        "meta_grad_norm2": float(norm(mean.value(torch.float64))) ** 2 if clients else None,
+        "meta_grad_norm2": float(norm(mean.value(torch.float64)).square()) if clients else None,
         "clients": clients,
-        "failures": [{"client": f.client, "reason": f.reason} for f in failures],
+        "failures": [failure.row for failure in failures],
     }

@@ -1,5 +1,6 @@
 """Going on with a run: which configuration, from which checkpoint, with which clients."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,11 +10,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from client_app.meta_gradient import Params
+from conf.compose import of_run
 from conf.errors import InputError
 from conf.schema import Config, read_config, to_config
 from server_app import checkpoint
 from server_app.checkpoint import Checkpoint
-from server_app.run_folder import CONFIG
 from strategies.roster import Roster
 
 MAY_CHANGE = ("checkpoint", "device", "diagnostics", "engine", "resume", "rounds", "server")
@@ -35,10 +36,7 @@ def resumed_config(run: Path, composed: Config, overrides: list[str]) -> Config:
     InputError
         If there is no such run, or something is to change that decides what comes out of it.
     """
-    file = run / CONFIG
-    if not file.is_file():
-        raise InputError(f"resume={run}: is not the folder of a run; it has no {CONFIG}")
-    config = OmegaConf.structured(read_config(file.read_text()))
+    config = OmegaConf.structured(of_run(run, f"resume={run}"))
     assert isinstance(config, DictConfig)
     typed = OmegaConf.structured(composed)
     keys = (o.key_or_group for o in OverridesParser.create().parse_overrides(overrides))
@@ -70,7 +68,8 @@ def read(run: Path, config: Config, initial: Params) -> Checkpoint:
         If there is no usable checkpoint, it is of another run, or nothing is left to do.
     """
     saved = checkpoint.read(run)
-    was, now = (dict(_leaves(c, "")) for c in (saved.config, asdict(config)))
+    then = asdict(read_config(json.dumps(saved.config)))  # with keys that are newer than it
+    was, now = (dict(_leaves(c, "")) for c in (then, asdict(config)))
     for key in sorted({*was, *now}):
         if key.split(".")[0] not in MAY_CHANGE and was.get(key) != now.get(key):
             raise InputError(

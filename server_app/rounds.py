@@ -102,7 +102,7 @@ def _train(
         replies = exchange(grid, messages, config.server.round_timeout)
         measured: list[Message] = []
         updated, metrics = strategy.aggregate_train(row["round"], strategy.apart(replies, measured))
-        row["failures"] += _named(strategy.failures)
+        row["failures"] += [failure.row for failure in strategy.failures]
         row["attempts"] += 1
         row["train_s"] = time.perf_counter() - started
         if updated is not None and metrics is not None:
@@ -149,7 +149,7 @@ def _ask_again(grid: Grid, strategy: MetaFedAvg, config: Config, attempt: int, r
 def _write_curves(strategy: MetaFedAvg, replies: Iterable[Message], row: Row) -> bool:
     """Write what the clients measured into `row`; return whether any that was asked could."""
     metrics = strategy.aggregate_evaluate(row["round"], replies)
-    row["evaluation_failures"] = _named(strategy.failures)
+    row["evaluation_failures"] = [failure.row for failure in strategy.failures]
     for group in GROUPS:
         if metrics is not None and (curves := _unflatten(metrics, group)):
             row[group] = {"k": list(range(strategy.evaluation.steps + 1)), **curves}
@@ -162,10 +162,6 @@ def _unflatten(metrics: MetricRecord, group: str) -> dict[str, Any]:
     return {
         key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)
     }
-
-
-def _named(failures: list[Failure]) -> list[dict[str, Any]]:
-    return [{"client": failure.client, "reason": failure.reason} for failure in failures]
 
 
 def _why_no_curve(round: int, failures: list[Failure], a: AlgorithmConfig) -> str:

@@ -10,15 +10,11 @@ from omegaconf import OmegaConf
 from safetensors.torch import save
 
 from client_app.meta_gradient import Params
+from conf.compose import CONFIG
 from conf.errors import InputError
 from server_app.tracking import Callback, Row, RunInfo
 
-METRICS, SUMMARY, MODEL, CONFIG = (
-    "metrics.jsonl",
-    "summary.json",
-    "model.safetensors",
-    "config.yaml",
-)
+METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model.safetensors"
 
 
 class RunFolder(Callback):

@@ -37,7 +37,7 @@ from strategies.exchange import apart
 from strategies.flower_rules import clip
 from strategies.privacy import CentralDP
 from strategies.replies import Curves, Failure, Sent, read_curves, read_replies, read_update
-from strategies.roster import Roster
+from strategies.roster import Roster, per_round
 from strategies.rule import Rule, TooFewUpdates
 
 
@@ -138,9 +138,7 @@ class MetaFedAvg(Strategy):
         """
         self.roster.refresh(grid)
         self._load(arrays)
-        m = self.clients_per_round
-        if self.fraction is not None:
-            m = max(1, round(self.fraction * len(self.roster.participating)))
+        m = per_round(self.clients_per_round, self.fraction, len(self.roster.participating))
         ask = partial(
             TrainInstruction.of,
             self.algorithm,

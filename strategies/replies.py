@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,11 @@ class Failure:
     """The local step at which it stopped being finite, if that is why."""
     lost: bool = False
     """Whether no reply came, or an error in its place: another attempt may do better."""
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What metrics.jsonl says of it."""
+        return {"client": self.client, "reason": self.reason}
 
     def __post_init__(self) -> None:
         start = " ".join(self.reason[: 4 * LONGEST].split())

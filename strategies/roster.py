@@ -23,6 +23,11 @@ CENSUS_TIMEOUT_S = 60.0
 log = logging.getLogger("nufed")
 
 
+def per_round(clients_per_round: int, fraction: float | None, clients: int) -> int:
+    """Return m, how many clients a round draws if there are so many: a fraction, or a number."""
+    return clients_per_round if fraction is None else max(1, round(fraction * clients))
+
+
 class Roster:
     """Who is who among the nodes of a federation that may come and go.
 

@@ -73,7 +73,8 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
     if path is not None and not isinstance(path, str):
         raise InputError(f"dataset.path={path}: must be a path; put a number in quotes")
     source = _source(path)
-    folder = home() / f"{dataset['name']}-{_key(dataset, source, _code(dataset['_target_']))}"
+    code = [_code(dataset, key) for key in ("_target_", "source") if key in dataset]
+    folder = home() / f"{dataset['name']}-{_key(dataset, source, *code)}"
     if not folder.exists():
         _write(folder, {name: a for name, a in _read(dataset)._asdict().items() if a is not None})
     rows = Rows(*(_map(folder, name) for name in Rows._fields))  # type: ignore[arg-type]
@@ -120,12 +121,12 @@ def _source(path: str | None) -> list[tuple[str, int, int]]:
     return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
 
 
-def _code(target: str) -> str:
+def _code(dataset: dict[str, Any], key: str) -> str:
     """Return a digest of the file that defines a data set's `read`: a changed one reads anew."""
     try:
-        file = inspect.getsourcefile(get_method(target))
+        file = inspect.getsourcefile(get_method(dataset[key]))
     except (ImportError, ValueError) as error:
-        raise InputError(f"dataset._target_={target}: {reason(error)}") from error
+        raise InputError(f"dataset.{key}={dataset[key]}: {reason(error)}") from error
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 

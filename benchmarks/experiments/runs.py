@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.experiments.plan import Job
 from benchmarks.quiet import train, workers
-from conf.errors import RunStopped
+from conf.compose import of_run
+from conf.errors import NuFedError, RunStopped
 from conf.schema import AlgorithmConfig, Config
-from server_app.run_folder import CONFIG, METRICS, MODEL, SUMMARY
+from server_app.run_folder import METRICS, MODEL, SUMMARY
 
 Array = NDArray[np.float64]
 
@@ -103,13 +103,12 @@ def _is_there(folder: Path, config: Config) -> bool:
     """Tell whether a folder holds that run, come to an end; keys newer than it do not count."""
     try:
         summary = json.loads((folder / SUMMARY).read_text())
-        stored = OmegaConf.load(folder / CONFIG)
-    except (OSError, ValueError):
+        stored = of_run(folder, str(folder))
+    except (OSError, ValueError, NuFedError):
         return False
     stopped = summary.get("stopped", "")
     ended = stopped.startswith("round ") or summary["rounds"] == config.rounds
-    now = OmegaConf.structured(config)
-    return bool(ended and OmegaConf.merge(now, stored) == now)
+    return bool(ended and stored == config)
 
 
 def _run(job: Job, folder: Path) -> None:

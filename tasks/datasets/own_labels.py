@@ -9,7 +9,7 @@ the few-shot tasks of Finn et al. (2017), as a federation.
 import numpy as np
 from hydra.utils import get_method
 
-from conf.errors import InputError, reason
+from conf.errors import InputError
 from conf.schema import require
 from tasks.rows import Rows
 
@@ -31,10 +31,7 @@ def read(source: str, num_clients: int, classes: int, rows_per_class: int, seed:
     InputError
         If the data set has too few classes, or too few rows of one.
     """
-    try:
-        x, y, *_ = get_method(source)()
-    except ImportError as error:
-        raise InputError(f"dataset.source={source}: {reason(error)}") from error
+    x, y, *_ = get_method(source)()
     there = np.unique(y)
     for name, value, least, most in (
         ("num_clients", num_clients, 1, len(y)),
@@ -44,17 +41,19 @@ def read(source: str, num_clients: int, classes: int, rows_per_class: int, seed:
         require(least <= value <= most, f"dataset.{name}", value, f"between {least} and {most}")
     random = np.random.default_rng(seed)
     held = np.stack([random.permutation(there)[:classes] for _ in range(num_clients)])
+    most = min(int(np.sum(y == c)) // n for c in there if (n := int(np.sum(held == c))))
+    if most < 2:
+        raise InputError(f"dataset.num_clients={num_clients}: too many for {len(y)} rows")
+    if rows_per_class > most:
+        raise InputError(
+            f"dataset.rows_per_class={rows_per_class}: for {num_clients} clients, at most {most}"
+        )
     rows = np.empty((num_clients, classes, rows_per_class), np.int64)
     for label in there:
         holders = np.argwhere(held == label)
         pool = random.permutation(np.flatnonzero(y == label))
-        needed = len(holders) * rows_per_class
-        if needed > len(pool):
-            raise InputError(
-                f"dataset.rows_per_class={rows_per_class}: {len(holders)} clients hold class "
-                f"{label}, which has {len(pool)} rows; ask for at most {len(pool) // len(holders)}"
-            )
-        rows[*holders.T] = pool[:needed].reshape(len(holders), rows_per_class)
+        taken = pool[: len(holders) * rows_per_class]
+        rows[*holders.T] = taken.reshape(len(holders), rows_per_class)
     names = np.broadcast_to(np.arange(classes)[:, None], rows.shape[1:])
     client = np.repeat(np.arange(num_clients), classes * rows_per_class)
     return Rows(x[rows.ravel()], np.tile(names.ravel(), num_clients), client)

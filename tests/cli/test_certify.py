@@ -132,6 +132,7 @@ def test_a_run_without_diagnostics_is_certified_and_not_drawn(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train([*SMALL, "rounds=1"])
+    assert subject([str(run.folder), "device=meta"])[0].device == "meta"
     main([str(run.folder)])
     assert "the initial model and the last, on 5 of 5 clients" in capsys.readouterr().out
     assert not (run.folder / "certificate.svg").exists()
@@ -142,7 +143,7 @@ MISTAKES = {
     "option": (["dataset=fashion"], "dataset=fashion: no such option"),
     "value": (["algorithm.nu=-1"], "algorithm.nu=-1: must be 0 or more"),
     "folder": (["nowhere"], "nowhere: is not the folder of a run; it has no config.yaml"),
-    "both": (["nowhere", "rounds=3"], "nowhere: give one run folder, or overrides"),
+    "both": (["nowhere", "rounds=3"], "nowhere: give one run folder, with device=… at most"),
     "argument": (["--clients=1"], "1: must be a whole number from 2 on"),
     "data": (
         [f"dataset.{key}" for key in ("input_shape=[5]", "num_outputs=2", "num_clients=3")]

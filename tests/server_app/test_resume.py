@@ -1,6 +1,7 @@
 """A run that was cut off and resumed is the run that was not, bit by bit; and what is refused."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from conf.compose import compose_config
 from conf.errors import InputError, RunStopped
 from conf.schema import to_json
+from server_app import checkpoint
 from server_app.resume import resumed_config
 from tests.helpers import RunResult, distance, heed_interrupts, read_run
 
@@ -127,6 +129,15 @@ Train = Callable[..., RunResult]
 def test_more_rounds_for_a_run_that_was_done(train: Train, resume: Resume) -> None:
     """Its last row was evaluated, as the end of a run is; otherwise it is the longer run."""
     short, long = train([*RUN, "rounds=10"]), train(RUN)
+    assert_same(resume(short, ["rounds=12"]), long)
+
+
+def test_a_run_older_than_a_key_goes_on_with_its_default(train: Train, resume: Resume) -> None:
+    short, long = train([*RUN, "rounds=10"]), train(RUN)
+    before = checkpoint.read(short.folder)
+    del before.config["evaluation"]["split"]
+    shutil.rmtree(short.folder / "checkpoint")
+    checkpoint.write(before, short.folder)
     assert_same(resume(short, ["rounds=12"]), long)
 
 

@@ -44,7 +44,8 @@ def test_the_seed_draws_it() -> None:
         ("dataset.classes=11", "between 2 and 10"),
         ("dataset.num_clients=0", "between 1 and"),
         ("dataset.rows_per_class=1", "between 2 and"),
-        ("dataset.rows_per_class=100", "ask for at most"),
+        ("dataset.rows_per_class=100", "for 30 clients, at most [0-9]+"),
+        ("dataset.num_clients=1000", "too many for 1797 rows"),
         ("dataset.source=tasks.datasets.absent.read", "dataset.source=tasks.datasets.absent.read"),
     ],
 )

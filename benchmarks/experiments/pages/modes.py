@@ -14,7 +14,7 @@ from conf.schema import MODES
 
 name = "modes"
 EXACT, *APPROXIMATIONS = MODES
-NUS = {"digits_dirichlet": ("1", "2", "5", "10"), "own_labels": ("1", "5")}
+NUS = {"digits_dirichlet": ("1", "2", "5", "10")}
 settings = tuple(NUS)
 SHARE = 0.95  # of the exact mode's final accuracy, to which rounds are counted
 
