@@ -185,9 +185,10 @@ class Method:
         """Return the method that a configuration asks for.
 
         Without Hessian batches (algorithm.batch.hessian=null) the support batches serve for the
-        Hessians, which is Lemma 3′: `shared`.
+        Hessians, which is Lemma 3′: `shared`. First order and ν = 0 have no Hessians to share.
         """
         batch = algorithm.batch
+        has_hessians = algorithm.nu > 0 and algorithm.mode != "first_order"
         return cls(
             alpha=algorithm.alpha,
             nu=algorithm.nu,
@@ -196,7 +197,7 @@ class Method:
             support=batch.support,
             query=batch.query,
             hessian=batch.hessian,
-            shared=batch.hessian is None,
+            shared=has_hessians and batch.hessian is None,
         )
 
 

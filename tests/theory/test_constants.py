@@ -425,6 +425,14 @@ def test_a_configuration_names_the_method() -> None:
     assert (method.support, method.hessian, method.shared) == (None, 7, False)
 
 
+@pytest.mark.parametrize("without", ["algorithm.nu=0", "algorithm.mode=first_order"])
+def test_a_method_without_hessians_shares_no_batch_with_them(without: str) -> None:
+    """So A2 and A3 are asked of the f_i alone, not of the losses on batches."""
+    algorithm = compose_config([without]).algorithm
+    assert algorithm.batch.hessian is None
+    assert not Method.of(algorithm).shared
+
+
 def test_what_cannot_be_is_refused_in_a_line() -> None:
     with pytest.raises(InputError, match=r"^constants.L=0: must be above 0"):
         Constants(0, 0, 1)
