@@ -28,7 +28,7 @@ hold for the losses on batches: they are then measured on one drawn batch of eve
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -142,24 +142,19 @@ def estimate(
     Estimates
         NaN where a loss is not finite.
     """
-    task = replace(task, autocast=False)
     work = sum(p.numel() for p in task.module.parameters()) * (method.nu + 1)
     most_rows = int(task.data.partition.train[np.asarray(clients)].max())
-    sample = effort.sample(len(clients), most_rows, work)
-    ensemble = Ensemble(task, clients, *sample, np.random.default_rng(seed))
+    most_clients, most_rows = effort.sample(len(clients), most_rows, work)
     size = method.support if method.shared else None
-    batches = (
-        None
-        if size is None
-        else Ensemble(task, clients, sample[0], min(size, sample[1]), np.random.default_rng(seed))
-    )
     random = torch.Generator(task.device).manual_seed(seed)
-    was_training = task.module.training
-    task.module.eval()
-    try:
+    with task.measuring() as exact:
+
+        def ensemble_of(rows: int) -> Ensemble:
+            return Ensemble(exact, clients, most_clients, rows, np.random.default_rng(seed))
+
+        ensemble = ensemble_of(most_rows)
+        batches = None if size is None else ensemble_of(min(size, most_rows))
         found = [_at(ensemble, batches, ensemble.flat(w), method, effort, random) for w in models]
-    finally:
-        task.module.train(was_training)
     return Estimates(
         largest(found),
         len(found),
