@@ -10,7 +10,7 @@ Its estimate G_i takes inner gradients on D rows, Hessians on D″ each, the out
 
     A1  f_i is bounded below.
     A2  ‖H_i‖ ≤ L and ‖g_i‖ ≤ B.
-    A3  H_i is ρ-Lipschitz (and, if `kappa` is given, ∇³f_i is κ-Lipschitz).
+    A3  H_i is ρ-Lipschitz.
     A4  For one row: E‖g̃ − g_i‖² ≤ σ_G² and E‖(H̃ − H_i) v‖² ≤ σ_H² ‖v‖².
     A5  Over clients: (1/n) Σ ‖g_i − ḡ‖² ≤ γ_G² and (1/n) Σ ‖(H_i − H̄) v‖² ≤ γ_H² ‖v‖².
 
@@ -47,11 +47,7 @@ most
 
     p B + q^ν (L m_ν + ρ E_ν / 2) + p L r_ν,
 
-of order 1/D for ν = 1, and 0 for quadratics. With κ, the p of p B may be replaced by
-
-    α q^{ν−1} Σ_{l<ν} (ρ m_l + κ E_l / 2) + α² ρ² q^{ν−2} Σ_{i<j} r_i r_j,
-
-and the order is 1/D for every ν.
+of order 1/D for ν = 1, and 0 for quadratics.
 
 **Lemma 3′** (`Method.shared`). Where the batch of an inner step serves for its Hessian too, as
 plain automatic differentiation has it, t and Ã^l depend on each other. Let A2 and A3 hold for
@@ -60,7 +56,7 @@ each row's loss, so that every ‖Ã‖ ≤ q. In
     ∏ Ã^l g̃ − ∏ A^l g = Σ_l Ã^0 … Ã^{l−1} (Ã^l − A^l) A^{l+1} … A^{ν−1} g + Ã^0 … Ã^{ν−1} (g̃ − g)
 
 the noise of Ã^l has mean zero given what is left of it, and what is right of it is fixed. So b is
-as in Lemma 3; the refinement has (p + ν q^{ν−1} √h) L r_ν in place of p L r_ν, and no κ; and
+as in Lemma 3; the refinement has (p + ν q^{ν−1} √h) L r_ν in place of p L r_ν; and
 
     E‖G_i − ∇F_i‖² ≤ (√(ν h) q^{ν−1} B + b)² + q^{2ν} σ_G² / D′.
 
@@ -122,15 +118,12 @@ class Constants:
     negative: float | None = None
     """The Hessians' eigenvalues are at least −`negative`: 0 if all f_i are convex, below 0 if
     strongly so. None: no more is known than L."""
-    kappa: float | None = None
-    """Lipschitz constant of the third derivatives; None if unknown."""
 
     def __post_init__(self) -> None:
         require(0 < self.L < math.inf, "constants.L", self.L, "above 0 and finite")
-        for name in ("rho", "B", "sigma_G", "sigma_H", "gamma_G", "gamma_H", "kappa"):
+        for name in ("rho", "B", "sigma_G", "sigma_H", "gamma_G", "gamma_H"):
             value = getattr(self, name)
-            known = value is None if name == "kappa" else False
-            require(known or 0 <= value < math.inf, f"constants.{name}", value, "0 or more, finite")
+            require(0 <= value < math.inf, f"constants.{name}", value, "0 or more, finite")
         low = self.negative
         require(
             low is None or -self.L <= low <= self.L,
@@ -222,15 +215,6 @@ class InnerError(NamedTuple):
     def root(self) -> list[float]:
         """r_l = √E_l."""
         return [math.sqrt(e) for e in self.squared]
-
-
-class FlowLimit(NamedTuple):
-    """Constants of the limit ν → ∞ with ν α = T: fine-tuning by gradient flow for the time T."""
-
-    gradient_bound: float
-    smoothness: float
-    heterogeneity: float
-    first_order_bias: float
 
 
 def growth(constants: Constants, alpha: float) -> float:
@@ -326,7 +310,7 @@ def _bias(constants: Constants, method: Method, error: InnerError) -> float:
     h = _hessian_noise(constants, method) if method.shared else 0.0
     noise = nu * q ** max(nu - 1, 0) * math.sqrt(h)
     refined = (
-        _mean_product_error(constants, method, error) * constants.B
+        product * constants.B
         + q**nu * _outer_bias(constants, error)
         + (product + noise) * constants.L * root[-1]
     )
@@ -361,22 +345,6 @@ def _product_error(constants: Constants, method: Method, error: InnerError) -> f
     """Return p, which bounds the root mean square of ‖∏ A(t^l) − ∏ A(θ^l)‖."""
     q, nu = _growth(constants, method), method.nu
     return method.alpha * constants.rho * q ** max(nu - 1, 0) * sum(error.root[:nu])
-
-
-def _mean_product_error(constants: Constants, method: Method, error: InnerError) -> float:
-    """Return the bound on ‖E ∏ Ã^l − ∏ A^l‖: p, or what κ makes of it (Lemma 3)."""
-    crude = _product_error(constants, method, error)
-    if constants.kappa is None or method.shared:
-        return crude
-    q, nu, turn = _growth(constants, method), method.nu, method.alpha * constants.rho
-    once = sum(
-        constants.rho * error.mean[step] + constants.kappa / 2 * error.squared[step]
-        for step in range(nu)
-    )
-    root = error.root
-    twice = sum(root[i] * root[j] for j in range(nu) for i in range(j))
-    powers = q ** max(nu - 1, 0), q ** max(nu - 2, 0)
-    return min(crude, method.alpha * powers[0] * once + turn**2 * powers[1] * twice)
 
 
 def _outer_bias(constants: Constants, error: InnerError) -> float:
@@ -420,27 +388,3 @@ def _geometric(x: float, terms: int) -> float:
     for _ in range(terms):
         total = 1 + x * total
     return total
-
-
-def flow_limit(constants: Constants, time: float) -> FlowLimit:
-    """Return the limits of the constants for ν → ∞ with ν α = `time`; they are O(1/ν) away.
-
-    With −l the lowest eigenvalue that a Hessian may have, q^ν → e^{lT}, α S_ν → ∫_0^T e^{ls} ds and
-    α² Σ S_l → ∫_0^T ∫_0^s e^{lr} dr ds.
-    """
-    L, B, rho, low = constants.L, constants.B, constants.rho, -constants.lowest
-    power = math.exp(low * time)
-    once = math.expm1(low * time) / low if low else time
-    twice = (once - time) / low if low else time**2 / 2
-    peak = 1 / (2 * time)
-    inside = [peak] if -low < peak < L else []
-    commuting = max(abs(x) * math.exp(-2 * x * time) for x in [-low, L, *inside])
-    curvature = min(L * power**2, commuting + time**2 * rho * L * B * power**2)
-    hessians = time * constants.gamma_H + rho * constants.gamma_G * twice
-    spread = power * (1 + L * once) * constants.gamma_G + B * power * hessians
-    return FlowLimit(
-        gradient_bound=power * B,
-        smoothness=curvature + rho * B * power * once,
-        heterogeneity=min(spread, power * B),
-        first_order_bias=B * min(L * once, 1 + power),
-    )

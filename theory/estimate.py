@@ -44,6 +44,7 @@ from theory.ensemble import Ensemble
 from theory.lanczos import Spectrum, lanczos
 
 BASIS = 1 << 24  # entries of the vectors that Lanczos keeps at once
+CHOOSING = 3  # steps of Lanczos by which the client and the point of σ_H are chosen
 WORK = 1 << 26  # clients · rows · parameters · points, of the sample that is taken by default
 
 
@@ -57,8 +58,6 @@ class Effort:
     """At most so many train rows of each; None: 256, or what WORK allows, from 32 on."""
     steps: int = 16
     """Steps of a Lanczos run for L and l; half of them for ρ, σ_H and γ_H."""
-    choosing: int = 3
-    """Steps by which the client and the point of σ_H are chosen."""
 
     def sample(self, clients: int, rows: int, work: int) -> tuple[int, int]:
         """Return how many clients, of so many, and rows of each to take; `work` is of one row."""
@@ -90,8 +89,6 @@ class Estimates:
     """Lower estimates of the constants, by their names in `Constants`, and what they are from."""
 
     of: dict[str, Estimate]
-    points: int
-    """Models w."""
     clients: int
     all_clients: int
     rows: int
@@ -156,12 +153,11 @@ def estimate(
         batches = None if size is None else ensemble_of(min(size, most_rows))
         found = [_at(ensemble, batches, ensemble.flat(w), method, effort, random) for w in models]
     return Estimates(
-        largest(found),
-        len(found),
-        len(ensemble),
-        ensemble.all_clients,
-        int(ensemble.sizes.max()),
-        int(ensemble.all_sizes.max()),
+        of=largest(found),
+        clients=len(ensemble),
+        all_clients=ensemble.all_clients,
+        rows=int(ensemble.sizes.max()),
+        all_rows=int(ensemble.all_sizes.max()),
     )
 
 
@@ -296,7 +292,7 @@ def _row_hessians(
 
     rough = torch.tensor(
         [
-            [float(largest(i, theta[i], effort.choosing).highest) for theta in ends]
+            [float(largest(i, theta[i], CHOOSING).highest) for theta in ends]
             for i in range(len(ensemble))
         ]
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise, product
-from math import exp, sqrt
+from math import sqrt
 
 import numpy as np
 import pytest
@@ -28,8 +28,6 @@ from theory.constants import (
     Constants,
     Method,
     estimator,
-    first_order_bias,
-    flow_limit,
     gradient_bound,
     growth,
     hessian_free_bias,
@@ -245,11 +243,8 @@ def test_independent_batches_leave_quadratics_unbiased_and_shared_ones_do_not() 
 
 @pytest.mark.parametrize(("nu", "rows"), [(1, (1, 4, 16)), (2, (1, 2, 4))])
 def test_bias_falls_with_the_rows_of_a_batch_as_1_over_d(nu: int, rows: tuple[int, ...]) -> None:
-    """So does its bound, with κ where ν > 1; the bound without it falls as 1/√D."""
-    clients = cosines()
-    size, _, *k = clients.waves.unbind(-1)
-    kappa = float((size * sum(x**2 for x in k) ** 2).mean(1).max())
-    constants = replace(MEASURED["cosines", False], kappa=kappa)
+    """So does its bound for ν = 1; that for a larger ν falls as 1/√D."""
+    clients, constants = cosines(), MEASURED["cosines", False]
     found = [
         float(moments(clients, POINT, Method(0.1, nu, support=d, query=1, hessian=1)).bias.max())
         for d in rows
@@ -260,9 +255,7 @@ def test_bias_falls_with_the_rows_of_a_batch_as_1_over_d(nu: int, rows: tuple[in
     assert all(a <= b for a, b in zip(found, bounds, strict=True))
     large = [Method(0.1, nu, support=d) for d in (1000, 4000)]
     ratio = [estimator(constants, m).bias for m in large]
-    assert ratio[0] / ratio[1] == pytest.approx(4, rel=0.05)
-    crude = [estimator(replace(constants, kappa=None), m).bias for m in large]
-    assert crude[0] / crude[1] == pytest.approx(4 if nu == 1 else 2, rel=0.05)
+    assert ratio[0] / ratio[1] == pytest.approx(4 if nu == 1 else 2, rel=0.05)
 
 
 # Known cases.
@@ -304,8 +297,8 @@ def test_nu_1_written_out() -> None:
 
 
 def test_bias_at_nu_2_and_3_written_out() -> None:
-    """Lemma 3, its refinement, and that with κ: q = 1 + α L = 1.25."""
-    L, rho, kappa, B, sigma_G, alpha, D, q = 0.5, 0.3, 0.2, 1.0, 0.2, 0.5, 2, 1.25
+    """Lemma 3 and its refinement: q = 1 + α L = 1.25."""
+    L, rho, B, sigma_G, alpha, D, q = 0.5, 0.3, 1.0, 0.2, 0.5, 2, 1.25
     constants = Constants(L, rho, B, sigma_G)
     first = alpha * sigma_G / sqrt(D)
     second = first * sqrt(1 + q**2)  # r_1 and r_2
@@ -313,23 +306,18 @@ def test_bias_at_nu_2_and_3_written_out() -> None:
     product_error = alpha * rho * q * first
     outer = q**2 * (L * mean + rho / 2 * second**2) + product_error * L * second
     method = Method(alpha, 2, support=D)
-    assert estimator(constants, method).bias == pytest.approx(product_error * B + outer)
-    turn = alpha * q * kappa / 2 * first**2  # i < j leaves r_0 r_1 = 0
-    known = estimator(replace(constants, kappa=kappa), method)
-    assert known.bias == pytest.approx(turn * B + outer)
+    known = estimator(constants, method)
+    assert known.bias == pytest.approx(product_error * B + outer)
     crude = q**2 * L * second + product_error * B
     assert known.variance == pytest.approx(crude**2)
-    # With a third step, r_1 r_2 comes in.
     error = inner_error(constants, Method(alpha, 3, support=D))
     assert error.squared == pytest.approx([0, first**2, second**2, first**2 * (1 + q**2 + q**4)])
     assert error.mean[:3] == pytest.approx([0, 0, mean])
     r, m = error.root, error.mean
-    turn = alpha * q**2 * sum(rho * m[i] + kappa / 2 * r[i] ** 2 for i in range(3))
-    turn += (alpha * rho) ** 2 * q * r[1] * r[2]
-    outer = q**3 * (L * m[3] + rho / 2 * r[3] ** 2)
-    outer += alpha * rho * q**2 * (r[1] + r[2]) * L * r[3]
-    known = estimator(replace(constants, kappa=kappa), Method(alpha, 3, support=D))
-    assert known.bias == pytest.approx(turn * B + outer)
+    product_error = alpha * rho * q**2 * (r[1] + r[2])
+    outer = q**3 * (L * m[3] + rho / 2 * r[3] ** 2) + product_error * L * r[3]
+    known = estimator(constants, Method(alpha, 3, support=D))
+    assert known.bias == pytest.approx(product_error * B + outer)
 
 
 def test_growth_knows_the_curvature() -> None:
@@ -347,38 +335,13 @@ def test_growth_knows_the_curvature() -> None:
 
 def test_one_step_that_solves_every_client_leaves_nothing() -> None:
     """f'' = 1/α: q = 0."""
-    constants = Constants(2.0, 0.0, 1.0, 0.5, 0.5, 0.5, 0.5, negative=-2.0, kappa=0.0)
+    constants = Constants(2.0, 0.0, 1.0, 0.5, 0.5, 0.5, 0.5, negative=-2.0)
     for nu in (2, 3):
         for mode in MODES:
             method = Method(0.5, nu, mode, support=2, query=2, hessian=2)
             assert smoothness(constants, method) == 0
             assert heterogeneity(constants, method) == 0
             assert all(np.isfinite(estimator(constants, method)))
-
-
-@pytest.mark.parametrize("negative", [None, 0.8, 0.0, -0.3])
-def test_many_small_steps_tend_to_the_gradient_flow(negative: float | None) -> None:
-    """Twice the steps of half the size: half the distance."""
-    constants, time = replace(GIVEN, gamma_G=0.05, gamma_H=0.03, negative=negative), 0.6
-    limit = flow_limit(constants, time)
-
-    def at(nu: int) -> tuple[float, ...]:
-        method = Method(time / nu, nu)
-        return (
-            gradient_bound(constants, method),
-            smoothness(constants, method),
-            heterogeneity(constants, method),
-            first_order_bias(constants, method),
-        )
-
-    for end, coarse, fine in zip(limit, at(400), at(800), strict=True):
-        if end == pytest.approx(fine, rel=1e-12):  # q = 1: nothing depends on ν
-            continue
-        assert (coarse - end) / (fine - end) == pytest.approx(2, rel=0.05)
-        assert fine == pytest.approx(end, rel=0.01)
-    assert limit.gradient_bound == pytest.approx(
-        GIVEN.B * exp(time * (GIVEN.L if negative is None else negative))
-    )
 
 
 def test_inner_noise_averages_out_over_fresh_batches_and_stays_in_a_reused_one() -> None:
