@@ -30,7 +30,8 @@ L_F-Lipschitz gradient,
 θ^l is q^l-Lipschitz in w, hence A^l is α ρ q^l-Lipschitz, which gives the last term; the first is
 ‖J^T H(θ^ν) J‖ with J = ∏ A^l. There every A^l may be replaced by the I − α H(θ^ν) that commutes
 with H(θ^ν), at the price of α ‖H(θ^l) − H(θ^ν)‖ ≤ α² ρ B (ν − l) each. For quadratics L_F = Λ
-exactly; convex ones have Λ ≤ (2ν / (2ν+1))^{2ν} / (α (2ν+1)), which falls as ν rises.
+exactly; for convex ones with ν ≥ 1 and α ≤ 4/(3L), Λ ≤ (2ν / (2ν+1))^{2ν} / (α (2ν+1)), which
+falls as ν rises.
 
 **Lemma 2** (`inner_error`). E_l = (α² σ_G² / D) Σ_{j<l} q^{2j} where every inner step draws a
 batch of its own, and (α² σ_G² / D) S_l² where all share one.

@@ -137,7 +137,7 @@ def estimate(
     Returns
     -------
     Estimates
-        NaN where a loss is not finite.
+        Not finite where the gradients or Hessians that a constant is measured on are not.
     """
     work = sum(p.numel() for p in task.module.parameters()) * (method.nu + 1)
     most_rows = int(task.data.partition.train[np.asarray(clients)].max())

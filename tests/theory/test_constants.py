@@ -168,6 +168,16 @@ def test_smoothness_of_convex_quadratics_falls_with_nu() -> None:
     assert found[-1] == pytest.approx(1 / (2 * np.e * 50), rel=0.01)
 
 
+def test_the_peak_of_convex_quadratics_is_within_up_to_alpha_of_4_over_3l() -> None:
+    """There λ = L comes to as much as the peak for ν = 1, and to less for more steps."""
+    constants, alpha = Constants(3.0, 0.0, 1.0, negative=0.0), 4 / 9
+    for nu in range(1, 50):
+        peak = (2 * nu / (2 * nu + 1)) ** (2 * nu) / (alpha * (2 * nu + 1))
+        assert smoothness(constants, Method(alpha, nu)) == pytest.approx(peak, rel=1e-12)
+    above = Method(1.001 * alpha, 1)
+    assert smoothness(constants, above) > 1.001 * (2 / 3) ** 2 / (3 * above.alpha)
+
+
 # Never exceeded: every outcome of every batch, through the real meta-gradient.
 
 MEASURED = {
@@ -237,8 +247,28 @@ def test_independent_batches_leave_quadratics_unbiased_and_shared_ones_do_not() 
         apart = Method(0.4, nu, support=1, query=1, hessian=1)
         assert estimator(constants, apart).bias == 0
         assert float(moments(clients, POINT, apart).bias.max()) < 1e-15
-        shared = float(moments(clients, POINT, replace(apart, shared=True)).bias.max())
-        assert 0.004 < shared <= estimator(constants, replace(apart, shared=True)).bias
+        shared = moments(clients, POINT, replace(apart, shared=True)).bias
+        for client, bias in enumerate(shared):
+            expected = oracle_of_shared_rows(clients, client, 0.4, nu)
+            assert float(bias) == pytest.approx(expected, rel=1e-9)
+        assert float(shared.max()) <= estimator(constants, replace(apart, shared=True)).bias
+
+
+def oracle_of_shared_rows(clients: Clients, client: int, alpha: float, nu: int) -> float:
+    """Return ‖E G − ∇F_i‖ at POINT, where each inner step and its Hessian are of one row, a drawn.
+
+    With V_ν = ∇f_i and V_l(t) = E Ã V_{l+1}(Ã t + α H̃ c̃), Ã = I − α H̃, E G is V_0(w). All V_l are
+    affine, M t + m. For ν = 1 the bias is α² ‖Cov(H̃, H g̃)‖.
+    """
+    rows = clients.curvature[client].numpy(), clients.optimum[client].numpy()
+    H, pull = rows[0].mean(0), np.einsum("rij,rj->ri", *rows)
+    M, m = H, -pull.mean(0)
+    A = oracle.contraction(rows[0], alpha)
+    for _ in range(nu):
+        m = np.mean([a @ (alpha * M @ b + m) for a, b in zip(A, pull, strict=True)], 0)
+        M = np.mean(A @ M @ A, 0)
+    w, centre = POINT.numpy(), np.linalg.solve(H, pull.mean(0))
+    return float(np.linalg.norm(M @ w + m - oracle.meta_gradient(H, centre, w, alpha, nu)))
 
 
 @pytest.mark.parametrize(("nu", "rows"), [(1, (1, 4, 16)), (2, (1, 2, 4))])
