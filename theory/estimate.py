@@ -42,6 +42,7 @@ from tasks.task import Task
 from theory.constants import Constants, Method
 from theory.ensemble import Ensemble
 from theory.lanczos import Spectrum, lanczos
+from theory.sampled import Estimate, at_largest, by_value, mean_square, root, supremum
 
 BASIS = 1 << 24  # entries of the vectors that Lanczos keeps at once
 CHOOSING = 3  # steps of Lanczos by which the client and the point of σ_H are chosen
@@ -64,24 +65,6 @@ class Effort:
         most = max(1, WORK // work)
         taken = min(rows, self.rows or min(256, max(32, most // min(clients, 20))))
         return self.clients or min(50, max(5, most // taken)), taken
-
-
-class Estimate(NamedTuple):
-    """A measured value, and by what it may be off."""
-
-    value: float
-    errors: dict[str, float]
-    """``Lanczos``: the residual of the eigenvalue. ``clients``, ``rows``: the standard error of
-    having drawn them, 0 where all were taken."""
-
-    @property
-    def error(self) -> float:
-        """All errors together, as if they were independent."""
-        return math.hypot(*self.errors.values())
-
-    def also(self, name: str, error: float) -> "Estimate":
-        """Return the estimate with one more error."""
-        return Estimate(self.value, {**self.errors, name: error})
 
 
 @dataclass(frozen=True)
@@ -163,7 +146,7 @@ def estimate(
 
 def largest(found: Sequence[dict[str, Estimate]]) -> dict[str, Estimate]:
     """Return the largest estimate of each constant of the first; NaN is larger than any."""
-    return {name: max((some[name] for some in found), key=_by_value) for name in found[0]}
+    return {name: max((some[name] for some in found), key=by_value) for name in found[0]}
 
 
 def _at(
@@ -189,7 +172,7 @@ def _at(
         "L": highest.also("rows", sigma_h.value * left_out),
         "negative": lowest.also("rows", sigma_h.value * left_out),
         "rho": _hessian_change(ensemble, path, effort.steps // 2, random),
-        "B": _supremum(ensemble, norms).also("rows", sigma_g.value * left_out),
+        "B": supremum(norms, ensemble.all_clients).also("rows", sigma_g.value * left_out),
         "sigma_G": sigma_g,
         "sigma_H": sigma_h,
         "gamma_G": gamma_g.also("rows", sigma_g.value * left_out),
@@ -241,8 +224,8 @@ def _curvature(
     norm_residual = torch.stack([spectrum.norm_residual for spectrum in found])
     lowest_residual = torch.stack([spectrum.lowest_residual for spectrum in found])
     return (
-        _supremum(ensemble, norm, norm_residual),
-        _supremum(ensemble, negative, lowest_residual),
+        supremum(norm, ensemble.all_clients, norm_residual),
+        supremum(negative, ensemble.all_clients, lowest_residual),
     )
 
 
@@ -263,7 +246,7 @@ def _hessian_change(
         length = torch.where(length == 0, 1, length)  # at an optimum: nothing changes either
         ratios.append(found.norm / length)
         residuals.append(found.norm_residual / length)
-    return _supremum(ensemble, torch.stack(ratios), torch.stack(residuals))
+    return supremum(torch.stack(ratios), ensemble.all_clients, torch.stack(residuals))
 
 
 def _row_gradients(ensemble: Ensemble, ends: list[Tensor]) -> Estimate:
@@ -275,7 +258,8 @@ def _row_gradients(ensemble: Ensemble, ends: list[Tensor]) -> Estimate:
         ]
     )
     variances, errors = measured.unbind(-1)
-    return _root(_supremum(ensemble, variances.T).also("rows", _at_largest(variances, errors)))
+    found = supremum(variances.T, ensemble.all_clients)
+    return root(found.also("rows", at_largest(variances, errors)))
 
 
 def _row_hessians(
@@ -301,10 +285,8 @@ def _row_hessians(
     found = largest(client, theta, effort.steps // 2)
     of_rows = ensemble.by_row(theta, client, found.direction[0])
     value, error = _variance(ensemble, client, of_rows).tolist()
-    drawn = _supremum(ensemble, rough.T).errors
-    return _root(
-        Estimate(value, {**drawn, "Lanczos": float(found.highest_residual), "rows": error})
-    )
+    drawn = supremum(rough.T, ensemble.all_clients).errors
+    return root(Estimate(value, {**drawn, "Lanczos": float(found.highest_residual), "rows": error}))
 
 
 def _heterogeneity(
@@ -327,7 +309,7 @@ def _heterogeneity(
         residual = float(found.highest_residual)
         of_hessians.append(_spread(ensemble, changes).also("Lanczos", residual))
         w = w - method.alpha * gradient.mean(0)
-    return _root(max(of_gradients, key=_by_value)), _root(max(of_hessians, key=_by_value))
+    return root(max(of_gradients, key=by_value)), root(max(of_hessians, key=by_value))
 
 
 def _spectra(
@@ -348,50 +330,10 @@ def _spectra(
 
 def _variance(ensemble: Ensemble, client: int, of_rows: Tensor) -> Tensor:
     """Return E‖r − E r‖² over all of a client's rows, from what some give, and its error: [2]."""
-    return _mean_square(of_rows, int(ensemble.all_sizes[client]))
+    return mean_square(of_rows, int(ensemble.all_sizes[client]))
 
 
 def _spread(ensemble: Ensemble, of_clients: Tensor) -> Estimate:
     """Return (1/n) Σ ‖g_i − g‖² over all clients, from what some give, [K, P]."""
-    value, error = _mean_square(of_clients, ensemble.all_clients).tolist()
+    value, error = mean_square(of_clients, ensemble.all_clients).tolist()
     return Estimate(value, {"clients": error})
-
-
-def _mean_square(drawn: Tensor, n: int) -> Tensor:
-    """Return the mean square around their mean of n vectors, some of them drawn; and its error."""
-    squares = (drawn - drawn.mean(0)).double().square().sum(1).cpu()
-    k = len(squares)
-    if k == 1:
-        return squares.new_tensor([0.0, 0.0 if n == 1 else torch.inf])
-    error = squares.std() * math.sqrt(1 / k - 1 / n)
-    # Around the sample's own mean they are less by a part in k.
-    return torch.stack([squares.mean(), error]) * (k / (k - 1) * (n - 1) / n)
-
-
-def _supremum(ensemble: Ensemble, values: Tensor, residuals: Tensor | None = None) -> Estimate:
-    """Return the largest of values [points, K], and the jackknife's error of drawing clients."""
-    best, n = values.amax(0), ensemble.all_clients
-    drawn = len(best)
-    error = 0.0
-    if drawn < n:
-        first, second = torch.cat([best, best.new_zeros(1)]).topk(2).values.tolist()
-        error = (drawn - 1) / drawn * (first - second) * math.sqrt(1 - drawn / n)
-    found = Estimate(float(best.max()) + 0.0, {"clients": error})  # -0.0 is no curvature
-    return found if residuals is None else found.also("Lanczos", _at_largest(values, residuals))
-
-
-def _at_largest(values: Tensor, errors: Tensor) -> float:
-    """Return the error of the largest of values."""
-    return float(errors.flatten()[values.argmax()])
-
-
-def _root(squared: Estimate) -> Estimate:
-    """Return the square root, its errors to first order."""
-    root = math.sqrt(max(squared.value, 0.0)) if squared.value == squared.value else math.nan
-    slope = 1 / (2 * root) if root > 0 else 0.0
-    return Estimate(root, {name: slope * error for name, error in squared.errors.items()})
-
-
-def _by_value(estimate: Estimate) -> tuple[bool, float]:
-    """Order estimates; NaN is larger than any."""
-    return math.isnan(estimate.value), estimate.value

@@ -27,14 +27,12 @@ from theory import quadratics as oracle
 from theory.constants import (
     Constants,
     Method,
-    estimator,
     gradient_bound,
     growth,
-    hessian_free_bias,
     heterogeneity,
-    inner_error,
     smoothness,
 )
+from theory.estimator import estimator, hessian_free_bias, inner_error
 
 STEPS = (1, 2, 5, 10)
 POINT = torch.tensor([0.7, -0.4], dtype=torch.float64)

@@ -16,8 +16,9 @@ from tasks.task import Task, build
 from theory import quadratics
 from theory.constants import Method
 from theory.ensemble import Ensemble
-from theory.estimate import Effort, Estimates, _mean_square, estimate
+from theory.estimate import Effort, Estimates, estimate
 from theory.lanczos import lanczos
+from theory.sampled import mean_square
 
 FLOAT64 = "engine.precision=float64"
 QUADRATICS = ["dataset=quadratics", "dataset.num_clients=6", "dataset.correlation=0.5", FLOAT64]
@@ -191,11 +192,11 @@ def test_a_sample_is_right_on_average_and_as_far_off_as_it_says() -> None:
     every = torch.randn(40, 6, generator=random, dtype=torch.float64)
     truth = float((every - every.mean(0)).square().sum(1).mean())
     drawn = torch.stack(
-        [_mean_square(every[torch.randperm(40, generator=random)[:10]], 40) for _ in range(4000)]
+        [mean_square(every[torch.randperm(40, generator=random)[:10]], 40) for _ in range(4000)]
     )
     assert float(drawn[:, 0].mean()) == pytest.approx(truth, rel=0.01)
     assert float(drawn[:, 1].mean()) == pytest.approx(float(drawn[:, 0].std()), rel=0.15)
-    assert _mean_square(every, 40).tolist() == [pytest.approx(truth), 0.0]
+    assert mean_square(every, 40).tolist() == [pytest.approx(truth), 0.0]
 
 
 def test_few_rows_say_how_far_off_they_are() -> None:

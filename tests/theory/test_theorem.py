@@ -20,7 +20,8 @@ from tests.theory.two_rows import (
     empty,
     true_meta_gradients,
 )
-from theory.certificate import (
+from theory.constants import Constants, Method, growth, smoothness
+from theory.theorem import (
     Bound,
     Rounds,
     at_local_steps,
@@ -32,7 +33,6 @@ from theory.certificate import (
     simplified,
     suggested_alpha,
 )
-from theory.constants import Constants, Method, growth, smoothness
 
 KNOWN = Constants(L=1.0, rho=0.5, B=2.0, sigma_G=0.5, sigma_H=0.5, gamma_G=0.3, gamma_H=0.2)
 STOCHASTIC = Method(0.2, 2, support=10, query=10, hessian=10)
