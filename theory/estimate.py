@@ -181,7 +181,7 @@ def _at(
     if batches is None or (batches.sizes == ensemble.all_sizes).all():
         return found
     curved = _curvature_of_batches(batches, w, method, effort, random)
-    return found | largest([curved, found])
+    return found | {name: max(found[name], each, key=by_value) for name, each in curved.items()}
 
 
 def _curvature_of_batches(
@@ -267,7 +267,7 @@ def _row_hessians(
 ) -> Estimate:
     """Return σ_H: that of the client and the point where a row's Hessian seems to vary most."""
 
-    def largest(client: int, theta: Tensor, steps: int) -> Spectrum:
+    def spectrum(client: int, theta: Tensor, steps: int) -> Spectrum:
         def spread(v: Tensor) -> Tensor:  # E(H_row − H)² v = E H_row (H_row − H) v
             own = ensemble.by_row(theta, client, v[0])
             return ensemble.by_row(theta, client, own - own.mean(0)).mean(0, keepdim=True)
@@ -276,13 +276,13 @@ def _row_hessians(
 
     rough = torch.tensor(
         [
-            [float(largest(i, theta[i], CHOOSING).highest) for theta in ends]
+            [float(spectrum(i, theta[i], CHOOSING).highest) for theta in ends]
             for i in range(len(ensemble))
         ]
     )
     client, end = divmod(int(rough.argmax()), len(ends))
     theta = ends[end][client]
-    found = largest(client, theta, effort.steps // 2)
+    found = spectrum(client, theta, effort.steps // 2)
     of_rows = ensemble.by_row(theta, client, found.direction[0])
     value, error = _variance(ensemble, client, of_rows).tolist()
     drawn = supremum(rough.T, ensemble.all_clients).errors
