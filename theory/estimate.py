@@ -127,10 +127,10 @@ def estimate(
     most_clients, most_rows = effort.sample(len(clients), most_rows, work)
     size = method.support if method.shared else None
     random = torch.Generator(task.device).manual_seed(seed)
-    with task.measuring() as exact:
+    with task.measuring() as plain:
 
         def ensemble_of(rows: int) -> Ensemble:
-            return Ensemble(exact, clients, most_clients, rows, np.random.default_rng(seed))
+            return Ensemble(plain, clients, most_clients, rows, np.random.default_rng(seed))
 
         ensemble = ensemble_of(most_rows)
         batches = None if size is None else ensemble_of(min(size, most_rows))
