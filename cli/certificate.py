@@ -17,7 +17,18 @@ from conf.schema import Config
 from server_app.run_folder import METRICS, MODEL
 from strategies.roster import choose_new_clients
 from tasks.task import build
-from theory.certificate import (
+from theory.constants import (
+    Constants,
+    Method,
+    growth,
+    heterogeneity,
+    smoothness,
+)
+from theory.ensemble import Ensemble
+from theory.estimate import Effort, Estimates, estimate, largest
+from theory.estimator import estimator
+from theory.sampled import Estimate
+from theory.theorem import (
     Bound,
     LargestBeta,
     Rounds,
@@ -26,16 +37,6 @@ from theory.certificate import (
     largest_beta,
     suggested_alpha,
 )
-from theory.constants import (
-    Constants,
-    Method,
-    estimator,
-    growth,
-    heterogeneity,
-    smoothness,
-)
-from theory.ensemble import Ensemble
-from theory.estimate import Effort, Estimate, Estimates, estimate, largest
 
 PROBE = 3  # rounds, where no run shows where training leads
 CONDITION = "lower estimates of suprema: what follows is conditional on them"

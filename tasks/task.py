@@ -1,5 +1,7 @@
 """A task: a federated data set, a model and a loss, as pure functions of parameters and batches."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -73,17 +75,28 @@ class Task:
         self, params: Params, x: Tensor, y: Tensor, weight: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Return what is reported of a model: `loss`, and `accuracy` where y holds classes."""
-        was_training = self.module.training
-        self.module.eval()  # what is measured has no dropout
-        try:
+        with self._without_dropout():
             outputs = self._outputs(params, x)
-        finally:
-            self.module.train(was_training)
         metrics = {"loss": _mean(self._losses(outputs, y), weight)}
         if self.classification:
             right = (outputs.argmax(-1) == y).to(self.dtype)
             metrics["accuracy"] = _mean(right, weight)
         return metrics
+
+    @contextmanager
+    def measuring(self) -> Iterator["Task"]:
+        """Yield the task without dropout and bfloat16, for as long as one measures it."""
+        with self._without_dropout():
+            yield replace(self, autocast=False)
+
+    @contextmanager
+    def _without_dropout(self) -> Iterator[None]:
+        was_training = self.module.training
+        self.module.eval()
+        try:
+            yield
+        finally:
+            self.module.train(was_training)
 
     def _outputs(self, params: Params, x: Tensor) -> Tensor:
         with torch.autocast(

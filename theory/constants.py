@@ -4,13 +4,11 @@ With g_i = ∇f_i, H_i = ∇²f_i and the inner trajectory θ_i^0 = w, θ_i^{l+1
 
     F_i(w) = f_i(θ_i^ν),   ∇F_i(w) = A_i^0 A_i^1 … A_i^{ν−1} g_i(θ_i^ν),   A_i^l = I − α H_i(θ_i^l).
 
-Its estimate G_i takes inner gradients on D rows, Hessians on D″ each, the outer gradient on D′.
-
 **Assumptions**, wherever the models go, for every client i and every vector v:
 
     A1  f_i is bounded below.
     A2  ‖H_i‖ ≤ L and ‖g_i‖ ≤ B.
-    A3  H_i is ρ-Lipschitz (and, if `kappa` is given, ∇³f_i is κ-Lipschitz).
+    A3  H_i is ρ-Lipschitz.
     A4  For one row: E‖g̃ − g_i‖² ≤ σ_G² and E‖(H̃ − H_i) v‖² ≤ σ_H² ‖v‖².
     A5  Over clients: (1/n) Σ ‖g_i − ḡ‖² ≤ γ_G² and (1/n) Σ ‖(H_i − H̄) v‖² ≤ γ_H² ‖v‖².
 
@@ -19,7 +17,7 @@ largest eigenvalue of E(H̃ − H_i)², whatever the dimension. Rows are drawn a
 a batch of D unbiased with 1/D of the variance; without replacement it is less.
 
 **Notation.** q is `growth`, the largest factor ‖I − α H_i‖ of one fine-tuning step;
-S_m = Σ_{j<m} q^j; E_l bounds E‖t^l − θ^l‖², with t the stochastic inner trajectory.
+S_m = Σ_{j<m} q^j. Lemmas 2, 3 and 5 are about estimates of ∇F_i: `theory.estimator`.
 
 **Lemma 1** (`smoothness`). ‖∇F_i‖ ≤ q^ν B, since each of the ν factors is at most q. F_i has an
 L_F-Lipschitz gradient,
@@ -30,42 +28,8 @@ L_F-Lipschitz gradient,
 θ^l is q^l-Lipschitz in w, hence A^l is α ρ q^l-Lipschitz, which gives the last term; the first is
 ‖J^T H(θ^ν) J‖ with J = ∏ A^l. There every A^l may be replaced by the I − α H(θ^ν) that commutes
 with H(θ^ν), at the price of α ‖H(θ^l) − H(θ^ν)‖ ≤ α² ρ B (ν − l) each. For quadratics L_F = Λ
-exactly; convex ones have Λ ≤ (2ν / (2ν+1))^{2ν} / (α (2ν+1)), which falls as ν rises.
-
-**Lemma 2** (`inner_error`). E_l = (α² σ_G² / D) Σ_{j<l} q^{2j} where every inner step draws a
-batch of its own, and (α² σ_G² / D) S_l² where all share one.
-
-**Lemma 3** (`estimator`, mode exact). With h = α² σ_H² / D″ and r_l = √E_l,
-
-    ‖E G_i − ∇F_i‖ ≤ b = q^ν L r_ν + p B,    p = α ρ q^{ν−1} Σ_{l<ν} r_l,
-    E‖G_i − ∇F_i‖² ≤ [(q² + h)^ν − q^{2ν}] B² + (q² + h)^ν σ_G² / D′ + b².
-
-Given t, the Hessian batches are independent, and each step from the right multiplies the mean
-square by q² + h; the rest is Minkowski. Where every step draws a batch of its own, the mean error
-‖E(t^l − θ^l)‖ ≤ m_l, m_{l+1} = q m_l + (α ρ / 2) E_l, is smaller than r_l, and the bias is also at
-most
-
-    p B + q^ν (L m_ν + ρ E_ν / 2) + p L r_ν,
-
-of order 1/D for ν = 1, and 0 for quadratics. With κ, the p of p B may be replaced by
-
-    α q^{ν−1} Σ_{l<ν} (ρ m_l + κ E_l / 2) + α² ρ² q^{ν−2} Σ_{i<j} r_i r_j,
-
-and the order is 1/D for every ν.
-
-**Lemma 3′** (`Method.shared`). Where the batch of an inner step serves for its Hessian too, as
-plain automatic differentiation has it, t and Ã^l depend on each other. Let A2 and A3 hold for
-each row's loss, so that every ‖Ã‖ ≤ q. In
-
-    ∏ Ã^l g̃ − ∏ A^l g = Σ_l Ã^0 … Ã^{l−1} (Ã^l − A^l) A^{l+1} … A^{ν−1} g + Ã^0 … Ã^{ν−1} (g̃ − g)
-
-the noise of Ã^l has mean zero given what is left of it, and what is right of it is fixed. So b is
-as in Lemma 3; the refinement has (p + ν q^{ν−1} √h) L r_ν in place of p L r_ν, and no κ; and
-
-    E‖G_i − ∇F_i‖² ≤ (√(ν h) q^{ν−1} B + b)² + q^{2ν} σ_G² / D′.
-
-With one batch for all steps the ν noises add up: ν √h q^{ν−1} B takes the place of √(ν h) …, and
-is added to the bias as well.
+exactly; for convex ones with ν ≥ 1 and α ≤ 4/(3L), Λ ≤ (2ν / (2ν+1))^{2ν} / (α (2ν+1)), which
+falls as ν rises.
 
 **Lemma 4** (`heterogeneity`). (1/n) Σ ‖∇F_i − ∇F‖² ≤ γ_F²,
 
@@ -75,24 +39,14 @@ The mean of the ∇F_i is nearer to them than any other point; take the meta-gra
 its own trajectory, from which that of client i is α γ_G S_l away in mean square. Nor is γ_F above
 q^ν B.
 
-**Lemma 5** (`estimator`, the other modes). First-order meta-gradients g_i(θ^ν) have the bias
-‖(I − ∏ A^l) g‖ ≤ b_FO = B min{α L S_ν, 1 + q^ν}, to which L r_ν (or L m_ν + ρ E_ν / 2) comes, and
-the variance σ_G² / D′ + L² E_ν. No batch size removes b_FO. Hessian-free ones add to the bias b
-
-    b_HF = ½ α ρ δ (B² + σ_G² / D′) Σ_{l<ν} q^l (q² + h)^{ν−1−l}
-
-(h = 0 where `shared`), as each central difference averages Hessians on θ ± δ v, and have the
-variance of Lemma 3 with b + b_HF, both gradients of a difference being of the same batch.
-
-Lemmas 1, 3, 4 and 5 are tight: f'' = −L with additive noise attains L_F, γ_F, b_FO and the
-variance for every ν. The exponential q^{2ν} is therefore there unless curvature is known
-(`negative`) or α is about 1/(νL), when q^ν ≤ e. ν = 1 with α ≤ 1/L has the form of Per-FedAvg's
-constants (Fallah et al. 2020): L_F ≤ 4 L + α ρ B, b ≤ 2 α L σ_G / √D, γ_F ≤ 4 γ_G + α B γ_H.
+Lemmas 1 and 4 are tight: f'' = −L attains L_F and γ_F for every ν. The exponential q^{2ν} is
+therefore there unless curvature is known (`negative`) or α is about 1/(νL), when q^ν ≤ e. ν = 1
+with α ≤ 1/L has the form of Per-FedAvg's constants (Fallah et al. 2020): L_F ≤ 4 L + α ρ B and
+γ_F ≤ 4 γ_G + α B γ_H.
 """
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from conf.errors import InputError
 from conf.schema import MODES, AlgorithmConfig, require
@@ -122,15 +76,12 @@ class Constants:
     negative: float | None = None
     """The Hessians' eigenvalues are at least −`negative`: 0 if all f_i are convex, below 0 if
     strongly so. None: no more is known than L."""
-    kappa: float | None = None
-    """Lipschitz constant of the third derivatives; None if unknown."""
 
     def __post_init__(self) -> None:
         require(0 < self.L < math.inf, "constants.L", self.L, "above 0 and finite")
-        for name in ("rho", "B", "sigma_G", "sigma_H", "gamma_G", "gamma_H", "kappa"):
+        for name in ("rho", "B", "sigma_G", "sigma_H", "gamma_G", "gamma_H"):
             value = getattr(self, name)
-            known = value is None if name == "kappa" else False
-            require(known or 0 <= value < math.inf, f"constants.{name}", value, "0 or more, finite")
+            require(0 <= value < math.inf, f"constants.{name}", value, "0 or more, finite")
         low = self.negative
         require(
             low is None or -self.L <= low <= self.L,
@@ -185,9 +136,10 @@ class Method:
         """Return the method that a configuration asks for.
 
         Without Hessian batches (algorithm.batch.hessian=null) the support batches serve for the
-        Hessians, which is Lemma 3′: `shared`.
+        Hessians, which is Lemma 3′: `shared`. First order and ν = 0 have no Hessians to share.
         """
         batch = algorithm.batch
+        has_hessians = algorithm.nu > 0 and algorithm.mode != "first_order"
         return cls(
             alpha=algorithm.alpha,
             nu=algorithm.nu,
@@ -196,40 +148,8 @@ class Method:
             support=batch.support,
             query=batch.query,
             hessian=batch.hessian,
-            shared=batch.hessian is None,
+            shared=has_hessians and batch.hessian is None,
         )
-
-
-class Estimator(NamedTuple):
-    """How far the stochastic meta-gradient G is from ∇F_i, at most."""
-
-    bias: float
-    """‖E G − ∇F_i‖"""
-    variance: float
-    """E‖G − E G‖²"""
-
-
-class InnerError(NamedTuple):
-    """How far the stochastic inner trajectory is from the true one, for l = 0 … ν."""
-
-    squared: list[float]
-    """E_l ≥ E‖t^l − θ^l‖²"""
-    mean: list[float]
-    """m_l ≥ ‖E(t^l − θ^l)‖"""
-
-    @property
-    def root(self) -> list[float]:
-        """r_l = √E_l."""
-        return [math.sqrt(e) for e in self.squared]
-
-
-class FlowLimit(NamedTuple):
-    """Constants of the limit ν → ∞ with ν α = T: fine-tuning by gradient flow for the time T."""
-
-    gradient_bound: float
-    smoothness: float
-    heterogeneity: float
-    first_order_bias: float
 
 
 def growth(constants: Constants, alpha: float) -> float:
@@ -242,19 +162,19 @@ def growth(constants: Constants, alpha: float) -> float:
 
 def gradient_bound(constants: Constants, method: Method) -> float:
     """Return q^ν B ≥ ‖∇F_i‖ (Lemma 1)."""
-    return float(_growth(constants, method) ** method.nu * constants.B)
+    return float(finite_growth(constants, method) ** method.nu * constants.B)
 
 
 def smoothness(constants: Constants, method: Method) -> float:
     """Return L_F(ν), the Lipschitz constant of ∇F (Lemma 1). ν = 0: L."""
-    q, alpha, nu = _growth(constants, method), method.alpha, method.nu
+    q, alpha, nu = finite_growth(constants, method), method.alpha, method.nu
     slack = constants.rho * constants.B
     curvature = min(
         constants.L * q ** (2 * nu),
         _commuting(constants, alpha, nu)
         + alpha**2 * slack * constants.L * nu * (nu + 1) * q ** max(2 * nu - 1, 0),
     )
-    return curvature + alpha * slack * q ** max(nu - 1, 0) * _geometric(q, nu)
+    return curvature + alpha * slack * q ** max(nu - 1, 0) * geometric_sum(q, nu)
 
 
 def _commuting(constants: Constants, alpha: float, nu: int) -> float:
@@ -267,136 +187,16 @@ def _commuting(constants: Constants, alpha: float, nu: int) -> float:
 
 def heterogeneity(constants: Constants, method: Method) -> float:
     """Return γ_F: (1/n) Σ ‖∇F_i − ∇F‖² ≤ γ_F² (Lemma 4). ν = 0: γ_G."""
-    q, alpha, nu = _growth(constants, method), method.alpha, method.nu
-    gradients = q**nu * (1 + alpha * constants.L * _geometric(q, nu)) * constants.gamma_G
-    drift = alpha * constants.rho * constants.gamma_G * sum(_geometric(q, m) for m in range(nu))
+    q, alpha, nu = finite_growth(constants, method), method.alpha, method.nu
+    gradients = q**nu * (1 + alpha * constants.L * geometric_sum(q, nu)) * constants.gamma_G
+    drift = alpha * constants.rho * constants.gamma_G * sum(geometric_sum(q, m) for m in range(nu))
     hessians = nu * constants.gamma_H + drift
     spread = gradients + alpha * constants.B * q ** max(nu - 1, 0) * hessians
     return float(min(spread, gradient_bound(constants, method)))
 
 
-def estimator(constants: Constants, method: Method) -> Estimator:
-    """Return bias and variance of the stochastic meta-gradient (Lemmas 3, 3′ and 5)."""
-    error = inner_error(constants, method)
-    if method.mode == "first_order":
-        bias = first_order_bias(constants, method) + _outer_bias(constants, error)
-        noise = _noise(constants.sigma_G, method.query)
-        return Estimator(bias, noise + constants.L**2 * error.squared[-1])
-    extra = hessian_free_bias(constants, method) if method.mode == "hessian_free" else 0.0
-    return Estimator(
-        _bias(constants, method, error) + extra, _variance(constants, method, error, extra)
-    )
-
-
-def inner_error(constants: Constants, method: Method) -> InnerError:
-    """Return how far inner noise leads the trajectory astray (Lemma 2)."""
-    q, alpha = _growth(constants, method), method.alpha
-    noise = alpha**2 * _noise(constants.sigma_G, method.support)
-    squared, mean = [0.0], [0.0]
-    for step in range(1, method.nu + 1):
-        sums = _geometric(q, step) ** 2 if method.repeats else _geometric(q * q, step)
-        bent = q * mean[-1] + alpha * constants.rho / 2 * squared[-1]
-        squared.append(noise * sums)
-        root = math.sqrt(squared[-1])
-        mean.append(root if method.repeats else min(bent, root))
-    return InnerError(squared, mean)
-
-
-def first_order_bias(constants: Constants, method: Method) -> float:
-    """Return b_FO ≥ ‖g_i(θ^ν) − ∇F_i(w)‖ (Lemma 5)."""
-    q, nu = _growth(constants, method), method.nu
-    dropped = method.alpha * constants.L * _geometric(q, nu)
-    return float(constants.B * min(dropped, 1 + q**nu)) if nu else 0.0
-
-
-def hessian_free_bias(constants: Constants, method: Method) -> float:
-    """Return b_HF, what central differences of step δ‖v‖ add to the bias (Lemma 5)."""
-    q, nu = _growth(constants, method), method.nu
-    grown = q * q + (0.0 if method.shared else _hessian_noise(constants, method))
-    length = constants.B**2 + _noise(constants.sigma_G, method.query)  # E‖v‖² at first
-    steps = sum(q**step * grown ** (nu - 1 - step) for step in range(nu))
-    return float(method.alpha * constants.rho * method.delta / 2 * length * steps)
-
-
-def _bias(constants: Constants, method: Method, error: InnerError) -> float:
-    """Return b of the exact mode: the smaller of the two bounds of Lemma 3, or of Lemma 3′."""
-    q, nu, root = _growth(constants, method), method.nu, error.root
-    product = _product_error(constants, method, error)
-    h = _hessian_noise(constants, method) if method.shared else 0.0
-    noise = nu * q ** max(nu - 1, 0) * math.sqrt(h)
-    refined = (
-        _mean_product_error(constants, method, error) * constants.B
-        + q**nu * _outer_bias(constants, error)
-        + (product + noise) * constants.L * root[-1]
-    )
-    bias = min(_crude_bias(constants, method, error), refined)
-    return bias + noise * constants.B if method.repeats else bias
-
-
-def _crude_bias(constants: Constants, method: Method, error: InnerError) -> float:
-    """Return q^ν L r_ν + p B of Lemma 3."""
-    outer = _growth(constants, method) ** method.nu * constants.L * error.root[-1]
-    return float(outer + _product_error(constants, method, error) * constants.B)
-
-
-def _variance(constants: Constants, method: Method, error: InnerError, extra: float) -> float:
-    """Return the bound on E‖G − ∇F_i‖² of Lemma 3 or 3′, `extra` being b_HF.
-
-    (q² + h)^ν − q^{2ν} is taken as h Σ (q² + h)^l q^{2(ν−1−l)}, which a small h does not cancel.
-    """
-    q, nu, B = _growth(constants, method), method.nu, constants.B
-    h, outer = _hessian_noise(constants, method), _noise(constants.sigma_G, method.query)
-    bias = _crude_bias(constants, method, error) + extra
-    if not method.shared:
-        grown = q * q + h
-        gained = h * sum(grown**step * q ** (2 * (nu - 1 - step)) for step in range(nu))
-        return float(gained * B**2 + grown**nu * outer + bias**2)
-    times = nu * nu if method.repeats else nu
-    hessians = math.sqrt(times * h) * q ** max(nu - 1, 0) * B
-    return float((hessians + bias) ** 2 + q ** (2 * nu) * outer)
-
-
-def _product_error(constants: Constants, method: Method, error: InnerError) -> float:
-    """Return p, which bounds the root mean square of ‖∏ A(t^l) − ∏ A(θ^l)‖."""
-    q, nu = _growth(constants, method), method.nu
-    return method.alpha * constants.rho * q ** max(nu - 1, 0) * sum(error.root[:nu])
-
-
-def _mean_product_error(constants: Constants, method: Method, error: InnerError) -> float:
-    """Return the bound on ‖E ∏ Ã^l − ∏ A^l‖: p, or what κ makes of it (Lemma 3)."""
-    crude = _product_error(constants, method, error)
-    if constants.kappa is None or method.shared:
-        return crude
-    q, nu, turn = _growth(constants, method), method.nu, method.alpha * constants.rho
-    once = sum(
-        constants.rho * error.mean[step] + constants.kappa / 2 * error.squared[step]
-        for step in range(nu)
-    )
-    root = error.root
-    twice = sum(root[i] * root[j] for j in range(nu) for i in range(j))
-    powers = q ** max(nu - 1, 0), q ** max(nu - 2, 0)
-    return min(crude, method.alpha * powers[0] * once + turn**2 * powers[1] * twice)
-
-
-def _outer_bias(constants: Constants, error: InnerError) -> float:
-    """Return the bound on ‖E g_i(t^ν) − g_i(θ^ν)‖: L r_ν, or L m_ν + ρ E_ν / 2 if that is less."""
-    bent = constants.L * error.mean[-1] + constants.rho / 2 * error.squared[-1]
-    return min(constants.L * error.root[-1], bent)
-
-
-def _hessian_noise(constants: Constants, method: Method) -> float:
-    """Return h = α² σ_H² / D″."""
-    rows = method.support if method.shared else method.hessian
-    return method.alpha**2 * _noise(constants.sigma_H, rows)
-
-
-def _noise(sigma: float, rows: int | None) -> float:
-    """Return σ² / D, the variance of a batch; 0 for all rows."""
-    return 0.0 if rows is None else sigma**2 / rows
-
-
-def _growth(constants: Constants, method: Method) -> float:
-    """Return q, for powers that a float can hold.
+def finite_growth(constants: Constants, method: Method) -> float:
+    """Return q, with powers that a float can hold.
 
     Raises
     ------
@@ -413,33 +213,9 @@ def _growth(constants: Constants, method: Method) -> float:
     return q
 
 
-def _geometric(x: float, terms: int) -> float:
+def geometric_sum(x: float, terms: int) -> float:
     """Return S = Σ_{j<terms} x^j."""
     total = 0.0
     for _ in range(terms):
         total = 1 + x * total
     return total
-
-
-def flow_limit(constants: Constants, time: float) -> FlowLimit:
-    """Return the limits of the constants for ν → ∞ with ν α = `time`; they are O(1/ν) away.
-
-    With −l the lowest eigenvalue that a Hessian may have, q^ν → e^{lT}, α S_ν → ∫_0^T e^{ls} ds and
-    α² Σ S_l → ∫_0^T ∫_0^s e^{lr} dr ds.
-    """
-    L, B, rho, low = constants.L, constants.B, constants.rho, -constants.lowest
-    power = math.exp(low * time)
-    once = math.expm1(low * time) / low if low else time
-    twice = (once - time) / low if low else time**2 / 2
-    peak = 1 / (2 * time)
-    inside = [peak] if -low < peak < L else []
-    commuting = max(abs(x) * math.exp(-2 * x * time) for x in [-low, L, *inside])
-    curvature = min(L * power**2, commuting + time**2 * rho * L * B * power**2)
-    hessians = time * constants.gamma_H + rho * constants.gamma_G * twice
-    spread = power * (1 + L * once) * constants.gamma_G + B * power * hessians
-    return FlowLimit(
-        gradient_bound=power * B,
-        smoothness=curvature + rho * B * power * once,
-        heterogeneity=min(spread, power * B),
-        first_order_bias=B * min(L * once, 1 + power),
-    )

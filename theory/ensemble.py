@@ -87,7 +87,7 @@ class Ensemble:
         def work(theta: Tensor, who: Tensor) -> Tensor:
             return self._gradient(theta, self._batch(who))
 
-        return self._in_chunks(work, theta, who)
+        return self._in_chunks(self._x.shape[1], work, theta, who)
 
     def product(self, theta: Tensor, who: Tensor, v: Tensor) -> Tensor:
         """Return ∇²f_who(θ) v, [M, P]."""
@@ -95,7 +95,7 @@ class Ensemble:
         def work(theta: Tensor, who: Tensor, v: Tensor) -> Tensor:
             return self._product(theta, self._batch(who), v)
 
-        return self._in_chunks(work, theta, who, v)
+        return self._in_chunks(self._x.shape[1], work, theta, who, v)
 
     def meta(self, w: Tensor, method: Method) -> tuple[Tensor, Tensor]:
         """Return F_i(w) [K] and ∇F_i(w) [K, P] of every client: all rows are support and query."""
@@ -108,7 +108,8 @@ class Ensemble:
             )
             return torch.cat([value[:, None], self._flattened(gradient)], 1)
 
-        both = self._in_chunks(work, w.expand(len(self), -1), self.everyone)
+        each = w.expand(len(self), -1)
+        both = self._in_chunks(self._x.shape[1], work, each, self.everyone)
         return both[:, 0], both[:, 1:]
 
     def by_row(self, theta: Tensor, client: int, v: Tensor | None = None) -> Tensor:
@@ -127,8 +128,8 @@ class Ensemble:
 
         thetas = theta.expand(size, -1)
         if v is None:
-            return self._in_chunks(gradient, thetas, x, y)
-        return self._in_chunks(product, thetas, v.expand_as(thetas), x, y)
+            return self._in_chunks(1, gradient, thetas, x, y)
+        return self._in_chunks(1, product, thetas, v.expand_as(thetas), x, y)
 
     def _gradient(self, theta: Tensor, batch: Batch) -> Tensor:
         return self._flattened(value_and_gradient(self._loss, self.params(theta), batch).gradient)
@@ -143,9 +144,9 @@ class Ensemble:
     def _flattened(self, stack: Params) -> Tensor:
         return torch.cat([stack[name].flatten(1) for name in self._shapes], 1)
 
-    def _in_chunks(self, work: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
-        """Return work(*stacks), done for as many members at once as suits the memory."""
-        at_once = max(1, min(ENTRIES // stacks[0].shape[1], ROWS // self._x.shape[1]))
+    def _in_chunks(self, rows: int, work: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
+        """Return work(*stacks), for as many members, of so many rows each, as suit the memory."""
+        at_once = max(1, min(ENTRIES // stacks[0].shape[1], ROWS // rows))
         pieces = zip(*(torch.split(stack, at_once) for stack in stacks), strict=True)
         return torch.cat([work(*piece) for piece in pieces])
 

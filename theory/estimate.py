@@ -28,7 +28,7 @@ hold for the losses on batches: they are then measured on one drawn batch of eve
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -42,8 +42,10 @@ from tasks.task import Task
 from theory.constants import Constants, Method
 from theory.ensemble import Ensemble
 from theory.lanczos import Spectrum, lanczos
+from theory.sampled import Estimate, at_largest, by_value, mean_square, root, supremum
 
 BASIS = 1 << 24  # entries of the vectors that Lanczos keeps at once
+CHOOSING = 3  # steps of Lanczos by which the client and the point of σ_H are chosen
 WORK = 1 << 26  # clients · rows · parameters · points, of the sample that is taken by default
 
 
@@ -57,8 +59,6 @@ class Effort:
     """At most so many train rows of each; None: 256, or what WORK allows, from 32 on."""
     steps: int = 16
     """Steps of a Lanczos run for L and l; half of them for ρ, σ_H and γ_H."""
-    choosing: int = 3
-    """Steps by which the client and the point of σ_H are chosen."""
 
     def sample(self, clients: int, rows: int, work: int) -> tuple[int, int]:
         """Return how many clients, of so many, and rows of each to take; `work` is of one row."""
@@ -67,31 +67,11 @@ class Effort:
         return self.clients or min(50, max(5, most // taken)), taken
 
 
-class Estimate(NamedTuple):
-    """A measured value, and by what it may be off."""
-
-    value: float
-    errors: dict[str, float]
-    """``Lanczos``: the residual of the eigenvalue. ``clients``, ``rows``: the standard error of
-    having drawn them, 0 where all were taken."""
-
-    @property
-    def error(self) -> float:
-        """All errors together, as if they were independent."""
-        return math.hypot(*self.errors.values())
-
-    def also(self, name: str, error: float) -> "Estimate":
-        """Return the estimate with one more error."""
-        return Estimate(self.value, {**self.errors, name: error})
-
-
 @dataclass(frozen=True)
 class Estimates:
     """Lower estimates of the constants, by their names in `Constants`, and what they are from."""
 
     of: dict[str, Estimate]
-    points: int
-    """Models w."""
     clients: int
     all_clients: int
     rows: int
@@ -140,39 +120,33 @@ def estimate(
     Returns
     -------
     Estimates
-        NaN where a loss is not finite.
+        Not finite where the gradients or Hessians that a constant is measured on are not.
     """
-    task = replace(task, autocast=False)
     work = sum(p.numel() for p in task.module.parameters()) * (method.nu + 1)
     most_rows = int(task.data.partition.train[np.asarray(clients)].max())
-    sample = effort.sample(len(clients), most_rows, work)
-    ensemble = Ensemble(task, clients, *sample, np.random.default_rng(seed))
+    most_clients, most_rows = effort.sample(len(clients), most_rows, work)
     size = method.support if method.shared else None
-    batches = (
-        None
-        if size is None
-        else Ensemble(task, clients, sample[0], min(size, sample[1]), np.random.default_rng(seed))
-    )
     random = torch.Generator(task.device).manual_seed(seed)
-    was_training = task.module.training
-    task.module.eval()
-    try:
+    with task.measuring() as plain:
+
+        def ensemble_of(rows: int) -> Ensemble:
+            return Ensemble(plain, clients, most_clients, rows, np.random.default_rng(seed))
+
+        ensemble = ensemble_of(most_rows)
+        batches = None if size is None else ensemble_of(min(size, most_rows))
         found = [_at(ensemble, batches, ensemble.flat(w), method, effort, random) for w in models]
-    finally:
-        task.module.train(was_training)
     return Estimates(
-        largest(found),
-        len(found),
-        len(ensemble),
-        ensemble.all_clients,
-        int(ensemble.sizes.max()),
-        int(ensemble.all_sizes.max()),
+        of=largest(found),
+        clients=len(ensemble),
+        all_clients=ensemble.all_clients,
+        rows=int(ensemble.sizes.max()),
+        all_rows=int(ensemble.all_sizes.max()),
     )
 
 
 def largest(found: Sequence[dict[str, Estimate]]) -> dict[str, Estimate]:
     """Return the largest estimate of each constant of the first; NaN is larger than any."""
-    return {name: max((some[name] for some in found), key=_by_value) for name in found[0]}
+    return {name: max((some[name] for some in found), key=by_value) for name in found[0]}
 
 
 def _at(
@@ -198,7 +172,7 @@ def _at(
         "L": highest.also("rows", sigma_h.value * left_out),
         "negative": lowest.also("rows", sigma_h.value * left_out),
         "rho": _hessian_change(ensemble, path, effort.steps // 2, random),
-        "B": _supremum(ensemble, norms).also("rows", sigma_g.value * left_out),
+        "B": supremum(norms, ensemble.all_clients).also("rows", sigma_g.value * left_out),
         "sigma_G": sigma_g,
         "sigma_H": sigma_h,
         "gamma_G": gamma_g.also("rows", sigma_g.value * left_out),
@@ -207,7 +181,7 @@ def _at(
     if batches is None or (batches.sizes == ensemble.all_sizes).all():
         return found
     curved = _curvature_of_batches(batches, w, method, effort, random)
-    return found | largest([curved, found])
+    return found | {name: max(found[name], each, key=by_value) for name, each in curved.items()}
 
 
 def _curvature_of_batches(
@@ -250,8 +224,8 @@ def _curvature(
     norm_residual = torch.stack([spectrum.norm_residual for spectrum in found])
     lowest_residual = torch.stack([spectrum.lowest_residual for spectrum in found])
     return (
-        _supremum(ensemble, norm, norm_residual),
-        _supremum(ensemble, negative, lowest_residual),
+        supremum(norm, ensemble.all_clients, norm_residual),
+        supremum(negative, ensemble.all_clients, lowest_residual),
     )
 
 
@@ -272,7 +246,7 @@ def _hessian_change(
         length = torch.where(length == 0, 1, length)  # at an optimum: nothing changes either
         ratios.append(found.norm / length)
         residuals.append(found.norm_residual / length)
-    return _supremum(ensemble, torch.stack(ratios), torch.stack(residuals))
+    return supremum(torch.stack(ratios), ensemble.all_clients, torch.stack(residuals))
 
 
 def _row_gradients(ensemble: Ensemble, ends: list[Tensor]) -> Estimate:
@@ -284,7 +258,8 @@ def _row_gradients(ensemble: Ensemble, ends: list[Tensor]) -> Estimate:
         ]
     )
     variances, errors = measured.unbind(-1)
-    return _root(_supremum(ensemble, variances.T).also("rows", _at_largest(variances, errors)))
+    found = supremum(variances.T, ensemble.all_clients)
+    return root(found.also("rows", at_largest(variances, errors)))
 
 
 def _row_hessians(
@@ -292,7 +267,7 @@ def _row_hessians(
 ) -> Estimate:
     """Return σ_H: that of the client and the point where a row's Hessian seems to vary most."""
 
-    def largest(client: int, theta: Tensor, steps: int) -> Spectrum:
+    def spectrum(client: int, theta: Tensor, steps: int) -> Spectrum:
         def spread(v: Tensor) -> Tensor:  # E(H_row − H)² v = E H_row (H_row − H) v
             own = ensemble.by_row(theta, client, v[0])
             return ensemble.by_row(theta, client, own - own.mean(0)).mean(0, keepdim=True)
@@ -301,19 +276,17 @@ def _row_hessians(
 
     rough = torch.tensor(
         [
-            [float(largest(i, theta[i], effort.choosing).highest) for theta in ends]
+            [float(spectrum(i, theta[i], CHOOSING).highest) for theta in ends]
             for i in range(len(ensemble))
         ]
     )
     client, end = divmod(int(rough.argmax()), len(ends))
     theta = ends[end][client]
-    found = largest(client, theta, effort.steps // 2)
+    found = spectrum(client, theta, effort.steps // 2)
     of_rows = ensemble.by_row(theta, client, found.direction[0])
     value, error = _variance(ensemble, client, of_rows).tolist()
-    drawn = _supremum(ensemble, rough.T).errors
-    return _root(
-        Estimate(value, {**drawn, "Lanczos": float(found.highest_residual), "rows": error})
-    )
+    drawn = supremum(rough.T, ensemble.all_clients).errors
+    return root(Estimate(value, {**drawn, "Lanczos": float(found.highest_residual), "rows": error}))
 
 
 def _heterogeneity(
@@ -336,7 +309,7 @@ def _heterogeneity(
         residual = float(found.highest_residual)
         of_hessians.append(_spread(ensemble, changes).also("Lanczos", residual))
         w = w - method.alpha * gradient.mean(0)
-    return _root(max(of_gradients, key=_by_value)), _root(max(of_hessians, key=_by_value))
+    return root(max(of_gradients, key=by_value)), root(max(of_hessians, key=by_value))
 
 
 def _spectra(
@@ -357,50 +330,10 @@ def _spectra(
 
 def _variance(ensemble: Ensemble, client: int, of_rows: Tensor) -> Tensor:
     """Return E‖r − E r‖² over all of a client's rows, from what some give, and its error: [2]."""
-    return _mean_square(of_rows, int(ensemble.all_sizes[client]))
+    return mean_square(of_rows, int(ensemble.all_sizes[client]))
 
 
 def _spread(ensemble: Ensemble, of_clients: Tensor) -> Estimate:
     """Return (1/n) Σ ‖g_i − g‖² over all clients, from what some give, [K, P]."""
-    value, error = _mean_square(of_clients, ensemble.all_clients).tolist()
+    value, error = mean_square(of_clients, ensemble.all_clients).tolist()
     return Estimate(value, {"clients": error})
-
-
-def _mean_square(drawn: Tensor, n: int) -> Tensor:
-    """Return the mean square around their mean of n vectors, some of them drawn; and its error."""
-    squares = (drawn - drawn.mean(0)).double().square().sum(1).cpu()
-    k = len(squares)
-    if k == 1:
-        return squares.new_tensor([0.0, 0.0 if n == 1 else torch.inf])
-    error = squares.std() * math.sqrt(1 / k - 1 / n)
-    # Around the sample's own mean they are less by a part in k.
-    return torch.stack([squares.mean(), error]) * (k / (k - 1) * (n - 1) / n)
-
-
-def _supremum(ensemble: Ensemble, values: Tensor, residuals: Tensor | None = None) -> Estimate:
-    """Return the largest of values [points, K], and the jackknife's error of drawing clients."""
-    best, n = values.amax(0), ensemble.all_clients
-    drawn = len(best)
-    error = 0.0
-    if drawn < n:
-        first, second = torch.cat([best, best.new_zeros(1)]).topk(2).values.tolist()
-        error = (drawn - 1) / drawn * (first - second) * math.sqrt(1 - drawn / n)
-    found = Estimate(float(best.max()) + 0.0, {"clients": error})  # -0.0 is no curvature
-    return found if residuals is None else found.also("Lanczos", _at_largest(values, residuals))
-
-
-def _at_largest(values: Tensor, errors: Tensor) -> float:
-    """Return the error of the largest of values."""
-    return float(errors.flatten()[values.argmax()])
-
-
-def _root(squared: Estimate) -> Estimate:
-    """Return the square root, its errors to first order."""
-    root = math.sqrt(max(squared.value, 0.0)) if squared.value == squared.value else math.nan
-    slope = 1 / (2 * root) if root > 0 else 0.0
-    return Estimate(root, {name: slope * error for name, error in squared.errors.items()})
-
-
-def _by_value(estimate: Estimate) -> tuple[bool, float]:
-    """Order estimates; NaN is larger than any."""
-    return math.isnan(estimate.value), estimate.value

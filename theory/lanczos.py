@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 Product = Callable[[Tensor], Tensor]
 """v [M, P] -> A v [M, P], of M symmetric operators on vectors of length P."""
@@ -93,16 +94,11 @@ def _scale(diagonal: Tensor, beside: Tensor) -> Tensor:
 def _normal(like: Tensor, random: torch.Generator) -> Tensor:
     """Return random directions, of length 1, [M, P]."""
     v = torch.randn(like.shape, generator=random, dtype=like.dtype, device=like.device)
-    return _unit(v)
+    return normalize(v, dim=-1, eps=0)
 
 
 def _fresh(like: Tensor, basis: Tensor, random: torch.Generator) -> Tensor:
-    return _unit(_orthogonal(_normal(like, random), basis))
-
-
-def _unit(v: Tensor) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
-    return v / length
+    return normalize(_orthogonal(_normal(like, random), basis), dim=-1, eps=0)
 
 
 def _orthogonal(w: Tensor, basis: Tensor) -> Tensor:

@@ -52,24 +52,29 @@ def optimum_first_order(hessians: Array, optima: Array, alpha: float, nu: int) -
     return _weighted(matrix_power(contraction(hessians, alpha), nu) @ hessians, optima)
 
 
-def fixed_point(
-    hessians: Array,
-    optima: Array,
-    alpha: float,
-    nu: int,
-    beta: float,
-    tau: int,
-    mode: str = "exact",
+def fixed_point_exact(
+    hessians: Array, optima: Array, alpha: float, nu: int, beta: float, tau: int
 ) -> Array:
-    """Return w_fed, where noiseless rounds of τ local steps with all clients stand still.
+    """Return w_fed, where noiseless rounds of τ exact local steps with all clients stand still.
 
-    The zero of Σ (I − N_i^τ)(w − c_i), where N_i = I − β M_i^{2ν} H_i for exact steps and
-    N_i = I − β M_i^ν H_i for first-order ones; w_fed tends to their optimum as O(β).
+    The zero of Σ (I − N_i^τ)(w − c_i), N_i = I − β M_i^{2ν} H_i, which tends to w*(ν) as O(β).
     """
-    powers = {"exact": 2 * nu, "first_order": nu}
-    curvature = matrix_power(contraction(hessians, alpha), powers[mode]) @ hessians
-    local = matrix_power(np.eye(hessians.shape[-1]) - beta * curvature, tau)
-    return _weighted(np.eye(hessians.shape[-1]) - local, optima)
+    curvatures = matrix_power(contraction(hessians, alpha), 2 * nu) @ hessians
+    return _standstill(curvatures, optima, beta, tau)
+
+
+def fixed_point_first_order(
+    hessians: Array, optima: Array, alpha: float, nu: int, beta: float, tau: int
+) -> Array:
+    """Return that of first-order steps, N_i = I − β M_i^ν H_i, which tends to w_FO(ν)."""
+    curvatures = matrix_power(contraction(hessians, alpha), nu) @ hessians
+    return _standstill(curvatures, optima, beta, tau)
+
+
+def _standstill(curvatures: Array, optima: Array, beta: float, tau: int) -> Array:
+    """Return the zero of Σ (I − N_i^τ)(w − c_i), N_i = I − β C_i for `curvatures` C_i."""
+    local = matrix_power(contraction(curvatures, beta), tau)
+    return _weighted(np.eye(curvatures.shape[-1]) - local, optima)
 
 
 def _weighted(weights: Array, optima: Array) -> Array:

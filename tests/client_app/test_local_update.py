@@ -49,7 +49,7 @@ def test_rounds_with_all_clients_converge_to_the_fixed_point(nu: int, tau: int) 
     for _ in range(1200):
         stack = {"w": w.expand(6, 3)}
         w = local_update(quadratic_loss, stack, data, alpha=ALPHA, beta=beta).params["w"].mean(0)
-    expected = quadratics.fixed_point(hessians, optima, ALPHA, nu, beta, tau)
+    expected = quadratics.fixed_point_exact(hessians, optima, ALPHA, nu, beta, tau)
     assert np.abs(w.numpy() - expected).max() < 1e-10
 
 

@@ -51,7 +51,7 @@ def test_rounds_converge_to_the_fixed_point_of_the_theory(train: Train, nu: int,
         ]
     )
     (w,) = run.model.values()
-    expected = quadratics.fixed_point(*quadratic_clients(), 0.3, nu, beta, tau)
+    expected = quadratics.fixed_point_exact(*quadratic_clients(), 0.3, nu, beta, tau)
     assert np.abs(w.numpy().flatten() - expected).max() < 1e-10
 
 

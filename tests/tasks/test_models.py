@@ -48,6 +48,10 @@ def with_instance_norm():
         nn.Linear(5, 1),
     )
 
+class Dropping(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Dropout(0.5), nn.Linear(5, 1))
+
 def no_module():
     return 3
 
@@ -192,6 +196,24 @@ def test_a_target_that_gives_no_module_is_refused(target: str, words: str) -> No
     assert line.startswith(f"model._target_={target}: ")
     assert words in line
     assert "\n" not in line
+
+
+@pytest.mark.usefixtures("_own_modules")
+def test_what_is_measured_has_neither_dropout_nor_bfloat16() -> None:
+    """And what is trained has them again afterwards, also where measuring has failed."""
+    rough = own("Dropping", "engine.precision=bf16", "seed=0")
+    plain = own("Dropping", "seed=0")
+    plain.module.eval()
+    params, rows = plain.initial_params(), plain.batch(plain.data.partition.train_rows(0))
+    for training in (True, False):
+        rough.module.train(training)
+        with rough.measuring() as task:
+            assert task.loss(params, *rows) == plain.loss(params, *rows)
+        assert rough.module.training == training
+        assert rough.loss(params, *rows) != plain.loss(params, *rows)
+        with pytest.raises(InputError), rough.measuring():
+            raise InputError("failed")
+        assert rough.module.training == training
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

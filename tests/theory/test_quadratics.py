@@ -1,5 +1,7 @@
 """The closed forms: against each other, and against the example of the theory to four digits."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -53,12 +55,21 @@ def test_the_meta_gradient_is_the_slope_of_the_meta_loss(nu: int) -> None:
     assert quadratics.meta_gradient(h, c, w, 0.3, nu) == pytest.approx(slope, abs=1e-9)
 
 
-def test_the_fixed_point_tends_to_the_optimum_as_beta_does_to_zero() -> None:
+@pytest.mark.parametrize(
+    ("fixed_point", "optimum"),
+    [
+        (quadratics.fixed_point_exact, quadratics.optimum_exact),
+        (quadratics.fixed_point_first_order, quadratics.optimum_first_order),
+    ],
+)
+def test_the_fixed_point_tends_to_the_optimum_as_beta_does_to_zero(
+    fixed_point: Callable[..., np.ndarray], optimum: Callable[..., np.ndarray]
+) -> None:
     """w_fed − w*(ν) = O(β): a tenth of β, a tenth of the distance."""
     hessians, optima = random_quadratics(8, 4, seed=0)
-    target = quadratics.optimum_exact(hessians, optima, 0.3, 2)
+    target = optimum(hessians, optima, 0.3, 2)
     gaps = [
-        np.linalg.norm(quadratics.fixed_point(hessians, optima, 0.3, 2, beta, 5) - target)
+        np.linalg.norm(fixed_point(hessians, optima, 0.3, 2, beta, 5) - target)
         for beta in (1e-2, 1e-3, 1e-4)
     ]
     assert gaps[0] / gaps[1] == pytest.approx(10, rel=0.1)

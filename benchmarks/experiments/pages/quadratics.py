@@ -13,7 +13,13 @@ from benchmarks.experiments.plan import MODE, NU, Job, jobs
 from benchmarks.experiments.runs import Outcome
 from server_app.run_folder import MODEL
 from tasks.datasets.quadratics import clients
-from theory.quadratics import fixed_point, meta_loss, optimum_exact, optimum_first_order
+from theory.quadratics import (
+    fixed_point_exact,
+    fixed_point_first_order,
+    meta_loss,
+    optimum_exact,
+    optimum_first_order,
+)
 
 name = "quadratics"
 settings: tuple[str, ...] = ()
@@ -92,7 +98,8 @@ def model(run: Outcome) -> Array:
 def standstill(run: Outcome) -> Array:
     """Return w_fed: where rounds of τ local steps with everyone stand still."""
     a = run.config.algorithm
-    return fixed_point(*problem(run), a.alpha, a.nu, a.beta, a.tau, a.mode)
+    where = fixed_point_exact if a.mode == "exact" else fixed_point_first_order
+    return where(*problem(run), a.alpha, a.nu, a.beta, a.tau)
 
 
 def optimum(run: Outcome) -> Array:

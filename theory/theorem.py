@@ -2,7 +2,7 @@
 
 In a round, m of n clients are drawn without replacement; each takes τ steps w ← w − β G_i(w) from
 the server's w_k, and w_{k+1} is the mean of what they come to. G_i is any estimate of ∇F_i with
-bias at most b and variance at most σ² (`constants.estimator`); ∇F is L_F-Lipschitz, the ∇F_i are
+bias at most b and variance at most σ² (`theory.estimator`); ∇F is L_F-Lipschitz, the ∇F_i are
 γ_F apart (`constants.smoothness`, `heterogeneity`), and Δ = F(w_0) − inf F is the `gap`. Clients
 weigh alike, and the server adds no momentum, clipping or noise. With
 
@@ -49,6 +49,7 @@ from conf.errors import InputError
 from conf.schema import require
 from theory import constants as lemmas
 from theory.constants import Constants, Method
+from theory.estimator import estimator
 
 SAFE = 0.1
 """The largest c = β τ L_F of the simplified theorem."""
@@ -149,12 +150,12 @@ class _Terms(NamedTuple):
 
     @classmethod
     def of(cls, constants: Constants, method: Method) -> "_Terms":
-        estimator = lemmas.estimator(constants, method)
+        found = estimator(constants, method)
         return cls(
             lemmas.smoothness(constants, method),
-            estimator.variance,
+            found.variance,
             lemmas.heterogeneity(constants, method) ** 2,
-            estimator.bias**2,
+            found.bias**2,
             lemmas.gradient_bound(constants, method) ** 2,
         )
 

@@ -20,7 +20,8 @@ from tests.theory.two_rows import (
     empty,
     true_meta_gradients,
 )
-from theory.certificate import (
+from theory.constants import Constants, Method, growth, smoothness
+from theory.theorem import (
     Bound,
     Rounds,
     at_local_steps,
@@ -32,7 +33,6 @@ from theory.certificate import (
     simplified,
     suggested_alpha,
 )
-from theory.constants import Constants, Method, growth, smoothness
 
 KNOWN = Constants(L=1.0, rho=0.5, B=2.0, sigma_G=0.5, sigma_H=0.5, gamma_G=0.3, gamma_H=0.2)
 STOCHASTIC = Method(0.2, 2, support=10, query=10, hessian=10)
@@ -129,12 +129,14 @@ CONSTANTS = {
 @pytest.mark.parametrize("nu", [0, 1, 3])
 @pytest.mark.parametrize("how", ["all rows", "batches", "shared", "first_order", "hessian_free"])
 @pytest.mark.parametrize(
-    ("problem", "m", "c"), [("alike", 2, 0.1), ("cosines", 2, 0.1), ("cosines", 10, 0.3)]
+    ("problem", "m", "c"), [("alike", 2, 0.1), ("alike", 10, 0.3), ("cosines", 2, 0.1)]
 )
 def test_runs_keep_the_theorem(problem: str, m: int, c: float, how: str, nu: int) -> None:
+    """With an α so small that the bound is near enough to be exceeded, were it wrong."""
     rows = None if how == "all rows" else 2
     mode = how if how in MODES else "exact"
-    method = Method(0.2, nu, mode, 0.01, rows, rows, rows, shared=how == "shared")
+    alpha = 0.15 if problem == "alike" and mode != "first_order" else 0.02
+    method = Method(alpha, nu, mode, 0.01, rows, rows, rows, shared=how == "shared")
     clients, constants = PROBLEMS[problem], CONSTANTS[problem, method.shared]
     beta = c / (4 * smoothness(constants, method))
     rounds, start = Rounds(10, m, 4, beta, rounds=8), torch.tensor([0.5, 0.0]).double()
@@ -143,9 +145,7 @@ def test_runs_keep_the_theorem(problem: str, m: int, c: float, how: str, nu: int
     for value, form in zip(found, (at_rounds, at_local_steps), strict=True):
         limit = bound(constants, method, rounds, gap, form)
         assert limit is not None
-        assert value <= limit.total
-        if problem == "alike" and mode != "first_order":
-            assert value >= 0.02 * limit.total  # or the test could not fail
+        assert 0.02 * limit.total <= value <= limit.total
 
 
 def test_one_draw_of_clients_serves_all_local_steps() -> None:
@@ -320,9 +320,7 @@ def test_the_dominating_term_and_vacuity_are_told() -> None:
 
 def test_the_suggested_alpha_keeps_growth_below_e() -> None:
     for nu in (0, 1, 5, 100):
-        alpha = suggested_alpha(KNOWN, nu)
-        assert growth(KNOWN, alpha) ** nu <= np.e
-        assert alpha == 1 / (max(nu, 1) * KNOWN.L)
+        assert growth(KNOWN, suggested_alpha(KNOWN, nu)) ** nu <= np.e
 
 
 def test_what_cannot_be_is_refused_in_a_line() -> None:
