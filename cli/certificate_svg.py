@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cli.certificate import Certificate, times
+from cli.certificate import Certificate
+from cli.certificate_text import times
 from cli.palette import BLUE, GREY, SKY, VERMILION
 
 if TYPE_CHECKING:

@@ -1,7 +1,9 @@
 """`nufed-certify`: the constants of a task or a run, and what the theory makes of them."""
 
 import argparse
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +75,8 @@ def _certify(config: Config, folder: Path | None, given: argparse.Namespace) -> 
     # Imported here, so that --help and a mistyped key answer at once.
     from rich.console import Console
 
-    from cli.certificate import certificate, heading, sentences, tables
+    from cli.certificate import certificate
+    from cli.certificate_text import heading, sentences, tables
     from theory.estimate import Effort
 
     console = Console()
@@ -83,7 +86,7 @@ def _certify(config: Config, folder: Path | None, given: argparse.Namespace) -> 
         console.print(line, highlight=False, soft_wrap=True)
     for table in tables(found):
         console.print(table, highlight=False)
-    for line in sentences(found):
+    for line in sentences(found, given.epsilon):
         console.print(line, highlight=False, soft_wrap=True)
     if folder is not None and found.measured:
         from cli.certificate_svg import draw
@@ -108,8 +111,16 @@ def _parser() -> argparse.ArgumentParser:
         "what", nargs="*", help="a run folder; or overrides such as algorithm.nu=5, as nufed's"
     )
     parser.add_argument("--clients", type=count(2), help="measure so many clients, drawn")
+    parser.add_argument("--epsilon", type=_size, help="say how many rounds bring the bound to it")
     parser.add_argument("--rows", type=count(2), help="take so many train rows of each, drawn")
     return parser
+
+
+def _size(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text}: must be a number above 0")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,11 @@ class Ensemble:
         return len(self.sizes)
 
     @property
+    def drawn(self) -> bool:
+        """Whether some clients, or rows of theirs, are left out."""
+        return len(self) < self.all_clients or bool((self.sizes < self.all_sizes).any())
+
+    @property
     def everyone(self) -> Tensor:
         """Every client once, as `who`."""
         return torch.arange(len(self), device=self.task.device)

@@ -46,6 +46,7 @@ from theory.sampled import Estimate, at_largest, by_value, mean_square, root, su
 
 BASIS = 1 << 24  # entries of the vectors that Lanczos keeps at once
 CHOOSING = 3  # steps of Lanczos by which the client and the point of σ_H are chosen
+CLIENTS, ROWS = 50, 256  # that are taken at most, unless others are asked for
 WORK = 1 << 26  # clients · rows · parameters · points, of the sample that is taken by default
 
 
@@ -54,17 +55,22 @@ class Effort:
     """How much is measured; where there is more, it is drawn at random."""
 
     clients: int | None = None
-    """At most so many clients; None: 50, or what WORK allows, from 5 on."""
+    """At most so many clients; None: CLIENTS, or what WORK allows, from 5 on."""
     rows: int | None = None
-    """At most so many train rows of each; None: 256, or what WORK allows, from 32 on."""
+    """At most so many train rows of each; None: ROWS, or what WORK allows, from 32 on."""
     steps: int = 16
     """Steps of a Lanczos run for L and l; half of them for ρ, σ_H and γ_H."""
 
     def sample(self, clients: int, rows: int, work: int) -> tuple[int, int]:
         """Return how many clients, of so many, and rows of each to take; `work` is of one row."""
         most = max(1, WORK // work)
-        taken = min(rows, self.rows or min(256, max(32, most // min(clients, 20))))
-        return self.clients or min(50, max(5, most // taken)), taken
+        taken = min(rows, self.rows or min(ROWS, max(32, most // min(clients, 20))))
+        return self.clients or min(CLIENTS, max(5, most // taken)), taken
+
+    @property
+    def most(self) -> tuple[int, int]:
+        """Clients and rows to take of what costs a pass or two."""
+        return self.clients or CLIENTS, self.rows or ROWS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from cli.certificate import Certificate, certificate, sentences
+from cli.certificate import Certificate, certificate
+from cli.certificate_text import sentences
 from cli.certify import main, subject
 from conf.compose import compose_config
 from tasks.datasets.quadratics import clients
@@ -74,6 +75,15 @@ def test_it_says_in_words_where_the_steps_stand() -> None:
     )
     assert bound.total < bound.trivial
     assert "too large" not in said(modest)
+    least = modest.rounds_for(1e-3)
+    assert least is not None
+    wanted = f"A bound of 0.001 takes {least.rounds:,} rounds with β={least.beta:.3g}."
+    assert wanted in sentences(modest, 1e-3)
+    reached = modest.bound(least.beta, least.rounds)
+    assert reached is not None
+    assert 0.99e-3 < reached.total <= 1e-3
+    biased = certified("algorithm.mode=first_order")
+    assert any("the bias alone is above it" in line for line in sentences(biased, 1e-6))
 
     hasty = said(certified("algorithm.beta=1e-6", "rounds=1"))
     assert "the bound is vacuous" in hasty
@@ -144,6 +154,7 @@ MISTAKES = {
     "value": (["algorithm.nu=-1"], "algorithm.nu=-1: must be 0 or more"),
     "folder": (["nowhere"], "nowhere: is not the folder of a run; it has no config.yaml"),
     "both": (["nowhere", "rounds=3"], "nowhere: give one run folder, with device=… at most"),
+    "epsilon": (["--epsilon=-1"], "-1: must be a number above 0"),
     "argument": (["--clients=1"], "1: must be a whole number from 2 on"),
     "data": (
         [f"dataset.{key}" for key in ("input_shape=[5]", "num_outputs=2", "num_clients=3")]
@@ -166,6 +177,41 @@ def test_a_mistake_ends_in_one_line(
     assert line in err
     assert err.count("\n") == 1
     assert out.strip() == ""
+
+
+DAMAGES = {
+    "config.yaml": ("rounds: [", "config.yaml cannot be read"),
+    "metrics.jsonl": ("{\n", "metrics.jsonl: cannot be read"),
+    "model.safetensors": ("ab", "model.safetensors: cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("name", "damage", "line"), [(n, *d) for n, d in DAMAGES.items()])
+def test_a_damaged_run_ends_in_one_line(
+    name: str, damage: str, line: str, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train([*SMALL, "rounds=1"])
+    (run.folder / name).write_text(damage)
+    capsys.readouterr()
+    test_a_mistake_ends_in_one_line([str(run.folder)], line, capsys)
+
+
+def test_a_line_that_is_being_written_is_not_read(train: Train) -> None:
+    run = train([*SMALL, "rounds=2", "diagnostics.every=1"])
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"round": 3, "diagn')
+    assert set(certificate(*subject([str(run.folder)]), Effort()).measured) == {0, 1, 2}
+
+
+def test_dropout_has_no_part_in_what_is_measured() -> None:
+    """Two certificates of one seed are one."""
+    model = "model._target_=tests.theory.test_estimate.Dropping"
+    found = [
+        certificate(compose_config(["model=custom", model, "rounds=1"]), None, Effort(4, 8))
+        for _ in range(2)
+    ]
+    assert found[0].gap == found[1].gap
+    assert found[0].estimates == found[1].estimates
 
 
 def test_help_has_examples_that_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 """One line of an error: a person's mistake in our words, and no word about a defect of ours."""
 
-
 import pytest
 
 from cli.failures import known_keys, one_line
