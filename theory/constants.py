@@ -207,8 +207,8 @@ def finite_growth(constants: Constants, method: Method) -> float:
     if q > 1 and 4 * method.nu * math.log10(q) > LARGEST:
         remedy = 1 / (method.nu * constants.L)
         raise InputError(
-            f"algorithm.alpha={method.alpha:g}: {method.nu} steps may grow by {q:g} each, and no bound is "
-            f"left of that; say algorithm.alpha={remedy:.2g}, which is 1/(νL)"
+            f"algorithm.alpha={method.alpha:g}: {method.nu} steps may grow by {q:g} each, and no "
+            f"bound is left of that; say algorithm.alpha={remedy:.2g}, which is 1/(νL)"
         )
     return q
 
