@@ -17,7 +17,7 @@ from strategies.roster import Roster
 from tasks.datasets.quadratics import clients
 from tasks.task import build
 from tests.helpers import RunResult
-from tests.server_app.test_rounds import SMALL, TOGETHER, Unsteady
+from tests.server_app.unsteady import SMALL, TOGETHER, Unsteady
 from theory import quadratics
 
 Train = Callable[..., RunResult]

@@ -1,53 +1,21 @@
 """Rounds whose clients are late, lost or come back; and evaluation that travels with training."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import pytest
-from flwr.app import Message, MessageType
+from flwr.app import MessageType
 
-from client_app.app import app as client_app
 from conf.compose import compose_config
 from conf.errors import RunStopped, TooFewReplies
-from conf.schema import Config, to_json
 from server_app.app import make_strategy
 from server_app.rounds import State, rounds
 from server_app.tracking import Row
-from simulation.grid import LocalGrid
 from strategies.roster import Roster
 from tasks.task import build
 from tests.helpers import distance
+from tests.server_app.unsteady import SMALL, TOGETHER, Unsteady
 
-SMALL = [
-    *("dataset=quadratics", "dataset.num_clients=6", "algorithm.nu=1", "engine.precision=float64"),
-    *("clients_per_round=6", "evaluation.new_clients=0", "evaluation.every=2", "rounds=4"),
-    *("algorithm.batch.support=null", "algorithm.batch.query=null", "server.join_timeout=0"),
-]
-TOGETHER = "+engine.evaluate_with_training=true"
 TIMES = ("train_s", "train_cpu_s")
-
-
-class Unsteady(LocalGrid):
-    """Six SuperNodes; `script` says who loses its train message in which wave of them, from 1."""
-
-    def __init__(self, config: Config, script: dict[int, set[int]] | None = None) -> None:
-        super().__init__(client_app, {"config": to_json(config)}, num_supernodes=6)
-        self.script = script or {}
-        self.waves = 0
-        self.kinds: list[list[str]] = []
-
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        messages = list(messages)
-        kinds = sorted(m.metadata.message_type for m in messages)
-        if kinds and MessageType.QUERY not in kinds:
-            self.kinds.append(kinds)
-        self.waves += MessageType.TRAIN in kinds
-        ids = super().push_messages(messages)
-        for message_id, message in zip(ids, messages, strict=True):
-            mute = self.script.get(self.waves, set())
-            if MessageType.TRAIN in kinds and message.metadata.dst_node_id - 1000 in mute:
-                del self._waiting[message_id]
-        return ids
 
 
 class Ran(NamedTuple):

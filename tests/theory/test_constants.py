@@ -433,7 +433,9 @@ def test_what_cannot_be_is_refused_in_a_line() -> None:
         Constants(1, 0, 1, negative=3)
     with pytest.raises(InputError, match=r"^mode=magic: must be exact \| "):
         Method(0.1, 1, "magic")
-    with pytest.raises(InputError, match=r"^algorithm.alpha=10: 99 steps .* say algorithm.alpha=0\.0051, "):
+    with pytest.raises(
+        InputError, match=r"^algorithm.alpha=10: 99 steps .* say algorithm.alpha=0\.0051, "
+    ):
         smoothness(Constants(2.0, 0.0, 1.0), Method(10, 99))
 
 
