@@ -110,8 +110,7 @@ def verdict(outcomes: Outcomes) -> str:
 NuFed with ν = 5 against Per-FedAvg (ν = 1) at its own best α, accuracy after {STEPS} fine-tuning
 steps. *Yes* and *no* are said where the interval leaves no doubt, *open* where it does.
 *In hindsight*: with those of the tuned step sizes and their neighbours that end most accurate on
-the very test rows of these runs, which no one could have chosen. They are not those that get to 95%
-soonest: that is the tuned pair, where four of its five runs got there.
+the very test rows of these runs, which no one could have chosen.
 
 {table(head, rows)}
 """

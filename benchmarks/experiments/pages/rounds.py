@@ -51,10 +51,11 @@ def section(outcomes: Outcomes, figures: Path) -> str:
         "Each method has its own best α and outer step size, of equally many trials. Targets are "
         "90, 95 and 98% of what Per-FedAvg (ν = 1, α tuned) ends with: its accuracy after five "
         "fine-tuning steps, mean of the last three evaluations and of all seeds. A target is "
-        "reached when the mean of three evaluations in a row is; *saved* compares with that "
-        "baseline, seed by seed, and says *at least* where a run of it never got there: its whole "
-        "length is then taken. A run that ended because its steps were too large counts as if it "
-        "had learnt nothing. The figure to test is 37% fewer rounds.\n",
+        "reached when the mean of three evaluations in a row is. *Saved* compares with that "
+        "baseline, seed by seed; it says *at least* where a run of the baseline never got there "
+        "(its whole length is then taken), and nothing where one was there untrained. A run that "
+        "ended because its steps were too large counts as if it had learnt nothing. The figure to "
+        "test is 37% fewer rounds.\n",
     ]
     for setting in SETTINGS:
         methods = tuned_methods(setting, outcomes)
