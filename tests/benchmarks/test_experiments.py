@@ -151,6 +151,20 @@ def test_a_figure_of_the_document_is_found_again(runs: Path) -> None:
         assert float(low) - 5e-4 <= mean <= float(high) + 5e-4
 
 
+def test_the_readme_says_what_the_document_says() -> None:
+    """Of the setting where looking ahead pays, and of the clients that trained."""
+    said = re.search(
+        r"ends ([\d.]+) points \[([\d.]+), ([\d.]+)\].* in ([\d]+)% \[([\d]+), ([\d]+)\] fewer",
+        (ROOT / "README.md").read_text(),
+        re.S,
+    )
+    assert said is not None
+    mean, low, high, fewer, least, most = said.groups()
+    verdict = (ROOT / "docs/results.md").read_text().split("## What the claims come to")[1]
+    row = f"| {TITLES['own_labels']} | participating | +{mean} [+{low}, +{high}] | **yes** "
+    assert f"{row}| at least +{fewer} [+{least}, +{most}] | **yes** |" in verdict
+
+
 def test_the_document_has_every_section_and_its_pictures() -> None:
     text = (ROOT / "docs/results.md").read_text()
     assert len(re.findall(r"^## ", text, re.M)) == len(PAGES) + 2

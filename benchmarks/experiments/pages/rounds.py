@@ -82,7 +82,10 @@ def draw(setting: str, methods: list[Method], outcomes: Outcomes, figures: Path)
             curves = np.stack([smooth(c) for c in method.curves(outcomes, "new")])
             rounds = np.array(method.rounds(outcomes))
             band(left, rounds, curves, method.name, index)
-            band(right, rounds * method.cost(outcomes), curves, method.name, index)
+            taken = rounds[1:] * method.cost(
+                outcomes
+            )  # none before the first, which has no logarithm
+            band(right, taken, curves[:, 1:], method.name, index)
         left.set_ylabel(f"accuracy after {STEPS} fine-tuning steps")
         left.set_xlabel("rounds")
         right.set_xlabel("gradients a sampled client took")
