@@ -30,6 +30,12 @@ class Choice(NamedTuple):
     at_edge: tuple[str, ...]
     """Keys whose best value is the smallest or largest that was tried."""
 
+    @property
+    def text(self) -> str:
+        """Both, with a star at the edge of what was tried."""
+        outer = "*" if set(self.at_edge) - {ALPHA} else ""
+        return f"{self.alpha}{'*' if ALPHA in self.at_edge else ''}, {self.outer}{outer}"
+
 
 def tuning(name: str) -> str:
     """Return the experiment that tunes the step sizes of a setting or of a sweep."""

@@ -68,19 +68,20 @@ def section(outcomes: Outcomes, figures: Path) -> str:
                 [
                     words,
                     group,
-                    *(f"{m.choice.alpha}, {m.choice.outer}" for m in (one, five)),
+                    *(m.choice.text for m in (one, five)),
                     *(interval(end).text(3, sign=False) for end in ends),
                     paired(ends[1], ends[0]).times(100).text(),
                 ]
             )
-    head = ["rows a step", "clients", "steps of ν = 1", "steps of ν = 5"]
+    head = ["rows a step", "clients", "α and Adam's lr, ν = 1", "ν = 5"]
     head += ["accuracy, ν = 1", "accuracy, ν = 5", "points, ν = 5 over 1"]
     return f"""## Rows that a fine-tuning step sees
 
-{TITLES[SETTING]}, {seeds(SETTING)} seeds: a client's inner steps, in training and in testing, see
-5, 10 or all 40 of its train rows. Both step sizes are tuned for each, by as many trials for one ν
-as for the other (for 10 and all, on one seed). The theory has the noise of the inner batches fall
-with their size: with all rows nothing is left that more and shorter steps could average out.
+{TITLES[SETTING]}, {seeds(SETTING)} seeds:
+a client's inner steps, in training and in testing, see 5, 10 or all 40 of its train rows. Both step sizes are tuned for each, by as many trials for one ν
+as for the other (for 10 and all, on one seed); * is at the edge of what was tried. The theory has
+the noise of the inner batches fall with their size: with all rows nothing is left that more and
+shorter steps could average out.
 
 {picture("rows", "accuracy after five steps by rows a fine-tuning step sees")}
 
@@ -90,7 +91,10 @@ with their size: with all rows nothing is left that more and shorter steps could
 
 def draw(outcomes: Outcomes, figures: Path) -> None:
     """Draw the accuracy of both ν for each number of rows."""
-    title = f"{TITLES[SETTING]}: accuracy after {STEPS} steps; mean, 95% interval"
+    title = (
+        f"{TITLES[SETTING]}: accuracy after {STEPS} steps; "
+        f"mean and 95% interval of {seeds(SETTING)} seeds"
+    )
     with figure(figures / "rows.svg", title, columns=2) as panels:
         for panel, group in zip(panels, GROUPS, strict=True):
             for index, nu in enumerate(NUS):
