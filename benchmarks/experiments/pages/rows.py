@@ -78,10 +78,10 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     return f"""## Rows that a fine-tuning step sees
 
 {TITLES[SETTING]}, {seeds(SETTING)} seeds:
-a client's inner steps, in training and in testing, see 5, 10 or all 40 of its train rows. Both step sizes are tuned for each, by as many trials for one ν
-as for the other (for 10 and all, on one seed); * is at the edge of what was tried. The theory has
-the noise of the inner batches fall with their size: with all rows nothing is left that more and
-shorter steps could average out.
+a client's inner steps, in training and in testing, see 5, 10 or all 40 of its train rows. Both step
+sizes are tuned for each, by as many trials for one ν as for the other (for 10 and all, on one
+seed); * is at the edge of what was tried. The theory has the noise of the inner batches fall with
+their size: with all rows nothing is left that more and shorter steps could average out.
 
 {picture("rows", "accuracy after five steps by rows a fine-tuning step sees")}
 
