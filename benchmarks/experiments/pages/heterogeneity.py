@@ -1,6 +1,7 @@
 """What ν gains as clients become alike."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,28 @@ SWEEPS = {
     "heterogeneity_dirichlet": ("partition.partitioner.alpha", "Dirichlet parameter"),
 }
 PAIRS = (("5", "1"), ("5", "0"), ("1", "0"))
+CONTROL, LONGER = "1000.0", 300  # rounds, to tell who is better there from who is faster
+
+
+class Case(NamedTuple):
+    """A level of a sweep, and what its runs have beside."""
+
+    sweep: str
+    level: str
+    also: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """How tables and figures call it."""
+        return f"{float(self.level):g}" + (f", {LONGER} rounds" if self.also else "")
+
+
+def cases(sweep: str) -> list[Case]:
+    """Return the levels of a sweep, the control a second time with more rounds."""
+    key, _ = SWEEPS[sweep]
+    levels = [Case(sweep, level) for level in axes(sweep)[key]]
+    longer = (("rounds", str(LONGER)), ("evaluation.every", str(LONGER // 15)))
+    return levels + [case._replace(also=longer) for case in levels if case.level == CONTROL]
 
 
 def trials(outcomes: Outcomes) -> list[Job]:
@@ -35,34 +58,34 @@ def runs(outcomes: Outcomes) -> list[Job]:
     """Return ν = 0, 1 and 5 at each level, with its own β."""
     return [
         job
-        for sweep, (key, _) in SWEEPS.items()
-        for level in axes(sweep)[key]
+        for sweep in SWEEPS
+        for case in cases(sweep)
         for nu in axes(sweep)[NU]
-        for job in runs_at(sweep, level, nu, outcomes)
+        for job in runs_of(case, nu, outcomes)
     ]
 
 
 stages = (trials, runs)
 
 
-def chosen(sweep: str, level: str, nu: str, outcomes: Outcomes) -> Choice:
+def chosen(case: Case, nu: str, outcomes: Outcomes) -> Choice:
     """Return the step sizes for ν at a level: α of two classes a client, and β tuned there."""
-    key, _ = SWEEPS[sweep]
+    key, _ = SWEEPS[case.sweep]
     alpha = tuned(SETTING, outcomes, nu).alpha
-    return choose(outcomes, tuning(sweep), {NU: nu, ALPHA: alpha, key: level})
+    return choose(outcomes, tuning(case.sweep), {NU: nu, ALPHA: alpha, key: case.level})
 
 
-def runs_at(sweep: str, level: str, nu: str, outcomes: Outcomes) -> list[Job]:
-    """Return the runs of ν at a level, one a seed."""
-    key, _ = SWEEPS[sweep]
-    choice = chosen(sweep, level, nu, outcomes)
-    sizes = {ALPHA: choice.alpha, outer_key(tuning(sweep)): choice.outer}
-    return jobs(sweep, {NU: nu, key: level} | sizes)
+def runs_of(case: Case, nu: str, outcomes: Outcomes) -> list[Job]:
+    """Return the runs of ν, one a seed."""
+    key, _ = SWEEPS[case.sweep]
+    choice = chosen(case, nu, outcomes)
+    sizes = {ALPHA: choice.alpha, outer_key(tuning(case.sweep)): choice.outer}
+    return jobs(case.sweep, {NU: nu, key: case.level} | sizes | dict(case.also))
 
 
-def finals(sweep: str, level: str, nu: str, group: str, outcomes: Outcomes) -> Array:
-    """Return the accuracy after five steps at the end of the runs of a level, [seeds]."""
-    made = runs_at(sweep, level, nu, outcomes)
+def finals(case: Case, nu: str, group: str, outcomes: Outcomes) -> Array:
+    """Return the accuracy after five steps at the end of the runs, [seeds]."""
+    made = runs_of(case, nu, outcomes)
     return np.array([outcomes[job].final(group, "accuracy")[STEPS] for job in made])
 
 
@@ -70,24 +93,26 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     """Return the gains at each level."""
     draw(outcomes, figures)
     seeds = len(axes("heterogeneity_shards")[SEED])
+    rounds = jobs("heterogeneity_shards")[0].config.rounds
     text = f"""## Heterogeneity
 
 Fashion-MNIST over 100 clients (by classes) or 50 (Dirichlet), {seeds} seeds. β is tuned at every
 level for every ν, α for every ν on two classes a client. Dirichlet(1000) is the control: clients
-that are alike, where looking ahead should gain nothing.
+that are alike, where looking ahead should gain nothing; it is run {LONGER} rounds as well, as the
+others' {rounds} may show who is faster rather than who is better.
 
 {picture("heterogeneity", "points that ν gains at each level of heterogeneity")}
 """
-    for sweep, (key, words) in SWEEPS.items():
+    for sweep, (_, words) in SWEEPS.items():
         nus = axes(sweep)[NU]
         for group in GROUPS:
             rows = []
-            for level in axes(sweep)[key]:
-                by_nu = {nu: finals(sweep, level, nu, group, outcomes) for nu in nus}
+            for case in cases(sweep):
+                by_nu = {nu: finals(case, nu, group, outcomes) for nu in nus}
                 gains = [paired(by_nu[a], by_nu[b]).times(100).text() for a, b in PAIRS]
                 means = [interval(v).text(3, sign=False) for v in by_nu.values()]
-                betas = ", ".join(chosen(sweep, level, nu, outcomes).outer for nu in nus)
-                rows.append([f"{float(level):g}", betas, *means, *gains])
+                betas = ", ".join(chosen(case, nu, outcomes).outer for nu in nus)
+                rows.append([case.name, betas, *means, *gains])
             head = [
                 words,
                 f"β for ν = {', '.join(nus)}",
@@ -102,16 +127,16 @@ def draw(outcomes: Outcomes, figures: Path) -> None:
     """Draw what ν gains at each level, of new clients."""
     title = "Points that ν gains in new clients' accuracy after 5 steps: mean, 95% interval"
     with figure(figures / "heterogeneity.svg", title, columns=2) as panels:
-        for panel, (sweep, (key, words)) in zip(panels, SWEEPS.items(), strict=True):
-            levels = axes(sweep)[key]
+        for panel, (sweep, (_, words)) in zip(panels, SWEEPS.items(), strict=True):
+            levels = cases(sweep)
             for index, (a, b) in enumerate(PAIRS):
                 ours, theirs = (
-                    [finals(sweep, level, nu, "new", outcomes) for level in levels] for nu in (a, b)
+                    [finals(case, nu, "new", outcomes) for case in levels] for nu in (a, b)
                 )
                 gains = [paired(*pair).times(100) for pair in zip(ours, theirs, strict=True)]
                 where = np.arange(float(len(levels))) + (index - 1) * 0.08
                 bars(panel, where, gains, f"ν = {a} over ν = {b}", index)
             panel.axhline(0, color="black", linewidth=0.8)
-            panel.set_xticks(range(len(levels)), [f"{float(level):g}" for level in levels])
+            panel.set_xticks(range(len(levels)), [case.name.replace(", ", "\n") for case in levels])
             panel.set_xlabel(f"{words} (right: clients more alike)")
         panels[0].set_ylabel("percentage points")
