@@ -51,29 +51,33 @@ READING = """## What holds, where, and what does not
 
 **It holds where clients contradict each other and a fine-tuning step sees few rows** (labels of a
 client's own, five images a step). No one model serves these clients, and FedAvg, however well it is
-fine-tuned, is far behind. Training for five steps makes clearly more accurate personal models than
-training for one, for participating and for new clients, also where the one step may choose its α
-and β; the target is reached in fewer than half of the rounds. The theory says why: with να fixed
-the noise of the inner batches falls as 1/ν, and one step that is long enough to adapt takes all the
-noise of its five rows at once.
+fine-tuned, is far behind. Training for five steps makes personal models 7 points more accurate than
+training for one, for participating and for new clients, and reaches 95% of what the one step ends
+with in 60% fewer rounds: more than the 37% claimed, by the whole interval, and also where the one
+step has the step sizes that do best on the test rows themselves. The matrix has the shape that was
+predicted: what is best after one or two steps of testing is ν = 2, after five and ten ν = 5.
+
+**What looking ahead removes there is the noise of small batches.** With ten rows a step two of the
+seven points are left, with all forty none that an interval would show: one long step over all rows
+is then as good a thing to train for as five. The theory has it so: with να fixed, the noise of the
+inner batches falls as 1/ν, and one step that is long enough to adapt takes all of it at once.
 
 **It does not hold where labels mean the same to all** (two classes a client, Dirichlet digits).
 After five steps nothing is better than FedAvg with fine-tuning by more than the intervals, and the
 37% are not there. Which ν is trained for shows at few testing steps, in the columns 1 and 2 of the
 matrices, and is gone after ten.
 
-**The control is not clean.** With clients that are alike looking ahead should gain nothing, and it
-gains 6 to 7 points over FedAvg. The step sizes are those of two classes a client, where FedAvg has
-a smaller β, and 24 rounds show who is faster with these rather than who is better: they have to be
-tuned at each level before anything is read into that sweep.
+HETEROGENEITY
 
-**More is not always more.** The curvature of F may grow as q^{2ν}, and it does: steps that held on
-the federation where they were tuned broke runs with ν = 10 on others, and at the α that is best for
-ν = 1 also with ν = 5. `nufed-certify` shows it before a run; `strategy.clip_norm`, α about 1/(νL)
-or ν = 2 are the remedies.
+**More is not always more.** The curvature of F may grow as q^{2ν}, and it does: at the α that is
+best for ν = 1, runs with ν = 5 and 10 broke on two classes a client. `nufed-certify` shows it
+before a run; `strategy.clip_norm`, α about 1/(νL) or ν = 2 are the remedies.
 
-**Rounds are not gradients.** An exact step of ν = 5 costs four times the gradients of ν = 1: what
-is saved in rounds, and so in communication, is paid for on the clients.
+**Rounds are not gradients.** An exact step of ν = 5 costs four times the gradients of ν = 1, so
+that more is computed on the clients for fewer rounds and less communication. ν = 2 is between:
+nearly as many rounds saved as with ν = 5, at about the gradients of ν = 1. On digits, where little
+is to be gained by any ν, first-order meta-gradients are as good as exact ones at half of the
+gradients or less.
 """
 
 

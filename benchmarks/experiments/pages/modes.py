@@ -59,18 +59,17 @@ def methods(setting: str, nu: str, outcomes: Outcomes) -> list[Method]:
 
 
 def section(outcomes: Outcomes, figures: Path) -> str:
-    """Return accuracy, rounds, gradients and seconds of each mode."""
+    """Return accuracy, rounds and gradients of each mode."""
     draw(outcomes, figures)
     text = f"""## Exact, first-order, Hessian-free
 
 All at the α that is best for the exact mode, each with its own outer step size. *Rounds* are those
 to {SHARE:.0%} of what the exact mode ends with, of new clients; *gradients* what a sampled client
-takes in these: a Hessian-vector product counts as two. *Seconds* are a run's training, two runs
-side by side.
+takes in these: a Hessian-vector product counts as two.
 
 {picture("modes", "accuracy after five steps of the three modes at each ν")}
 """
-    head = ["ν", "mode", "outer step", "rounds", "gradients", "seconds"]
+    head = ["ν", "mode", "outer step", "rounds", "gradients"]
     head += [h for g in GROUPS for h in (f"accuracy, {g}", "points over exact")]
     for setting, nus in NUS.items():
         rows = [
@@ -91,9 +90,8 @@ def row(method: Method, exact: Method, outcomes: Outcomes) -> list[object]:
         needed = [f"{rounds.mean():.0f}", f"{rounds.mean() * method.cost(outcomes):.0f}"]
     else:
         needed = [f"{np.isfinite(rounds).sum()} of {len(rounds)} seeds", "–"]
-    seconds = np.median([sum(r.get("train_s", 0.0) for r in run.rows) for run in made])
     mode = made[0].config.algorithm.mode
-    cells: list[object] = [method.nu, mode, method.choice.outer, *needed, f"{seconds:.1f}"]
+    cells: list[object] = [method.nu, mode, method.choice.outer, *needed]
     for group in GROUPS:
         final, base = (m.finals(outcomes, group)[:, STEPS] for m in (method, exact))
         cells.append(interval(final).text(3, sign=False))
