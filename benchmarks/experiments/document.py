@@ -67,11 +67,11 @@ After five steps nothing is better than FedAvg with fine-tuning by more than the
 37% are not there. Which ν is trained for shows at few testing steps, in the columns 1 and 2 of the
 matrices, and is gone after ten.
 
-**Where clients are alike it gains nothing, as predicted, and is only sooner there.** In the control,
-Dirichlet(1000), ν = 5 is 3 points ahead of FedAvg after 40 rounds and level after 300. The 1 to 3
-points at the milder levels of that sweep may be speed as well; at the hardest (one class, two,
-Dirichlet(0.05)) there are none, as fine-tuning brings any start above 90%. How skewed the labels are
-is not what decides.
+**Where clients are alike it gains nothing, as predicted, and is only sooner there.** In the
+control, Dirichlet(1000), ν = 5 is 3 points ahead of FedAvg after 40 rounds and level after 300. The
+1 to 3 points at the milder levels of that sweep may be speed as well; at the hardest (one class,
+two, Dirichlet(0.05)) there are none, as fine-tuning brings any start above 90%. How skewed the
+labels are is not what decides.
 
 **More is not always more.** The curvature of F may grow as q^{2ν}, and it does: at the α that is
 best for ν = 1, runs with ν = 5 and 10 broke on two classes a client. `nufed-certify` shows it
