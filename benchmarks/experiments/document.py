@@ -55,8 +55,8 @@ fine-tuned, is far behind. Training for five steps makes personal models 7 point
 training for one, for participating and for new clients, and reaches 95% of what the one step ends
 with in 60% fewer rounds: more than the 37% claimed, by the whole interval, and also where the one
 step has the step sizes that do best on the test rows themselves. The matrix has the shape that was
-predicted: what is best after one step of testing is ν = 2, after two and three ν = 3, after five
-and ten ν = 5.
+predicted: what is best after one step of testing is ν = 2 or 3, after two and three ν = 3, after
+five and ten ν = 5.
 
 **What looking ahead removes there is the noise of small batches.** With ten rows a step two of the
 seven points are left, with all forty none that an interval would show: one long step over all rows

@@ -40,7 +40,8 @@ def figure(path: Path, title: str, columns: int = 1, height: float = 3.4) -> Ite
     made.suptitle(title, fontsize=10)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     if labels:
-        made.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
+        most = 3 if columns == 1 else 5  # that are not wider than the figure
+        made.legend(handles, labels, loc="outside lower center", ncols=min(most, len(labels)))
     path.parent.mkdir(parents=True, exist_ok=True)
     made.savefig(path, metadata={"Date": None, "Creator": None})
 

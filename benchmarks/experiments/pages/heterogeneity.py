@@ -125,7 +125,11 @@ others' {rounds} may show who is faster rather than who is better.
 
 def draw(outcomes: Outcomes, figures: Path) -> None:
     """Draw what ν gains at each level, of new clients."""
-    title = "Points that ν gains in new clients' accuracy after 5 steps: mean, 95% interval"
+    seeds = len(axes("heterogeneity_shards")[SEED])
+    title = (
+        "Fashion-MNIST: points that ν gains in new clients' accuracy after 5 steps; "
+        f"mean and 95% interval of {seeds} seeds"
+    )
     with figure(figures / "heterogeneity.svg", title, columns=2) as panels:
         for panel, (sweep, (_, words)) in zip(panels, SWEEPS.items(), strict=True):
             levels = cases(sweep)

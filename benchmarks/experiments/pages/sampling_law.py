@@ -113,7 +113,11 @@ def measured(run: Outcome) -> float:
 
 def draw(points: dict[str, dict[str, tuple[Interval, float]]], figures: Path) -> None:
     """Draw both sweeps on logarithmic axes."""
-    title = "How large ‖∇F(w)‖² stays, over γ_F²: quadratic clients, mean and 95% interval"
+    seeds = len(axes("sampling_law")[SEED])
+    title = (
+        "How large ‖∇F(w)‖² stays, over γ_F²: quadratic clients, "
+        f"mean and 95% interval of {seeds} seeds"
+    )
     words = {TAU: "local steps τ", SAMPLED: "clients a round, m of 20"}
     with figure(figures / "sampling-law.svg", title, columns=2) as panels:
         for panel, (key, sweep_points) in zip(panels, points.items(), strict=True):
