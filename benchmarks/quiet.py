@@ -33,9 +33,15 @@ def train(config: Config, folder: Path, app: ClientApp | None = None, supernodes
     from simulation.grid import run_in_process
 
     run_config = {"config": to_json(config), "run-dir": str(folder)}
-    logging.getLogger("nufed").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()):
-        run_in_process(server_app, app or make_app(Batched), run_config, num_supernodes=supernodes)
+    log = logging.getLogger("nufed")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            made = app or make_app(Batched)
+            run_in_process(server_app, made, run_config, num_supernodes=supernodes)
+    finally:
+        log.setLevel(level)  # this process may have more to do than run
 
 
 def workers(processes: int) -> ProcessPoolExecutor:
