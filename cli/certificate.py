@@ -88,7 +88,7 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
     Raises
     ------
     InputError
-        If the run's files cannot be read, or a loss is not finite or has no curvature.
+        If the run's files cannot be read, or a loss is not finite.
     """
     task, a = build(config), config.algorithm
     new = choose_new_clients(task.data.num_clients, config.evaluation.new_clients, config.seed)
@@ -114,8 +114,6 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
             f"algorithm.alpha={a.alpha:g}, algorithm.beta={a.beta:g}: the loss is not finite where "
             "these steps lead; lower one of them"
         )
-    if found.of["L"].value == 0:
-        raise InputError(f"{config.name}: the loss has no curvature at {where}: nothing to certify")
     m = min(per_round(config.clients_per_round, config.fraction, len(clients)), len(clients))
     rounds = Rounds(len(clients), m, a.tau, a.beta, max(config.rounds, 1))
     measured = {
@@ -149,10 +147,14 @@ def _model(folder: Path, like: Params) -> Params:
 def _diagnosed(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of metrics.jsonl that have diagnostics."""
     file = folder / METRICS
-    text = _read(file, Path.read_text) if file.is_file() else ""
-    whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    rows = _read(file, lambda _: [json.loads(line) for line in whole])
+    rows = _read(file, _whole_rows) if file.is_file() else []
     return [row for row in rows if "diagnostics" in row]
+
+
+def _whole_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file that a run may still be writing."""
+    lines = file.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _read(file: Path, load: Callable[[Path], T]) -> T:

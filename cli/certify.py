@@ -95,7 +95,9 @@ def _certify(config: Config, folder: Path | None, given: argparse.Namespace) -> 
         try:
             draw(found, file)
         except OSError as error:
-            raise InputError(f"{file}: cannot be written ({error.strerror})") from error
+            raise InputError(
+                f"{file}: cannot be written ({error.strerror}); copy the run"
+            ) from error
         console.print(f"drawn: {file}", highlight=False, soft_wrap=True)
 
 

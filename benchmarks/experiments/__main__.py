@@ -38,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     outcomes: dict[Job, Outcome] = {}
 
     def run(wanted: list[Job], what: str) -> None:
-        outcomes.update(run_all(wanted, given.folder, given.processes, what))
+        new = [job for job in wanted if job not in outcomes]
+        outcomes.update(run_all(new, given.folder, given.processes, what))
 
     for setting in SETTINGS:
         if any(setting in page.settings for page in pages):

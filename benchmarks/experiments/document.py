@@ -38,7 +38,7 @@ here is typed by hand but what introduces the tables.
 
 Test rows are held out of every client's rows, and no gradient is taken on them; *new* clients never
 trained. Step sizes are chosen by rows held out of the *train* rows of participating clients, on
-another draw of the federation, with as many trials for one method as for another. Every run of a
+other draws of the federation, with as many trials for one method as for another. Every run of a
 seed has the same clients, first model and sampled clients, so differences are taken seed by seed;
 intervals are Student's t, 95%, over seeds. A figure can be had again by
 
@@ -80,9 +80,8 @@ before a run; `strategy.clip_norm`, α about 1/(νL) or ν = 2 are the remedies.
 
 **Rounds are not gradients.** An exact step of ν = 5 costs four times the gradients of ν = 1, so
 that more is computed on the clients for fewer rounds and less communication. ν = 2 is between:
-nearly as many rounds saved as with ν = 5, at about the gradients of ν = 1. On digits, where little
-is to be gained by any ν, first-order meta-gradients are as good as exact ones at half of the
-gradients or less.
+47% fewer rounds, at about the gradients of ν = 1. On digits, where little is to be gained by any ν,
+first-order meta-gradients are as good as exact ones at about half of the gradients or less.
 """
 
 

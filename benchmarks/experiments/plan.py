@@ -58,21 +58,19 @@ class Job:
 
 
 @cache
-def _composed(experiment: str) -> DictConfig:
+def _composed(experiment: str, *, hydra: bool = False) -> DictConfig:
     """Compose an experiment once: it takes a tenth of a second, and has a hundred runs."""
     register()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("config", [f"experiment={experiment}"])
+        return compose("config", [f"experiment={experiment}"], return_hydra_config=hydra)
 
 
 @cache
 def axes(experiment: str) -> dict[str, list[str]]:
     """Return what an experiment sweeps: key -> values, as its hydra.sweeper.params say."""
-    register()
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        composed = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
+    params = _composed(experiment, hydra=True).hydra.sweeper.params or {}
     parse = OverridesParser.create().parse_override
-    swept = [parse(f"{k}={v}") for k, v in (composed.hydra.sweeper.params or {}).items()]
+    swept = [parse(f"{key}={values}") for key, values in params.items()]
     return {
         axis.get_key_element(): [str(value) for value in axis.sweep_string_iterator()]
         if axis.is_sweep_override()

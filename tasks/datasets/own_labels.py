@@ -43,7 +43,9 @@ def read(source: str, num_clients: int, classes: int, rows_per_class: int, seed:
     held = np.stack([random.permutation(there)[:classes] for _ in range(num_clients)])
     most = min(int(np.sum(y == c)) // n for c in there if (n := int(np.sum(held == c))))
     if most < 2:
-        raise InputError(f"dataset.num_clients={num_clients}: too many for {len(y)} rows")
+        raise InputError(
+            f"dataset.num_clients={num_clients}: too many for {len(y)} rows; ask for fewer"
+        )
     if rows_per_class > most:
         raise InputError(
             f"dataset.rows_per_class={rows_per_class}: for {num_clients} clients, at most {most}"

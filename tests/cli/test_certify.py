@@ -196,6 +196,19 @@ def test_a_damaged_run_ends_in_one_line(
     test_a_mistake_ends_in_one_line([str(run.folder)], line, capsys)
 
 
+def test_a_picture_that_cannot_be_written_ends_in_one_line(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train([*SMALL, "rounds=1", "diagnostics.every=1"])
+    picture = run.folder / "certificate.svg"
+    picture.mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        main([str(run.folder)])
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err
+    assert line == f"nufed-certify: {picture}: cannot be written (Is a directory); copy the run\n"
+
+
 def test_a_line_that_is_being_written_is_not_read(train: Train) -> None:
     run = train([*SMALL, "rounds=2", "diagnostics.every=1"])
     with (run.folder / "metrics.jsonl").open("a") as file:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from flwr.app import ArrayRecord
 
 from client_app.meta_gradient import Params
 from conf.compose import compose_config
@@ -45,6 +46,16 @@ def run(
     start = State(-1, task.initial_params(), {})
     found = list(rounds(grid, strategy, config, start, diagnosis))
     return [row for row, _ in found], [state.params for _, state in found]
+
+
+def test_a_federation_that_went_away_is_no_end_of_a_run() -> None:
+    config = compose_config([*SMALL, "server.round_timeout=0.3"])
+    grid, roster, task = Unsteady(config), Roster(config.seed, 0), build(config)
+    roster.wait(grid, 0)
+    assert len(roster.participating) == 6
+    grid.nodes.clear()
+    row = diagnose(grid, roster, config, task, 1, ArrayRecord(dict(task.initial_params())))
+    assert row["diagnostics"] == {"meta_grad_norm2": None, "clients": 0, "failures": []}
 
 
 def exact(model: Params, among: list[int]) -> float:

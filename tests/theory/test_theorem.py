@@ -320,7 +320,10 @@ def test_the_dominating_term_and_vacuity_are_told() -> None:
 
 def test_the_suggested_alpha_keeps_growth_below_e() -> None:
     for nu in (0, 1, 5, 100):
-        assert growth(KNOWN, suggested_alpha(KNOWN, nu)) ** nu <= np.e
+        alpha = suggested_alpha(KNOWN, nu)
+        assert growth(KNOWN, alpha) ** nu <= np.e
+        assert alpha == 1 / (max(nu, 1) * KNOWN.L)
+    assert growth(KNOWN, alpha) ** nu > 0.99 * np.e  # and no smaller than it must be
 
 
 def test_what_cannot_be_is_refused_in_a_line() -> None:

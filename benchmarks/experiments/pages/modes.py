@@ -72,11 +72,8 @@ takes in these: a Hessian-vector product counts as two.
     head = ["ν", "mode", "outer step", "rounds", "gradients"]
     head += [h for g in GROUPS for h in (f"accuracy, {g}", "points over exact")]
     for setting, nus in NUS.items():
-        rows = [
-            row(method, methods(setting, nu, outcomes)[0], outcomes)
-            for nu in nus
-            for method in methods(setting, nu, outcomes)
-        ]
+        by_nu = [methods(setting, nu, outcomes) for nu in nus]
+        rows = [row(method, three[0], outcomes) for three in by_nu for method in three]
         text += f"\n### {TITLES[setting]}\n\n{table([*head, 'ended early'], rows)}\n"
     return text
 
