@@ -54,7 +54,7 @@ def remedy(config: Config, task: Task, params: Params, blamed: Sequence[str]) ->
     params
         The last model whose loss is finite; the curvature there says how large steps may be.
     blamed
-        ``alpha``, ``beta``, or both: that which is above its measure then, if only one is.
+        ``alpha``, ``beta``, or both: what to blame where curvature finds neither too large.
     """
     a, found = config.algorithm, Curvature(math.nan, math.nan)
     if config.dataset["name"] != PRIVATE:
@@ -62,12 +62,14 @@ def remedy(config: Config, task: Task, params: Params, blamed: Sequence[str]) ->
     now, safe = Steps(a.alpha, a.beta), Steps(a.alpha / 10, a.beta / 10)
     if found.known:
         safe = suggested_steps(found, a.nu)
-        above = [key for key in blamed if getattr(now, key) > 2 * getattr(safe, key)]
+        used = ("alpha", "beta") if a.nu else ("beta",)
+        above = [key for key in used if getattr(now, key) > 2 * getattr(safe, key)]
         blamed = above or blamed
     too_large = " or ".join(f"algorithm.{key}={getattr(now, key):g}" for key in blamed)
     sizes = {key: min(getattr(safe, key), getattr(now, key) / 3) for key in blamed}
     instead = " or ".join(f"algorithm.{key}={size:.2g}" for key, size in sizes.items())
-    fewer = int(a.nu * safe.alpha / a.alpha) if found.known and "alpha" in blamed else 0
+    of_nu = found.known and "alpha" in blamed and a.alpha <= safe.beta  # else ν is not to blame
+    fewer = int(a.nu * safe.alpha / a.alpha) if of_nu else 0
     nu = f", or algorithm.nu={fewer} with this alpha" if 0 < fewer < a.nu else ""
     return f"{too_large} is probably too large, try {instead}{nu}"
 

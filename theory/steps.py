@@ -8,19 +8,24 @@ and where fine-tuning contracts, F is no more curved than the f_i. Half of all t
 measured on a few clients, and L grows as training goes on.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from client_app.meta_gradient import Params, hessian_vector_product
+from conf.errors import reason
 from tasks.task import Task
-from theory.lanczos import lanczos
+from theory.lanczos import Spectrum, lanczos
 
 CLIENTS, ROWS, PRODUCTS = 8, 32, 8  # seconds for a convolutional network, instants for a small one
+
+log = logging.getLogger("nufed")
 
 
 class Steps(NamedTuple):
@@ -74,18 +79,28 @@ def curvature(task: Task, params: Params, clients: Sequence[int], seed: int) -> 
     ends = list[tuple[float, float]]()
     with task.measuring() as plain:
         w = {name: p.to(plain.device, plain.dtype) for name, p in params.items()}
-        flat = _flat(w)[None]
-        for client in random.permutation(np.asarray(clients))[:CLIENTS]:
-            rows = random.permutation(plain.data.partition.train_rows(int(client)))[:ROWS]
-            batch = plain.batch(rows)
-
-            def product(v: Tensor, batch: tuple[Tensor, ...] = batch) -> Tensor:
-                return _flat(hessian_vector_product(plain.loss, w, batch, _like(w, v[0])))[None]
-
-            found = lanczos(product, flat, PRODUCTS, start)
+        for client in random.permutation(np.asarray(clients))[:CLIENTS].tolist():
+            rows = random.permutation(plain.data.partition.train_rows(client))[:ROWS]
+            try:
+                found = _spectrum(plain, w, rows, start)
+            except Exception as error:  # of the model on these rows: the round will tell of it too
+                log.warning("client %d is left out of the probe: %s", client, reason(error))
+                continue
             ends.append((float(found.norm), max(-float(found.lowest), 0.0)))
+    if not ends:
+        return Curvature(math.nan, math.nan)
     largest, negative = np.array(ends).max(0).tolist()  # NaN where one is
     return Curvature(largest, negative)
+
+
+def _spectrum(task: Task, w: Params, rows: NDArray[np.int64], random: torch.Generator) -> Spectrum:
+    """Return the ends of the spectrum of the loss on some rows."""
+    batch = task.batch(rows)
+
+    def product(v: Tensor) -> Tensor:
+        return _flat(hessian_vector_product(task.loss, w, batch, _like(w, v[0])))[None]
+
+    return lanczos(product, _flat(w)[None], PRODUCTS, random)
 
 
 def _flat(params: Params) -> Tensor:

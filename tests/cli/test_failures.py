@@ -46,7 +46,7 @@ def test_an_option_that_does_not_exist_is_answered_with_those_that_do() -> None:
     [
         ("rounds=ten", "rounds=ten: must be an integer"),
         ("rounds=1.5", "rounds=1.5: must be an integer"),
-        ("algorithm.alpha=big", "algorithm.alpha=big: must be a number"),
+        ("algorithm.alpha=big", "algorithm.alpha=big: must be above 0"),
         ("algorithm.recompute=maybe", "algorithm.recompute=maybe: must be true or false"),
         ("rounds=null", "rounds"),
         ("algorithm.batch=5", "algorithm.batch"),

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from conf.compose import compose_config
-from conf.errors import RunStopped
+from conf.errors import InputError, RunStopped
 from tasks.datasets.quadratics import clients
 from tasks.task import build
 from tests.helpers import RunResult
@@ -212,8 +212,11 @@ def test_an_initial_model_without_a_finite_loss_is_not_blamed_on_a_step_size(
 ) -> None:
     x, client = np.full((40, 3), 1e30, np.float32), np.repeat(np.arange(4), 10)
     np.savez(tmp_path / "huge.npz", x=x, y=np.linspace(0, 1, 40), client=client)
+    huge = ["dataset=npz", f"dataset.path={tmp_path}/huge.npz", "rounds=1"]
     with pytest.raises(RunStopped, match=r"round 0: .*scale x and y down; no round was completed"):
-        train(["dataset=npz", f"dataset.path={tmp_path}/huge.npz", "rounds=1"])
+        train([*huge, "algorithm.alpha=0.1", "algorithm.beta=0.1"])
+    with pytest.raises(InputError, match=r"algorithm.alpha=auto: .*not finite; scale x and y down"):
+        train(huge)
     assert not (tmp_path / "run1" / "model.safetensors").exists()
 
 

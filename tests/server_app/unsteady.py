@@ -12,6 +12,7 @@ SMALL = [
     *("dataset=quadratics", "dataset.num_clients=6", "algorithm.nu=1", "engine.precision=float64"),
     *("clients_per_round=6", "evaluation.new_clients=0", "evaluation.every=2", "rounds=4"),
     *("algorithm.batch.support=null", "algorithm.batch.query=null", "server.join_timeout=0"),
+    *("algorithm.alpha=0.03", "algorithm.beta=0.1"),
 ]
 TOGETHER = "+engine.evaluate_with_training=true"
 

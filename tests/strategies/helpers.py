@@ -28,6 +28,8 @@ OVERRIDES = [
     "model=logistic",
     "algorithm.nu=2",
     "algorithm.tau=3",
+    "algorithm.alpha=0.03",
+    "algorithm.beta=0.1",
 ]
 SGD = functools.partial(torch.optim.SGD, lr=1.0)
 

@@ -63,6 +63,8 @@ def scene() -> Scene:
     config = compose_config(
         [
             "dataset=quadratics",
+            "algorithm.alpha=0.03",
+            "algorithm.beta=0.1",
             f"dataset.num_clients={CLIENTS}",
             "algorithm.tau=1",
             "algorithm.nu=1",

@@ -1,0 +1,88 @@
+"""Step sizes that nobody set, and what a run that diverged is told."""
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from conf.compose import compose_config, of_run
+from conf.errors import InputError, RunStopped
+from server_app.steps import remedy, with_steps
+from tasks.task import build
+from tests.helpers import RunResult
+
+Train = Callable[..., RunResult]
+QUADRATICS = [
+    *("dataset=quadratics", "dataset.num_clients=8", "evaluation.new_clients=0", "rounds=2"),
+    *("engine.precision=float64", "algorithm.batch.support=null", "algorithm.batch.query=null"),
+]
+
+
+def largest_eigenvalue() -> float:
+    """Return L of the quadratic clients: ∇²f_i is (1/N) Σ x xᵀ, whatever the model."""
+    task = build(compose_config(QUADRATICS))
+    rows = [np.asarray(task.data.x)[task.data.partition.train_rows(i)] for i in range(8)]
+    return max(float(np.linalg.eigvalsh(x.T @ x / len(x))[-1]) for x in rows)
+
+
+def test_they_follow_from_the_largest_eigenvalue_and_are_what_the_run_says(train: Train) -> None:
+    run = train(QUADRATICS)
+    a = of_run(run.folder, "the run").algorithm
+    assert a.alpha == a.beta == float(f"{1 / (2 * largest_eigenvalue()):.1e}")
+
+
+def test_only_what_was_not_set_is_probed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nufed")
+    config = compose_config([*QUADRATICS, "algorithm.alpha=0.7"])
+    a = with_steps(config, build(config)).algorithm
+    assert a.alpha == 0.7
+    assert a.beta == float(f"{1 / (2 * largest_eigenvalue()):.1e}")
+    assert "beta = " in caplog.text
+    assert "alpha" not in caplog.text
+
+
+def test_a_loss_without_curvature_is_named(tmp_path: Path) -> None:
+    client = np.repeat(np.arange(4), 10)
+    np.savez(tmp_path / "flat.npz", x=np.zeros((40, 3)), y=np.linspace(0, 1, 40), client=client)
+    data = ["dataset=npz", f"dataset.path={tmp_path}/flat.npz"]
+    config = compose_config(
+        [*data, "model=custom", "model._target_=tests.server_app.test_steps.Dot"]
+    )
+    with pytest.raises(InputError, match=r"^algorithm.alpha=auto: .* none, or give a number$"):
+        with_steps(config, build(config))
+
+
+def test_the_remedy_is_the_largest_step_that_the_curvature_allows(train: Train) -> None:
+    """And it works: the run that is told of it goes through with it."""
+    beta = float(f"{1 / (2 * largest_eigenvalue()):.1e}")
+    with pytest.raises(RunStopped, match=rf"beta=1e\+09 is probably too large, try .*={beta:.2g};"):
+        train([*QUADRATICS, "algorithm.beta=1e9", "algorithm.alpha=0.1"])
+    with pytest.raises(RunStopped, match=r"alpha=1e\+09 is probably .* try algorithm.alpha=\S+; "):
+        train([*QUADRATICS, f"algorithm.beta={beta}", "algorithm.alpha=1e9"])
+    assert train([*QUADRATICS, f"algorithm.beta={beta}"]).summary["rounds"] == 2
+
+
+def test_fewer_steps_are_offered_where_alpha_would_do_for_them() -> None:
+    config = compose_config(["algorithm.alpha=0.1", "algorithm.nu=40", "algorithm.beta=0.1"])
+    task = build(config)
+    text = remedy(config, task, task.initial_params(), ["alpha"])
+    alpha, nu = map(float, re.fullmatch(REMEDY, text).groups())
+    assert alpha * 40 == pytest.approx(0.1 * nu, rel=0.5)
+    assert nu < 40
+
+
+REMEDY = (
+    r"algorithm.alpha=0.1 is probably too large, try algorithm.alpha=(\S+), "
+    r"or algorithm.nu=(\d+) with this alpha"
+)
+
+
+class Dot(nn.Linear):
+    """A model whose outputs do not depend on rows of zeros."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__(input_shape[0], num_outputs, bias=False)
