@@ -161,7 +161,10 @@ MISTAKES = {
         + ["dataset=private"],
         "dataset=private: the rows are with the clients",
     ),
-    "steps": ([*SMALL, "algorithm.alpha=1e38", "algorithm.nu=9"], "algorithm.alpha=1e+38"),
+    "steps": (
+        [*SMALL, "algorithm.alpha=1e38", "algorithm.beta=0.1", "algorithm.nu=9"],
+        "algorithm.alpha=1e+38",
+    ),
 }
 
 
