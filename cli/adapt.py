@@ -85,7 +85,10 @@ def request(words: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"{word}: write key=value, as in checkpoint=runs/… data=mine.npz")
         if key not in known:
             raise InputError(f"{key}: no such key; {nearest(key, known)}")
-        typed[key] = None if value == "null" else value
+        if value != "null":
+            typed[key] = value
+        elif key == "batch":  # null takes all rows; of the others it means the default
+            typed[key] = None
     for key in ("checkpoint", "data"):
         if not OmegaConf.select(typed, key, default=""):
             raise InputError(f"{key}: has no value; give one as {key}=…")

@@ -1,5 +1,6 @@
 """What `nufed-adapt` says of a personal model."""
 
+import numpy as np
 from rich.table import Table
 
 from client_app.personal import Personal
@@ -28,7 +29,7 @@ def curve_table(personal: Personal) -> Table:
     steps = personal.how.steps
     every = -(-steps // SHOWN) or 1
     for k in sorted({*range(0, steps, every), steps}):
-        table.add_row(str(k), *(f"{values[k]:.3f}" for values in personal.curve.values()))
+        table.add_row(str(k), *(_number(values[k]) for values in personal.curve.values()))
     return table
 
 
@@ -36,12 +37,22 @@ def sentence(personal: Personal) -> str:
     """Return what came of it."""
     if not personal.curve:
         return "It is not known how good this model is: hold rows out to see, test_fraction=0.25."
-    changes = [f"{name} {v[-1]:.3f} (before: {v[0]:.3f})" for name, v in personal.curve.items()]
+    changes = [
+        f"{name} {_number(values[-1])} (before: {_number(values[0])})"
+        for name, values in personal.curve.items()
+    ]
     told = f"After {_count(personal.how.steps, 'step')}: {', '.join(changes)}."
     loss = personal.curve["loss"]
     if loss[-1] > loss[0]:
-        told += " It is worse than the trained model: take fewer steps, or a smaller alpha."
+        told += " That is worse than the trained model: take fewer steps, or a smaller alpha."
+    y = np.asarray(personal.task.data.y)[[*personal.train_rows, *personal.test_rows]]
+    if personal.task.classification and len(np.unique(y)) == 1:
+        told += f" All rows are of class {y.flat[0]}: a constant would be as accurate."
     return told
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.3g}"
 
 
 def _count(number: int, thing: str) -> str:

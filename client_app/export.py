@@ -5,8 +5,9 @@ import importlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def export(personal: Personal, file: Path) -> float:
     try:
         with _quietly():
             write(raw, torch.from_numpy(np.resize(rows, (2, *rows.shape[1:]))), file)
-            difference = _difference(raw, load(file), rows)
+            difference = _difference(personal, load(file), rows, form)
     except Exception as error:  # whatever torch's exporter makes of the user's model
         file.unlink(missing_ok=True)
         if isinstance(error, InputError | OSError):
@@ -94,7 +95,9 @@ def export(personal: Personal, file: Path) -> float:
     return difference
 
 
-def _difference(raw: Raw, exported: Callable[[Rows], Rows], rows: Rows) -> float:
+def _difference(
+    personal: Personal, exported: Callable[[Rows], Rows], rows: Rows, form: str
+) -> float:
     """Return how far the exported model's outputs are off, on all rows together and on one.
 
     Raises
@@ -102,15 +105,15 @@ def _difference(raw: Raw, exported: Callable[[Rows], Rows], rows: Rows) -> float
     InputError
         If that is more than rounding.
     """
-    largest = 0.0
+    module, task, largest = personal.module, personal.task, 0.0
     for some in (rows, rows[:1]):
         with torch.no_grad():
-            wanted = raw(torch.from_numpy(some)).numpy()
+            wanted = module(task.inputs(torch.from_numpy(some).to(task.device))).cpu().numpy()
         off = float(np.abs(exported(some) - wanted).max())
         allowed = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
         if not off <= allowed:
             raise InputError(
-                f"export: the exported model's outputs are off by {off:.3g}, which is more than "
+                f"export={form}: the exported model's outputs are off by {off:.3g}, more than "
                 "rounding; it was not kept"
             )
         largest = max(largest, off)
@@ -158,16 +161,20 @@ def _load_onnx(file: Path) -> Callable[[Rows], Rows]:
 
 
 def _program(raw: Raw, example: Tensor) -> torch.export.ExportedProgram:
-    return torch.export.export(raw, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},))
+    rows = ({0: torch.export.Dim("rows")},)
+    try:
+        return torch.export.export(raw, (example,), dynamic_shapes=rows)
+    except Exception:  # slower, and it follows more of Python, such as len(x)
+        return torch.export.export(raw, (example,), dynamic_shapes=rows, strict=True)
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keep torch's exporters from telling at length what we say in one line."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
