@@ -40,7 +40,8 @@ class FineTuning:
 
     def __post_init__(self) -> None:
         require(self.steps >= 0, "steps", self.steps, "0 or more")
-        require(positive(self.alpha), "alpha", self.alpha, "above 0, such as 0.05")
+        number = isinstance(self.alpha, int | float)
+        require(number and positive(self.alpha), "alpha", self.alpha, "above 0, such as 0.05")
         require(self.batch is None or self.batch >= 1, "batch", self.batch, "at least 1, or null")
 
 

@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from conf.compose import from_run_config
-from conf.errors import InputError, RunStopped, TooFewReplies, reason
+from conf.errors import Diverged, InputError, RunStopped, TooFewReplies, reason
 from conf.schema import Config
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
@@ -30,6 +30,7 @@ from server_app.log_stream import log_streams
 from server_app.progress import ProgressBar
 from server_app.rounds import State, rounds
 from server_app.run_folder import RunFolder, require_free
+from server_app.steps import remedy, with_steps
 from server_app.tracking import Callback, Row, RunInfo
 from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
@@ -48,11 +49,12 @@ def main(grid: Grid, context: Context) -> None:
     """Train, evaluate, and leave a run folder behind."""
     config = from_run_config(context.run_config)
     folder = _run_dir(config, context.run_config)
+    streams = log_streams(context.run_config, folder)  # now: they take warnings along
     task = build(config)
+    config = with_steps(config, task)
     initial = task.initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients)
     strategy = make_strategy(config, roster)
-    streams = log_streams(context.run_config, folder)  # now: they take warnings along
     if config.resume:
         unload(Path(__file__).parents[1], folder)
     saved = resume.read(folder, config, initial) if config.resume else None
@@ -105,7 +107,10 @@ def _run(
         checkpoints.save()
         lasting = isinstance(error, RunStopped) and not isinstance(error, TooFewReplies)
         hint = "" if lasting else checkpoints.hint
-        summary["stopped"] = f"{_what_stopped(error)}; {kept}{hint}"
+        what = _what_stopped(error)
+        if isinstance(error, Diverged):
+            what += f"; {remedy(config, task, checkpoints.latest.state.params, error.blamed)}"
+        summary["stopped"] = f"{what}; {kept}{hint}"
         if isinstance(error, RunStopped | KeyboardInterrupt):
             raise type(error)(summary["stopped"]) from error
         raise
