@@ -2,21 +2,26 @@
 
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from cli.adapt import FILE, main, request, targets
+from cli.adapt import FILE, Request, main, request, targets
 from client_app import personalize
+from tasks.datasets.digits import read as read_digits
 from tests.client_app.conftest import Small
 from tests.client_app.conftest import small as small
 from tests.client_app.test_export import Branching
+from tests.helpers import RunResult
 
 Run = Callable[..., Small]
 
@@ -187,3 +192,34 @@ def test_help_has_examples_that_can_be_typed(capsys: pytest.CaptureFixture[str])
     typed = [shlex.split(line)[1:] for line in examples if "nufed-adapt" in line]
     assert len(typed) == 3
     assert all(request(words)["data"] == "mine.npz" for words in typed)
+
+
+def test_the_page_on_personal_models_works_as_written(
+    train: Callable[..., RunResult], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its blocks, one after another, with an untrained model of digits and one client's file."""
+    text = (Path(__file__).parents[2] / "docs/personal-models.md").read_text()
+    digits, random = read_digits(), np.random.default_rng(0)
+    rows = random.permutation(len(digits.y))[:40]
+    np.savez(here / "own.npz", x=digits.x[rows], y=digits.y[rows])
+    np.savez(here / "others.npz", x=digits.x, y=digits.y, client=np.arange(len(digits.y)) // 60)
+    others = ["dataset=npz", "dataset.path=others.npz", "evaluation.new_clients=0", "rounds=0"]
+    train([*others, "algorithm.alpha=0.03", "algorithm.beta=0.1"]).folder.rename(here / "run")
+    (command,) = re.findall(r"```sh\nnufed-adapt (.*)\n```", text)
+    main(shlex.split(command))
+    assert capsys.readouterr().out.count("exported: ") == 2
+    names: dict[str, Any] = {}
+    outputs = []
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "personal-models.md", "exec"), names)
+        outputs += [np.asarray(names["scores"].tolist())] if "scores" in names else []
+    assert len(names["personal"].curve["accuracy"]) == 4
+    assert names["everything"].curve == {}
+    assert (here / "three.safetensors").is_file()
+    with torch.no_grad():
+        wanted = names["net"](torch.from_numpy(digits.x[rows])).numpy()
+    assert len(outputs) == 2
+    for scores in outputs:
+        np.testing.assert_allclose(scores, wanted, atol=1e-5)
+    known = {key for key, _ in re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)}
+    assert known == {field.name for field in fields(Request)} - {"checkpoint", "data", "client"}
