@@ -44,7 +44,7 @@ class Request:
 
     checkpoint: str = MISSING
     data: str = MISSING
-    client: int | None = None
+    client: str | None = None
     steps: int | None = None
     alpha: float | None = None
     batch: int | None = MISSING

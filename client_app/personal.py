@@ -93,7 +93,7 @@ def personalize(
     checkpoint: str | Path,
     data: str | Path | Rows,
     *,
-    client: int | None = None,
+    client: int | str | None = None,
     steps: int | None = None,
     alpha: float | None = None,
     batch: int | Literal["run"] | None = AS_IN_RUN,

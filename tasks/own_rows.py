@@ -16,7 +16,7 @@ from tasks.trained import Sizes
 
 def own_rows(
     data: str | Path | Rows,
-    client: int | None,
+    client: int | str | None,
     sizes: Sizes,
     config: PartitionConfig,
     test_fraction: float | None,
@@ -57,17 +57,17 @@ def _rows(data: str | Path | Rows) -> Rows:
     return data._replace(x=x, y=y.astype(np.int64) if y.dtype.kind in "iub" else y)
 
 
-def _number(rows: Rows, client: int | None, where: str) -> int:
+def _number(rows: Rows, client: int | str | None, where: str) -> int:
     """Return which of the clients of the rows is meant, counted in the order of their ids."""
-    ids = [0] if rows.client is None else np.unique(rows.client).tolist()
+    ids = ["0"] if rows.client is None else list(map(str, np.unique(rows.client)))
     if client is None and len(ids) > 1:
         raise InputError(
             f"{where}: holds the rows of {len(ids)} clients; name one, as client={ids[0]}"
         )
-    if client is not None and client not in ids:
-        few = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
+    if client is not None and str(client) not in ids:
+        few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
         raise InputError(f"client={client}: {where} has no rows of it; it has client {few}")
-    return 0 if client is None else ids.index(client)
+    return 0 if client is None else ids.index(str(client))
 
 
 def _split(

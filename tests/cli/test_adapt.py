@@ -132,7 +132,7 @@ def test_words_are_read_with_their_types() -> None:
     words = "checkpoint=5 data=a=b.npz steps=2 alpha=1e-2 batch=null test_fraction=null client=7"
     assert request(words.split()) == {
         **{"checkpoint": "5", "data": "a=b.npz", "steps": 2, "alpha": 0.01, "batch": None},
-        **{"client": 7, "test_fraction": None, "device": "cpu", "out": FILE, "export": ""},
+        **{"client": "7", "test_fraction": None, "device": "cpu", "out": FILE, "export": ""},
     }
     assert "batch" not in request(["checkpoint=a", "data=b"]), "as in the run"
 

@@ -271,6 +271,14 @@ def test_a_run_that_cannot_be_used_is_named_in_one_line(small: Run, tmp_path: Pa
     assert "has no model.safetensors; the run has not ended yet" in refusal(run.folder)
 
 
+def test_ones_own_model_has_to_be_where_one_is(small: Run) -> None:
+    run = small()
+    file = run.folder / "config.yaml"
+    file.write_text(file.read_text().replace("tasks.models.mlp", "mine_elsewhere.Net"))
+    with pytest.raises(InputError, match="No module named 'mine_elsewhere'; be where its file is"):
+        personalize(run.folder, one_client(run))
+
+
 def test_bytes_are_not_confused_with_numbers(small: Run) -> None:
     """Trained on uint8, which is divided by 255: the same numbers as floats would be too large."""
     run = small(pixels=True)
