@@ -34,7 +34,7 @@ def _missing_option(error: MissingConfigException) -> str:
     """Explain an option of a group, such as dataset=foo, that no file stands for."""
     wanted = str(error.missing_cfg_file or "").removesuffix(".yaml")
     group, _, option = wanted.rpartition("/")
-    return f"{group}={option}: no such option; {_nearest(option, sorted(error.options or []))}"
+    return f"{group}={option}: no such option; {nearest(option, sorted(error.options or []))}"
 
 
 def _composition(error: Exception) -> str:
@@ -71,7 +71,7 @@ def _unknown_key(key: str) -> str:
         return (
             f"{key}: no such key with the chosen options; it is one of {' and '.join(options[key])}"
         )
-    return f"{key}: no such key; {_nearest(key, list(options))}"
+    return f"{key}: no such key; {nearest(key, list(options))}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -110,7 +110,7 @@ def _paths(node: object, prefix: str) -> Iterator[str]:
             yield from _paths(value, path)
 
 
-def _nearest(wanted: str, options: list[str]) -> str:
+def nearest(wanted: str, options: list[str]) -> str:
     """Return a hint: the options alike, or all where there are few."""
     if alike := difflib.get_close_matches(wanted, options, n=2, cutoff=0.7):
         return f"did you mean {' or '.join(alike)}?"

@@ -1,7 +1,6 @@
 """One client's work: pure functions of the task, the global model and what the server asked for."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +29,7 @@ def train(task: Task, params: Params, ask: TrainInstruction, client: int) -> Cli
     """Take τ local steps from the global model on the client's train rows."""
     random = sampling.generator(ask.seed, client, ask.round, sampling.TRAIN)
     batches = draw_batches(task, ask, client, random)
-    with model_randomness(random):
+    with sampling.model_randomness(random):
         result = local_update(task.loss, params, batches, **ask.step)
     update = descend(params, result.params, 1.0)
     finite = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
@@ -73,23 +72,11 @@ def evaluate(
         return None
     random = sampling.generator(ask.seed, client, 0, sampling.EVALUATE)
     support = task.batch(train[sampling.draw(random, (ask.steps,), ask.batch, len(train))])
-    with model_randomness(random):
+    with sampling.model_randomness(random):
         curve = personalization_curve(
             task.loss, task.metrics, params, support, task.batch(test), alpha=ask.alpha
         )
     return {name: values.tolist() for name, values in curve.items()}
-
-
-@contextmanager
-def model_randomness(random: np.random.Generator) -> Iterator[None]:
-    """Let what the model itself draws (dropout) follow from `random`, on every engine."""
-    with torch.random.fork_rng(devices=[]):
-        seed = int(random.integers(2**63))
-        torch.default_generator.manual_seed(seed)
-        in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        if in_use or torch.backends.mps.is_available():
-            torch.manual_seed(seed)  # takes a millisecond to note it for devices not yet in use
-        yield
 
 
 def _non_finite_end(update: Params, tau: int) -> list[int]:

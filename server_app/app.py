@@ -36,6 +36,7 @@ from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
 from tasks.task import Task, build
+from tasks.trained import Sizes
 
 PACKAGES = ("nufed", "flwr", "torch", "numpy")
 
@@ -85,7 +86,8 @@ def _run(
     roster, checkpoints = strategy.roster, Checkpoints(folder, config.checkpoint.every, start)
     parameters = sum(p.numel() for p in start.state.params.values())
     participating, new = len(roster.participating), len(roster.new)
-    info = RunInfo(config, parameters, participating, new, start.rows)
+    sizes = Sizes.of(task.data)
+    info = RunInfo(config, parameters, participating, new, start.rows, sizes)
     for callback in callbacks:
         callback.on_start(info)
     summary, kept = _facts(info), "no round was completed"

@@ -24,13 +24,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
 from client_app.meta_gradient import Params
 from conf.errors import NuFedError
 from conf.schema import Config
 from server_app.run_folder import MODEL, finite
 from server_app.tracking import Callback, Row, RunInfo
+from tasks.trained import Sizes, to_bytes
 
 MARK = "@@nufed@@ "  # ASCII: the locale of a container may know no more
 PART = 48 << 10  # bytes of the model in a line
@@ -57,6 +56,7 @@ class LogStream(Callback):
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._params: Params = {}
+        self._sizes: Sizes | None = None
         logging.getLogger("nufed").addHandler(_Notes(self._say))
 
     def on_start(self, run: RunInfo) -> None:
@@ -65,6 +65,7 @@ class LogStream(Callback):
             self._say("before", finite(row))
         a = run.config.algorithm
         facts = {"parameters": run.parameters, "participating": run.participating, "new": run.new}
+        self._sizes = run.sizes
         steps = {"alpha": a.alpha, "beta": a.beta}  # which the server may have chosen
         self._say("start", facts | {"steps": steps, "folder": str(self.folder)})
 
@@ -76,7 +77,7 @@ class LogStream(Callback):
     def on_end(self, summary: dict[str, Any]) -> None:
         """Print the model of the last good round, then the summary."""
         if self._params:
-            data = save({name: tensor.contiguous() for name, tensor in self._params.items()})
+            data = to_bytes(self._params, self._sizes)
             digest = hashlib.sha256(data).hexdigest()
             self._say("model", {"bytes": len(data), "sha256": digest})
             for i, start in enumerate(range(0, len(data), PART)):

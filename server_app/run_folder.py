@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from safetensors.torch import save
 
 from client_app.meta_gradient import Params
 from conf.compose import CONFIG
 from conf.errors import InputError
 from server_app.tracking import Callback, Row, RunInfo
+from tasks.trained import MODEL as MODEL  # of a run folder too
+from tasks.trained import Sizes, to_bytes
 
-METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model.safetensors"
+METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 
 
 class RunFolder(Callback):
@@ -23,6 +24,7 @@ class RunFolder(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._params: Params = {}
+        self._sizes: Sizes | None = None
 
     def on_start(self, run: RunInfo) -> None:
         """Write the configuration, and metrics.jsonl as far as it goes.
@@ -41,6 +43,7 @@ class RunFolder(Callback):
                 (self.path / METRICS).open("x").close()  # another may have found it free too
             except FileExistsError as error:
                 raise _taken(self.path) from error
+        self._sizes = run.sizes
         _replace(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode())
 
     def on_round(self, row: Row, params: Params) -> None:
@@ -52,8 +55,7 @@ class RunFolder(Callback):
     def on_end(self, summary: dict[str, Any]) -> None:
         """Write the model of the last good round, then the summary."""
         if self._params:
-            contiguous = {name: tensor.contiguous() for name, tensor in self._params.items()}
-            _replace(self.path / MODEL, save(contiguous))
+            _replace(self.path / MODEL, to_bytes(self._params, self._sizes))
         text = json.dumps(finite(summary), indent=2) + "\n"
         _replace(self.path / SUMMARY, text.encode())
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from client_app.meta_gradient import Params
 from conf.schema import Config
+from tasks.trained import Sizes
 
 Row = dict[str, Any]
 
@@ -20,6 +21,8 @@ class RunInfo:
     new: int
     rows: tuple[Row, ...] = ()
     """What metrics.jsonl holds already, of a run that is resumed."""
+    sizes: Sizes | None = None
+    """Of the data that the model is for, where they are known."""
 
 
 class Callback:

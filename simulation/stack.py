@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client_app import sampling
-from client_app.client import model_randomness
 from client_app.local_update import LocalStep, StepBatches, repeat_step
 from client_app.messages import EvaluateInstruction, TrainInstruction
 from client_app.meta_gradient import Batch, Params
@@ -118,7 +117,7 @@ def train_stack(
         Whether `step` overwrites the parameters that it is given.
     """
     start = repeated(params, len(weights), copied=in_place)
-    with model_randomness(drawn.random[0]):
+    with sampling.model_randomness(drawn.random[0]):
         result = repeat_step(step, start, batches(source, drawn))
     # Subtracted before they are added up: where a client left w as it was, its update is 0.
     updates = {name: torch.sub(params[name], p, out=p) for name, p in result.params.items()}
@@ -159,7 +158,7 @@ def evaluate_stack(
 
     support = gather(first, sampling.draw_stack(random, (1, ask.steps), ask.batch, train))
     x, *others = gather(first + train, sampling.every_row((1,), test))
-    with model_randomness(random[0]):
+    with sampling.model_randomness(random[0]):
         return personalization_curve(
             stacked(task.loss),
             stacked(task.metrics),

@@ -46,7 +46,9 @@ def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Mo
         except (InstantiationException, ImportError, ValueError, TypeError) as error:
             if isinstance(error.__cause__, InputError):
                 raise error.__cause__ from None
-            raise InputError(f"{where}: {reason(error.__cause__ or error)}") from error
+            cause = error.__cause__ or error
+            hint = "; be where its file is" if isinstance(cause, ModuleNotFoundError) else ""
+            raise InputError(f"{where}: {reason(cause)}{hint}") from error
         if not isinstance(module, nn.Module):
             raise InputError(f"{where}: makes a {type(module).__name__}, not a torch.nn.Module")
         width = _try(module, sizes["input_shape"], where)

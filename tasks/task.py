@@ -126,13 +126,15 @@ def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
     return values.mean() if weight is None else (values * weight).sum() / weight.sum()
 
 
-def build(config: Config, local: Local | None = None) -> Task:
+def build(config: Config, local: Local | None = None, data: FederatedData | None = None) -> Task:
     """Map the data and make the model of a configuration.
 
     Parameters
     ----------
     local
         A SuperNode's own file, for dataset=private.
+    data
+        Rows to take in place of those that the configuration names.
 
     Raises
     ------
@@ -143,6 +145,15 @@ def build(config: Config, local: Local | None = None) -> Task:
     precision = config.engine.get("precision", "float32")
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise InputError(f"engine.precision={precision}: must be {' | '.join(PRECISIONS)}")
+    if data is None:
+        data = federated(config, local)
+    dtype = PRECISIONS[precision]
+    module = make_module(config.model, data, config.seed).to(device, dtype)
+    return Task(data, module, dtype, device, autocast=precision == "bf16")
+
+
+def federated(config: Config, local: Local | None = None) -> FederatedData:
+    """Map the data of a configuration; arguments and errors as of `build`."""
     if config.dataset.get("name") == PRIVATE:
         data = load_private(config.dataset, config.partition, local)
     else:
@@ -150,9 +161,7 @@ def build(config: Config, local: Local | None = None) -> Task:
     if config.evaluation.split == "validation":
         apart = data.partition.validation(config.partition.test_fraction)
         data = replace(data, partition=apart)
-    dtype = PRECISIONS[precision]
-    module = make_module(config.model, data, config.seed).to(device, dtype)
-    return Task(data, module, dtype, device, autocast=precision == "bf16")
+    return data
 
 
 def _device(name: str) -> torch.device:

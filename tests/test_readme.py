@@ -63,8 +63,14 @@ def test_the_snippets_run_in_order(tmp_path: Path) -> None:
         subprocess.run([*words, "rounds=2"], cwd=tmp_path, check=True)
     runs = [read_run(file.parent) for file in sorted((tmp_path / "runs").rglob("summary.json"))]
     assert [run.summary["parameters"] for run in runs] == [64 * 75 + 10, *[8 * 100 + 100 + 202] * 3]
-    check = "assert personal.keys() == dict(task.module.named_parameters()).keys()"
+    check = "assert len(personal.curve['accuracy']) == 6"
     subprocess.run([sys.executable, "-c", f"{trained}\n{check}"], cwd=tmp_path, check=True)
+    (adapt,) = [shlex.split(line) for line in SHELL if line.startswith("nufed-adapt ")]
+    run = max((tmp_path / "runs").rglob("model.safetensors")).parent
+    assert re.fullmatch(r"checkpoint=runs/npz-nufed/[\d-]{10}_[\d-]{8}", adapt[1])
+    words = [str(Path(sys.executable).parent / adapt[0]), f"checkpoint={run}", *adapt[2:]]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    assert (tmp_path / "personal.safetensors").is_file()
 
 
 def test_the_options_listed_are_the_options_there_are() -> None:

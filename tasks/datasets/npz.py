@@ -36,15 +36,22 @@ def read(path: str | None, one_class: str = "refuse") -> Rows:
     return _checked(_arrays(Path(path).expanduser(), ARRAYS, where), one_class, where)
 
 
-def read_own(path: str, one_class: str = "refuse") -> Rows:
-    """Read and check a SuperNode's own file: as `read`, but one without `client` is one client's.
+def read_own(path: str, one_class: str = "refuse", key: str = "data-path") -> Rows:
+    """Read and check a file of who holds it: as `read`, but one without `client` is one client's.
+
+    Parameters
+    ----------
+    path, one_class
+        As of `read`.
+    key
+        By what the file was named, for errors; a SuperNode's node config says ``data-path``.
 
     Raises
     ------
     InputError
-        As `read`; it names the file as the node config does.
+        As `read`.
     """
-    where = f"data-path={path}"
+    where = f"{key}={path}"
     arrays = _arrays(Path(path).expanduser(), ("x", "y"), where)
     arrays.setdefault("client", np.zeros(np.shape(arrays["x"])[:1], np.int64))
     return _checked(arrays, one_class, where)

@@ -12,9 +12,11 @@ from conf.compose import compose_config
 from server_app.log_stream import MARK, PART, BrokenStream, LogReader, LogStream
 from server_app.run_folder import RunFolder
 from server_app.tracking import Row, RunInfo
+from tasks.trained import Sizes, read
 
 CONFIG = compose_config(["dataset=quadratics"])
 PARAMS = {"w": torch.randn(3 * PART // 4, generator=torch.Generator().manual_seed(0))}
+SIZES = Sizes((5,), 1, regression=True, pixels=False)
 ROWS: list[Row] = [{"round": 0, "train_loss": 1.5}, {"round": 1, "train_loss": float("nan")}]
 
 
@@ -26,7 +28,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     stream = LogStream(Path("/server/run"))
     try:
         log.warning("2 of 5 clients are there")
-        stream.on_start(RunInfo(CONFIG, 7, 4, 1))
+        stream.on_start(RunInfo(CONFIG, 7, 4, 1, sizes=SIZES))
         for row in ROWS:
             print(f"round {row['round']}")
             stream.on_round(row, PARAMS)
@@ -60,7 +62,9 @@ def reading(tmp_path: Path) -> Reading:
 def test_everything_arrives(lines: list[str], reading: Reading) -> None:
     """To the last bit; what is not finite as null; the warning; and the other lines apart."""
     reading.read(lines)
-    assert torch.equal(load_file(reading.folder / "model.safetensors")["w"], PARAMS["w"])
+    params, sizes = read(reading.folder / "model.safetensors")
+    assert torch.equal(params["w"], PARAMS["w"])
+    assert sizes == SIZES
     assert reading.rows() == [ROWS[0], {"round": 1, "train_loss": None}]
     assert reading.reader.summary == {"rounds": 1}
     assert reading.reader.server_folder == "/server/run"

@@ -1,0 +1,225 @@
+"""A personal model: a few fine-tuning steps from a trained one, on the rows of one client.
+
+It takes config.yaml and model.safetensors of a run; not the data of the run, and no Flower.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from client_app import sampling
+from client_app.meta_gradient import Params, adapt
+from conf.compose import of_run
+from conf.errors import InputError
+from conf.schema import Config, positive, require
+from tasks.own_rows import own_rows
+from tasks.rows import Rows
+from tasks.task import Task, build, federated
+from tasks.trained import MODEL, Sizes, read, to_bytes
+
+AS_IN_RUN: Literal["run"] = "run"
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a model is fine-tuned."""
+
+    steps: int
+    alpha: float
+    batch: int | None
+    """Rows a step; None takes all train rows."""
+    seed: int
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, "steps", self.steps, "0 or more")
+        number = isinstance(self.alpha, int | float)
+        require(number and positive(self.alpha), "alpha", self.alpha, "above 0, such as 0.05")
+        require(self.batch is None or self.batch >= 1, "batch", self.batch, "at least 1, or null")
+
+
+@dataclass(frozen=True)
+class Personal:
+    """A client's own model, and how good it became."""
+
+    run: str
+    """The run whose model it started from, as <name>/<time>."""
+    how: FineTuning
+    task: Task
+    client: int
+    """Its number in `task.data`."""
+    params: Params
+    curve: Mapping[str, list[float]]
+    """Metric -> after k = 0 … steps, on the rows held out; empty where none are."""
+
+    @property
+    def train_rows(self) -> NDArray[np.int64]:
+        """The rows that it was fine-tuned on, by number."""
+        return self.task.data.partition.train_rows(self.client)
+
+    @property
+    def test_rows(self) -> NDArray[np.int64]:
+        """The rows that were held out, by number."""
+        return self.task.data.partition.test_rows(self.client)
+
+    @property
+    def module(self) -> nn.Module:
+        """The model with its personal parameters, as one predicts with it."""
+        self.task.module.load_state_dict(self.params, strict=False)
+        return self.task.module.eval()
+
+    def save(self, file: str | Path) -> None:
+        """Write all that `module` consists of, as safetensors; the metadata say how it came about.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        facts = {"run": self.run, **asdict(self.how), "nufed": _version()}
+        # Clones: safetensors refuses tensors that share their memory, such as tied weights.
+        state = {name: tensor.cpu().clone() for name, tensor in self.module.state_dict().items()}
+        Path(file).write_bytes(to_bytes(state, Sizes.of(self.task.data), facts))
+
+
+def personalize(
+    checkpoint: str | Path,
+    data: str | Path | Rows,
+    *,
+    client: int | str | None = None,
+    steps: int | None = None,
+    alpha: float | None = None,
+    batch: int | Literal["run"] | None = AS_IN_RUN,
+    test_fraction: float | None = None,
+    device: str = "cpu",
+) -> Personal:
+    """Fine-tune a run's model on a client's own rows; measure it after each step on others of them.
+
+    Parameters
+    ----------
+    checkpoint
+        A run folder, of which config.yaml and model.safetensors are needed; or its
+        model.safetensors.
+    data
+        The client's .npz file with x, y and optionally test; or these rows.
+    client
+        Which client, by its id in the file, where that has several.
+    steps
+        Fine-tuning steps; None: the run's ν, or as many as it evaluates where ν is 0.
+    alpha
+        Step size; None: the run's α.
+    batch
+        Rows a step, None for all train rows; "run": as in the run's evaluation.
+    test_fraction
+        Part of the rows that is held out, 0 for none; None: the file's own split, else as in the
+        run.
+    device
+        Where to compute.
+
+    Returns
+    -------
+    Personal
+        The model after the last step. No gradient was taken on a row that it was measured on.
+
+    Raises
+    ------
+    InputError
+        If the run, its model or the rows cannot be used, or a loss is not finite.
+    """
+    folder, config, trained, sizes = _trained(Path(checkpoint).expanduser())
+    how = FineTuning(
+        (config.algorithm.nu or config.evaluation.steps) if steps is None else steps,
+        config.algorithm.alpha if alpha is None else alpha,
+        config.evaluation.batch if batch == AS_IN_RUN else batch,
+        config.seed,
+    )
+    mine, number = own_rows(data, client, sizes, config.partition, test_fraction)
+    task = build(replace(config, device=device), data=mine)
+    start = _placed(trained, task, checkpoint)
+    params, curve = _fine_tune(task, start, number, how)
+    return Personal(f"{config.name}/{folder.name}", how, task, number, params, curve)
+
+
+def _trained(checkpoint: Path) -> tuple[Path, Config, Params, Sizes]:
+    """Read a run: its folder, its configuration, its model and the sizes that this is for."""
+    named = f"checkpoint={checkpoint}"
+    if not checkpoint.exists():
+        raise InputError(f"{named}: is not there; name the folder of a run")
+    is_file = checkpoint.is_file()
+    folder = (checkpoint.parent if is_file else checkpoint).absolute()
+    config = of_run(folder, named)
+    file = checkpoint if is_file else checkpoint / MODEL
+    if not file.is_file():
+        raise InputError(f"{named}: has no {MODEL}; the run has not ended yet")
+    params, sizes = read(file)
+    if sizes is None:  # an older version wrote it
+        try:
+            sizes = Sizes.of(federated(config))
+        except InputError as error:
+            raise InputError(
+                f"{named}: an older version wrote its {MODEL}, so its data are needed ({error})"
+            ) from error
+    return folder, config, params, sizes
+
+
+def _placed(trained: Params, task: Task, checkpoint: str | Path) -> Params:
+    """Return the run's model as the task takes it."""
+    wanted = task.initial_params()
+    if {n: p.shape for n, p in trained.items()} != {n: p.shape for n, p in wanted.items()}:
+        raise InputError(
+            f"checkpoint={checkpoint}: {MODEL} is not of the model that config.yaml describes; "
+            "take both from one run, and the model's code as it was"
+        )
+    return {name: trained[name].to(p) for name, p in wanted.items()}
+
+
+def _fine_tune(
+    task: Task, params: Params, client: int, how: FineTuning
+) -> tuple[Params, dict[str, list[float]]]:
+    """Return the model after the last step, and the metrics after each; as clients evaluate."""
+    split = task.data.partition
+    train, test = split.train_rows(client), split.test_rows(client)
+    held_out = task.batch(test) if len(test) else None
+    random = sampling.generator(how.seed, client, 0, sampling.EVALUATE)
+    drawn = sampling.draw(random, (how.steps,), how.batch, len(train))
+    curve: dict[str, list[float]] = {}
+    with sampling.model_randomness(random), torch.no_grad():
+        for k in range(how.steps + 1):
+            if k > 0:  # a step's rows are gathered when it is due: there may be many
+                support = task.batch(train[drawn[k - 1 : k]])
+                params = adapt(task.loss, params, support, alpha=how.alpha)
+            measured = {} if held_out is None else task.metrics(params, *held_out)
+            for name, value in measured.items():
+                curve.setdefault(name, []).append(float(value))
+            _require_finite(params, [values[-1] for values in curve.values()], k, how.alpha)
+    return params, curve
+
+
+def _require_finite(params: Params, metrics: list[float], k: int, alpha: float) -> None:
+    """Raise if a step led nowhere."""
+    if all(map(math.isfinite, metrics)) and all(p.isfinite().all() for p in params.values()):
+        return
+    if k == 0:
+        raise InputError(
+            "data: the trained model's loss on the rows held out is not finite; scale x as the run "
+            "had it"
+        )
+    raise InputError(
+        f"alpha={alpha:g}: the model or its loss is not finite after step {k}; "
+        f"try alpha={alpha / 10:g}"
+    )
+
+
+def _version() -> str:
+    """Return NuFed's version, if it is installed as a package."""
+    try:
+        return version("nufed")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,124 @@
+"""The rows of a client that a trained model is to serve: read, split, and checked against it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from conf.errors import InputError
+from conf.schema import PartitionConfig, require
+from tasks.datasets.npz import read_own
+from tasks.partitions import Partition, partition
+from tasks.rows import Rows
+from tasks.store import FederatedData
+from tasks.trained import Sizes
+
+
+def own_rows(
+    data: str | Path | Rows,
+    client: int | str | None,
+    sizes: Sizes,
+    config: PartitionConfig,
+    test_fraction: float | None,
+) -> tuple[FederatedData, int]:
+    """Return a client's rows, split into train and test rows, and its number among those given.
+
+    Parameters
+    ----------
+    data
+        A file with x, y and optionally client and test; or these rows.
+    client
+        Which client, by its id there; may be None where there is one.
+    sizes
+        What the model is for.
+    config
+        Its seed splits the rows, and its test_fraction if no other is given.
+    test_fraction
+        Part of the rows that is held out, 0 for none; None: the split in `data`, else `config`'s.
+
+    Raises
+    ------
+    InputError
+        If the rows cannot be read or split, or are not for this model.
+    """
+    where = "data" if isinstance(data, Rows) else f"data={data}"
+    rows = _rows(data)
+    number = _number(rows, client, where)
+    split = _split(rows, config, test_fraction, where)
+    mine = FederatedData(rows.x, rows.y, split, outputs=sizes.num_outputs)
+    _require_fits(mine, sizes, where)
+    return mine, number
+
+
+def _rows(data: str | Path | Rows) -> Rows:
+    if not isinstance(data, Rows):
+        return read_own(str(data), one_class="keep", key="data")
+    x, y = np.asarray(data.x), np.asarray(data.y)
+    return data._replace(x=x, y=y.astype(np.int64) if y.dtype.kind in "iub" else y)
+
+
+def _number(rows: Rows, client: int | str | None, where: str) -> int:
+    """Return which of the clients of the rows is meant, counted in the order of their ids."""
+    ids = ["0"] if rows.client is None else list(map(str, np.unique(rows.client)))
+    if client is None and len(ids) > 1:
+        raise InputError(
+            f"{where}: holds the rows of {len(ids)} clients; name one, as client={ids[0]}"
+        )
+    if client is not None and str(client) not in ids:
+        few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+        raise InputError(f"client={client}: {where} has no rows of it; it has client {few}")
+    return 0 if client is None else ids.index(str(client))
+
+
+def _split(
+    rows: Rows, config: PartitionConfig, test_fraction: float | None, where: str
+) -> Partition:
+    """Split each client's rows; those of a file that the run was trained on as the run did."""
+    if rows.client is None:
+        rows = rows._replace(client=np.zeros(len(rows.y), np.int64))
+    if test_fraction is not None:
+        allowed = "from 0 (nothing is held out) to below 1, such as 0.25"
+        require(0 <= test_fraction < 1, "test_fraction", test_fraction, allowed)
+        if rows.test is not None:
+            raise InputError(
+                f"test_fraction={test_fraction}: {where} has a split of its own (test); "
+                "leave one of them out"
+            )
+    if test_fraction == 0:
+        rows = rows._replace(test=np.zeros(len(rows.y), np.bool_))
+    natural = replace(config, name="natural", num_clients=None, partitioner=None)
+    return partition(rows, replace(natural, test_fraction=test_fraction or natural.test_fraction))
+
+
+def _require_fits(own: FederatedData, sizes: Sizes, where: str) -> None:
+    """Raise unless rows and targets are such as the model was trained on."""
+    shape = list(own.x.shape[1:])
+    if shape != list(sizes.input_shape):
+        raise InputError(
+            f"{where}: a row x has shape {shape}, the run's had {list(sizes.input_shape)}; "
+            "give x as the run had it"
+        )
+    regression = own.y.dtype.kind == "f"
+    if regression != sizes.regression:
+        kinds = ("classes, [N] integers", "targets of a regression, floating point")
+        raise InputError(
+            f"{where}: y is {own.y.dtype}, but the model was trained on {kinds[sizes.regression]}; "
+            "give y so"
+        )
+    if regression:
+        targets = int(np.prod(own.y.shape[1:]))
+        if targets != sizes.num_outputs:
+            raise InputError(
+                f"{where}: y has {targets} targets a row, the model gives {sizes.num_outputs}; "
+                f"give {sizes.num_outputs}"
+            )
+    elif (highest := int(own.y.max())) >= sizes.num_outputs:
+        raise InputError(
+            f"{where}: y has class {highest}, but the model was trained on the classes "
+            f"0 … {sizes.num_outputs - 1}; drop the rows of others"
+        )
+    if sizes.pixels and own.x.dtype != np.uint8 and (largest := float(own.x.max())) > 1:
+        raise InputError(
+            f"{where}: x goes up to {largest:g}, but the model was trained on pixels, uint8 or "
+            "divided by 255; give x so"
+        )

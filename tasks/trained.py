@@ -1,0 +1,85 @@
+"""A trained model as a file: its parameters, and the sizes of the data that it is for.
+
+Both are in the one file, so that whoever has it can make the model without the data set: by the
+configuration beside it and these sizes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from conf.errors import InputError, reason
+from tasks.store import FederatedData
+
+MODEL = "model.safetensors"
+"""In a run folder, the trained model."""
+KEY = "data"  # of the file's metadata
+
+Params = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a model has to know of the data."""
+
+    input_shape: tuple[int, ...]
+    """Of one row x."""
+    num_outputs: int
+    """Classes, or targets a row."""
+    regression: bool
+    pixels: bool
+    """Whether x was uint8, and is divided by 255."""
+
+    @classmethod
+    def of(cls, data: FederatedData) -> "Sizes":
+        """Return the sizes of a data set."""
+        shape, pixels = tuple(map(int, data.x.shape[1:])), data.x.dtype == "uint8"
+        return cls(shape, data.num_outputs, data.y.dtype.kind != "i", bool(pixels))
+
+
+def to_bytes(
+    params: Params, sizes: Sizes | None, facts: Mapping[str, object] | None = None
+) -> bytes:
+    """Return a model as a file's content.
+
+    Parameters
+    ----------
+    params
+        Name -> tensor.
+    sizes
+        What is needed to make the model; None if it is not known.
+    facts
+        What else its metadata is to say.
+    """
+    metadata = {key: str(value) for key, value in (facts or {}).items()}
+    if sizes is not None:
+        metadata[KEY] = json.dumps(asdict(sizes))
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in params.items()}
+    return save(contiguous, metadata)
+
+
+def read(file: Path) -> tuple[Params, Sizes | None]:
+    """Read a model, and its sizes unless an older version wrote it.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        with safe_open(file, "pt") as archive:
+            metadata = archive.metadata() or {}
+            params = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+        return params, _sizes(metadata[KEY]) if KEY in metadata else None
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise InputError(f"{file}: cannot be read ({reason(error)})") from error
+
+
+def _sizes(text: str) -> Sizes:
+    facts = json.loads(text)
+    return Sizes(**facts | {"input_shape": tuple(facts["input_shape"])})

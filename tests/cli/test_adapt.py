@@ -1,0 +1,225 @@
+"""`nufed-adapt`: what it prints, what it writes (all or nothing), and one line for a mistake."""
+
+import logging
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cli.adapt import FILE, Request, main, request, targets
+from client_app import personalize
+from tasks.datasets.digits import read as read_digits
+from tests.client_app.conftest import Small
+from tests.client_app.conftest import small as small
+from tests.client_app.test_export import Branching
+from tests.helpers import RunResult
+
+Run = Callable[..., Small]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in an empty folder; undo what a command does to its process."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    log = logging.getLogger("nufed")
+    handlers, level = log.handlers.copy(), log.level
+    yield tmp_path / "here"
+    log.handlers, log.level = handlers, level
+
+
+def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line that a command ends in."""
+    capsys.readouterr()
+    os.environ.pop("HYDRA_FULL_ERROR", None)  # a command sets it for its process
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("nufed-adapt: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_it_prints_the_curve_and_writes_the_model(
+    small: Run, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small("name=ours")
+    capsys.readouterr()
+    main([f"checkpoint={run.folder}", f"data={run.file}", "client=30", "steps=3"])
+    out = capsys.readouterr().out
+    personal = personalize(run.folder, run.file, client=30, steps=3)
+    table = [line.strip("│ ").split(" │ ") for line in out.splitlines() if line.startswith("│")]
+    points = zip(range(4), *personal.curve.values(), strict=True)
+    assert [list(map(float, row)) for row in table] == [
+        [pytest.approx(value, abs=6e-4) for value in point] for point in points
+    ]
+    assert "9 rows to fine-tune on, 3 held out" in out
+    assert f"ours/{run.folder.name}: 3 steps, α=0.1, 20 rows each" in out
+    assert f"personal model: {here / FILE}\n" in out
+    saved = load_file(here / FILE)
+    assert saved.keys() == personal.params.keys()
+    assert all(torch.equal(saved[name], p) for name, p in personal.params.items())
+    assert [file.name for file in here.iterdir()] == [FILE]
+
+
+def test_exports_go_beside_it_and_nothing_is_overwritten(
+    small: Run, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small()
+    words = [f"checkpoint={run.folder / 'model.safetensors'}", f"data={run.file}", "client=10"]
+    main([*words, "out=clients/mine.safetensors", "export=pt2"])
+    written = sorted((here / "clients").iterdir())
+    assert [file.name for file in written] == ["mine.pt2", "mine.safetensors"]
+    before = [file.read_bytes() for file in written]
+    assert f"exported: {written[0]}; its outputs differ by 0 at most" in capsys.readouterr().out
+    line = refusal([*words, "out=clients/mine.safetensors"], capsys)
+    assert f"{written[1]}: is there already" in line
+    written[1].unlink()
+    line = refusal([*words, "out=clients/mine.safetensors", "export=pt2"], capsys)
+    assert f"{written[0]}: is there already" in line
+    assert written[0].read_bytes() == before[0]
+
+
+def test_without_an_export_that_was_asked_for_nothing_is_written(
+    small: Run, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small("model=custom", f"model._target_={Branching.__module__}.Branching")
+    words = [f"checkpoint={run.folder}", f"data={run.file}", "client=10", "export=pt2"]
+    assert "export=pt2: the model cannot be exported" in refusal(words, capsys)
+    assert list(here.iterdir()) == []
+
+
+def test_nothing_held_out_is_said(small: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run = small()
+    capsys.readouterr()
+    main([f"checkpoint={run.folder}", f"data={run.file}", "client=10", "test_fraction=0"])
+    out = capsys.readouterr().out
+    assert "12 rows to fine-tune on, none held out, so nothing is measured" in out
+    assert "It is not known how good this model is" in out
+    assert "│" not in out
+
+
+def test_a_worse_model_and_a_single_class_are_said(
+    small: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small()
+    given = dict(np.load(run.file))
+    np.savez(run.file, **given | {"y": np.repeat([0, 1, 2, 1, 0], 12)})
+    common = [f"checkpoint={run.folder}", f"data={run.file}"]
+    main([*common, "client=30", "alpha=3", "steps=45"])
+    assert "All rows are of class 2: a constant would be as accurate." in capsys.readouterr().out
+    np.savez(run.file, **given)
+    main([*common, "client=30", "alpha=3", "steps=45", "out=worse"])
+    out = capsys.readouterr().out
+    assert "That is worse than the trained model" in out
+    assert len([line for line in out.splitlines() if line.startswith("│")]) == 16, "every third"
+    assert "│ 45 │" in out
+
+
+def test_words_are_read_with_their_types() -> None:
+    words = "checkpoint=5 data=a=b.npz steps=2 alpha=1e-2 batch=null test_fraction=null client=7"
+    assert request(words.split()) == {
+        **{"checkpoint": "5", "data": "a=b.npz", "steps": 2, "alpha": 0.01, "batch": None},
+        **{"client": "7", "test_fraction": None, "device": "cpu", "out": FILE, "export": ""},
+    }
+    assert "batch" not in request(["checkpoint=a", "data=b"]), "as in the run"
+
+
+def test_out_is_a_file_or_a_folder(here: Path) -> None:
+    (here / "odd.safetensors").mkdir()
+    for out, file in {
+        FILE: FILE,
+        "own": f"own/{FILE}",
+        "own/7.safetensors": "own/7.safetensors",
+        "odd.safetensors": f"odd.safetensors/{FILE}",
+        str(here): FILE,
+    }.items():
+        exports = [(here / file).with_suffix(suffix) for suffix in (".pt2", ".onnx")]
+        assert targets(out, ["pt2", "onnx", "pt2"]) == [here / file, *exports]
+
+
+MISTAKES = {
+    "nothing": ([], "checkpoint: has no value; give one as checkpoint=…"),
+    "no data": (["checkpoint=x"], "data: has no value; give one as data=…"),
+    "word": (["runs/x"], "runs/x: write key=value, as in checkpoint=runs/… data=mine.npz"),
+    "key": (["chekpoint=x"], "chekpoint: no such key; did you mean checkpoint?"),
+    "type": (["steps=many"], "steps=many: must be an integer"),
+    "number": (["alpha=big"], "alpha=big: must be a number"),
+    "null": (["checkpoint=null"], "checkpoint: has no value"),
+    "run": (["checkpoint=no", "data=x.npz"], "checkpoint=no: is not there; name the folder"),
+    "format": (["checkpoint=x", "data=x", "export=tflite"], "export=tflite: must be onnx | pt2"),
+    "out": (["checkpoint=x", "data=x", "out=a.onnx"], "write a.safetensors, and export=onnx goes"),
+}
+
+
+@pytest.mark.parametrize(("words", "line"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_ends_in_one_line(
+    words: list[str], line: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert line in refusal(words, capsys)
+    assert list(here.iterdir()) == []
+
+
+def test_mistakes_in_the_data_or_the_place_end_in_one_line(
+    small: Run, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small()
+    words = [f"checkpoint={run.folder}", f"data={run.file}"]
+    assert f"data={run.file}: holds the rows of 5 clients; name one" in refusal(words, capsys)
+    assert "data=no.npz: no such file" in refusal([words[0], "data=no.npz"], capsys)
+    (here / "file").touch()
+    line = refusal([*words, "client=10", "out=file"], capsys)
+    assert f"{here / 'file'}: cannot be written (File exists); name another folder" in line
+
+
+def test_help_has_examples_that_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    examples = capsys.readouterr().out.partition("examples:")[2].splitlines()
+    typed = [shlex.split(line)[1:] for line in examples if "nufed-adapt" in line]
+    assert len(typed) == 3
+    assert all(request(words)["data"] == "mine.npz" for words in typed)
+
+
+def test_the_page_on_personal_models_works_as_written(
+    train: Callable[..., RunResult], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its blocks, one after another, with an untrained model of digits and one client's file."""
+    text = (Path(__file__).parents[2] / "docs/personal-models.md").read_text()
+    digits, random = read_digits(), np.random.default_rng(0)
+    rows = random.permutation(len(digits.y))[:40]
+    np.savez(here / "own.npz", x=digits.x[rows], y=digits.y[rows])
+    np.savez(here / "others.npz", x=digits.x, y=digits.y, client=np.arange(len(digits.y)) // 60)
+    others = ["dataset=npz", "dataset.path=others.npz", "evaluation.new_clients=0", "rounds=0"]
+    train([*others, "algorithm.alpha=0.03", "algorithm.beta=0.1"]).folder.rename(here / "run")
+    (command,) = re.findall(r"```sh\nnufed-adapt (.*)\n```", text)
+    main(shlex.split(command))
+    assert capsys.readouterr().out.count("exported: ") == 2
+    names: dict[str, Any] = {}
+    outputs = []
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "personal-models.md", "exec"), names)
+        outputs += [np.asarray(names["scores"].tolist())] if "scores" in names else []
+    assert len(names["personal"].curve["accuracy"]) == 4
+    assert names["everything"].curve == {}
+    assert (here / "three.safetensors").is_file()
+    with torch.no_grad():
+        wanted = names["net"](torch.from_numpy(digits.x[rows])).numpy()
+    assert len(outputs) == 2
+    for scores in outputs:
+        np.testing.assert_allclose(scores, wanted, atol=1e-5)
+    known = {key for key, _ in re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)}
+    assert known == {field.name for field in fields(Request)} - {"checkpoint", "data", "client"}
