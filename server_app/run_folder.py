@@ -12,7 +12,7 @@ from safetensors.torch import save
 from client_app.meta_gradient import Params
 from conf.compose import CONFIG
 from conf.errors import InputError
-from server_app.tracking import Callback, Row, RunInfo
+from server_app.tracking import Callback, Row, RunInfo, State
 
 METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model.safetensors"
 
@@ -43,17 +43,16 @@ class RunFolder(Callback):
                 raise _taken(self.path) from error
         _replace(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode())
 
-    def on_round(self, row: Row, params: Params) -> None:
+    def on_round(self, row: Row, state: State) -> None:
         """Append the row; remember the model."""
         with (self.path / METRICS).open("a") as file:
             file.write(_line(row))
-        self._params = params
+        self._params = state.params
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Write the model of the last good round, then the summary."""
         if self._params:
-            contiguous = {name: tensor.contiguous() for name, tensor in self._params.items()}
-            _replace(self.path / MODEL, save(contiguous))
+            save_model(self.path / MODEL, self._params)
         text = json.dumps(finite(summary), indent=2) + "\n"
         _replace(self.path / SUMMARY, text.encode())
 
@@ -75,6 +74,11 @@ def require_free(path: Path) -> None:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); name another folder"
         ) from error
+
+
+def save_model(path: Path, params: Params, metadata: dict[str, str] | None = None) -> None:
+    """Write a model as safetensors, whole or not at all."""
+    _replace(path, save({name: tensor.contiguous() for name, tensor in params.items()}, metadata))
 
 
 def _replace(path: Path, content: bytes) -> None:
