@@ -24,17 +24,13 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; write key=value, in quotes if it has spaces"
     if plugin := re.search(r"Unknown plugin class : 'hydra_plugins\.(\w+)", str(error)):
-        return f"hydra: needs {_package(plugin[1])}; pip install {_package(plugin[1])}"
+        package = plugin[1].replace("_", "-")  # hydra_optuna_sweeper
+        return f"{package}: is not installed; pip install {package}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _composition(error)
     if isinstance(error, ValueError) and "Config group override must be" in str(error):
         return "a group cannot be null; name one of its options, as in dataset=digits"
     return None
-
-
-def _package(plugin: str) -> str:
-    """Return the package that a plugin of Hydra's, such as hydra_optuna_sweeper, comes in."""
-    return plugin.replace("_", "-")
 
 
 def _missing_option(error: MissingConfigException) -> str:

@@ -7,7 +7,6 @@ adds its line to jobs.jsonl in the sweep's folder, and the sweep is concluded fr
 import contextlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any, TextIO
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from conf.compose import CONFIG_DIR
 
@@ -86,20 +85,12 @@ def is_search(hydra: Any) -> bool:
 
 def prepare_options() -> None:
     """Let our options take the place of those that a plugin brings under the same name."""
-    OmegaConf.register_new_resolver("cpus", _cpus, replace=True)
     Plugins.instance()  # makes the plugins known, and their options with them
     for file in (CONFIG_DIR / "hydra").rglob("*.yaml"):
         options = ConfigStore.instance().repo
         for group in file.relative_to(CONFIG_DIR).parts[:-1]:
             options = options.get(group, {})
         options.pop(file.name, None)
-
-
-def _cpus() -> int:
-    """Return how many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ while it composes; the values are checked here, when the composed configuration 
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -317,6 +318,15 @@ class Config:
 def register() -> None:
     """Make the types known to Hydra, under the name that config.yaml starts from."""
     ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("cwd", os.getcwd, replace=True)
+    OmegaConf.register_new_resolver("cpus", _cpus, replace=True)
+
+
+def _cpus() -> int:
+    """Return how many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def to_config(composed: DictConfig) -> Config:

@@ -38,15 +38,21 @@ def trackers(config: Config, folder: Path) -> list[Callback]:
     try:
         return [Harmless(instantiate(config.tracking, folder))]
     except (InstantiationException, TypeError) as error:
-        cause = error.__cause__ or error  # Hydra's own words say only that the call failed
+        raise _mistake(str(config.tracking.get("_target_")), error) from error
+
+
+def _mistake(target: str, error: BaseException) -> InputError:
+    """Return in our words why a tracker cannot be made."""
+    cause = error  # the innermost: Hydra's own words say only that the call failed
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
         if isinstance(cause, InputError):
-            raise cause from error
-        target = config.tracking.get("_target_")
-        if isinstance(cause, ImportError) and cause.name:
-            package = cause.name.split(".")[0]
-            name = str(target).split(".")[-2]
-            raise InputError(f"tracking={name}: needs {package}; pip install {package}") from error
-        raise InputError(f"tracking._target_={target}: {reason(cause)}") from error
+            return cause
+    package = (cause.name or "").split(".")[0] if isinstance(cause, ModuleNotFoundError) else ""
+    if package and target.startswith(__name__):
+        name = target.removeprefix(__name__).split(".")[1]
+        return InputError(f"tracking={name}: needs {package}; pip install {package}")
+    return InputError(f"tracking._target_={target}: {reason(cause)}")
 
 
 class Harmless(Callback):
@@ -83,11 +89,12 @@ class Harmless(Callback):
             log.warning("%s: %.300s; the run goes on without it", name, reason(error))
 
 
-def remembered(folder: Path, tracker: str, new: Callable[[], str]) -> str:
-    """Return under which id a tracker knows the run of a folder: that of before, or a new one."""
+def known_as(folder: Path, tracker: str, new: Callable[[], str]) -> tuple[str, bool]:
+    """Return under which id a tracker knows the run of a folder, and whether that is a new one."""
     file = folder / IDS
     ids: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
-    if tracker not in ids:
+    is_new = tracker not in ids
+    if is_new:
         ids[tracker] = new()
         file.write_text(json.dumps(ids) + "\n")
-    return ids[tracker]
+    return ids[tracker], is_new
