@@ -27,6 +27,8 @@ def main() -> None:
     """Run the command; a person's mistake ends in one line on stderr and exit status 2."""
     wants_traceback = _prepare()
     prepare_options()
+    begun.clear()
+    _failed.clear()
     signal.signal(signal.SIGTERM, _terminate)
     status = 0
     try:

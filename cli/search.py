@@ -64,7 +64,7 @@ def conclude(jobs: list[Job], folder: Path, console: Console) -> bool:
     command = best_command(jobs)
     if command is None:
         return False
-    console.print(_table(jobs))
+    console.print(_table(jobs), soft_wrap=True)
     console.print(f"trials: {folder}", highlight=False, soft_wrap=True)
     console.print(
         "the best one's step sizes, on test rows:", highlight=False, soft_wrap=True, end="\n  "
