@@ -45,9 +45,9 @@ class Broken(Callback):
         raise ConnectionError("the server\nis gone")
 
 
-def drawn(run: RunResult) -> dict[str, list[tuple[int, float]]]:
+def drawn(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Read the event files of a run, as TensorBoard does: tag -> points."""
-    events = EventAccumulator(str(run.folder / "tensorboard"), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     return {
         tag: [(event.step, event.value) for event in events.Scalars(tag)]
@@ -66,7 +66,7 @@ def written(rows: list[Row]) -> dict[str, list[tuple[int, float]]]:
 
 def test_what_is_drawn_is_what_the_run_measured(train: Train) -> None:
     run = train([*SMALL, "rounds=3", "diagnostics.every=2"])
-    points = drawn(run)
+    points = drawn(run.folder)
     assert points == written(run.rows)
     last = run.rows[-1]
     assert points["train/loss"][-1] == (3, pytest.approx(last["train_loss"]))
@@ -103,7 +103,7 @@ def test_a_resumed_run_goes_on_with_its_curves(train: Train) -> None:
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["round"] for row in rows] == [0, 1, 2, 3, 4, 5]
     assert len(list((run.folder / "tensorboard").iterdir())) == 2
-    assert drawn(run) == written(rows)
+    assert drawn(run.folder) == written(rows)
 
 
 def test_a_run_that_was_not_tracked_is_drawn_whole_once_it_is(train: Train) -> None:
@@ -111,8 +111,8 @@ def test_a_run_that_was_not_tracked_is_drawn_whole_once_it_is(train: Train) -> N
     assert not (run.folder / "tensorboard").exists()
     resume(train, run, "rounds=3", "tracking=tensorboard")
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-    assert drawn(run) == written(rows)
-    assert drawn(run)["train/loss"][0][0] == 1
+    assert drawn(run.folder) == written(rows)
+    assert drawn(run.folder)["train/loss"][0][0] == 1
 
 
 def resume(train: Train, run: RunResult, *overrides: str) -> None:
