@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-flower test-compose bench attack experiments lint clean
+.PHONY: install demo test test-flower test-compose test-trackers bench attack experiments lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -25,6 +25,10 @@ test-flower: $(INSTALLED)  ## Run those: the same results from Flower's engines 
 test-compose: $(INSTALLED)  ## Run those that start containers; needs a Docker engine with compose
 	docker compose build --quiet
 	$(VENV)/python -m pytest -n 0 -m compose
+
+test-trackers: $(INSTALLED)  ## Run those of wandb, mlflow and trackio, which it installs besides
+	$(VENV)/uv pip install --quiet --python $(VENV)/python --editable '.[dev,trackers]'
+	$(VENV)/python -m pytest -n 0 -m trackers
 
 bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks

@@ -23,6 +23,9 @@ def one_line(error: BaseException) -> str | None:
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; write key=value, in quotes if it has spaces"
+    if plugin := re.search(r"Unknown plugin class : 'hydra_plugins\.(\w+)", str(error)):
+        package = plugin[1].replace("_", "-")  # hydra_optuna_sweeper
+        return f"{package}: is not installed; pip install {package}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _composition(error)
     if isinstance(error, ValueError) and "Config group override must be" in str(error):

@@ -4,9 +4,12 @@ import json
 import signal
 import sys
 import traceback
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -14,29 +17,44 @@ from omegaconf import DictConfig
 from cli.command import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USER_ERROR, prepare
 from cli.failures import one_line
 from cli.folders import remove_empty
+from cli.sweep import Job, Sweep, begun, is_search, jobs_of, lines_of, prepare_options
 from conf.compose import CONFIG_DIR
-from conf.errors import NuFedError, Terminated
+from conf.errors import InputError, NuFedError, Terminated
 from conf.schema import Config, to_config
 
 
 def main() -> None:
     """Run the command; a person's mistake ends in one line on stderr and exit status 2."""
-    wants_traceback = prepare()
+    wants_traceback = _prepare()
+    prepare_options()
+    begun.clear()
+    _failed.clear()
     signal.signal(signal.SIGTERM, _terminate)
+    status = 0
     try:
         _hydra_main()
     except KeyboardInterrupt as error:
         _complain(str(error) or "interrupted")
-        sys.exit(EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED)
+        status = EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
     except Exception as error:
         line = one_line(error) or _no_folder(error)
         if line is None or wants_traceback:
             raise
         _complain(line)
-    if len(_finished) > 1:
-        _compare(_finished)
-    if _complaints:
-        sys.exit(EXIT_USER_ERROR)
+        status = EXIT_USER_ERROR
+    went_well = [_conclude(sweep) for sweep in begun]
+    if _failed or not all(went_well):
+        status = status or EXIT_USER_ERROR
+    sys.exit(status)
+
+
+_failed: list[Path] = []  # single runs
+
+
+@cache
+def _prepare() -> bool:
+    """Set up this process, once; the jobs of a sweep may have processes of their own."""
+    return prepare()
 
 
 def _no_folder(error: Exception) -> str | None:
@@ -54,23 +72,74 @@ def _terminate(*_: object) -> None:
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
-def _hydra_main(composed: DictConfig) -> None:
-    # An error of one job must not end the others of a sweep, nor be announced twice by Hydra.
-    folder = Path(HydraConfig.get().runtime.output_dir)
+def _hydra_main(composed: DictConfig) -> float | None:
+    return job(composed)  # of a module, so that other processes find it
+
+
+def job(composed: DictConfig) -> float | None:
+    """Carry out a single run, or one job of a sweep; return its score if that is a search."""
     hydra_config = HydraConfig.get()
-    overrides = " ".join(hydra_config.overrides.task)
-    if hydra_config.mode == RunMode.MULTIRUN:
-        print(f"\n{overrides}")
+    folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode != RunMode.MULTIRUN:
+        if _attempt(composed, folder)[1]:
+            _failed.append(folder)
+        return None
+    return _job_of_sweep(composed, hydra_config, folder)
+
+
+def _job_of_sweep(composed: DictConfig, hydra_config: HydraConf, folder: Path) -> float | None:
+    number, overrides = int(hydra_config.job.num), list(hydra_config.overrides.task)
+    search, elsewhere = is_search(hydra_config), not begun
+    with lines_of(number) if elsewhere else nullcontext():
+        _prepare()
+        print("" if elsewhere else "\n", " ".join(overrides), sep="")
+        folder, error = _attempt(composed, folder, search)
+    found = None
+    if search:
+        from cli.search import WORST, score
+
+        found = WORST if error else score(folder)
+    outcome = Job(number, overrides, str(folder), str(error) if error else None, found)
+    outcome.note_down(Path(hydra_config.sweep.dir))
+    if search and isinstance(error, InputError):
+        sys.exit(EXIT_USER_ERROR)  # the next one would go no better
+    return found
+
+
+def _attempt(
+    composed: DictConfig, folder: Path, search: bool = False
+) -> tuple[Path, NuFedError | None]:
+    """Run one configuration; return its folder, and the mistake, which is told of."""
+    # An error of one job must not end the others of a sweep, nor be announced twice by Hydra.
     try:
-        _finished.append((overrides, run(to_config(composed), folder)))
+        config = to_config(composed)
+        if search:
+            from cli.search import require_validation
+
+            require_validation(config)
+        return run(config, folder), None
     except NuFedError as error:
         _complain(str(error))
+        return folder, error
     finally:
         remove_empty(folder)
 
 
-_complaints: list[str] = []
-_finished: list[tuple[str, Path]] = []
+def _conclude(sweep: Sweep) -> bool:
+    """Show what came out of a sweep; return whether it went well."""
+    jobs = jobs_of(sweep.folder)
+    for each in jobs:
+        remove_empty(Path(each.folder))  # of another process, which did not know what is new
+    if sweep.search and jobs:
+        from rich.console import Console
+
+        from cli.search import conclude
+
+        return conclude(jobs, sweep.folder, Console())
+    finished = [(" ".join(j.overrides), Path(j.folder)) for j in jobs if j.complaint is None]
+    if len(finished) > 1:
+        _compare(finished)
+    return len(finished) == len(jobs)
 
 
 def _compare(finished: list[tuple[str, Path]]) -> None:
@@ -85,7 +154,6 @@ def _compare(finished: list[tuple[str, Path]]) -> None:
 
 
 def _complain(line: str) -> None:
-    _complaints.append(line)
     print(f"nufed: {line}", file=sys.stderr)
 
 
@@ -101,7 +169,6 @@ def run(config: Config, folder: Path) -> Path:
     from hydra.utils import get_method
     from rich.console import Console
 
-    from conf.errors import InputError
     from server_app.resume import resumed_config
     from server_app.run_folder import require_free
 

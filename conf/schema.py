@@ -6,6 +6,7 @@ while it composes; the values are checked here, when the composed configuration 
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ PRIVACY = ("none", "central_dp")
 AUTO = "auto"
 """In place of a step size: a probe of the task chooses it (theory/steps.py)."""
 SPLITS = ("test", "validation")
+STOPPING_METRICS = ("train_loss", "loss", "accuracy")
 
 
 def require(valid: bool, key: str, value: object, allowed: str) -> None:
@@ -185,6 +187,27 @@ class CheckpointConfig:
 
 
 @dataclass
+class EarlyStoppingConfig:
+    """When a run that no longer improves ends before its last round."""
+
+    patience: int | None = None
+    """Evaluations without improvement that end it. null: it goes through all its rounds."""
+    metric: str = "train_loss"
+    """What is to improve; see server_app/early_stopping.py. Never of test rows."""
+
+    def __post_init__(self) -> None:
+        patience, metric = self.patience, self.metric
+        valid = patience is None or patience >= 1
+        require(valid, "early_stopping.patience", patience, "at least 1, or null")
+        require(
+            metric in STOPPING_METRICS,
+            "early_stopping.metric",
+            metric,
+            " | ".join(STOPPING_METRICS),
+        )
+
+
+@dataclass
 class DiagnosticsConfig:
     """When a run measures what its theory is about."""
 
@@ -240,6 +263,7 @@ class Config:
     """The folder of a run to go on with."""
     server: ServerConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)  # older runs lack it
     algorithm: AlgorithmConfig = MISSING
     dataset: Any = MISSING
@@ -249,6 +273,8 @@ class Config:
     privacy: PrivacyConfig = MISSING
     engine: Any = MISSING
     evaluation: EvaluationConfig = MISSING
+    tracking: Any = None
+    """A tracker beside the run folder; null or empty: none."""
 
     def __post_init__(self) -> None:
         require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
@@ -269,13 +295,43 @@ class Config:
             require(isinstance(options, dict), group, options, "one of the options of its group")
         name = self.dataset.get("name")
         require(isinstance(name, str), "dataset.name", name, "a name, such as digits")
+        tracking = self.tracking
+        require(isinstance(tracking, dict | None), "tracking", tracking, "an option of its group")
+        self._require_honest_stopping()
         p = self.partition
         require(0 <= p.seed < 2**64, "partition.seed", p.seed, "0 or more, and below 2^64")
+
+    def _require_honest_stopping(self) -> None:
+        """Raise an `InputError` if a run would be stopped by what it must not be chosen by."""
+        stopping = self.early_stopping
+        if stopping.patience is None:
+            return
+        require(
+            stopping.metric == "train_loss" or self.evaluation.split == "validation",
+            "early_stopping.metric",
+            stopping.metric,
+            "train_loss, or add evaluation.split=validation: test rows are no rows to choose by",
+        )
+        require(
+            self.privacy.name == "none",
+            "early_stopping.patience",
+            stopping.patience,
+            f"null with privacy={self.privacy.name}: ε does not cover the losses it goes by",
+        )
 
 
 def register() -> None:
     """Make the types known to Hydra, under the name that config.yaml starts from."""
     ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("cwd", os.getcwd, replace=True)
+    OmegaConf.register_new_resolver("cpus", _cpus, replace=True)
+
+
+def _cpus() -> int:
+    """Return how many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def to_config(composed: DictConfig) -> Config:

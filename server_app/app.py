@@ -26,12 +26,14 @@ from conf.schema import Config
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
 from server_app.diagnostics import diagnose, estimates_here
+from server_app.early_stopping import EarlyStopping
 from server_app.log_stream import log_streams
 from server_app.progress import ProgressBar
-from server_app.rounds import State, rounds
+from server_app.rounds import rounds
 from server_app.run_folder import RunFolder, require_free
 from server_app.steps import remedy, with_steps
-from server_app.tracking import Callback, Row, RunInfo
+from server_app.trackers import trackers
+from server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_on
 from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
@@ -55,6 +57,10 @@ def main(grid: Grid, context: Context) -> None:
     initial = task.initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients)
     strategy = make_strategy(config, roster)
+    # Before anything is written. Whoever follows the run from afar tracks it there.
+    tracked = [] if streams else trackers(config, folder)
+    if config.early_stopping.metric == "accuracy" and not task.classification:
+        raise InputError("early_stopping.metric=accuracy: the targets are no classes; take loss")
     if config.resume:
         unload(Path(__file__).parents[1], folder)
     saved = resume.read(folder, config, initial) if config.resume else None
@@ -69,7 +75,15 @@ def main(grid: Grid, context: Context) -> None:
         )
     resume.require_same_clients(saved, roster)
     with alone(folder):
-        callbacks = [RunFolder(folder), ProgressBar(Console(), folder), *streams]
+        # In this order: what is safe first, and what may wait for a network last.
+        callbacks: list[Callback] = [
+            Checkpoints(folder, config.checkpoint.every, saved),
+            EarlyStopping(config.early_stopping, folder),
+            RunFolder(folder),
+            ProgressBar(Console(), folder),
+            *tracked,
+            *streams,
+        ]
         _run(grid, strategy, config, task, folder, saved, callbacks)
 
 
@@ -83,7 +97,7 @@ def _run(
     callbacks: list[Callback],
 ) -> None:
     """Carry a run from where it stands to its end, or to where it has to stop."""
-    roster, checkpoints = strategy.roster, Checkpoints(folder, config.checkpoint.every, start)
+    roster = strategy.roster
     parameters = sum(p.numel() for p in start.state.params.values())
     participating, new = len(roster.participating), len(roster.new)
     sizes = Sizes.of(task.data)
@@ -93,33 +107,35 @@ def _run(
     summary, kept = _facts(info), "no round was completed"
     for row in start.rows:
         summary |= _lasting(row)
+    good = start.state.params
     try:
         diagnosis = partial(diagnose, grid, roster, config, task)
         for row, state in rounds(grid, strategy, config, start.state, diagnosis):
-            if "evaluation_failures" in row:  # it was evaluated: older curves are not the end's
+            if evaluated(row):  # it was evaluated: older curves are not the end's
                 summary = {key: summary[key] for key in summary if key not in GROUPS}
             summary |= {"rounds": row["round"]} | _lasting(row)
-            kept = f"the model of round {row['round']} is in {folder}"
-            checkpoints.on_round(row, state)
-            for callback in callbacks:
-                callback.on_round(row, state.params)
+            kept, good = f"the model of round {row['round']} is in {folder}", state.params
+            pass_on(row, state, callbacks)
+            if any(callback.stop for callback in callbacks):
+                break
     except BaseException as error:
-        checkpoints.save()
         lasting = isinstance(error, RunStopped) and not isinstance(error, TooFewReplies)
-        hint = "" if lasting else checkpoints.hint
         what = _what_stopped(error)
         if isinstance(error, Diverged):
-            what += f"; {remedy(config, task, checkpoints.latest.state.params, error.blamed)}"
-        summary["stopped"] = f"{what}; {kept}{hint}"
+            what += f"; {remedy(config, task, good, error.blamed)}"
+        summary |= {"stopped": f"{what}; {kept}", "resumable": not lasting}
+        _end(summary, callbacks)
         if isinstance(error, RunStopped | KeyboardInterrupt):
             raise type(error)(summary["stopped"]) from error
         raise
-    finally:
-        checkpoints.save()
-        wall_s = checkpoints.latest.wall_s
-        summary |= {"wall_s": wall_s, "peak_rss_mb": _peak_rss_mb()}
-        for callback in callbacks:
-            callback.on_end(summary)
+    _end(summary, callbacks)
+
+
+def _end(summary: dict[str, Any], callbacks: list[Callback]) -> None:
+    """Call the hooks of a run's end."""
+    summary["peak_rss_mb"] = _peak_rss_mb()
+    for callback in callbacks:
+        callback.on_end(summary)
 
 
 def _lasting(row: Row) -> dict[str, Any]:

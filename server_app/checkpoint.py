@@ -26,9 +26,8 @@ from safetensors.torch import save
 
 from client_app.meta_gradient import Params
 from conf.errors import InputError
-from server_app.rounds import State
 from server_app.run_folder import finite
-from server_app.tracking import Row
+from server_app.tracking import Callback, Row, State
 
 FOLDER = "checkpoint"
 KEPT = 2
@@ -56,7 +55,7 @@ class Checkpoint:
     """Seconds that the run took so far."""
 
 
-class Checkpoints:
+class Checkpoints(Callback):
     """Save a run every so many rounds, and once more at its end.
 
     Parameters
@@ -93,10 +92,14 @@ class Checkpoints:
                 "%s: no checkpoint can be written (%s)", self.folder / FOLDER, error.strerror
             )
 
-    @property
-    def hint(self) -> str:
-        """How to go on from what is saved; empty if nothing is."""
-        return f"; go on with: nufed resume={self.folder}" if _files(self.folder) else ""
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """Save the run; write how long it took into the summary, and how to go on where one can."""
+        self.save()
+        summary["wall_s"] = self.latest.wall_s
+        if summary.get("resumable"):
+            summary["resumable"] = bool(_files(self.folder))
+            if summary["resumable"]:
+                summary["stopped"] += f"; go on with: nufed resume={self.folder}"
 
 
 def write(checkpoint: Checkpoint, run: Path) -> Path:

@@ -28,7 +28,7 @@ from client_app.meta_gradient import Params
 from conf.errors import NuFedError
 from conf.schema import Config
 from server_app.run_folder import MODEL, finite
-from server_app.tracking import Callback, Row, RunInfo
+from server_app.tracking import Callback, Row, RunInfo, State, pass_on
 from tasks.trained import Sizes, to_bytes
 
 MARK = "@@nufed@@ "  # ASCII: the locale of a container may know no more
@@ -69,10 +69,10 @@ class LogStream(Callback):
         steps = {"alpha": a.alpha, "beta": a.beta}  # which the server may have chosen
         self._say("start", facts | {"steps": steps, "folder": str(self.folder)})
 
-    def on_round(self, row: Row, params: Params) -> None:
+    def on_round(self, row: Row, state: State) -> None:
         """Print the row; remember the model."""
         self._say("row", finite(row))
-        self._params = params
+        self._params = state.params
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Print the model of the last good round, then the summary."""
@@ -196,8 +196,7 @@ class LogReader:
 
     def _take_row(self, row: Row) -> None:
         self.rounds = row["round"]
-        for callback in self.callbacks:
-            callback.on_round(row, {})
+        pass_on(row, State(row["round"], {}, {}), self.callbacks)
 
     def _take_model(self, facts: dict[str, Any]) -> None:
         self._model, self._data = facts, bytearray()

@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from client_app.meta_gradient import Params
-from server_app.tracking import Callback, Row, RunInfo
+from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import GROUPS
 
 
@@ -61,7 +60,7 @@ class ProgressBar(Callback):
             self._bar.start()
             self._bar.add_task("", total=c.rounds, completed=self._done)
 
-    def on_round(self, row: Row, params: Params) -> None:
+    def on_round(self, row: Row, state: State) -> None:
         """Move on by one round."""
         self._curve = _curve(row) or self._curve
         loss = f"loss {row['train_loss']:.4g}  " if "train_loss" in row else ""
@@ -96,6 +95,12 @@ class ProgressBar(Callback):
                 self.console.print(
                     f"differential privacy of clients: ε = {summary['epsilon']:.3g} "
                     f"at δ = {summary['delta']:g}; of the models alone",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            if "stopped_early" in summary:
+                self.console.print(
+                    f"stopped early after round {summary['rounds']}: {summary['stopped_early']}",
                     highlight=False,
                     soft_wrap=True,
                 )

@@ -1,7 +1,7 @@
 """Going on with a run: which configuration, from which checkpoint, with which clients."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,14 @@ from conf.errors import InputError
 from conf.schema import Config, read_config, to_config
 from server_app import checkpoint
 from server_app.checkpoint import Checkpoint
+from server_app.early_stopping import describe, resumed_watch
+from server_app.tracking import Row
 from strategies.roster import Roster
 
-MAY_CHANGE = ("checkpoint", "device", "diagnostics", "engine", "resume", "rounds", "server")
+MAY_CHANGE = (
+    *("checkpoint", "device", "diagnostics", "early_stopping", "engine", "resume", "rounds"),
+    *("server", "tracking"),
+)
 """What does not decide which model comes out of a round."""
 
 
@@ -81,12 +86,24 @@ def read(run: Path, config: Config, initial: Params) -> Checkpoint:
             f"resume={run}: all {config.rounds} rounds are done; "
             f"rounds={config.rounds + state.round} would add as many"
         )
+    _require_patience(run, config, saved.rows)
     shapes = ({name: p.shape for name, p in params.items()} for params in (state.params, initial))
     if next(shapes) != next(shapes):
         raise InputError(f"resume={run}: the model or the data are not what they were")
     # In the order that the model has them: sums over them depend on it in the last bit.
     params = {name: state.params[name].to(p.dtype) for name, p in initial.items()}
     return replace(saved, state=state._replace(params=params), config=asdict(config))
+
+
+def _require_patience(run: Path, config: Config, rows: Sequence[Row]) -> None:
+    """Raise an `InputError` if early stopping would end the run where it ended it before."""
+    metric, patience = config.early_stopping.metric, config.early_stopping.patience
+    watch = resumed_watch(run, metric, rows)
+    if patience is not None and watch.waited >= patience:
+        raise InputError(
+            f"resume={run}: there were {describe(watch)}; "
+            f"early_stopping.patience={watch.waited + patience} or null would go on"
+        )
 
 
 def require_same_clients(saved: Checkpoint, roster: Roster) -> None:

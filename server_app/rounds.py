@@ -3,31 +3,21 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 
 from client_app.messages import to_params
-from client_app.meta_gradient import Params
 from conf.errors import Diverged, RunStopped, TooFewReplies
 from conf.schema import Config
-from server_app.tracking import Row
+from server_app.tracking import Row, State
 from strategies.curves import GROUPS
 from strategies.exchange import exchange
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.replies import Failure
 
 log = logging.getLogger("nufed")
-
-
-class State(NamedTuple):
-    """All that the rounds after one depend on, beside the configuration."""
-
-    round: int
-    params: Params
-    strategy: dict[str, Any]
-    """What the strategy's `state_dict` gives."""
 
 
 def rounds(

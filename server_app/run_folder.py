@@ -3,6 +3,7 @@
 import json
 import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 from client_app.meta_gradient import Params
 from conf.compose import CONFIG
 from conf.errors import InputError
-from server_app.tracking import Callback, Row, RunInfo
+from server_app.tracking import Callback, Row, RunInfo, State
 from tasks.trained import MODEL as MODEL  # of a run folder too
 from tasks.trained import Sizes, to_bytes
 
@@ -46,16 +47,16 @@ class RunFolder(Callback):
         self._sizes = run.sizes
         _replace(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode())
 
-    def on_round(self, row: Row, params: Params) -> None:
+    def on_round(self, row: Row, state: State) -> None:
         """Append the row; remember the model."""
         with (self.path / METRICS).open("a") as file:
             file.write(_line(row))
-        self._params = params
+        self._params = state.params
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Write the model of the last good round, then the summary."""
         if self._params:
-            _replace(self.path / MODEL, to_bytes(self._params, self._sizes))
+            save_model(self.path / MODEL, self._params, self._sizes)
         text = json.dumps(finite(summary), indent=2) + "\n"
         _replace(self.path / SUMMARY, text.encode())
 
@@ -77,6 +78,13 @@ def require_free(path: Path) -> None:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); name another folder"
         ) from error
+
+
+def save_model(
+    path: Path, params: Params, sizes: Sizes | None, facts: Mapping[str, object] | None = None
+) -> None:
+    """Write a model, as `tasks.trained.to_bytes` has it, whole or not at all."""
+    _replace(path, to_bytes(params, sizes, facts))
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -1,13 +1,29 @@
-"""The hooks of a run. Progress, the run folder and any tracker are callbacks of this one kind."""
+"""The hooks of a run. All that watches one is a callback of this one kind.
 
+The run folder, checkpoints, early stopping, progress and the trackers are; a run of rounds 0 … R is
+
+    on_start, (on_round, [on_evaluation]) for round 0, …, (on_round, [on_evaluation]) for R, on_end
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from client_app.meta_gradient import Params
 from conf.schema import Config
 from tasks.trained import Sizes
 
 Row = dict[str, Any]
+
+
+class State(NamedTuple):
+    """All that the rounds after one depend on, beside the configuration."""
+
+    round: int
+    params: Params
+    """The global model; empty where only the rows of a run are known."""
+    strategy: dict[str, Any]
+    """What the strategy's `state_dict` gives."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +42,36 @@ class RunInfo:
 
 
 class Callback:
-    """Three hooks; override those you need."""
+    """Four hooks; override those you need. An exception from one ends the run."""
+
+    stop: bool = False
+    """Set in a hook of a round, it ends the run after that round, as if it were the last."""
 
     def on_start(self, run: RunInfo) -> None:
         """Before the first round."""
 
-    def on_round(self, row: Row, params: Params) -> None:
+    def on_round(self, row: Row, state: State) -> None:
         """After each round, with its row of metrics.jsonl and the new global model."""
 
+    def on_evaluation(self, row: Row, state: State) -> None:
+        """After `on_round`, where the round was evaluated."""
+
     def on_end(self, summary: dict[str, Any]) -> None:
-        """After the last round, or once the run stopped early (`summary["stopped"]` says why)."""
+        """After the last round, or once the run was cut short (`summary["stopped"]` says why).
+
+        What a callback adds to the summary, those after it see.
+        """
+
+
+def evaluated(row: Row) -> bool:
+    """Tell whether a round was evaluated."""
+    return "evaluation_failures" in row
+
+
+def pass_on(row: Row, state: State, callbacks: Iterable[Callback]) -> None:
+    """Call the hooks of a round."""
+    for callback in callbacks:
+        callback.on_round(row, state)
+    if evaluated(row):
+        for callback in callbacks:
+            callback.on_evaluation(row, state)

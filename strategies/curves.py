@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 GROUPS = ("participating", "new")
 """The two kinds of clients that are measured apart."""
 
-HIGHER_IS_BETTER = {"loss": False}  # every other metric is a score
+LOSSES = ("loss", "train_loss")  # every other metric is a score
+
+
+def higher_is_better(metric: str) -> bool:
+    """Tell whether a metric is a score, rather than a loss."""
+    return metric not in LOSSES
 
 
 def summarize(curves: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
@@ -20,7 +25,7 @@ def summarize(curves: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
     summary: dict[str, list[float]] = {}
     for name, values in curves.items():
         worst_first = np.sort(values, axis=0)
-        if not HIGHER_IS_BETTER.get(name, True):
+        if not higher_is_better(name):
             worst_first = worst_first[::-1]
         tenth = math.ceil(len(values) / 10)
         summary[name] = values.mean(0).tolist()

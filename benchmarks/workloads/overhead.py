@@ -18,7 +18,8 @@ from client_app.messages import TrainInstruction
 from client_app.meta_gradient import Params
 from conf.schema import Config, to_json
 from server_app.app import make_strategy
-from server_app.rounds import State, rounds
+from server_app.rounds import rounds
+from server_app.tracking import State
 from simulation.executor import Batched
 from simulation.grid import LocalGrid
 from simulation.lane import Lane

@@ -16,6 +16,7 @@ from server_app.checkpoint import carry
 from server_app.log_stream import BrokenStream, LogReader
 from server_app.progress import ProgressBar
 from server_app.run_folder import RunFolder
+from server_app.trackers import trackers
 from server_app.tracking import Callback
 
 LOG, SUBMITTED = "flower.log", "submitted.json"
@@ -24,6 +25,7 @@ LOG, SUBMITTED = "flower.log", "submitted.json"
 def launch(config: Config, folder: Path, console: Console) -> None:
     """Submit the app and follow its log, leaving the run folder `folder`."""
     known = None if config.resume is None else _server_folder_of(folder)
+    tracked = trackers(config, folder)  # here, where a person's logins and packages are
     run_dir = known or server_folder(config, folder)
     run_config: dict[str, str | bool] = {}
     run_config |= {"config": to_json(config), "run-dir": run_dir, "log-stream": True}
@@ -41,7 +43,7 @@ def launch(config: Config, folder: Path, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
-        Follower(superlink, run_id, config, folder, console).follow()
+        Follower(superlink, run_id, config, folder, console, tracked).follow()
 
 
 def server_folder(config: Config, folder: Path) -> str:
@@ -71,10 +73,16 @@ class Follower:
     """Make the run folder from the log of a run, as it is written."""
 
     def __init__(
-        self, superlink: SuperLink, run_id: str, config: Config, folder: Path, console: Console
+        self,
+        superlink: SuperLink,
+        run_id: str,
+        config: Config,
+        folder: Path,
+        console: Console,
+        tracked: list[Callback],
     ) -> None:
         self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
-        self.callbacks: list[Callback] = [RunFolder(folder), ProgressBar(console, folder)]
+        self.callbacks = [RunFolder(folder), ProgressBar(console, folder), *tracked]
         self.reader = LogReader(config, folder, self.callbacks, self._warn)
 
     def follow(self) -> None:

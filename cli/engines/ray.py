@@ -14,7 +14,8 @@ from conf.schema import Config, require, to_json
 from server_app.app import make_strategy, notes
 from server_app.progress import ProgressBar
 from server_app.run_folder import METRICS, SUMMARY
-from server_app.tracking import RunInfo
+from server_app.trackers import trackers
+from server_app.tracking import RunInfo, State, pass_on
 from simulation.ray_engine import run_on_ray
 from strategies.roster import Roster, choose_new_clients
 from tasks.task import build
@@ -34,6 +35,7 @@ def launch(config: Config, folder: Path, console: Console) -> None:
     require(type(nodes) is int and 1 <= nodes <= n, "engine.num_supernodes", nodes, whole)
     require(type(cpus) is int and cpus >= 1, "engine.client_cpus", cpus, "a whole number from 1 on")
     require(type(gpus) in (int, float) and gpus >= 0, "engine.client_gpus", gpus, "0 or more")
+    trackers(config, folder)  # a package that is missing shows here, not in Flower's log
     make_strategy(config, Roster(config.seed, config.evaluation.new_clients))
     new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
     for note in notes(config, dict(enumerate(task.data.partition.train.tolist()))):
@@ -82,7 +84,8 @@ class Follower:
                 if not line.endswith(b"\n"):
                     break  # half a row; the rest comes later
                 self._read += len(line)
-                self._bar.on_round(json.loads(line), {})
+                row = json.loads(line)
+                pass_on(row, State(row["round"], {}, {}), [self._bar])
 
     def close(self) -> None:
         """Show the last rows and the end."""

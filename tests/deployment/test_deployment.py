@@ -14,6 +14,7 @@ from cli.superlink import Address
 from simulation.flower_command import HOST, SCRIPTS, name_superlink
 from tests.deployment.harness import Done, Federation, wait_until
 from tests.helpers import RunResult, distance, read_run
+from tests.server_app.test_trackers import drawn, written
 
 SMALL = [
     *("model=linear", "algorithm.nu=2", "algorithm.tau=2", "clients_per_round=3"),
@@ -133,6 +134,8 @@ def test_the_server_keeps_the_same_folder_and_the_submitter_is_told_where(
     assert f"server's run folder: {there}\n" in deployed.done.out
     for name in ("metrics.jsonl", "model.safetensors"):
         assert (here / name).read_bytes() == (there / name).read_bytes()
+    assert drawn(here) == written(read_run(here).rows), "curves are drawn where one follows the run"
+    assert not (there / "tensorboard").exists()
     assert "@@nufed@@" not in (here / "flower.log").read_text()
     assert "round 1/1" in (here / "flower.log").read_text()
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from conf.compose import compose_config
 from server_app.log_stream import MARK, PART, BrokenStream, LogReader, LogStream
 from server_app.run_folder import RunFolder
-from server_app.tracking import Row, RunInfo
+from server_app.tracking import Row, RunInfo, State
 from tasks.trained import Sizes, read
 
 CONFIG = compose_config(["dataset=quadratics"])
@@ -31,7 +31,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
         stream.on_start(RunInfo(CONFIG, 7, 4, 1, sizes=SIZES))
         for row in ROWS:
             print(f"round {row['round']}")
-            stream.on_round(row, PARAMS)
+            stream.on_round(row, State(row["round"], PARAMS, {}))
         stream.on_end({"rounds": 1})
     finally:
         log.handlers = before

@@ -119,6 +119,7 @@ def test_what_a_run_leaves_behind(train: Train) -> None:
         "metrics.jsonl",
         "model.safetensors",
         "summary.json",
+        "tensorboard",
     ]
     assert [row["round"] for row in run.rows] == [0, 1, 2, 3]
     for row in run.rows[1:]:

@@ -1,0 +1,103 @@
+"""Searches: sweeps that choose step sizes by how good runs are on validation rows."""
+
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cli.sweep import SPLIT, Job
+from conf.errors import InputError
+from conf.schema import Config
+from server_app.run_folder import SUMMARY
+from strategies.curves import GROUPS
+
+BEST = 5
+WORST = -math.inf
+"""The score of a run that diverged."""
+
+
+def require_validation(config: Config) -> None:
+    """Raise an `InputError` if a search would choose by the rows that its outcome is judged by."""
+    if config.evaluation.split != "validation":
+        raise InputError(
+            f"{SPLIT}={config.evaluation.split}: a search chooses by validation rows; "
+            f"leave it out, or say {SPLIT}=validation"
+        )
+
+
+def score(folder: Path) -> float:
+    """Return how good a run is: the participating clients' mean accuracy after the last step.
+
+    Where there are no classes, minus their loss.
+
+    Raises
+    ------
+    InputError
+        If no participating client was measured.
+    """
+    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+    curves = summary.get(GROUPS[0])
+    if curves is None:
+        raise InputError("evaluation.new_clients: leaves no participating client to choose by")
+    value = curves["accuracy"][-1] if "accuracy" in curves else -_number(curves["loss"][-1])
+    return value if value is not None and math.isfinite(value) else WORST
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def best_command(jobs: list[Job]) -> str | None:
+    """Return the command of the final run, on test rows; None if no trial went well."""
+    best = max(jobs, key=_score, default=None)
+    if best is None or _score(best) == WORST:
+        return None
+    return shlex.join(["nufed", *(o for o in best.overrides if not o.startswith(f"{SPLIT}="))])
+
+
+def conclude(jobs: list[Job], folder: Path, console: Console) -> bool:
+    """Show the best trials and how to go on; return whether there is one."""
+    command = best_command(jobs)
+    if command is None:
+        return False
+    console.print(_table(jobs), soft_wrap=True)
+    console.print(f"trials: {folder}", highlight=False, soft_wrap=True)
+    console.print(
+        "the best one's step sizes, on test rows:", highlight=False, soft_wrap=True, end="\n  "
+    )
+    console.print(command, highlight=False, soft_wrap=True)
+    return True
+
+
+def _table(jobs: list[Job]) -> Table:
+    """Return the best trials, each with what was searched over."""
+    ranked = sorted(jobs, key=_score, reverse=True)
+    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    keys = [o.partition("=")[0] for o in jobs[0].overrides if o not in shared]
+    metric = "loss" if _score(ranked[0]) < 0 else "accuracy"
+    failed = sum(_score(job) == WORST for job in jobs)
+    note = f", of which {failed} diverged" if failed else ""
+    table = Table(title=f"the best of {len(jobs)} trials{note}", title_justify="left")
+    for column in ("trial", metric, *(key.split(".")[-1] for key in keys)):
+        table.add_column(column, justify="right")
+    for job in ranked[:BEST]:
+        if _score(job) > WORST:
+            values = dict(o.split("=", 1) for o in job.overrides)
+            cells = (_short(values.get(key, "")) for key in keys)
+            table.add_row(str(job.number), f"{abs(_score(job)):.4g}", *cells)
+    return table
+
+
+def _score(job: Job) -> float:
+    return WORST if job.score is None else job.score
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.3g}"
+    except ValueError:
+        return value

@@ -1,0 +1,140 @@
+"""Early stopping: a run ends once so many evaluations brought nothing better.
+
+What is better is told by train rows alone, or by validation rows: to stop by the rows that a run is
+reported on would flatter it. The model of the best evaluation stays in best.safetensors; the run's
+own model, model.safetensors, is the last one, to which its curves and its checkpoint belong.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from conf.schema import EarlyStoppingConfig
+from server_app.run_folder import save_model
+from server_app.tracking import Callback, Row, RunInfo, State, evaluated
+from strategies.curves import higher_is_better
+from tasks.trained import Sizes
+
+BEST = "best.safetensors"
+
+
+class Watch:
+    """The best evaluation so far, and how many were no better since; a function of the rows alone.
+
+    Parameters
+    ----------
+    metric
+        ``train_loss``: its mean over the rounds since the last evaluation, on train rows, after ν
+        steps, of the clients that trained. ``loss`` or ``accuracy``: the mean over
+        participating clients after the last fine-tuning step.
+    rows
+        What metrics.jsonl holds already.
+    """
+
+    def __init__(self, metric: str, rows: Iterable[Row] = ()) -> None:
+        self.metric = metric
+        self.best: float | None = None
+        self.round = 0
+        """Round of the best evaluation."""
+        self.waited = 0
+        """Evaluations since."""
+        self._losses = list[float]()
+        for row in rows:
+            self.take(row)
+
+    def take(self, row: Row) -> bool:
+        """Take note of a round; return whether it is the best one evaluated so far."""
+        if row.get("train_loss") is not None:
+            self._losses.append(row["train_loss"])
+        value = self._value(row) if evaluated(row) else None
+        if value is None:
+            return False
+        better = self.best is None or (
+            value > self.best if higher_is_better(self.metric) else value < self.best
+        )
+        self.waited += 1
+        if better:
+            self.best, self.round, self.waited = value, row["round"], 0
+        return better
+
+    def _value(self, row: Row) -> float | None:
+        """Return what an evaluated round is judged by; None if it says nothing of it."""
+        if self.metric == "train_loss":
+            losses, self._losses = self._losses, []
+            return math.fsum(losses) / len(losses) if losses else None
+        curve = row.get("participating", {}).get(self.metric)
+        value: float | None = curve[-1] if curve else None
+        return value
+
+
+class EarlyStopping(Callback):
+    """Keep the model of the best evaluation, and end the run once patience is exhausted.
+
+    Parameters
+    ----------
+    config
+        The metric, and the evaluations to wait.
+    folder
+        The run folder.
+    """
+
+    def __init__(self, config: EarlyStoppingConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self._watch = Watch(config.metric)
+        self._sizes: Sizes | None = None
+
+    def on_start(self, run: RunInfo) -> None:
+        """Take up where a run that is resumed was left."""
+        self._watch = resumed_watch(self.folder, self.config.metric, run.rows)
+        self._sizes = run.sizes
+
+    def on_round(self, row: Row, state: State) -> None:
+        """Judge a round that was evaluated."""
+        better = self._watch.take(row)
+        if self.config.patience is None:
+            return
+        if better:
+            kept = {"round": row["round"], "metric": self.config.metric}
+            save_model(self.folder / BEST, state.params, self._sizes, kept)
+        self.stop = self._watch.waited >= self.config.patience
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """Say which round was best, and whether the run ended for it."""
+        if self.config.patience is None or self._watch.best is None:
+            return
+        summary["best"] = {"round": self._watch.round, self.config.metric: self._watch.best}
+        if self.stop and "stopped" not in summary:
+            summary["stopped_early"] = describe(self._watch)
+
+
+def resumed_watch(folder: Path, metric: str, rows: Sequence[Row]) -> Watch:
+    """Return the watch of a run that is resumed; a new one if its best model was not kept."""
+    watch = Watch(metric, rows)
+    if watch.best is None:
+        return watch
+    kept = _kept(folder / BEST)
+    kept_round = int(kept["round"]) if kept.get("metric") == metric else -1
+    # One of a round after the checkpoint will come again.
+    return watch if kept_round == watch.round or kept_round > rows[-1]["round"] else Watch(metric)
+
+
+def _kept(file: Path) -> dict[str, str]:
+    """Return of what the best model is; nothing if there is none that can be read."""
+    try:
+        with safe_open(file, "pt") as content:
+            found: dict[str, str] = content.metadata() or {}
+            return found
+    except (OSError, SafetensorError):
+        return {}
+
+
+def describe(watch: Watch) -> str:
+    """Say in words why a run ended before its last round."""
+    evaluations = "1 evaluation" if watch.waited == 1 else f"{watch.waited} evaluations"
+    return (
+        f"{evaluations} without a better {watch.metric} than {watch.best:.4g} "
+        f"of round {watch.round}"
+    )

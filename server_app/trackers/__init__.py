@@ -1,0 +1,100 @@
+"""Trackers: one file each, a callback that `tracking._target_` names and that is given the folder.
+
+    class Mine(Callback):
+        def __init__(self, folder: Path, **keys_of_its_yaml) -> None: ...
+
+It may fail without the run: what it raises is told once, and the run goes on without it. A package
+that is missing, or a key that is wrong, ends the run before it begins.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from conf.errors import InputError, reason
+from conf.schema import Config
+from server_app.tracking import Callback, Row, RunInfo, State
+
+IDS = "tracking.json"
+
+log = logging.getLogger("nufed")
+
+
+def trackers(config: Config, folder: Path) -> list[Callback]:
+    """Make the tracker that the configuration names, if it does.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    if not config.tracking:
+        return []
+    try:
+        return [Harmless(instantiate(config.tracking, folder))]
+    except (InstantiationException, TypeError) as error:
+        raise _mistake(str(config.tracking.get("_target_")), error) from error
+
+
+def _mistake(target: str, error: BaseException) -> InputError:
+    """Return in our words why a tracker cannot be made."""
+    cause = error  # the innermost: Hydra's own words say only that the call failed
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+        if isinstance(cause, InputError):
+            return cause
+    package = (cause.name or "").split(".")[0] if isinstance(cause, ModuleNotFoundError) else ""
+    if package and target.startswith(__name__):
+        name = target.removeprefix(__name__).split(".")[1]
+        return InputError(f"tracking={name}: needs {package}; pip install {package}")
+    return InputError(f"tracking._target_={target}: {reason(cause)}")
+
+
+class Harmless(Callback):
+    """A tracker whose failure is told in one line, and costs nothing but what it tracks."""
+
+    def __init__(self, tracker: Callback) -> None:
+        self._tracker = tracker
+        self._lost = False
+
+    def on_start(self, run: RunInfo) -> None:
+        """Pass it on."""
+        self._try(self._tracker.on_start, run)
+
+    def on_round(self, row: Row, state: State) -> None:
+        """Pass it on."""
+        self._try(self._tracker.on_round, row, state)
+
+    def on_evaluation(self, row: Row, state: State) -> None:
+        """Pass it on."""
+        self._try(self._tracker.on_evaluation, row, state)
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """Pass it on."""
+        self._try(self._tracker.on_end, summary)
+
+    def _try(self, hook: Callable[..., None], *arguments: object) -> None:
+        if self._lost:
+            return
+        try:
+            hook(*arguments)
+        except Exception as error:
+            self._lost = True
+            name = type(self._tracker).__name__
+            log.warning("%s: %.300s; the run goes on without it", name, reason(error))
+
+
+def known_as(folder: Path, tracker: str, new: Callable[[], str]) -> tuple[str, bool]:
+    """Return under which id a tracker knows the run of a folder, and whether that is a new one."""
+    file = folder / IDS
+    ids: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    is_new = tracker not in ids
+    if is_new:
+        ids[tracker] = new()
+        file.write_text(json.dumps(ids) + "\n")
+    return ids[tracker], is_new

@@ -1,0 +1,221 @@
+"""Trackers: what is drawn is what metrics.jsonl says, and their failure costs nothing else."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import server_app.trackers
+from conf.compose import compose_config
+from conf.errors import InputError
+from server_app.resume import resumed_config
+from server_app.trackers import trackers
+from server_app.trackers.scalars import scalars
+from server_app.tracking import Callback, Row, RunInfo, State
+from tests.helpers import RunResult
+
+Train = Callable[..., RunResult]
+SMALL = [
+    *("dataset=quadratics", "dataset.num_clients=6", "evaluation.new_clients=[1]"),
+    *("algorithm.batch.support=null", "algorithm.batch.query=null", "evaluation.steps=2"),
+    *("evaluation.every=2", "engine.chunk_size=1"),
+]
+
+
+def ours(tracker: str) -> list[str]:
+    """Return the overrides that choose a tracker of this file."""
+    return ["tracking=none", f"+tracking._target_=tests.server_app.test_trackers.{tracker}"]
+
+
+class Broken(Callback):
+    """A tracker whose server is gone at one of its hooks."""
+
+    calls = 0
+
+    def __init__(self, folder: Path, hook: str) -> None:
+        Broken.calls = 0
+        setattr(self, hook, self.fail)
+
+    def fail(self, *_: object) -> None:
+        Broken.calls += 1
+        raise ConnectionError("the server\nis gone")
+
+
+def drawn(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read the event files of a run, as TensorBoard does: tag -> points."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def written(rows: list[Row]) -> dict[str, list[tuple[int, float]]]:
+    """Return what metrics.jsonl says, as it is to be drawn."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        for tag, value in scalars(row).items():
+            points.setdefault(tag, []).append((row["round"], pytest.approx(value, rel=1e-6)))
+    return points
+
+
+def test_what_is_drawn_is_what_the_run_measured(train: Train) -> None:
+    run = train([*SMALL, "rounds=3", "diagnostics.every=2"])
+    points = drawn(run.folder)
+    assert points == written(run.rows)
+    last = run.rows[-1]
+    assert points["train/loss"][-1] == (3, pytest.approx(last["train_loss"]))
+    assert [step for step, _ in points["train/loss"]] == [1, 2, 3]
+    for k in range(3):
+        value = pytest.approx(last["new"]["loss"][k])
+        assert points[f"new/loss_k{k}"][-1] == (3, value)
+    worst = pytest.approx(last["participating"]["loss_worst_decile"][2])
+    assert points["participating/loss_worst_decile_k2"] == [
+        *points["participating/loss_worst_decile_k2"][:-1],
+        (3, worst),
+    ]
+    norm2 = last["diagnostics"]["meta_grad_norm2"]
+    assert points["diagnostics/meta_grad_norm2"][-1] == (3, pytest.approx(norm2))
+
+
+def test_the_configuration_is_there_as_text_and_to_compare_by(train: Train) -> None:
+    run = train([*SMALL, "rounds=0", "algorithm.alpha=0.07"])
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    (text,) = events.Tensors("config/text_summary")
+    assert "  alpha: 0.07\n" in text.tensor_proto.string_val[0].decode()
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(events.summary_metadata)
+    start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"algorithm.alpha" in start
+
+
+def test_a_resumed_run_goes_on_with_its_curves(train: Train) -> None:
+    """Rounds that were drawn and are not in the checkpoint come again, and count once."""
+    run = train([*SMALL, "rounds=4", "checkpoint.every=2"])
+    (latest,) = (run.folder / "checkpoint").glob("000004.*")
+    latest.unlink()
+    resume(train, run, "rounds=5")
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["round"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert len(list((run.folder / "tensorboard").iterdir())) == 2
+    assert drawn(run.folder) == written(rows)
+
+
+def test_a_run_that_was_not_tracked_is_drawn_whole_once_it_is(train: Train) -> None:
+    run = train([*SMALL, "rounds=2", "tracking=none"])
+    assert not (run.folder / "tensorboard").exists()
+    resume(train, run, "rounds=3", "tracking=tensorboard")
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert drawn(run.folder) == written(rows)
+    assert drawn(run.folder)["train/loss"][0][0] == 1
+
+
+def resume(train: Train, run: RunResult, *overrides: str) -> None:
+    """Go on with a run in this process."""
+    from client_app.app import app as client_app
+    from conf.schema import to_json
+    from server_app.app import app as server_app
+    from simulation.grid import run_in_process
+
+    config = resumed_config(run.folder, compose_config(list(overrides)), list(overrides))
+    run_config = {"config": to_json(config), "run-dir": str(run.folder)}
+    run_in_process(server_app, client_app, run_config, 1)
+
+
+def test_a_folder_from_before_trackers_is_resumed_without_one(train: Train) -> None:
+    run = train([*SMALL, "rounds=1", "tracking=none"])
+    file = run.folder / "config.yaml"
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("tracking:")]
+    start = next(i for i, line in enumerate(lines) if line.startswith("early_stopping:"))
+    file.write_text("\n".join(lines[:start] + lines[start + 3 :]) + "\n")
+    resume(train, run, "rounds=2")
+    assert not (run.folder / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_round", "on_evaluation", "on_end"])
+def test_a_tracker_that_fails_is_told_of_once_and_the_run_goes_on(
+    hook: str, train: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train([*SMALL, "rounds=3", *ours("Broken"), f"+tracking.hook={hook}"])
+    assert run.summary["rounds"] == 3
+    assert "stopped" not in run.summary
+    assert Broken.calls == 1
+    told = [message for message in caplog.messages if "Broken" in message]
+    assert told == ["Broken: the server is gone; the run goes on without it"]
+    assert list((run.folder / "checkpoint").glob("000003.*"))
+
+
+def test_event_files_that_cannot_be_written_cost_the_curves_alone(
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file where the folder should be."""
+    (tmp_path / "run1").mkdir()
+    (tmp_path / "run1" / "tensorboard").write_text("mine")
+    run = train([*SMALL, "rounds=1"])
+    assert run.summary["rounds"] == 1
+    assert sum("TensorBoard: " in message for message in caplog.messages) == 1
+    assert (tmp_path / "run1" / "tensorboard").read_text() == "mine"
+
+
+MISTAKES = {
+    "tracking._target_=absent.Tracker": "tracking._target_=absent.Tracker: ",
+    "+tracking.colour=red": "tracking._target_=server_app.trackers.tensorboard.TensorBoard: ",
+}
+
+
+@pytest.mark.parametrize(("override", "words"), MISTAKES.items())
+def test_a_tracker_that_cannot_be_made_is_named_before_the_run(
+    override: str, words: str, train: Train, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        train([*SMALL, override])
+    assert str(caught.value).startswith(words)
+    assert not (tmp_path / "run1" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "wandb", "mlflow", "trackio"])
+def test_a_package_that_is_missing_is_named(tracker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is hidden, and what was imported of it and with it forgotten."""
+    ours = f"server_app.trackers.{tracker}"
+    for name in [m for m in sys.modules if m == ours or m.split(".")[0] == tracker]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(server_app.trackers, tracker, raising=False)
+    monkeypatch.setitem(sys.modules, tracker, None)
+    with pytest.raises(InputError) as caught:
+        trackers(compose_config([f"tracking={tracker}"]), Path())
+    assert str(caught.value) == f"tracking={tracker}: needs {tracker}; pip install {tracker}"
+
+
+def test_hooks_come_in_order(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round, then its evaluation where there is one."""
+    Seen.hooks = []
+    train([*SMALL, "rounds=3", *ours("Seen")])
+    hooks = (
+        "start, round 0, evaluation 0, round 1, round 2, evaluation 2, round 3, evaluation 3, end"
+    )
+    assert Seen.hooks == hooks.split(", ")
+
+
+class Seen(Callback):
+    """Note the hooks that are called."""
+
+    hooks: list[str]
+
+    def __init__(self, folder: Path) -> None: ...
+
+    def on_start(self, run: RunInfo) -> None:
+        self.hooks.append("start")
+
+    def on_round(self, row: Row, state: State) -> None:
+        self.hooks.append(f"round {row['round']}")
+
+    def on_evaluation(self, row: Row, state: State) -> None:
+        self.hooks.append(f"evaluation {row['round']}")
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        self.hooks.append("end")
