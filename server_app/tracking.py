@@ -5,6 +5,7 @@ from typing import Any
 
 from client_app.meta_gradient import Params
 from conf.schema import Config
+from strategies.curves import Evaluation
 
 Row = dict[str, Any]
 
@@ -23,13 +24,16 @@ class RunInfo:
 
 
 class Callback:
-    """Three hooks; override those you need."""
+    """Four hooks; override those you need."""
 
     def on_start(self, run: RunInfo) -> None:
         """Before the first round."""
 
     def on_round(self, row: Row, params: Params) -> None:
         """After each round, with its row of metrics.jsonl and the new global model."""
+
+    def on_clients(self, evaluation: Evaluation) -> None:
+        """At the end, before `on_end`: what the last evaluation measured, client by client."""
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """After the last round, or once the run stopped early (`summary["stopped"]` says why)."""
