@@ -28,6 +28,7 @@ from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
 from server_app.diagnostics import diagnose, estimates_here
 from server_app.log_stream import log_streams
 from server_app.progress import ProgressBar
+from server_app.report.callback import Report
 from server_app.rounds import State, rounds
 from server_app.run_folder import RunFolder, require_free
 from server_app.tracking import Callback, Row, RunInfo
@@ -66,7 +67,8 @@ def main(grid: Grid, context: Context) -> None:
         )
     resume.require_same_clients(saved, roster)
     with alone(folder):
-        callbacks = [RunFolder(folder), ProgressBar(Console(), folder), *streams]
+        reports = [Report(folder)] if context.run_config.get("report", True) else []
+        callbacks = [RunFolder(folder), *streams, *reports, ProgressBar(Console(), folder)]
         _run(grid, strategy, config, task, folder, saved, callbacks)
 
 
@@ -111,6 +113,9 @@ def _run(
         checkpoints.save()
         wall_s = checkpoints.latest.wall_s
         summary |= {"wall_s": wall_s, "peak_rss_mb": _peak_rss_mb()}
+        if strategy.measured is not None:
+            for callback in callbacks:
+                callback.on_clients(strategy.measured)
         for callback in callbacks:
             callback.on_end(summary)
 

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from client_app.meta_gradient import Params
+from server_app.run_folder import REPORT
 from server_app.tracking import Callback, Row, RunInfo
 from strategies.curves import GROUPS
 
@@ -99,6 +100,9 @@ class ProgressBar(Callback):
                     highlight=False,
                     soft_wrap=True,
                 )
+        if (report := self.folder / REPORT).exists():
+            self.console.print(f"report: {report}", highlight=False, soft_wrap=True)
+        if "stopped" not in summary:
             self.console.print(f"run folder: {self.folder}", highlight=False, soft_wrap=True)
 
     def _time_left(self, round: int) -> str:

@@ -20,6 +20,7 @@ from strategies.curves import Evaluation
 METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model.safetensors"
 CLIENTS = "clients.json"
 """What the last evaluation measured, client by client; rows of metrics.jsonl stay small."""
+REPORT = "report.html"
 
 T = TypeVar("T")
 
