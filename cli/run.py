@@ -15,7 +15,7 @@ from cli.command import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USER_ERROR, prep
 from cli.failures import one_line
 from cli.folders import remove_empty
 from conf.compose import CONFIG_DIR
-from conf.errors import NuFedError, Terminated
+from conf.errors import InputError, NuFedError, Terminated
 from conf.schema import Config, to_config
 
 
@@ -61,6 +61,7 @@ def _hydra_main(composed: DictConfig) -> None:
     overrides = " ".join(hydra_config.overrides.task)
     if hydra_config.mode == RunMode.MULTIRUN:
         print(f"\n{overrides}")
+        _sweeps.append(Path(hydra_config.sweep.dir).absolute())
     try:
         _finished.append((overrides, run(to_config(composed), folder)))
     except NuFedError as error:
@@ -71,17 +72,28 @@ def _hydra_main(composed: DictConfig) -> None:
 
 _complaints: list[str] = []
 _finished: list[tuple[str, Path]] = []
+_sweeps: list[Path] = []
 
 
 def _compare(finished: list[tuple[str, Path]]) -> None:
-    """Print the runs of a sweep side by side."""
+    """Show the runs of a sweep side by side, and leave a page that does."""
     from rich.console import Console
 
     from server_app.progress import sweep_table
     from server_app.run_folder import SUMMARY
 
     summaries = {overrides: json.loads((f / SUMMARY).read_text()) for overrides, f in finished}
-    Console().print(sweep_table(summaries))
+    console = Console()
+    console.print(sweep_table(summaries))
+    folder = _sweeps[-1]
+    try:
+        from server_app.report.comparison_page import COMPARISON, write_comparison
+
+        write_comparison([run for _, run in finished], folder / COMPARISON)
+    except InputError as error:
+        _complain(str(error))
+    else:
+        console.print(f"comparison: {folder / COMPARISON}", highlight=False, soft_wrap=True)
 
 
 def _complain(line: str) -> None:
@@ -101,7 +113,6 @@ def run(config: Config, folder: Path) -> Path:
     from hydra.utils import get_method
     from rich.console import Console
 
-    from conf.errors import InputError
     from server_app.resume import resumed_config
     from server_app.run_folder import require_free
 

@@ -41,7 +41,7 @@ def differing_keys(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
     A key stands for all below it where one of the two has nothing there.
     """
-    ours, theirs = (dict(_leaves(asdict(each), "")) for each in (config, other))
+    ours, theirs = (dict(leaves(asdict(each))) for each in (config, other))
     keys = [*ours, *(key for key in theirs if key not in ours)]
     return {
         key: (ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)
@@ -138,10 +138,10 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted keys of a nested dictionary, each with its value."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

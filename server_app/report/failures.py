@@ -28,7 +28,7 @@ def failures(run: Record) -> Section:
     if len(frequent) > REASONS:
         text.append(f"The {REASONS} most frequent of {len(frequent)} reasons:")
     head = ("reason", "in", "times", "clients", "rounds")
-    return Section("Failures", text, tables=[Table(head, rows, numeric=False)])
+    return Section("Failures", text, tables=[Table(head, rows, words=5)])
 
 
 def _named(those: set[int | None]) -> str:

@@ -95,7 +95,7 @@ class Drawing:
         from matplotlib.figure import Figure as Canvas
 
         self.name = name
-        self._canvas = Canvas(figsize=(4.7, 3.5), layout="constrained")
+        self._canvas = Canvas(figsize=(4.1, 3.2), layout="constrained")
         self.axes: Axes = self._canvas.subplots()
         self.axes.set_xlabel(x)
         self.axes.set_ylabel(y)
@@ -104,7 +104,7 @@ class Drawing:
         """Return the figure; the legend stands below it."""
         handles, labels = self.axes.get_legend_handles_labels()
         if labels:
-            columns = 2 if max(map(len, labels)) < 26 else 1
+            columns = 2 if max(map(len, labels)) < 22 else 1
             self._canvas.legend(handles, labels, loc="outside lower left", ncols=columns)
         file = io.StringIO()
         self._canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None})

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; the first column names the row."""
+    """A table of text; the first column names the row, those after `words` are figures."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
-    numeric: bool = True
-    """Whether all columns but the first are figures."""
+    words: int = 1
+    """Columns of words, to the left."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Section:
 
     title: str
     text: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
     folded: Sequence[tuple[str, Table | str]] = ()
@@ -87,14 +88,22 @@ def _template() -> "Template":
 TEMPLATE = """\
 {% macro table(t) %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ t.caption or t.head[0] }}">
-<table{{ ' class="numeric"' | safe if t.numeric }}>
+<table>
 {% if t.caption %}
 <caption>{{ t.caption }}</caption>
 {% endif %}
-<thead><tr>{% for cell in t.head %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
+<thead><tr>
+{% for cell in t.head %}
+<th scope="col"{{ ' class="n"' | safe if loop.index > t.words }}>{{ cell }}</th>
+{% endfor %}
+</tr></thead>
 <tbody>
 {% for row in t.rows %}
-<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+<tr><th scope="row">{{ row[0] }}</th>
+{%- for cell in row[1:] %}
+<td{{ ' class="n"' | safe if loop.index >= t.words }}>{{ cell }}</td>
+{%- endfor %}
+</tr>
 {% endfor %}
 </tbody>
 </table>
@@ -127,6 +136,13 @@ TEMPLATE = """\
 {% for line in section.text %}
 <p>{{ line }}</p>
 {% endfor %}
+{% if section.facts %}
+<dl>
+{% for name, value in section.facts %}
+<div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>
+{% endfor %}
+</dl>
+{% endif %}
 {% if section.figures %}
 <div class="figures">
 {% for figure in section.figures %}

@@ -56,23 +56,22 @@ def by_round(run: Record) -> list[Figure]:
     if len(run.evaluated) < 2:
         return []
     metric, last_k = run.metric, run.last[run.groups[0]]["k"][-1]
-    drawing = Drawing("rounds", "round", f"{metric} after {steps(last_k)}")
+    drawing = Drawing("rounds", "round", f"{metric} at k = {last_k}")
     said, drawn = list[str](), [np.array([])]
     for group in run.groups:
         index = GROUPS.index(group)
         rounds, mean = run.curves(group, metric)
         _, worst = run.curves(group, f"{metric}_worst_decile")
         look = style(index, len(rounds))
-        drawing.axes.plot(rounds, mean[:, -1], label=f"{group}, mean", **look)
-        look["marker"] = None
-        drawing.axes.plot(rounds, worst[:, -1], "--", label=f"{group}, worst tenth", **look)
+        drawing.axes.plot(rounds, mean[:, -1], label=group, **look)
+        drawing.axes.plot(rounds, worst[:, -1], "--", **look | {"marker": None})
         said.append(f"{group} clients from {_ends(mean[:, -1], metric)}")
         drawn += [mean[:, -1], worst[:, -1]]
     whole_rounds(drawing.axes)
     within(drawing.axes, metric)
     if metric == "loss":
         scale(drawing.axes, np.concatenate(drawn))
-    title = f"After {steps(last_k)}, training took {said[-1]}"
+    title = f"Training took {said[-1]} after {steps(last_k)}; dashed: worst tenth"
     return [drawing.finish(title, f"Mean {metric} by round: {'; '.join(said)}.")]
 
 
@@ -117,7 +116,6 @@ def over_clients(run: Record) -> list[Figure]:
             look["marker"] = None
         drawing.axes.plot(rank[some], values[some], label=f"{group} ({len(values)})", **look)
         drawn.append(values)
-    within(drawing.axes, metric)
     values = np.concatenate(drawn)
     if metric == "loss":
         scale(drawing.axes, values)

@@ -49,9 +49,9 @@ def report(run: Record) -> str:
     )
     with styled():
         sections = [
-            _training(run),
             _personal(run),
             _served(run),
+            _training(run),
             failures(run),
             _theory(run),
             _configuration(run),
@@ -113,8 +113,8 @@ def _training(run: Record) -> Section:
         facts += [("privacy", f"ε = {spent['epsilon']:.3g} at δ = {spent['delta']:g}, of clients")]
     return Section(
         "Training",
-        figures=[*draw.by_round(run), *draw.training(run)],
-        tables=[Table(("what", "of this run"), facts, numeric=False)],
+        facts=facts,
+        figures=draw.training(run),
         folded=[("Numbers by round", _by_round(run))] if run.evaluated else [],
     )
 
@@ -157,13 +157,13 @@ def _personal(run: Record) -> Section | None:
         tables.append((f"Numbers: {metric}", Table(head, rows)))
     where = "held-out" if run.config.evaluation.split == "test" else "validation"
     text = f"Measured in round {run.last['round']} on each client's {where} rows."
-    return Section("Personal models", [text], draw.by_step(run), folded=tables)
+    figures = [*draw.by_step(run), *draw.by_round(run), *draw.over_clients(run)]
+    return Section("Personal models", [text], figures=figures, folded=tables)
 
 
 def _served(run: Record) -> Section | None:
     """Tell who is served worst."""
-    figures = draw.over_clients(run)
-    if not figures or run.clients is None:
+    if run.clients is None:
         return None
     metric, found = run.metric, list[tuple[float, list[str]]]()
     for group in run.groups:
@@ -173,14 +173,14 @@ def _served(run: Record) -> Section | None:
         order = np.argsort(key if better(metric) else -key, kind="stable")[:WORST]
         for i in order:
             rows = "–" if of["rows"][i] is None else str(of["rows"][i])
-            curve = [number(each[i, 0], metric), number(each[i, -1], metric)]
+            curve = [number(each[i, -1], metric), number(each[i, 0], metric)]
             sign = 1 if better(metric) else -1
-            found.append((sign * float(key[i]), [str(of["client"][i]), group, rows, *curve]))
+            found.append((sign * float(key[i]), [str(of["client"][i]), group, *curve, rows]))
     found.sort(key=lambda entry: entry[0])
     k = run.last[run.groups[0]]["k"][-1]
-    head = ("client", "kind", "train rows", f"{metric}, k=0", f"k={k}")
-    table = Table(head, [row for _, row in found[:WORST]], "The clients served worst")
-    return Section("Who is served worst", figures=figures, tables=[table])
+    head = ("client", "kind", f"k={k}", "k=0", "train rows")
+    table = Table(head, [row for _, row in found[:WORST]], f"{metric} of the worst served", 2)
+    return Section("Who is served worst", tables=[table])
 
 
 def _theory(run: Record) -> Section | None:
@@ -191,7 +191,7 @@ def _theory(run: Record) -> Section | None:
         return None
     if not certificate.is_file():
         text = f"nufed-certify {run.folder.name} draws the bounds of the theory beside it."
-        return Section("How far from a stationary point", [text], figures)
+        return Section("How far from a stationary point", [text], figures=figures)
     content = base64.b64encode(certificate.read_bytes()).decode()
     return Section(
         "How far from a stationary point",
@@ -205,7 +205,7 @@ def _configuration(run: Record) -> Section:
     usual = differing_keys(run.config, compose_config([]))
     rows = [(key, shown(ours), shown(theirs)) for key, (ours, theirs) in usual.items()]
     yaml = OmegaConf.to_yaml(OmegaConf.structured(run.config))
-    table = Table(("key", "this run", "default"), rows, numeric=False)
+    table = Table(("key", "this run", "default"), rows, words=3)
     return Section(
         "Configuration",
         [] if rows else ["All as it is by default."],

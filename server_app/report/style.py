@@ -52,7 +52,13 @@ th, td {
 }
 thead th { color: var(--soft); font-weight: 600; }
 tbody th { font-weight: 500; }
-.numeric th + th, .numeric td { text-align: right; white-space: nowrap; }
+.n { text-align: right; white-space: nowrap; padding: .3rem 0 .3rem .8rem; }
+dl {
+  display: grid; gap: .6rem 1.5rem; margin: .8rem 0;
+  grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr));
+}
+dt { color: var(--soft); font-size: .85rem; }
+dd { margin: 0; }
 details { margin: .8rem 0; }
 summary { cursor: pointer; color: var(--blue); }
 pre {
