@@ -16,6 +16,7 @@ from server_app.report.figures import (
     style,
     styled,
     whole_rounds,
+    within,
 )
 from server_app.report.page import Section, Table, render, write
 from server_app.report.record import better
@@ -92,7 +93,7 @@ def terminal_table(of: Comparison) -> TerminalTable:
     k, several = of.last_k, len(of.groups) > 1
     made = TerminalTable(title=f"{of.metric}, {_seeds(of)}", title_justify="left")
     made.add_column("runs")
-    for column in (f"k={k}", "worst tenth", *["to the first"] * several):
+    for column in (f"k={k}", "worst tenth", *["over the first"] * several):
         made.add_column(column, justify="right", no_wrap=True)
     for group in of.groups:
         made.add_row(f"{group.label} ({len(group.runs)})")
@@ -133,19 +134,17 @@ def _seeds(of: Comparison) -> str:
 
 def _table(of: Comparison, kind: str) -> tuple[list[str], list[list[str]]]:
     """Return head and rows: each group's end, and what sets it off from the first."""
-    marks = list(dict.fromkeys((0, min(1, of.last_k), of.last_k)))
-    head = ["runs", *(f"k={k}" for k in marks), f"worst tenth, k={of.last_k}"]
-    if len(of.groups) > 1:
-        head.append(f"to the first, k={of.last_k}")
+    k, several = of.last_k, len(of.groups) > 1
+    before = sorted({0, min(1, k)} - {k}, reverse=True)
+    head = ["runs", f"k={k}", *["over the first"] * several, "worst tenth"]
     rows = []
     for group in of.groups:
-        cells = [written(of.end(group, kind, k), of.metric) for k in marks]
-        cells.append(written(of.end(group, kind, of.last_k, ENDS[1]), of.metric))
-        if len(of.groups) > 1:
-            gain = of.gain(group, kind, of.last_k)
-            cells.append("–" if gain is None else _signed(gain[0], of.metric))
-        rows.append([f"{group.label} ({len(group.runs)})", *cells])
-    return head, rows
+        mean, worst = (written(of.end(group, kind, k, end), of.metric) for end in ENDS)
+        gain = of.gain(group, kind, k)
+        over = ["–" if gain is None else _signed(gain[0], of.metric)] * several
+        earlier = [written(of.end(group, kind, each), of.metric) for each in before]
+        rows.append([f"{group.label} ({len(group.runs)})", mean, *over, worst, *earlier])
+    return [*head, *(f"k={each}" for each in before)], rows
 
 
 def _signed(gain: Interval, metric: str) -> str:
@@ -204,6 +203,7 @@ def _line(drawing: Drawing, x: Sequence[int], curves: Array, label: str, index: 
 
 def _finish_axes(drawing: Drawing, of: Comparison) -> None:
     whole_rounds(drawing.axes)
+    within(drawing.axes, of.metric)
     if of.metric == "loss":
         values = np.concatenate([np.asarray(line.get_ydata()) for line in drawing.axes.lines])
         scale(drawing.axes, values)

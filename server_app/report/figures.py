@@ -104,7 +104,7 @@ class Drawing:
         """Return the figure; the legend stands below it."""
         handles, labels = self.axes.get_legend_handles_labels()
         if labels:
-            columns = 2 if max(map(len, labels)) < 22 else 1
+            columns = 2 if sum(sorted(map(len, labels))[-2:]) <= 28 else 1
             self._canvas.legend(handles, labels, loc="outside lower left", ncols=columns)
         file = io.StringIO()
         self._canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
@@ -131,9 +131,10 @@ def scale(axes: "Axes", values: Array) -> None:
 
 
 def within(axes: "Axes", metric: str) -> None:
-    """Show all that an accuracy can be."""
+    """Show nothing that an accuracy cannot be."""
     if metric == "accuracy":
-        axes.set_ylim(-0.02, 1.02)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -0.02), min(high, 1.02))
 
 
 def style(index: int, points: int) -> dict[str, Any]:
