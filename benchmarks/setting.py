@@ -7,6 +7,7 @@ from client_app.messages import TrainInstruction
 from client_app.meta_gradient import Params
 from conf.compose import compose_config
 from conf.schema import Config
+from server_app.steps import with_steps
 from tasks.task import Task, build
 
 FASHION = ("dataset=fashion_mnist", "partition=iid")
@@ -42,8 +43,9 @@ class Setting:
 
 def setting(overrides: Sequence[str], clients: int) -> Setting:
     """Compose a configuration and map its data; a round trains the first `clients` clients."""
-    config = compose_config(list(overrides))
-    task = build(config)
+    composed = compose_config(list(overrides))
+    task = build(composed)
+    config = with_steps(composed, task)
     ask = TrainInstruction.of(
         config.algorithm,
         round=1,

@@ -12,6 +12,7 @@ from client_app.meta_gradient import Params, descend
 from conf.errors import InputError
 from conf.schema import Config
 from server_app.run_folder import METRICS, MODEL, load, whole_rows
+from server_app.steps import with_steps
 from strategies.roster import choose_new_clients, per_round
 from tasks.task import build
 from theory.constants import Constants, Method
@@ -87,7 +88,9 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
     InputError
         If the run's files cannot be read, or a loss is not finite.
     """
-    task, a = build(config), config.algorithm
+    task = build(config)
+    config = with_steps(config, task)
+    a = config.algorithm
     new = choose_new_clients(task.data.num_clients, config.evaluation.new_clients, config.seed)
     clients = [i for i in range(task.data.num_clients) if i not in new]
     initial, method = task.initial_params(), Method.of(a)

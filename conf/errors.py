@@ -1,5 +1,7 @@
 """Errors that end a run in one line, without a traceback, and with exit status 2."""
 
+from collections.abc import Sequence
+
 
 class NuFedError(Exception):
     """Base of the errors whose one-line message says all that there is to say."""
@@ -11,6 +13,14 @@ class InputError(NuFedError):
 
 class RunStopped(NuFedError):
     """A run cannot go on; the message says in which round, why, and what is saved where."""
+
+
+class Diverged(RunStopped):
+    """Losses became NaN or infinite; `blamed` names the step sizes that may be too large."""
+
+    def __init__(self, reason: str, blamed: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.blamed = blamed
 
 
 class TooFewReplies(RunStopped):

@@ -17,6 +17,8 @@ from conf.errors import InputError
 MODES = ("exact", "first_order", "hessian_free")
 WEIGHTINGS = ("uniform", "examples")
 PRIVACY = ("none", "central_dp")
+AUTO = "auto"
+"""In place of a step size: a probe of the task chooses it (theory/steps.py)."""
 SPLITS = ("test", "validation")
 
 
@@ -61,10 +63,10 @@ class AlgorithmConfig:
     name: str = MISSING
     nu: int = MISSING
     """Fine-tuning (inner) steps ν."""
-    alpha: float = MISSING
-    """Inner step size α, in training and in evaluation."""
-    beta: float = MISSING
-    """Local (outer) step size β."""
+    alpha: Any = MISSING
+    """Inner step size α, in training and in evaluation; auto: by a probe."""
+    beta: Any = MISSING
+    """Local (outer) step size β; auto: by a probe."""
     tau: int = MISSING
     """Local steps τ a round."""
     mode: str = "exact"
@@ -76,8 +78,11 @@ class AlgorithmConfig:
 
     def __post_init__(self) -> None:
         require(self.nu >= 0, "algorithm.nu", self.nu, "0 or more (0 is FedAvg, 1 Per-FedAvg)")
-        require(positive(self.alpha), "algorithm.alpha", self.alpha, "above 0, such as 0.05")
-        require(positive(self.beta), "algorithm.beta", self.beta, "above 0, such as 0.05")
+        for name in ("alpha", "beta"):
+            size = getattr(self, name)
+            valid = size == AUTO or (type(size) in (int, float) and positive(size))
+            require(valid, f"algorithm.{name}", size, "above 0, such as 0.05, or auto")
+            setattr(self, name, size if size == AUTO else float(size))
         require(self.tau >= 1, "algorithm.tau", self.tau, "at least 1")
         require(self.mode in MODES, "algorithm.mode", self.mode, " | ".join(MODES))
         require(positive(self.delta), "algorithm.delta", self.delta, "above 0, such as 0.001")

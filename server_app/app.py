@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from conf.compose import from_run_config
-from conf.errors import InputError, RunStopped, TooFewReplies, reason
+from conf.errors import Diverged, InputError, RunStopped, TooFewReplies, reason
 from conf.schema import Config
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
@@ -31,6 +31,7 @@ from server_app.progress import ProgressBar
 from server_app.report.callback import Report
 from server_app.rounds import State, rounds
 from server_app.run_folder import RunFolder, require_free
+from server_app.steps import probed_steps, remedy, with_steps
 from server_app.tracking import Callback, Row, RunInfo
 from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
@@ -48,11 +49,12 @@ def main(grid: Grid, context: Context) -> None:
     """Train, evaluate, and leave a run folder behind."""
     config = from_run_config(context.run_config)
     folder = _run_dir(config, context.run_config)
+    streams = log_streams(context.run_config, folder)  # now: they take warnings along
     task = build(config)
+    asked, config = config, with_steps(config, task)
     initial = task.initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients)
     strategy = make_strategy(config, roster)
-    streams = log_streams(context.run_config, folder)  # now: they take warnings along
     if config.resume:
         unload(Path(__file__).parents[1], folder)
     saved = resume.read(folder, config, initial) if config.resume else None
@@ -69,7 +71,7 @@ def main(grid: Grid, context: Context) -> None:
     with alone(folder):
         reports = [Report(folder)] if context.run_config.get("report", True) else []
         callbacks = [RunFolder(folder), *streams, *reports, ProgressBar(Console(), folder)]
-        _run(grid, strategy, config, task, folder, saved, callbacks)
+        _run(grid, strategy, config, task, folder, saved, callbacks, probed_steps(asked, config))
 
 
 def _run(
@@ -80,8 +82,12 @@ def _run(
     folder: Path,
     start: Checkpoint,
     callbacks: list[Callback],
+    probed: Row,
 ) -> None:
-    """Carry a run from where it stands to its end, or to where it has to stop."""
+    """Carry a run from where it stands to its end, or to where it has to stop.
+
+    `probed` is said in the row of round 0: config.yaml has those step sizes as any others.
+    """
     roster, checkpoints = strategy.roster, Checkpoints(folder, config.checkpoint.every, start)
     parameters = sum(p.numel() for p in start.state.params.values())
     participating, new = len(roster.participating), len(roster.new)
@@ -94,6 +100,8 @@ def _run(
     try:
         diagnosis = partial(diagnose, grid, roster, config, task)
         for row, state in rounds(grid, strategy, config, start.state, diagnosis):
+            if probed and row["round"] == 0:
+                row["probed"] = probed
             if "evaluation_failures" in row:  # it was evaluated: older curves are not the end's
                 summary = {key: summary[key] for key in summary if key not in GROUPS}
             summary |= {"rounds": row["round"]} | _lasting(row)
@@ -105,7 +113,10 @@ def _run(
         checkpoints.save()
         lasting = isinstance(error, RunStopped) and not isinstance(error, TooFewReplies)
         hint = "" if lasting else checkpoints.hint
-        summary["stopped"] = f"{_what_stopped(error)}; {kept}{hint}"
+        what = _what_stopped(error)
+        if isinstance(error, Diverged):
+            what += f"; {remedy(config, task, checkpoints.latest.state.params, error.blamed)}"
+        summary["stopped"] = f"{what}; {kept}{hint}"
         if isinstance(error, RunStopped | KeyboardInterrupt):
             raise type(error)(summary["stopped"]) from error
         raise

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,10 @@ class LogStream(Callback):
         """Print what a submitter cannot know, after the rows of a run that is resumed."""
         for row in run.rows:
             self._say("before", finite(row))
+        a = run.config.algorithm
         facts = {"parameters": run.parameters, "participating": run.participating, "new": run.new}
-        self._say("start", facts | {"folder": str(self.folder)})
+        steps = {"alpha": a.alpha, "beta": a.beta}  # which the server may have chosen
+        self._say("start", facts | {"steps": steps, "folder": str(self.folder)})
 
     def on_round(self, row: Row, params: Params) -> None:
         """Print the row; remember the model."""
@@ -195,6 +197,8 @@ class LogReader:
 
     def _take_start(self, facts: dict[str, Any]) -> None:
         self.server_folder = facts.pop("folder")
+        algorithm = replace(self.config.algorithm, **facts.pop("steps"))
+        self.config = replace(self.config, algorithm=algorithm)
         self.started = True
         for callback in self.callbacks:
             callback.on_start(RunInfo(self.config, **facts, rows=tuple(self._before)))

@@ -10,8 +10,8 @@ from flwr.serverapp import Grid
 
 from client_app.messages import to_params
 from client_app.meta_gradient import Params
-from conf.errors import RunStopped, TooFewReplies
-from conf.schema import AlgorithmConfig, Config
+from conf.errors import Diverged, RunStopped, TooFewReplies
+from conf.schema import Config
 from server_app.tracking import Row
 from strategies.curves import GROUPS
 from strategies.exchange import exchange
@@ -107,8 +107,7 @@ def _train(
         row["train_s"] = time.perf_counter() - started
         if updated is not None and metrics is not None:
             break
-        reason = _why_no_update(row["round"], strategy)
-        _ask_again(grid, strategy, config, row["attempts"], reason)
+        _ask_again(grid, strategy, config, row["attempts"], _why_no_update(row["round"], strategy))
     if before is not None:
         _write_curves(strategy, measured, before)
     row |= metrics
@@ -125,24 +124,26 @@ def _evaluate(
         done = _write_curves(strategy, exchange(grid, messages, config.server.round_timeout), row)
         attempt += 1
         if not done:
-            reason = _why_no_curve(row["round"], strategy.failures, strategy.algorithm)
-            _ask_again(grid, strategy, config, attempt, reason)
+            why = _why_no_curve(row["round"], strategy.failures)
+            _ask_again(grid, strategy, config, attempt, why)
 
 
-def _ask_again(grid: Grid, strategy: MetaFedAvg, config: Config, attempt: int, reason: str) -> None:
+def _ask_again(
+    grid: Grid, strategy: MetaFedAvg, config: Config, attempt: int, why: RunStopped
+) -> None:
     """Wait for clients that may do better, or stop the run where that has no prospect.
 
     Raises
     ------
     RunStopped
-        With `reason`, if all clients replied, as they would again, or this was the last attempt.
+        `why`, if all clients replied, as they would again; TooFewReplies after the last attempt.
     """
     failures = strategy.failures
     if failures and not any(failure.lost for failure in failures):
-        raise RunStopped(reason)
+        raise why
     if attempt == config.server.attempts:
-        raise TooFewReplies(reason)
-    log.warning("%s; asking again", reason)
+        raise TooFewReplies(str(why))
+    log.warning("%s; asking again", why)
     strategy.roster.wait(grid, config.server.join_timeout, enough=config.server.min_replies)
 
 
@@ -164,24 +165,26 @@ def _unflatten(metrics: MetricRecord, group: str) -> dict[str, Any]:
     }
 
 
-def _why_no_curve(round: int, failures: list[Failure], a: AlgorithmConfig) -> str:
-    """Say why no client could be evaluated, and what to change."""
+def _why_no_curve(round: int, failures: list[Failure]) -> RunStopped:
+    """Say why no client could be evaluated."""
     first = f"client {failures[0].client}: {failures[0].reason}"
     if not any(failure.diverged_at == 0 for failure in failures):
-        return f"round {round}: none of {len(failures)} clients could be evaluated ({first})"
+        return RunStopped(
+            f"round {round}: none of {len(failures)} clients could be evaluated ({first})"
+        )
     if round == 0:
-        return f"round 0: the initial model's loss is not finite ({first}); scale x and y down"
-    return (
-        f"round {round}: the global model's loss is not finite ({first}); "
-        f"algorithm.beta={a.beta:g} is probably too large, try algorithm.beta={a.beta / 10:g}"
-    )
+        return RunStopped(
+            f"round 0: the initial model's loss is not finite ({first}); scale x and y down"
+        )
+    return Diverged(f"round {round}: the global model's loss is not finite ({first})", ["beta"])
 
 
-def _why_no_update(round: int, strategy: MetaFedAvg) -> str:
-    """Say why a round has too few usable updates, and what to change."""
+def _why_no_update(round: int, strategy: MetaFedAvg) -> RunStopped:
+    """Say why a round has too few usable updates."""
     a, failures = strategy.algorithm, strategy.failures
     steps = [failure.diverged_at for failure in failures if failure.diverged_at is not None]
-    if not steps or strategy.usable:
+    too_long = [failure for failure in failures if failure.too_long]
+    if not (steps or too_long) or strategy.usable:
         first = (
             f"client {failures[0].client}: {failures[0].reason}"
             if failures
@@ -189,17 +192,17 @@ def _why_no_update(round: int, strategy: MetaFedAvg) -> str:
         )
         usable, asked = strategy.usable, strategy.usable + len(failures)
         least = f", server.min_replies={strategy.min_replies} are needed" if usable else ""
-        return (
+        return RunStopped(
             f"round {round}: {usable or 'none'} of {asked} clients gave a usable update{least} "
             f"({first})"
         )
     # In round 1, at the first local step, the model is the initial one: fine-tuning blew up.
-    blame_alpha = a.nu > 0 and min(steps) == 0
-    blame_beta = not blame_alpha or round > 1
-    sizes = [("alpha", a.alpha)] * blame_alpha + [("beta", a.beta)] * blame_beta
-    given = " or ".join(f"algorithm.{name}={size:g}" for name, size in sizes)
-    smaller = " or ".join(f"algorithm.{name}={size / 10:g}" for name, size in sizes)
-    return (
-        f"round {round}: the loss of all {len(steps)} clients became NaN or infinite; "
-        f"{given} is probably too large, try {smaller}"
-    )
+    alpha = a.nu > 0 and (not steps or min(steps) == 0)
+    beta = not steps or not alpha or round > 1
+    blamed = ["alpha"] * alpha + ["beta"] * beta
+    if steps:
+        what = f"the loss of all {len(steps)} clients became NaN or infinite"
+    else:
+        first = f"client {too_long[0].client}: {too_long[0].reason}"
+        what = f"none of {len(failures)} clients gave a usable update ({first})"
+    return Diverged(f"round {round}: {what}", blamed)

@@ -39,6 +39,8 @@ class Failure:
     """One short line, printable whatever a client wrote."""
     diverged_at: int | None = None
     """The local step at which it stopped being finite, if that is why."""
+    too_long: bool = False
+    """Whether it would move the model further than strategy.max_norm."""
     lost: bool = False
     """Whether no reply came, or an error in its place: another attempt may do better."""
 
@@ -52,6 +54,10 @@ class Failure:
         line = "".join(c if c.isprintable() else "?" for c in start)
         short = line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
         object.__setattr__(self, "reason", short)
+
+
+class TooLong(MalformedMessage):
+    """An update is longer than strategy.max_norm."""
 
 
 class Sent(NamedTuple):
@@ -87,8 +93,10 @@ def read_replies(
                 raise MalformedMessage(reply.error.reason or f"error {reply.error.code}")
             content = read(reply, clients)
         except ValueError as error:
-            lost = reply.has_error()
-            failures += [Failure(client, reason(error), lost=lost) for client in clients]
+            lost, too_long = reply.has_error(), isinstance(error, TooLong)
+            failures += [
+                Failure(client, reason(error), too_long=too_long, lost=lost) for client in clients
+            ]
         else:
             yield content
     for clients in unanswered.values():
@@ -131,7 +139,7 @@ def read_update(
     if not all(bool(torch.isfinite(tensor).all()) for tensor in update.values()):
         raise MalformedMessage("update is not finite")
     if max_norm is not None and (size := float(norm(update))) > max_norm:
-        raise MalformedMessage(
+        raise TooLong(
             f"the update's norm {size:.3g} is above strategy.max_norm={max_norm:g}; "
             "if the client is honest, lower algorithm.beta or raise it"
         )

@@ -132,7 +132,7 @@ def estimate(
     most_rows = int(task.data.partition.train[np.asarray(clients)].max())
     most_clients, most_rows = effort.sample(len(clients), most_rows, work)
     size = method.support if method.shared else None
-    random = torch.Generator(task.device).manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     with task.measuring() as plain:
 
         def ensemble_of(rows: int) -> Ensemble:

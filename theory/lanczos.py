@@ -51,7 +51,7 @@ def lanczos(product: Product, like: Tensor, steps: int, random: torch.Generator)
     steps
         Products to spend, at least 1; at most P are.
     random
-        Draws the start, on the vectors' device.
+        Draws the start, on the CPU: the same for every device.
     """
     members, size = like.shape
     steps = min(steps, size)
@@ -93,8 +93,8 @@ def _scale(diagonal: Tensor, beside: Tensor) -> Tensor:
 
 def _normal(like: Tensor, random: torch.Generator) -> Tensor:
     """Return random directions, of length 1, [M, P]."""
-    v = torch.randn(like.shape, generator=random, dtype=like.dtype, device=like.device)
-    return normalize(v, dim=-1, eps=0)
+    v = torch.randn(like.shape, generator=random, dtype=like.dtype)
+    return normalize(v.to(like.device), dim=-1, eps=0)
 
 
 def _fresh(like: Tensor, basis: Tensor, random: torch.Generator) -> Tensor:

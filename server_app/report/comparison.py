@@ -10,7 +10,7 @@ import numpy as np
 
 from conf.command import leaves
 from conf.errors import InputError
-from conf.schema import Config
+from conf.schema import AUTO, Config
 from server_app.report.record import Record, better, read_record
 from server_app.report.statistics import Array, Interval, interval, paired, rounds_to
 from server_app.report.words import shown
@@ -134,7 +134,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
         if run.stopped or run.summary is None:
             why = "stopped early" if run.stopped else "has not ended"
             notes.append(f"{folder}: {why}; it stands here as after round {run.last['round']}")
-        seeds = found.setdefault(repr(_traits(run.config)), {})
+        seeds = found.setdefault(repr(_traits(run)), {})
         if run.config.seed in seeds:
             earlier = seeds[run.config.seed].folder
             notes.append(f"{earlier}: is the same run as {folder}, which counts")
@@ -142,7 +142,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     if not found:
         raise InputError(f"{folders[0]}: no run there was ever evaluated; let one come to its end")
     runs = [dict(sorted(seeds.items())) for seeds in found.values()]
-    differing = _differing([next(iter(seeds.values())).config for seeds in runs])
+    differing = _differing([next(iter(seeds.values())) for seeds in runs])
     groups = list(map(Group, _labels(differing, len(runs)), runs))
     comparison = Comparison(groups, differing, notes)
     if not comparison.kinds:
@@ -175,18 +175,23 @@ def _by_number(folder: Path) -> tuple[Any, ...]:
     return (str(folder.parent), int(number) if number.isdecimal() else 0, folder.name)
 
 
-def _traits(config: Config) -> dict[str, Any]:
-    """Return what sets runs apart beside their seed, by key; a seed that follows it does not."""
-    return {
-        key: FOLLOWS if key.endswith(".seed") and value == config.seed else value
-        for key, value in leaves(asdict(config))
+def _traits(run: Record) -> dict[str, Any]:
+    """Return what sets runs apart beside their seed, by key.
+
+    What follows the seed does not: seeds of other things that are the same, and step sizes that
+    were probed.
+    """
+    traits = {
+        key: FOLLOWS if key.endswith(".seed") and value == run.config.seed else value
+        for key, value in leaves(asdict(run.config))
         if key.split(".")[0] not in IGNORED
     }
+    return traits | {f"algorithm.{key}": AUTO for key in run.probed}
 
 
-def _differing(configs: Sequence[Config]) -> dict[str, list[str]]:
-    """Return the keys in which configurations differ, each with all values."""
-    traits = [_traits(config) for config in configs]
+def _differing(runs: Sequence[Record]) -> dict[str, list[str]]:
+    """Return the keys in which runs differ, each with all values."""
+    traits = [_traits(run) for run in runs]
     keys = dict.fromkeys(key for each in traits for key in each)
     values = {key: [shown(each.get(key)) for each in traits] for key in keys}
     return {key: found for key, found in values.items() if len(set(found)) > 1}

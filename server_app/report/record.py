@@ -42,6 +42,11 @@ class Record:
         return self.evaluated[-1] if self.evaluated else {}
 
     @property
+    def probed(self) -> dict[str, float]:
+        """The step sizes that nobody set: a probe of the task chose them."""
+        return self.rows[0].get("probed", {}) if self.rows else {}
+
+    @property
     def groups(self) -> list[str]:
         """The kinds of clients that were measured in the end."""
         return [group for group in GROUPS if group in self.last]

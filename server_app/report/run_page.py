@@ -206,9 +206,10 @@ def _configuration(run: Record) -> Section:
     rows = [(key, shown(ours), shown(theirs)) for key, (ours, theirs) in usual.items()]
     yaml = OmegaConf.to_yaml(OmegaConf.structured(run.config))
     table = Table(("key", "this run", "default"), rows, words=3)
+    probe = [f"A probe of the task chose {' and '.join(run.probed)}."] if run.probed else []
     return Section(
         "Configuration",
-        [] if rows else ["All as it is by default."],
+        probe if rows else ["All as it is by default."],
         tables=[table] if rows else [],
         folded=[("All of it", yaml)],
     )

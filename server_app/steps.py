@@ -1,0 +1,88 @@
+"""Step sizes that nobody set: `algorithm.alpha=auto` and `algorithm.beta=auto` become numbers."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from client_app.meta_gradient import Params
+from conf.errors import InputError
+from conf.schema import AUTO, Config
+from strategies.roster import choose_new_clients
+from tasks.private import NAME as PRIVATE
+from tasks.task import Task
+from theory.steps import Curvature, Steps, curvature, suggested_steps
+
+log = logging.getLogger("nufed")
+
+
+def with_steps(config: Config, task: Task) -> Config:
+    """Return the configuration with numbers for α and β, by a short probe of the initial model.
+
+    Raises
+    ------
+    InputError
+        If the rows are not here to be probed, or the loss has no finite curvature.
+    """
+    a = config.algorithm
+    wanted = [key for key in ("alpha", "beta") if getattr(a, key) == AUTO]
+    if not wanted:
+        return config
+    here = f"algorithm.{wanted[0]}={AUTO}"
+    if config.dataset["name"] == PRIVATE:
+        raise InputError(f"{here}: the rows are with the clients; give a number, such as 0.03")
+    found = measured(config, task, task.initial_params())
+    if not found.known:
+        what = "none" if found.largest == 0 else "not finite; scale x and y down"
+        raise InputError(f"{here}: the curvature of the loss is {what}, or give a number")
+    steps = suggested_steps(found, a.nu)
+    chosen = {key: getattr(steps, key) for key in wanted}
+    log.info(
+        "the clients' losses have curvature from %.2g to %.2g: %s",
+        -found.negative,
+        found.largest,
+        ", ".join(f"{key} = {size:g}" for key, size in chosen.items()),
+    )
+    return replace(config, algorithm=replace(a, **chosen))
+
+
+def probed_steps(asked: Config, config: Config) -> dict[str, float]:
+    """Return the step sizes that were auto and what `with_steps` made of them."""
+    return {
+        key: getattr(config.algorithm, key)
+        for key in ("alpha", "beta")
+        if getattr(asked.algorithm, key) == AUTO
+    }
+
+
+def remedy(config: Config, task: Task, params: Params, blamed: Sequence[str]) -> str:
+    """Say which step size is probably too large, and what to set instead.
+
+    Parameters
+    ----------
+    params
+        The last model whose loss is finite; the curvature there says how large steps may be.
+    blamed
+        ``alpha``, ``beta``, or both: that which is above its measure then, if only one is.
+    """
+    a, found = config.algorithm, Curvature(math.nan, math.nan)
+    if config.dataset["name"] != PRIVATE:
+        found = measured(config, task, params)
+    now, safe = Steps(a.alpha, a.beta), Steps(a.alpha / 10, a.beta / 10)
+    if found.known:
+        safe = suggested_steps(found, a.nu)
+        above = [key for key in blamed if getattr(now, key) > 2 * getattr(safe, key)]
+        blamed = above or blamed
+    too_large = " or ".join(f"algorithm.{key}={getattr(now, key):g}" for key in blamed)
+    sizes = {key: min(getattr(safe, key), getattr(now, key) / 3) for key in blamed}
+    instead = " or ".join(f"algorithm.{key}={size:.2g}" for key, size in sizes.items())
+    fewer = int(a.nu * safe.alpha / a.alpha) if found.known and "alpha" in blamed else 0
+    nu = f", or algorithm.nu={fewer} with this alpha" if 0 < fewer < a.nu else ""
+    return f"{too_large} is probably too large, try {instead}{nu}"
+
+
+def measured(config: Config, task: Task, params: Params) -> Curvature:
+    """Return the curvature of participating clients' losses at a model."""
+    n = task.data.num_clients
+    new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
+    return curvature(task, params, [i for i in range(n) if i not in new], config.seed)
