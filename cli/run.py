@@ -1,6 +1,7 @@
 """`nufed`: compose a configuration with Hydra, run it on the chosen engine, show what came out."""
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -61,7 +62,6 @@ def _hydra_main(composed: DictConfig) -> None:
     overrides = " ".join(hydra_config.overrides.task)
     if hydra_config.mode == RunMode.MULTIRUN:
         print(f"\n{overrides}")
-        _sweeps.append(Path(hydra_config.sweep.dir).absolute())
     try:
         _finished.append((overrides, run(to_config(composed), folder)))
     except NuFedError as error:
@@ -72,7 +72,6 @@ def _hydra_main(composed: DictConfig) -> None:
 
 _complaints: list[str] = []
 _finished: list[tuple[str, Path]] = []
-_sweeps: list[Path] = []
 
 
 def _compare(finished: list[tuple[str, Path]]) -> None:
@@ -85,7 +84,7 @@ def _compare(finished: list[tuple[str, Path]]) -> None:
     summaries = {overrides: json.loads((f / SUMMARY).read_text()) for overrides, f in finished}
     console = Console()
     console.print(sweep_table(summaries))
-    folder = _sweeps[-1]
+    folder = Path(os.path.commonpath([run for _, run in finished]))  # of the sweep
     try:
         from server_app.report.comparison_page import COMPARISON, write_comparison
 

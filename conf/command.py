@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,11 @@ from conf.compose import CONFIG_DIR, composing
 from conf.schema import Config, to_config
 
 DATASET = "dataset"
-GROUPS = ("partition", "model", "algorithm", "strategy", "privacy", "engine")
+GROUPS = tuple(
+    field.name
+    for field in fields(Config)
+    if (CONFIG_DIR / field.name).is_dir() and field.name != DATASET
+)
 BARE = re.compile(r"[A-Za-z_/][\w./+@-]*")
 RESERVED = {"null", "true", "false", "inf", "nan"}
 

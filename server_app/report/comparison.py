@@ -1,25 +1,21 @@
 """Runs side by side: those that differ by their seed alone are a group, with an interval."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from conf.command import leaves
 from conf.errors import InputError
-from conf.schema import AUTO, Config
+from conf.schema import Config
+from server_app.report.grouping import differing, grouped, labels
 from server_app.report.record import Record, better, read_record
-from server_app.report.statistics import Array, Interval, interval, paired, rounds_to
-from server_app.report.words import shown
+from server_app.report.statistics import Array, Interval, interval, paired, rounds_to, smooth
 from server_app.run_folder import METRICS
 from strategies.curves import GROUPS
 
-# What does not decide what comes out of a run; and its seed, of which groups are made.
-IGNORED = ("checkpoint", "device", "diagnostics", "name", "resume", "seed")
-FOLLOWS = "the run's"
 REACHED = 0.95  # of the way that the first group goes
 
 
@@ -99,7 +95,7 @@ class Comparison:
     def target(self, kind: str) -> float:
         """Return what the first group has after 95% of its way from its start to its end."""
         _, curves = self.groups[0].curves(kind, self.metric)
-        course = curves[:, :, self.last_k].mean(0)
+        course = smooth(curves[:, :, self.last_k].mean(0))  # as `rounds_to` sees it
         return float(course[0] + REACHED * (course[-1] - course[0]))
 
     def rounds_to(self, group: Group, kind: str, target: float) -> dict[int, float]:
@@ -125,7 +121,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     InputError
         If one cannot be read, or they have nothing in common that was measured.
     """
-    found, notes = dict[str, dict[int, Record]](), list[str]()
+    runs, notes = list[Record](), list[str]()
     for folder in folders:
         run = read_record(folder)
         if not run.groups:
@@ -134,23 +130,33 @@ def compare(folders: Sequence[Path]) -> Comparison:
         if run.stopped or run.summary is None:
             why = "stopped early" if run.stopped else "has not ended"
             notes.append(f"{folder}: {why}; it stands here as after round {run.last['round']}")
-        seeds = found.setdefault(repr(_traits(run)), {})
-        if run.config.seed in seeds:
-            earlier = seeds[run.config.seed].folder
-            notes.append(f"{earlier}: is the same run as {folder}, which counts")
-        seeds[run.config.seed] = run
-    if not found:
+        runs.append(run)
+    if not runs:
         raise InputError(f"{folders[0]}: no run there was ever evaluated; let one come to its end")
-    runs = [dict(sorted(seeds.items())) for seeds in found.values()]
-    differing = _differing([next(iter(seeds.values())) for seeds in runs])
-    groups = list(map(Group, _labels(differing, len(runs)), runs))
-    comparison = Comparison(groups, differing, notes)
+    found = grouped(runs)
+    keys = differing([traits for traits, _ in found])
+    groups = [
+        Group(label, _by_seed(some, notes))
+        for label, (_, some) in zip(labels(keys, len(found)), found, strict=True)
+    ]
+    comparison = Comparison(groups, keys, notes)
     if not comparison.kinds:
         raise InputError(
             f"{folders[-1]}: measured other clients than {folders[0]}; compare runs that have "
             "participating or new clients in common"
         )
     return comparison
+
+
+def _by_seed(runs: Sequence[Record], notes: list[str]) -> dict[int, Record]:
+    """Return runs by their seeds, in order; of two with the same the later, which is noted."""
+    found = dict[int, Record]()
+    for run in runs:
+        if run.config.seed in found:
+            earlier = found[run.config.seed].folder
+            notes.append(f"{earlier}: is the same run as {run.folder}, which counts")
+        found[run.config.seed] = run
+    return dict(sorted(found.items()))
 
 
 def run_folders(folder: Path, name: str) -> list[Path]:
@@ -173,40 +179,3 @@ def _by_number(folder: Path) -> tuple[Any, ...]:
     """Sort jobs of a sweep as they were run: 2_… before 10_…."""
     number = folder.name.split("_")[0]
     return (str(folder.parent), int(number) if number.isdecimal() else 0, folder.name)
-
-
-def _traits(run: Record) -> dict[str, Any]:
-    """Return what sets runs apart beside their seed, by key.
-
-    What follows the seed does not: seeds of other things that are the same, and step sizes that
-    were probed.
-    """
-    traits = {
-        key: FOLLOWS if key.endswith(".seed") and value == run.config.seed else value
-        for key, value in leaves(asdict(run.config))
-        if key.split(".")[0] not in IGNORED
-    }
-    return traits | {f"algorithm.{key}": AUTO for key in run.probed}
-
-
-def _differing(runs: Sequence[Record]) -> dict[str, list[str]]:
-    """Return the keys in which runs differ, each with all values."""
-    traits = [_traits(run) for run in runs]
-    keys = dict.fromkeys(key for each in traits for key in each)
-    values = {key: [shown(each.get(key)) for each in traits] for key in keys}
-    return {key: found for key, found in values.items() if len(set(found)) > 1}
-
-
-def _labels(differing: dict[str, list[str]], n: int) -> list[str]:
-    """Return a name for each of n groups: as few keys as tell them apart."""
-    chosen = list[str]()
-
-    def apart(keys: Sequence[str]) -> int:
-        return len({tuple(differing[key][i] for key in keys) for i in range(n)})
-
-    while apart(chosen) < n:
-        chosen.append(max(differing, key=lambda key: apart([*chosen, key])))
-    return [
-        " ".join(f"{key.removesuffix('.name')}={differing[key][i]}" for key in chosen) or "all runs"
-        for i in range(n)
-    ]
