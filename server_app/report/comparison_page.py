@@ -75,8 +75,9 @@ def headline(of: Comparison) -> str:
         f"{group.label} {written(of.end(group, kind, k), of.metric)}" for group in of.groups
     )
     start = f"{of.metric} of {kind} clients after {steps(k)}: {said}."
-    gains = [(g, found[0]) for g in of.groups if (found := of.gain(g, kind, k)) is not None]
-    sure = [(group, gain) for group, gain in gains if gain.decided and math.isfinite(gain.low)]
+    found = ((group, of.gain(group, kind, k)) for group in of.groups)
+    gains = [(group, gain[0]) for group, gain in found if gain and math.isfinite(gain[0].low)]
+    sure = [(group, gain) for group, gain in gains if gain.decided]
     for group, gain in sorted(sure, key=lambda each: -abs(each[1].mean))[:1]:
         verb = "above" if gain.mean > 0 else "below"
         start += (

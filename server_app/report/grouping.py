@@ -57,10 +57,14 @@ def labels(keys: Mapping[str, Sequence[str]], n: int) -> list[str]:
     while apart(chosen) < n and len(chosen) < len(keys):
         left = [key for key in keys if key not in chosen]
         chosen.append(max(left, key=lambda key: apart([*chosen, key])))
-    return [
-        " ".join(f"{key.removesuffix('.name')}={keys[key][i]}" for key in chosen) or "all runs"
-        for i in range(n)
-    ]
+    return [" ".join(_said(key, keys[key][i]) for key in chosen) or "all runs" for i in range(n)]
+
+
+def _said(key: str, value: str) -> str:
+    """Return ``algorithm=nufed`` for algorithm.name, and the class alone of a path to it."""
+    if key.endswith("._target_"):
+        return f"{key.removesuffix('._target_')}={value.rpartition('.')[2]}"
+    return f"{key.removesuffix('.name')}={value}"
 
 
 def _traits(run: Record) -> dict[str, Any]:

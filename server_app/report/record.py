@@ -92,6 +92,11 @@ def better(metric: str) -> bool:
     return HIGHER_IS_BETTER.get(metric, True)
 
 
+def badness(values: Array, metric: str) -> Array:
+    """Return numbers that are the greater the worse a value is; ∞ where it is not finite."""
+    return np.where(np.isfinite(values), -values if better(metric) else values, np.inf)
+
+
 def read_record(folder: Path, name: str | None = None) -> Record:
     """Read a run folder.
 

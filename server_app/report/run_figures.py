@@ -15,7 +15,7 @@ from server_app.report.figures import (
     whole_rounds,
     within,
 )
-from server_app.report.record import Record, better
+from server_app.report.record import Record, badness, better
 from server_app.report.statistics import Array
 from server_app.report.words import number, steps
 from strategies.curves import GROUPS
@@ -147,10 +147,8 @@ def diagnosed(run: Record) -> list[Figure]:
 
 def worst_first(values: Array, metric: str) -> Array:
     """Sort values, the worst first; what is not finite is worse than any."""
-    worst = -np.inf if better(metric) else np.inf
-    ordered = np.sort(np.where(np.isfinite(values), values, worst))
-    ordered = ordered if better(metric) else ordered[::-1]
-    return np.where(np.isfinite(ordered), ordered, np.nan)
+    ordered: Array = values[np.argsort(-badness(values, metric), kind="stable")]
+    return ordered
 
 
 def _spread(run: Record, group: str) -> tuple[Array, Array, str]:

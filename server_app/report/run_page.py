@@ -14,7 +14,7 @@ from server_app.report import run_figures as draw
 from server_app.report.failures import failures
 from server_app.report.figures import styled
 from server_app.report.page import Section, Table, render, write
-from server_app.report.record import CERTIFICATE, Record, better, read_record
+from server_app.report.record import CERTIFICATE, Record, badness, read_record
 from server_app.report.words import clients, duration, number, shown, steps
 from server_app.run_folder import REPORT
 
@@ -101,7 +101,7 @@ def _training(run: Record) -> Section:
         facts += [("clients", f"{there['participating']} participating, {there['new']} new")]
     _, seconds = run.series("train_s")
     if len(seconds):
-        facts += [("a round takes", f"{np.median(seconds):.3g} s, the median")]
+        facts += [("median round", duration(float(np.median(seconds))))]
     if "wall_s" in summary:
         facts += [("the run took", duration(summary["wall_s"]))]
     if "parameters" in summary:
@@ -162,24 +162,27 @@ def _personal(run: Record) -> Section | None:
 
 
 def _served(run: Record) -> Section | None:
-    """Tell who is served worst."""
-    if run.clients is None:
+    """Tell who is served worst: clients that are worse off than the one in the middle."""
+    if run.clients is None or not run.groups:
         return None
-    metric, found = run.metric, list[tuple[float, list[str]]]()
+    metric, k = run.metric, run.last[run.groups[0]]["k"][-1]
+    ranks, found = list[float](), list[tuple[float, list[str]]]()
     for group in run.groups:
         of, each = run.clients[group], run.each_client(group)
         assert each is not None
-        key = np.where(np.isfinite(each[:, -1]), each[:, -1], -np.inf if better(metric) else np.inf)
-        order = np.argsort(key if better(metric) else -key, kind="stable")[:WORST]
-        for i in order:
+        bad = badness(each[:, -1], metric)
+        ranks += bad.tolist()
+        for i in np.argsort(-bad, kind="stable")[:WORST].tolist():
+            ends = (number(each[i, step], metric) for step in (-1, 0))
             rows = "–" if of["rows"][i] is None else str(of["rows"][i])
-            curve = [number(each[i, -1], metric), number(each[i, 0], metric)]
-            sign = 1 if better(metric) else -1
-            found.append((sign * float(key[i]), [str(of["client"][i]), group, *curve, rows]))
-    found.sort(key=lambda entry: entry[0])
-    k = run.last[run.groups[0]]["k"][-1]
+            found.append((bad[i], [str(of["client"][i]), group, *ends, rows]))
+    middle = sorted(ranks)[len(ranks) // 2]
+    worst = sorted((each for each in found if each[0] > middle), key=lambda each: -each[0])[:WORST]
+    if not worst:
+        return Section("Who is served worst", ["Nobody: all are served alike."])
     head = ("client", "kind", f"k={k}", "k=0", "train rows")
-    table = Table(head, [row for _, row in found[:WORST]], f"{metric} of the worst served", 2)
+    caption = f"{metric.capitalize()} of those who are served worst"
+    table = Table(head, [row for _, row in worst], caption, words=2)
     return Section("Who is served worst", tables=[table])
 
 
@@ -190,7 +193,7 @@ def _theory(run: Record) -> Section | None:
     if not figures:
         return None
     if not certificate.is_file():
-        text = f"nufed-certify {run.folder.name} draws the bounds of the theory beside it."
+        text = "nufed-certify, given this run's folder, draws the bounds of the theory beside it."
         return Section("How far from a stationary point", [text], figures=figures)
     content = base64.b64encode(certificate.read_bytes()).decode()
     return Section(

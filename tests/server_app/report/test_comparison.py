@@ -98,6 +98,7 @@ def test_one_seed_has_no_interval_and_it_is_said(runs: list[RunResult], tmp_path
     assert "one seed each: no interval can be given" in seen.text
     assert len(cell(seen.tables[0][1][1])) == 1
     assert "[" not in headline(found)
+    assert "decided" not in headline(found)
 
 
 def test_only_seeds_that_both_have_are_paired(runs: list[RunResult]) -> None:
@@ -186,6 +187,15 @@ def test_hostile_names_are_text(train: Train, tmp_path: Path) -> None:
     seen = read_page(tmp_path / "c.html")
     assert f"dataset={hostile}" in seen.text
     assert "script" not in {tag for tag, _ in seen.tags}
+
+
+def test_classes_are_named_without_the_path_to_them(train: Train) -> None:
+    adam = "strategy.optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"
+    found = compare(folders([train(SMALL), train([*SMALL, adam])]))
+    assert [group.label for group in found.groups] == [
+        "strategy.optimizer=null",
+        "strategy.optimizer=Adam",
+    ]
 
 
 def test_the_runs_of_a_sweep_are_found_in_their_order(tmp_path: Path) -> None:

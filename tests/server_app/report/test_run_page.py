@@ -15,7 +15,7 @@ from conf.compose import compose_config
 from conf.errors import InputError, RunStopped
 from conf.schema import to_json
 from server_app.report.callback import Report
-from server_app.report.record import read_record
+from server_app.report.record import badness, read_record
 from server_app.report.run_figures import worst_first
 from server_app.report.run_page import write_report
 from server_app.resume import resumed_config
@@ -78,7 +78,9 @@ def test_clients_are_named_by_how_well_they_are_served(train: Train, tmp_path: P
     assert set(rows.values()) == {18}, "three quarters of 24"
 
     listed = page_of(run).table("client kind k=3")
-    assert sorted(ends.values()) == pytest.approx([float(row[2]) for row in listed], abs=5e-4)
+    worse = sorted(end for end in ends.values() if end < np.median(list(ends.values())) - 1e-6)
+    assert 1 < len(worse) < 12
+    assert worse == pytest.approx([float(row[2]) for row in listed], abs=5e-4)
     for client, kind, end, _, train_rows in listed:
         assert float(end) == pytest.approx(ends[int(client)], abs=5e-4)
         assert int(client) in clients[kind]["client"]
@@ -259,5 +261,6 @@ def test_a_page_that_cannot_be_written_is_named(train: Train) -> None:
 
 def test_what_is_not_finite_is_worse_than_anything() -> None:
     values = np.array([0.5, np.nan, 0.2])
+    assert badness(values, "loss").tolist() == [0.5, np.inf, 0.2]
     assert np.array_equal(worst_first(values, "accuracy"), [np.nan, 0.2, 0.5], equal_nan=True)
     assert np.array_equal(worst_first(values, "loss"), [np.nan, 0.5, 0.2], equal_nan=True)
