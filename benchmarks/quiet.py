@@ -32,7 +32,7 @@ def train(config: Config, folder: Path, app: ClientApp | None = None, supernodes
     from simulation.executor import Batched
     from simulation.grid import run_in_process
 
-    run_config = {"config": to_json(config), "run-dir": str(folder)}
+    run_config = {"config": to_json(config), "run-dir": str(folder), "report": False}
     log = logging.getLogger("nufed")
     level = log.level
     log.setLevel(logging.ERROR)

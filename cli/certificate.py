@@ -1,20 +1,17 @@
 """The certificate of a task or a run: what was measured, and what the theory makes of it."""
 
-import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from client_app.meta_gradient import Params, descend
-from conf.errors import InputError, reason
+from conf.errors import InputError
 from conf.schema import Config
-from server_app.run_folder import METRICS, MODEL
+from server_app.run_folder import METRICS, MODEL, load, whole_rows
 from server_app.steps import with_steps
 from strategies.roster import choose_new_clients, per_round
 from tasks.task import build
@@ -141,7 +138,7 @@ def _model(folder: Path, like: Params) -> Params:
     file = folder / MODEL
     if not file.is_file():
         raise InputError(f"{folder}: has no {MODEL}; the run has not ended yet")
-    model = _read(file, load_file)
+    model = load(file, load_file)
     if {name: p.shape for name, p in model.items()} != {name: p.shape for name, p in like.items()}:
         raise InputError(f"{file}: is not of the model that {folder.name} describes")
     return {name: model[name].to(p) for name, p in like.items()}
@@ -150,22 +147,8 @@ def _model(folder: Path, like: Params) -> Params:
 def _diagnosed(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of metrics.jsonl that have diagnostics."""
     file = folder / METRICS
-    rows = _read(file, _whole_rows) if file.is_file() else []
+    rows = load(file, whole_rows) if file.is_file() else []
     return [row for row in rows if "diagnostics" in row]
-
-
-def _whole_rows(file: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file that a run may still be writing."""
-    lines = file.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def _read(file: Path, load: Callable[[Path], T]) -> T:
-    """Load a file of a run, which somebody may have changed."""
-    try:
-        return load(file)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{file}: cannot be read ({reason(error)})") from error
 
 
 def _estimates(row: dict[str, Any]) -> dict[str, Estimate] | None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from cli.certificate import Certificate
 from cli.certificate_text import times
-from cli.palette import BLUE, GREY, SKY, VERMILION
+from server_app.palette import BLUE, GREY, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

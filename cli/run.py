@@ -1,6 +1,7 @@
 """`nufed`: compose a configuration with Hydra, run it on the chosen engine, show what came out."""
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -143,14 +144,24 @@ def _conclude(sweep: Sweep) -> bool:
 
 
 def _compare(finished: list[tuple[str, Path]]) -> None:
-    """Print the runs of a sweep side by side."""
+    """Show the runs of a sweep side by side, and leave a page that does."""
     from rich.console import Console
 
     from server_app.progress import sweep_table
     from server_app.run_folder import SUMMARY
 
     summaries = {overrides: json.loads((f / SUMMARY).read_text()) for overrides, f in finished}
-    Console().print(sweep_table(summaries))
+    console = Console()
+    console.print(sweep_table(summaries))
+    folder = Path(os.path.commonpath([run for _, run in finished]))  # of the sweep
+    try:
+        from server_app.report.comparison_page import COMPARISON, write_comparison
+
+        write_comparison([run for _, run in finished], folder / COMPARISON)
+    except InputError as error:
+        _complain(str(error))
+    else:
+        console.print(f"comparison: {folder / COMPARISON}", highlight=False, soft_wrap=True)
 
 
 def _complain(line: str) -> None:

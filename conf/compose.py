@@ -1,7 +1,8 @@
 """Compose a configuration outside Hydra's command line: in a Flower app, a notebook, a test."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -17,10 +18,21 @@ CONFIG = "config.yaml"
 
 def compose_config(overrides: list[str]) -> Config:
     """Compose the YAML files of this folder with Hydra overrides such as ``algorithm.nu=5``."""
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with composing():
         return to_config(compose("config", overrides))
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Let Hydra's `compose` find the YAML files of this folder; leave Hydra as it was."""
+    register()
+    hydra = GlobalHydra.instance().hydra  # that of `nufed`, where it is the command
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = hydra
 
 
 def of_run(folder: Path, name: str) -> Config:

@@ -29,12 +29,13 @@ from server_app.diagnostics import diagnose, estimates_here
 from server_app.early_stopping import EarlyStopping
 from server_app.log_stream import log_streams
 from server_app.progress import ProgressBar
+from server_app.report.callback import Report
 from server_app.rounds import rounds
 from server_app.run_folder import RunFolder, require_free
-from server_app.steps import remedy, with_steps
+from server_app.steps import probed_steps, remedy, with_steps
 from server_app.trackers import trackers
 from server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_on
-from strategies.curves import GROUPS
+from strategies.curves import GROUPS, Evaluation
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
 from tasks.task import Task, build
@@ -53,7 +54,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = _run_dir(config, context.run_config)
     streams = log_streams(context.run_config, folder)  # now: they take warnings along
     task = build(config)
-    config = with_steps(config, task)
+    asked, config = config, with_steps(config, task)
     initial = task.initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients)
     strategy = make_strategy(config, roster)
@@ -75,16 +76,17 @@ def main(grid: Grid, context: Context) -> None:
         )
     resume.require_same_clients(saved, roster)
     with alone(folder):
-        # In this order: what is safe first, and what may wait for a network last.
+        # In this order: what is safe first, what is read from it, what may wait for a network.
         callbacks: list[Callback] = [
             Checkpoints(folder, config.checkpoint.every, saved),
             EarlyStopping(config.early_stopping, folder),
             RunFolder(folder),
+            *([Report(folder)] if context.run_config.get("report", True) else []),
             ProgressBar(Console(), folder),
             *tracked,
             *streams,
         ]
-        _run(grid, strategy, config, task, folder, saved, callbacks)
+        _run(grid, strategy, config, task, folder, saved, callbacks, probed_steps(asked, config))
 
 
 def _run(
@@ -95,8 +97,12 @@ def _run(
     folder: Path,
     start: Checkpoint,
     callbacks: list[Callback],
+    probed: Row,
 ) -> None:
-    """Carry a run from where it stands to its end, or to where it has to stop."""
+    """Carry a run from where it stands to its end, or to where it has to stop.
+
+    `probed` is said in the row of round 0: config.yaml has those step sizes as any others.
+    """
     roster = strategy.roster
     parameters = sum(p.numel() for p in start.state.params.values())
     participating, new = len(roster.participating), len(roster.new)
@@ -111,7 +117,9 @@ def _run(
     try:
         diagnosis = partial(diagnose, grid, roster, config, task)
         for row, state in rounds(grid, strategy, config, start.state, diagnosis):
-            if evaluated(row):  # it was evaluated: older curves are not the end's
+            if probed and row["round"] == 0:
+                row["probed"] = probed
+            if evaluated(row):  # older curves are not the end's
                 summary = {key: summary[key] for key in summary if key not in GROUPS}
             summary |= {"rounds": row["round"]} | _lasting(row)
             kept, good = f"the model of round {row['round']} is in {folder}", state.params
@@ -124,16 +132,19 @@ def _run(
         if isinstance(error, Diverged):
             what += f"; {remedy(config, task, good, error.blamed)}"
         summary |= {"stopped": f"{what}; {kept}", "resumable": not lasting}
-        _end(summary, callbacks)
+        _end(summary, strategy.measured, callbacks)
         if isinstance(error, RunStopped | KeyboardInterrupt):
             raise type(error)(summary["stopped"]) from error
         raise
-    _end(summary, callbacks)
+    _end(summary, strategy.measured, callbacks)
 
 
-def _end(summary: dict[str, Any], callbacks: list[Callback]) -> None:
+def _end(summary: dict[str, Any], measured: Evaluation | None, callbacks: list[Callback]) -> None:
     """Call the hooks of a run's end."""
     summary["peak_rss_mb"] = _peak_rss_mb()
+    if measured is not None:
+        for callback in callbacks:
+            callback.on_clients(measured)
     for callback in callbacks:
         callback.on_end(summary)
 

@@ -3,9 +3,11 @@
     @@nufed@@ {"n": 0, "start": {"parameters": 7850, "participating": 40, "new": 10, …}}
     @@nufed@@ {"n": 1, "row": {"round": 0, …}}
     @@nufed@@ {"n": 2, "note": "2 of 5 clients are there; going on"}
-    @@nufed@@ {"n": 3, "model": {"bytes": 31520, "sha256": "…"}}
+    @@nufed@@ {"n": 3, "clients": {"bytes": 9120, "sha256": "…"}}
     @@nufed@@ {"n": 4, "part": "<base64>"}
-    @@nufed@@ {"n": 5, "summary": {"rounds": 50, …}}
+    @@nufed@@ {"n": 5, "model": {"bytes": 31520, "sha256": "…"}}
+    @@nufed@@ {"n": 6, "part": "<base64>"}
+    @@nufed@@ {"n": 7, "summary": {"rounds": 50, …}}
 
 Lines are numbered: Flower may lose some of a log, or deliver some twice. Other lines lie between.
 """
@@ -20,19 +22,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from client_app.meta_gradient import Params
 from conf.errors import NuFedError
 from conf.schema import Config
-from server_app.run_folder import MODEL, finite
+from server_app.run_folder import CLIENTS, MODEL, clients_json, finite
 from server_app.tracking import Callback, Row, RunInfo, State, pass_on
+from strategies.curves import Evaluation
 from tasks.trained import Sizes, to_bytes
 
 MARK = "@@nufed@@ "  # ASCII: the locale of a container may know no more
-PART = 48 << 10  # bytes of the model in a line
+PART = 48 << 10  # bytes of a file in a line
 BURST = 64  # lines of it at a time: Flower uploads what has gathered every 0.2 s, as one request
 PAUSE_S = 0.25
 
@@ -74,17 +77,23 @@ class LogStream(Callback):
         self._say("row", finite(row))
         self._params = state.params
 
+    def on_clients(self, evaluation: Evaluation) -> None:
+        """Print each client's curve."""
+        self._send("clients", clients_json(evaluation).encode())
+
     def on_end(self, summary: dict[str, Any]) -> None:
         """Print the model of the last good round, then the summary."""
         if self._params:
-            data = to_bytes(self._params, self._sizes)
-            digest = hashlib.sha256(data).hexdigest()
-            self._say("model", {"bytes": len(data), "sha256": digest})
-            for i, start in enumerate(range(0, len(data), PART)):
-                self._say("part", base64.b64encode(data[start : start + PART]).decode())
-                if i % BURST == BURST - 1:
-                    time.sleep(PAUSE_S)
+            self._send("model", to_bytes(self._params, self._sizes))
         self._say("summary", finite(summary))
+
+    def _send(self, kind: str, data: bytes) -> None:
+        """Print a file: what it must be, then its parts."""
+        self._say(kind, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+        for i, start in enumerate(range(0, len(data), PART)):
+            self._say("part", base64.b64encode(data[start : start + PART]).decode())
+            if i % BURST == BURST - 1:
+                time.sleep(PAUSE_S)
 
     def _say(self, kind: str, content: object) -> None:
         with self._lock:
@@ -117,9 +126,9 @@ class LogReader:
     config
         The configuration that was submitted.
     folder
-        Where the model goes; it appears whole or not at all.
+        Where the model and the clients' curves go; they appear whole or not at all.
     callbacks
-        Called as the server's are, but without the model.
+        Called as the server's are, but without these.
     note
         Called with each warning of the server.
     """
@@ -144,14 +153,14 @@ class LogReader:
         self.missing: str | None = None
         """What is wrong with the lines so far; None if nothing is."""
         self._before: list[Row] = []
-        self._model: dict[str, Any] = {}
-        self._data = bytearray()
+        self._files: list[_File] = []
         self._take: dict[str, Callable[[Any], None]] = {
             "before": self._before.append,
             "start": self._take_start,
             "row": self._take_row,
             "note": note,
-            "model": self._take_model,
+            "model": lambda facts: self._files.append(_File(MODEL, facts)),
+            "clients": lambda facts: self._files.append(_File(CLIENTS, facts)),
             "part": self._take_part,
             "summary": self._take_summary,
         }
@@ -165,7 +174,7 @@ class LogReader:
         Raises
         ------
         BrokenStream
-            If the model that came is not the one that was sent.
+            If a file that came is not the one that was sent.
         """
         plain, mark, text = line.partition(MARK)
         if not mark:
@@ -198,27 +207,36 @@ class LogReader:
         self.rounds = row["round"]
         pass_on(row, State(row["round"], {}, {}), self.callbacks)
 
-    def _take_model(self, facts: dict[str, Any]) -> None:
-        self._model, self._data = facts, bytearray()
-
     def _take_part(self, text: str) -> None:
+        file = self._files[-1]
         try:
-            self._data += base64.b64decode(text, validate=True)
+            file.data += base64.b64decode(text, validate=True)
         except binascii.Error as error:
-            raise BrokenStream(f"the model in the run's log is damaged ({error})") from error
+            raise BrokenStream(f"{file.name} in the run's log is damaged ({error})") from error
 
     def _take_summary(self, summary: dict[str, Any]) -> None:
-        if self._model:
-            self._write_model()
+        for file in self._files:
+            file.require_whole()
+        for file in self._files:
+            draft = self.folder / f".{file.name}"
+            draft.write_bytes(file.data)
+            draft.replace(self.folder / file.name)
         self.summary = summary
 
-    def _write_model(self) -> None:
-        digest = hashlib.sha256(self._data).hexdigest()
-        if len(self._data) != self._model["bytes"] or digest != self._model["sha256"]:
+
+@dataclass
+class _File:
+    """A file of the run folder, as far as it has come."""
+
+    name: str
+    facts: dict[str, Any]
+    data: bytearray = field(default_factory=bytearray)
+
+    def require_whole(self) -> None:
+        """Raise a `BrokenStream` unless this is what was sent."""
+        digest = hashlib.sha256(self.data).hexdigest()
+        if len(self.data) != self.facts["bytes"] or digest != self.facts["sha256"]:
             raise BrokenStream(
-                f"the model in the run's log has {len(self._data)} of {self._model['bytes']} bytes "
+                f"{self.name} in the run's log has {len(self.data)} of {self.facts['bytes']} bytes "
                 "or another checksum than the one that was sent"
             )
-        draft = self.folder / f".{MODEL}"
-        draft.write_bytes(self._data)
-        draft.replace(self.folder / MODEL)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from server_app.run_folder import REPORT
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import GROUPS
 
@@ -104,6 +105,9 @@ class ProgressBar(Callback):
                     highlight=False,
                     soft_wrap=True,
                 )
+        if (report := self.folder / REPORT).exists():
+            self.console.print(f"report: {report}", highlight=False, soft_wrap=True)
+        if "stopped" not in summary:
             self.console.print(f"run folder: {self.folder}", highlight=False, soft_wrap=True)
 
     def _time_left(self, round: int) -> str:

@@ -1,15 +1,15 @@
 """Going on with a run: which configuration, from which checkpoint, with which clients."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from client_app.meta_gradient import Params
+from conf.command import differing_keys
 from conf.compose import of_run
 from conf.errors import InputError
 from conf.schema import Config, read_config, to_config
@@ -73,13 +73,10 @@ def read(run: Path, config: Config, initial: Params) -> Checkpoint:
         If there is no usable checkpoint, it is of another run, or nothing is left to do.
     """
     saved = checkpoint.read(run)
-    then = asdict(read_config(json.dumps(saved.config)))  # with keys that are newer than it
-    was, now = (dict(_leaves(c, "")) for c in (then, asdict(config)))
-    for key in sorted({*was, *now}):
-        if key.split(".")[0] not in MAY_CHANGE and was.get(key) != now.get(key):
-            raise InputError(
-                f"{key}={now.get(key)}: the run to resume has {was.get(key)}; {_allowed()}"
-            )
+    then = read_config(json.dumps(saved.config))  # with keys that are newer than it
+    for key, (now, was) in sorted(differing_keys(config, then).items()):
+        if key.split(".")[0] not in MAY_CHANGE:
+            raise InputError(f"{key}={now}: the run to resume has {was}; {_allowed()}")
     state = saved.state
     if state.round >= config.rounds:
         raise InputError(
@@ -115,12 +112,3 @@ def require_same_clients(saved: Checkpoint, roster: Roster) -> None:
 
 def _allowed() -> str:
     return f"only {', '.join(MAY_CHANGE)} can"
-
-
-def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys of a nested dictionary, each with its value."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

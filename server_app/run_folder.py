@@ -1,22 +1,29 @@
-"""The run folder: metrics.jsonl, summary.json, model.safetensors, config.yaml."""
+"""The run folder: metrics.jsonl, clients.json, summary.json, model.safetensors, config.yaml."""
 
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
+from safetensors import SafetensorError
 
 from client_app.meta_gradient import Params
 from conf.compose import CONFIG
-from conf.errors import InputError
+from conf.errors import InputError, reason
 from server_app.tracking import Callback, Row, RunInfo, State
+from strategies.curves import Evaluation
 from tasks.trained import MODEL as MODEL  # of a run folder too
 from tasks.trained import Sizes, to_bytes
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
+CLIENTS = "clients.json"
+"""What the last evaluation measured, client by client; rows of metrics.jsonl stay small."""
+REPORT = "report.html"
+
+T = TypeVar("T")
 
 
 class RunFolder(Callback):
@@ -53,6 +60,10 @@ class RunFolder(Callback):
             file.write(_line(row))
         self._params = state.params
 
+    def on_clients(self, evaluation: Evaluation) -> None:
+        """Write each client's curve."""
+        _replace(self.path / CLIENTS, clients_json(evaluation).encode())
+
     def on_end(self, summary: dict[str, Any]) -> None:
         """Write the model of the last good round, then the summary."""
         if self._params:
@@ -78,6 +89,40 @@ def require_free(path: Path) -> None:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); name another folder"
         ) from error
+
+
+def clients_json(evaluation: Evaluation) -> str:
+    """Return an evaluation as JSON: group -> client ids, train rows, and each metric's curves.
+
+    Numbers have six digits: so many are measured in float32, and 100,000 clients take 10 MB.
+    """
+    content: dict[str, Any] = {"round": evaluation.round}
+    for group, members in evaluation.groups.items():
+        content[group] = {"client": members.clients, "rows": members.rows} | {
+            name: [[float(f"{value:.6g}") for value in curve] for curve in curves]
+            for name, curves in members.curves.items()
+        }
+    return json.dumps(finite(content), separators=(",", ":")) + "\n"
+
+
+def whole_rows(file: Path) -> list[Row]:
+    """Return the rows of metrics.jsonl, to which a run may still be writing."""
+    lines = file.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def load(file: Path, read: Callable[[Path], T]) -> T:
+    """Return ``read(file)`` of a file of a run, which somebody may have changed.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        return read(file)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{file}: cannot be read ({reason(error)})") from error
 
 
 def save_model(

@@ -46,6 +46,15 @@ def with_steps(config: Config, task: Task) -> Config:
     return replace(config, algorithm=replace(a, **chosen))
 
 
+def probed_steps(asked: Config, config: Config) -> dict[str, float]:
+    """Return the step sizes that were auto and what `with_steps` made of them."""
+    return {
+        key: getattr(config.algorithm, key)
+        for key in ("alpha", "beta")
+        if getattr(asked.algorithm, key) == AUTO
+    }
+
+
 def remedy(config: Config, task: Task, params: Params, blamed: Sequence[str]) -> str:
     """Say which step size is probably too large, and what to set instead.
 

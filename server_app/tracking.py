@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from client_app.meta_gradient import Params
 from conf.schema import Config
+from strategies.curves import Evaluation
 from tasks.trained import Sizes
 
 Row = dict[str, Any]
@@ -42,7 +43,7 @@ class RunInfo:
 
 
 class Callback:
-    """Four hooks; override those you need. An exception from one ends the run."""
+    """Five hooks; override those you need. An exception from one ends the run."""
 
     stop: bool = False
     """Set in a hook of a round, it ends the run after that round, as if it were the last."""
@@ -55,6 +56,9 @@ class Callback:
 
     def on_evaluation(self, row: Row, state: State) -> None:
         """After `on_round`, where the round was evaluated."""
+
+    def on_clients(self, evaluation: Evaluation) -> None:
+        """At the end, before `on_end`: what the last evaluation measured, client by client."""
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """After the last round, or once the run was cut short (`summary["stopped"]` says why).

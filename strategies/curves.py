@@ -1,6 +1,7 @@
 """Statistics over clients of their personalization curves."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,25 @@ LOSSES = ("loss", "train_loss")  # every other metric is a score
 def higher_is_better(metric: str) -> bool:
     """Tell whether a metric is a score, rather than a loss."""
     return metric not in LOSSES
+
+
+@dataclass(frozen=True)
+class Members:
+    """The clients of one group that were measured, one by one."""
+
+    clients: list[int]
+    rows: list[int | None]
+    """Train rows of each; None where its node has left."""
+    curves: dict[str, NDArray[np.float64]]
+    """Each metric's curves, [clients, K + 1]."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation measured, client by client."""
+
+    round: int
+    groups: dict[str, Members]
 
 
 def summarize(curves: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:

@@ -32,7 +32,7 @@ from conf.schema import (
     PrivacyConfig,
     require_norm,
 )
-from strategies.curves import GROUPS, summarize
+from strategies.curves import GROUPS, Evaluation, Members, summarize
 from strategies.exchange import apart
 from strategies.flower_rules import clip
 from strategies.privacy import CentralDP
@@ -116,6 +116,8 @@ class MetaFedAvg(Strategy):
         """Clients whose reply could not be used, of what was last aggregated."""
         self.usable = 0
         """Clients whose update could be used, of what was last aggregated."""
+        self.measured: Evaluation | None = None
+        """What the last evaluation measured, client by client; None if it measured nobody."""
         self._make_optimizer = optimizer
         self._optimizer: torch.optim.Optimizer | None = None
         self._model: dict[str, torch.nn.Parameter] = {}
@@ -239,15 +241,18 @@ class MetaFedAvg(Strategy):
             self.failures += map(Failure, report.failed, report.reasons)
         curves = self._comparable(curves)
         metrics = MetricRecord()
+        groups = dict[str, Members]()
         for group in GROUPS:
-            members = [curves[i] for i in getattr(self.roster, group) if i in curves]
-            if members:
+            if clients := [i for i in getattr(self.roster, group) if i in curves]:
                 stacked = {
-                    name: np.stack([curve[name] for curve in members]) for name in members[0]
+                    name: np.stack([curves[i][name] for i in clients])
+                    for name in curves[clients[0]]
                 }
-                metrics[f"{group}.clients"] = len(members)
+                groups[group] = Members(clients, list(map(self.roster.rows.get, clients)), stacked)
+                metrics[f"{group}.clients"] = len(clients)
                 for name, values in summarize(stacked).items():
                     metrics[f"{group}.{name}"] = values
+        self.measured = Evaluation(server_round, groups) if groups else None
         return metrics or None
 
     def state_dict(self) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from benchmarks.experiments.pages import (
     sampling_law,
 )
 from benchmarks.experiments.pages.page import Page, table
-from benchmarks.experiments.statistics import paired
 from benchmarks.experiments.tuning import STEPS
+from server_app.report.statistics import paired
 
 PAGES: tuple[Page, ...] = (matrix, rounds, rows, heterogeneity, modes, sampling_law, quadratics)
 CLAIMED = 37.0  # percent fewer rounds, the figure to test

@@ -15,6 +15,7 @@ from conf.schema import Config, to_json
 from server_app.checkpoint import carry
 from server_app.log_stream import BrokenStream, LogReader
 from server_app.progress import ProgressBar
+from server_app.report.callback import Report
 from server_app.run_folder import RunFolder
 from server_app.trackers import trackers
 from server_app.tracking import Callback
@@ -29,6 +30,7 @@ def launch(config: Config, folder: Path, console: Console) -> None:
     run_dir = known or server_folder(config, folder)
     run_config: dict[str, str | bool] = {}
     run_config |= {"config": to_json(config), "run-dir": run_dir, "log-stream": True}
+    run_config |= {"report": False}  # it is made here
     with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
         superlink = connect(config.engine, Path(scratch))
         with console.status(f"submitting to {superlink.name}"):
@@ -82,7 +84,7 @@ class Follower:
         tracked: list[Callback],
     ) -> None:
         self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
-        self.callbacks = [RunFolder(folder), ProgressBar(console, folder), *tracked]
+        self.callbacks = [RunFolder(folder), Report(folder), ProgressBar(console, folder), *tracked]
         self.reader = LogReader(config, folder, self.callbacks, self._warn)
 
     def follow(self) -> None:

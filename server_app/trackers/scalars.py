@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from conf.command import leaves
 from conf.schema import Config
 from server_app.tracking import Row
 from strategies.curves import GROUPS
@@ -54,15 +55,7 @@ def scalars(row: Row) -> dict[str, float]:
 
 def flat_config(config: Config) -> dict[str, Any]:
     """Return a configuration as dotted keys, for trackers that know no nested ones."""
-    return dict(_leaves(asdict(config), ""))
-
-
-def _leaves(node: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    found = list[tuple[str, Any]]()
-    for key, value in node.items():
-        nested = isinstance(value, dict)
-        found += _leaves(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", value)]
-    return found
+    return dict(leaves(asdict(config)))
 
 
 def _finite(values: dict[str, Any]) -> dict[str, float]:

@@ -1,10 +1,7 @@
 """`nufed-certify`: figures that are the theory's, a picture, and one line for every mistake."""
 
-import logging
 import math
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -99,18 +96,6 @@ def test_what_the_theorem_does_not_cover_is_named() -> None:
     reused = said(certified("algorithm.batch.hessian=null"))
     assert "one of each client" in reused
     assert "one of each client" not in said(certified())
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Undo what a command does to its process."""
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    log = logging.getLogger("nufed")
-    handlers, level = log.handlers.copy(), log.level
-    yield
-    log.handlers, log.level = handlers, level
-    os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
 def test_a_run_is_certified_at_all_it_measured_and_drawn(

@@ -230,6 +230,9 @@ def test_a_sweep_runs_every_good_job_and_tells_of_the_bad_one(folder: Path) -> N
     assert [row["round"] for row in last] == [1, 1]
     assert last[0]["train_loss"] != last[1]["train_loss"]
     assert [json.loads((run / "summary.json").read_text())["seed"] for run in runs] == [0, 1]
+    comparison = runs[0].parent / "comparison.html"
+    assert done.out.splitlines()[-1] == f"comparison: {comparison}"
+    assert "means of 2 seeds with 95% intervals" in comparison.read_text().replace("&#39;", "'")
     left = {p for p in (folder / "runs").rglob("*") if p.is_dir() and not any(p.iterdir())}
     assert left == set(), "no empty folder of a job that never began"
 

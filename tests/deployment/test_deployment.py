@@ -132,10 +132,13 @@ def test_the_server_keeps_the_same_folder_and_the_submitter_is_told_where(
     there = Path(summary["server_run_folder"])
     assert there.parent.parent == deployed.federation.folder / "superlink-runs"
     assert f"server's run folder: {there}\n" in deployed.done.out
-    for name in ("metrics.jsonl", "model.safetensors"):
+    for name in ("metrics.jsonl", "model.safetensors", "clients.json"):
         assert (here / name).read_bytes() == (there / name).read_bytes()
     assert drawn(here) == written(read_run(here).rows), "curves are drawn where one follows the run"
     assert not (there / "tensorboard").exists()
+    assert f"report: {here / 'report.html'}\n" in deployed.done.out
+    assert "1 of 1" in (here / "report.html").read_text()
+    assert not (there / "report.html").exists(), "it is made once, where one reads it"
     assert "@@nufed@@" not in (here / "flower.log").read_text()
     assert "round 1/1" in (here / "flower.log").read_text()
 

@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,11 +13,13 @@ from conf.compose import compose_config
 from server_app.log_stream import MARK, PART, BrokenStream, LogReader, LogStream
 from server_app.run_folder import RunFolder
 from server_app.tracking import Row, RunInfo, State
+from strategies.curves import Evaluation, Members
 from tasks.trained import Sizes, read
 
 CONFIG = compose_config(["dataset=quadratics"])
 PARAMS = {"w": torch.randn(3 * PART // 4, generator=torch.Generator().manual_seed(0))}
 SIZES = Sizes((5,), 1, regression=True, pixels=False)
+MEASURED = Evaluation(1, {"new": Members([3, 8], [5, None], {"loss": np.array([[2, 1 / 3]] * 2)})})
 ROWS: list[Row] = [{"round": 0, "train_loss": 1.5}, {"round": 1, "train_loss": float("nan")}]
 
 
@@ -32,6 +35,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
         for row in ROWS:
             print(f"round {row['round']}")
             stream.on_round(row, State(row["round"], PARAMS, {}))
+        stream.on_clients(MEASURED)
         stream.on_end({"rounds": 1})
     finally:
         log.handlers = before
@@ -65,6 +69,9 @@ def test_everything_arrives(lines: list[str], reading: Reading) -> None:
     params, sizes = read(reading.folder / "model.safetensors")
     assert torch.equal(params["w"], PARAMS["w"])
     assert sizes == SIZES
+    new = {"client": [3, 8], "rows": [5, None], "loss": [[2.0, 0.333333]] * 2}
+    clients = json.loads((reading.folder / "clients.json").read_text())
+    assert clients == {"round": 1, "new": new}
     assert reading.rows() == [ROWS[0], {"round": 1, "train_loss": None}]
     assert reading.reader.summary == {"rounds": 1}
     assert reading.reader.server_folder == "/server/run"
@@ -75,7 +82,7 @@ def test_everything_arrives(lines: list[str], reading: Reading) -> None:
 
 def test_lines_are_of_bounded_length(lines: list[str]) -> None:
     """Whatever the model: some handler of a log may not take longer ones."""
-    assert sum('"part"' in line for line in lines) == 4
+    assert sum('"part"' in line for line in lines) == 1 + 4
     assert max(map(len, lines)) < 1.4 * PART
 
 
@@ -124,8 +131,9 @@ def test_text_before_a_line_is_kept_apart(lines: list[str], reading: Reading) ->
 def test_another_model_than_was_sent_is_refused(lines: list[str], reading: Reading) -> None:
     """A valid line with other bytes: no model, not even half a one."""
     record = [line for line in lines if MARK in line]
-    part = next(i for i, line in enumerate(record) if '"part"' in line)
+    part = max(i for i, line in enumerate(record) if '"part"' in line)
     record[part] = record[part].replace("A", "B")
-    with pytest.raises(BrokenStream, match="another checksum"):
+    with pytest.raises(BrokenStream, match=r"model.safetensors .* another checksum"):
         reading.read(record)
     assert not (reading.folder / "model.safetensors").exists()
+    assert not (reading.folder / "clients.json").exists()

@@ -116,7 +116,7 @@ def resume() -> Resume:
     def go_on(run: RunResult, overrides: list[str], num_supernodes: int = 1) -> RunResult:
         composed = compose_config(overrides)
         config = resumed_config(run.folder, composed, overrides)
-        run_config = {"config": to_json(config), "run-dir": str(run.folder)}
+        run_config = {"config": to_json(config), "run-dir": str(run.folder), "report": False}
         run_in_process(server_app, client_app, run_config, num_supernodes)
         return read_run(run.folder)
 

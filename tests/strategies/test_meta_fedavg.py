@@ -209,6 +209,28 @@ def test_a_bad_evaluation_is_dropped_and_named(edit, reason: str) -> None:
     assert all(np.isfinite(part[f"{kind}.loss"]).all() for kind in GROUPS)
 
 
+def test_what_was_measured_is_kept_client_by_client() -> None:
+    """Its means are what is reported; a client that was dropped is not among them."""
+    federation = Federation()
+    whole = evaluate(federation, lambda i, reply: reply)
+    measured = federation.strategy.measured
+    assert measured is not None
+    assert measured.round == 1
+    for kind in GROUPS:
+        members = measured.groups[kind]
+        assert members.clients == getattr(federation.roster, kind)
+        assert members.rows == [federation.roster.rows[client] for client in members.clients]
+        assert members.curves["loss"].shape == (len(members.clients), 6)
+        assert members.curves["loss"].mean(0) == pytest.approx(whole[f"{kind}.loss"])
+    spoil = edited("metrics", ["loss", "score"], EVALUATION)
+    evaluate(federation, lambda i, reply: spoil(reply) if i == 0 else reply)
+    fewer = federation.strategy.measured
+    assert fewer is not None
+    (failure,) = federation.strategy.failures
+    kept = [client for members in fewer.groups.values() for client in members.clients]
+    assert sorted([*kept, failure.client]) == list(range(12))
+
+
 class Median:
     """The coordinate-wise median, as a rule that someone might add."""
 

@@ -20,8 +20,8 @@ from benchmarks.experiments.methods import (
 )
 from benchmarks.experiments.pages.page import heading, table
 from benchmarks.experiments.plan import SEED, Job, axes
-from benchmarks.experiments.statistics import Saving, interval, paired, saving, smooth
 from benchmarks.experiments.tuning import STEPS, outer_key, tuning
+from server_app.report.statistics import Saving, interval, paired, saving, smooth
 
 name = "rounds"
 settings = SETTINGS

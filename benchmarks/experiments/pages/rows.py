@@ -8,8 +8,8 @@ from benchmarks.experiments.figures import bars, figure
 from benchmarks.experiments.methods import GROUPS, TITLES, Method, Outcomes, seeds, tuned
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import NU, SEED, Job, axes, jobs
-from benchmarks.experiments.statistics import interval, paired
 from benchmarks.experiments.tuning import STEPS, choose, tuning
+from server_app.report.statistics import interval, paired
 
 name = "rows"
 SETTING = "own_labels"

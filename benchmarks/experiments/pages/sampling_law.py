@@ -19,8 +19,8 @@ from benchmarks.experiments.methods import Outcomes
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import SEED, Job, axes, jobs
 from benchmarks.experiments.runs import Outcome
-from benchmarks.experiments.statistics import Interval, interval
 from conf.schema import Config
+from server_app.report.statistics import Interval, interval
 from tasks.datasets.quadratics import clients
 from theory.quadratics import contraction, meta_loss
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
@@ -39,8 +38,10 @@ def interval(values: Sequence[float] | Array) -> Interval:
     mean = float(array.mean())
     if len(array) < 2:
         return Interval(mean, -np.inf, np.inf)
+    from scipy.special import stdtrit  # Student's quantiles, without the rest of scipy.stats
+
     error = array.std(ddof=1) / np.sqrt(len(array))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(array) - 1) * error)
+    half = float(stdtrit(len(array) - 1, (1 + LEVEL) / 2) * error)
     return Interval(mean, mean - half, mean + half)
 
 

@@ -1,0 +1,122 @@
+"""`nufed-report`: the report of a run, or several runs and seeds side by side."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from cli.command import EXIT_INTERRUPTED, Parser, fail, prepare
+from cli.failures import one_line
+from conf.errors import InputError
+
+COMMAND = "nufed-report"
+EXAMPLES = """\
+examples:
+  nufed-report runs/digits-nufed/2026-01-01_12-00-00   its report.html, made anew
+  nufed-report runs/digits-sweep/2026-01-01_12-00-00   a sweep's runs: comparison.html there
+  nufed-report runs/a runs/b runs/c out=abc.html       runs side by side with the first of them
+  nufed-report runs/a runs/b target=0.9                counts the rounds to an accuracy of 0.9
+"""
+
+
+class Given(NamedTuple):
+    """What was typed."""
+
+    runs: list[Path]
+    single: bool
+    """Whether one run was named, and itself."""
+    out: Path
+    """The page that compares them."""
+    target: float | None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; a person's mistake ends in one line on stderr and exit status 2."""
+    wants_traceback = prepare()
+    words = _parser().parse_args(arguments).what
+    try:
+        _report(read(words))
+    except KeyboardInterrupt:
+        fail(COMMAND, "interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        line = one_line(error)
+        if line is None or wants_traceback:
+            raise
+        fail(COMMAND, line)
+
+
+def read(words: Sequence[str]) -> Given:
+    """Return what is meant by the words that were typed.
+
+    Raises
+    ------
+    InputError
+        If a word cannot be used.
+    """
+    from server_app.report.comparison import run_folders
+    from server_app.report.comparison_page import COMPARISON
+
+    # What is there is a folder, whatever stands in its name.
+    options = [word for word in words if "=" in word and not Path(word).expanduser().exists()]
+    names = [word for word in words if word not in options]
+    found = dict(option.split("=", 1) for option in options)
+    if unknown := [key for key in found if key not in ("out", "target")]:
+        given = f"{unknown[0]}={found[unknown[0]]}"
+        raise InputError(f"{given}: no such option; name folders of runs, out=… or target=…")
+    if not names:
+        raise InputError("no run was named; say nufed-report runs/…")
+    folders = [Path(name).expanduser().absolute() for name in names]
+    runs = list(dict.fromkeys(run for some in map(run_folders, folders, names) for run in some))
+    single = len(runs) == 1 and not options
+    place = folders[0] if len(folders) == 1 else Path.cwd()
+    out = Path(found["out"]).expanduser().absolute() if "out" in found else place / COMPARISON
+    return Given(runs, single, out, _target(found.get("target")))
+
+
+def _report(given: Given) -> None:
+    # Imported here, so that --help and a mistyped folder answer at once.
+    from rich.console import Console
+
+    console = Console()
+    if given.single:
+        from server_app.report.run_page import write_report
+
+        file = write_report(given.runs[0])
+        console.print(f"report: {file}", highlight=False, soft_wrap=True)
+        return
+    from server_app.report.comparison_page import terminal_table, write_comparison
+
+    found = write_comparison(given.runs, given.out, given.target)
+    console.print(terminal_table(found), highlight=False)
+    for note in found.notes:
+        console.print(note, highlight=False, soft_wrap=True)
+    console.print(f"comparison: {given.out}", highlight=False, soft_wrap=True)
+
+
+def _target(text: str | None) -> float | None:
+    if text is None:
+        return None
+    with suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise InputError(f"target={text}: must be a number, such as 0.9")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog=COMMAND,
+        description="Make the report of a run, or compare runs: those that differ by their seed "
+        "alone are put together, with 95% intervals.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "what", nargs="+", help="folders of runs or sweeps; out=FILE and target=NUMBER besides"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

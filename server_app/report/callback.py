@@ -1,0 +1,43 @@
+"""The report of a run, made when it ends."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from conf.errors import reason
+from server_app.run_folder import REPORT
+from server_app.tracking import Callback, RunInfo
+
+log = logging.getLogger("nufed")
+
+
+class Report(Callback):
+    """Make report.html out of what `RunFolder`, which comes before, has written.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_start(self, run: RunInfo) -> None:
+        """Remove the report of a run that goes on: it would be taken for that of its end."""
+        (self.folder / REPORT).unlink(missing_ok=True)
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """Make the report; a run is not lost over one that cannot be made, but told of it."""
+        try:
+            from server_app.report.run_page import write_report  # matplotlib takes a second
+
+            write_report(self.folder)
+        except Exception as error:
+            log.warning(
+                "%s: cannot be made (%s: %s); nufed-report %s tries again",
+                self.folder / REPORT,
+                type(error).__name__,
+                reason(error),
+                self.folder,
+            )

@@ -1,0 +1,181 @@
+"""Runs side by side: those that differ by their seed alone are a group, with an interval."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conf.errors import InputError
+from conf.schema import Config
+from server_app.report.grouping import differing, grouped, labels
+from server_app.report.record import Record, read_record
+from server_app.report.statistics import Array, Interval, interval, paired, rounds_to, smooth
+from server_app.run_folder import METRICS
+from strategies.curves import GROUPS, higher_is_better
+
+REACHED = 0.95  # of the way that the first group goes
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one configuration, each of another seed."""
+
+    label: str
+    runs: dict[int, Record]
+    """By seed, in order."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that were run."""
+        return list(self.runs)
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the first run."""
+        return next(iter(self.runs.values())).config
+
+    def final(self, kind: str, name: str, k: int) -> dict[int, float]:
+        """Return a statistic of the end after k steps, by seed."""
+        return {seed: float(run.final(kind, name)[k]) for seed, run in self.runs.items()}
+
+    def curves(self, kind: str, name: str) -> tuple[list[int], Array]:
+        """Return the rounds that all runs evaluated, and their curves, [seeds, rounds, K + 1]."""
+        found = [run.curves(kind, name) for run in self.runs.values()]
+        rounds = sorted(set.intersection(*(set(rounds) for rounds, _ in found)))
+        return rounds, np.stack([values[np.isin(of, rounds)] for of, values in found])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups of runs; the others are compared with the first."""
+
+    groups: list[Group]
+    differing: dict[str, list[str]]
+    """The keys in which groups differ, with each group's value."""
+    notes: list[str]
+
+    @cached_property
+    def metric(self) -> str:
+        """What all of them report."""
+        found = {run.metric for group in self.groups for run in group.runs.values()}
+        return "accuracy" if found == {"accuracy"} else "loss"
+
+    @cached_property
+    def kinds(self) -> list[str]:
+        """The kinds of clients that all of them measured."""
+        every = [set(run.groups) for group in self.groups for run in group.runs.values()]
+        return [kind for kind in GROUPS if all(kind in kinds for kinds in every)]
+
+    @cached_property
+    def last_k(self) -> int:
+        """The most fine-tuning steps that all of them took."""
+        runs = [run for group in self.groups for run in group.runs.values()]
+        return min(int(run.last[kind]["k"][-1]) for run in runs for kind in run.groups)
+
+    def end(self, group: Group, kind: str, k: int, statistic: str = "") -> Interval:
+        """Return the mean over seeds of the metric at the end, after k steps."""
+        return interval(list(group.final(kind, self.metric + statistic, k).values()))
+
+    def gain(self, group: Group, kind: str, k: int) -> tuple[Interval, int] | None:
+        """Return how much better a group is than the first, seed by seed, and of how many seeds.
+
+        None for the first group, and where no seed was run by both.
+        """
+        first = self.groups[0]
+        ours, theirs = (g.final(kind, self.metric, k) for g in (group, first))
+        both = [seed for seed in ours if seed in theirs]
+        if group is first or not both:
+            return None
+        difference = paired([ours[s] for s in both], [theirs[s] for s in both])
+        return difference, len(both)
+
+    def target(self, kind: str) -> float:
+        """Return what the first group has after 95% of its way from its start to its end."""
+        _, curves = self.groups[0].curves(kind, self.metric)
+        course = smooth(curves[:, :, self.last_k].mean(0))  # as `rounds_to` sees it
+        return float(course[0] + REACHED * (course[-1] - course[0]))
+
+    def rounds_to(self, group: Group, kind: str, target: float) -> dict[int, float]:
+        """Return the round at which each seed reached the target; ∞ if it did not."""
+        rounds, curves = group.curves(kind, self.metric)
+        sign = 1.0 if higher_is_better(self.metric) else -1.0
+        return {
+            seed: rounds_to(rounds, sign * curve[:, self.last_k], sign * target)
+            for seed, curve in zip(group.seeds, curves, strict=True)
+        }
+
+
+def compare(folders: Sequence[Path]) -> Comparison:
+    """Read runs and group them.
+
+    Parameters
+    ----------
+    folders
+        Folders of runs.
+
+    Raises
+    ------
+    InputError
+        If one cannot be read, or they have nothing in common that was measured.
+    """
+    runs, notes = list[Record](), list[str]()
+    for folder in folders:
+        run = read_record(folder)
+        if not run.groups:
+            notes.append(f"{folder}: was never evaluated, and is left out")
+            continue
+        if run.stopped or run.summary is None:
+            why = "stopped early" if run.stopped else "has not ended"
+            notes.append(f"{folder}: {why}; it stands here as after round {run.last['round']}")
+        runs.append(run)
+    if not runs:
+        raise InputError(f"{folders[0]}: no run there was ever evaluated; let one come to its end")
+    found = grouped(runs)
+    keys = differing([traits for traits, _ in found])
+    groups = [
+        Group(label, _by_seed(some, notes))
+        for label, (_, some) in zip(labels(keys, len(found)), found, strict=True)
+    ]
+    comparison = Comparison(groups, keys, notes)
+    if not comparison.kinds:
+        raise InputError(
+            f"{folders[-1]}: measured other clients than {folders[0]}; compare runs that have "
+            "participating or new clients in common"
+        )
+    return comparison
+
+
+def _by_seed(runs: Sequence[Record], notes: list[str]) -> dict[int, Record]:
+    """Return runs by their seeds, in order; of two with the same the later, which is noted."""
+    found = dict[int, Record]()
+    for run in runs:
+        if run.config.seed in found:
+            earlier = found[run.config.seed].folder
+            notes.append(f"{earlier}: is the same run as {run.folder}, which counts")
+        found[run.config.seed] = run
+    return dict(sorted(found.items()))
+
+
+def run_folders(folder: Path, name: str) -> list[Path]:
+    """Return the run that a folder is, or the runs below it, as in the folder of a sweep.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if (folder / METRICS).is_file():
+        return [folder]
+    found = sorted((file.parent for file in folder.rglob(METRICS)), key=_by_number)
+    if not found:
+        raise InputError(f"{name}: is no folder of a run or a sweep; it has no {METRICS} in it")
+    return found
+
+
+def _by_number(folder: Path) -> tuple[Any, ...]:
+    """Sort jobs of a sweep as they were run: 2_… before 10_…."""
+    number = folder.name.split("_")[0]
+    return (str(folder.parent), int(number) if number.isdecimal() else 0, folder.name)

@@ -1,0 +1,166 @@
+"""How the figures of a report look: of a phone's width, and in the colours of the page around them.
+
+Colours stand in the picture as variables, which the page sets for light and for dark; letters are
+text, so that they can be read out, searched and scaled.
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from server_app import palette as p
+from server_app.report.statistics import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, LINE = "#111213", "#c9ccd1"  # of letters, and of what should stay behind the data
+VARIABLES = {
+    p.BLUE: "blue",
+    p.VERMILION: "vermilion",
+    p.GREEN: "green",
+    p.PURPLE: "purple",
+    p.ORANGE: "orange",
+    p.SKY: "sky",
+    p.GREY: "grey",
+    INK: "ink",
+    LINE: "line",
+}
+COLOURS = (p.BLUE, p.VERMILION, p.GREEN, p.PURPLE, p.ORANGE, p.SKY, p.GREY)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nufed",
+    "text.parse_math": False,  # a $ in somebody's name is one
+    "font.size": 11,
+    "font.family": "DejaVu Sans",  # wider than what a page may show in its place: nothing overlaps
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": p.GREY,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 10.5,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 4,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture, and what it says in words."""
+
+    title: str
+    svg: Markup
+    wide: bool = False
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in our style."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        yield
+
+
+class Drawing:
+    """Axes of a phone's width, and the picture that becomes of them.
+
+    Parameters
+    ----------
+    name
+        Sets what the picture refers to apart from that of others on the page.
+    x, y
+        What the axes show, with its unit.
+    """
+
+    def __init__(self, name: str, x: str, y: str) -> None:
+        from matplotlib.figure import Figure as Canvas
+
+        self.name = name
+        self._canvas = Canvas(figsize=(4.1, 3.2), layout="constrained")
+        self.axes: Axes = self._canvas.subplots()
+        self.axes.set_xlabel(x)
+        self.axes.set_ylabel(y)
+
+    def finish(self, title: str, alt: str) -> Figure:
+        """Return the figure; the legend stands below it."""
+        handles, labels = self.axes.get_legend_handles_labels()
+        if labels:
+            columns = 2 if sum(sorted(map(len, labels))[-2:]) <= 28 else 1
+            self._canvas.legend(handles, labels, loc="outside lower left", ncols=columns)
+        file = io.StringIO()
+        self._canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        return Figure(title, _inline(file.getvalue(), self.name, alt))
+
+
+def whole_rounds(axes: "Axes") -> None:
+    """Put ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def scale(axes: "Axes", values: Array) -> None:
+    """Take a logarithmic scale for what spans decades, and write its ticks plainly."""
+    found = values[np.isfinite(values)]
+    if found.size == 0 or found.min() <= 0 or found.max() / found.min() < 30:
+        return
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def within(axes: "Axes", metric: str) -> None:
+    """Show nothing that an accuracy cannot be."""
+    if metric == "accuracy":
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -0.02), min(high, 1.02))
+
+
+def style(index: int, points: int) -> dict[str, Any]:
+    """Return colour and marker of the line with a number; markers only where there are few."""
+    look: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)]}
+    marker = MARKERS[index % len(MARKERS)]
+    return look | {"marker": marker, "markevery": max(1, math.ceil(points / 12))}
+
+
+def band(axes: "Axes", x: Sequence[float] | Array, low: Array, high: Array, index: int) -> None:
+    """Shade what lies between two curves, where both are known."""
+    colour = COLOURS[index % len(COLOURS)]
+    known = np.isfinite(low) & np.isfinite(high)
+    axes.fill_between(x, low, high, where=known, color=colour, alpha=0.18, linewidth=0)
+
+
+def _inline(svg: str, name: str, alt: str) -> Markup:
+    """Return a picture as an element of a page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    head, rest = svg.split(">", 1)
+    box = re.search(r'viewBox="[^"]*"', head)
+    assert box is not None
+    rest = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", rest)
+    rest = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", rest)
+    for colour, variable in VARIABLES.items():
+        rest = re.sub(colour, f"var(--{variable})", rest, flags=re.IGNORECASE)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {box[0]} role="img" aria-label="{escape(alt)}"'
+    return Markup(f"{head}>{rest}")

@@ -1,0 +1,177 @@
+"""A page: one HTML file that needs nothing else, on a desk or a phone, in light or in dark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conf.errors import InputError
+from server_app.report.figures import Figure
+from server_app.report.style import CSS
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; the first column names the row, those after `words` are figures."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    words: int = 1
+    """Columns of words, to the left."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: what it says, draws and lists, in this order."""
+
+    title: str
+    text: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    folded: Sequence[tuple[str, Table | str]] = ()
+    """Tables, or texts as they stand, that are shown when one asks for them."""
+    code: str = ""
+    """What can be typed."""
+    image: str = ""
+    """A data: URI of a picture that is as wide as a screen."""
+
+
+def render(title: str, subtitle: str, lead: str, sections: Sequence[Section], warning: str) -> str:
+    """Return a page.
+
+    Parameters
+    ----------
+    title, subtitle, lead
+        What it is of, and what it has to say in a sentence.
+    warning
+        What a reader has to know first; empty if nothing.
+    """
+    given: dict[str, Any] = {"title": title, "subtitle": subtitle, "lead": lead, "css": CSS}
+    return _template().render(given | {"sections": sections, "warning": warning})
+
+
+def write(page: str, file: Path) -> None:
+    """Write a page whole, or not at all.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    draft = file.with_name(f".{file.name}")
+    try:
+        draft.write_text(page, encoding="utf-8")
+        draft.replace(file)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise InputError(
+            f"{file}: cannot be written ({error.strerror}); name another by out=…"
+        ) from error
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(TEMPLATE)
+
+
+TEMPLATE = """\
+{% macro table(t) %}
+<div class="scroll" tabindex="0" role="region" aria-label="{{ t.caption or t.head[0] }}">
+<table>
+{% if t.caption %}
+<caption>{{ t.caption }}</caption>
+{% endif %}
+<thead><tr>
+{% for cell in t.head %}
+<th scope="col"{{ ' class="n"' | safe if loop.index > t.words }}>{{ cell }}</th>
+{% endfor %}
+</tr></thead>
+<tbody>
+{% for row in t.rows %}
+<tr><th scope="row">{{ row[0] }}</th>
+{%- for cell in row[1:] %}
+<td{{ ' class="n"' | safe if loop.index >= t.words }}>{{ cell }}</td>
+{%- endfor %}
+</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+{% endmacro %}
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{{ title }}</title>
+<style>{{ css | safe }}</style>
+</head>
+<body>
+<header>
+<h1>{{ title }}</h1>
+<p class="subtitle">{{ subtitle }}</p>
+</header>
+<main>
+{% if warning %}
+<p class="warning" role="note">{{ warning }}</p>
+{% endif %}
+<p class="lead">{{ lead }}</p>
+{% for section in sections %}
+<section>
+<h2>{{ section.title }}</h2>
+{% for line in section.text %}
+<p>{{ line }}</p>
+{% endfor %}
+{% if section.facts %}
+<dl>
+{% for name, value in section.facts %}
+<div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>
+{% endfor %}
+</dl>
+{% endif %}
+{% if section.figures %}
+<div class="figures">
+{% for figure in section.figures %}
+<figure><figcaption>{{ figure.title }}</figcaption>{{ figure.svg }}</figure>
+{% endfor %}
+</div>
+{% endif %}
+{% if section.image %}
+<div class="scroll" tabindex="0" role="region" aria-label="{{ section.title }}">
+<img class="wide" src="{{ section.image }}" alt="{{ section.title }}"></div>
+{% endif %}
+{% for t in section.tables %}
+{{ table(t) }}
+{% endfor %}
+{% if section.code %}
+<pre class="wrap"><code>{{ section.code }}</code></pre>
+{% endif %}
+{% for label, content in section.folded %}
+<details><summary>{{ label }}</summary>
+{% if content is string %}
+<pre><code>{{ content }}</code></pre>
+{% else %}
+{{ table(content) }}
+{% endif %}
+</details>
+{% endfor %}
+</section>
+{% endfor %}
+</main>
+</body>
+</html>
+"""

@@ -1,0 +1,124 @@
+"""A run folder, read: also one of a run that goes on, was cut off, or is older than this code."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conf.compose import of_run
+from conf.schema import Config
+from server_app.report.statistics import Array
+from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, whole_rows
+from server_app.tracking import Row
+from strategies.curves import GROUPS, higher_is_better
+
+CERTIFICATE = "certificate.svg"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run left in its folder."""
+
+    folder: Path
+    config: Config
+    rows: list[Row]
+    summary: dict[str, Any] | None
+    """None for a run that goes on, or was killed."""
+    clients: dict[str, Any] | None
+    """The last evaluation, client by client, as clients.json has it; None where that is not here.
+    """
+
+    @cached_property
+    def evaluated(self) -> list[Row]:
+        """The rows of rounds that were evaluated."""
+        return [row for row in self.rows if any(group in row for group in GROUPS)]
+
+    @property
+    def last(self) -> Row:
+        """The last row that was evaluated; empty if none was."""
+        return self.evaluated[-1] if self.evaluated else {}
+
+    @property
+    def probed(self) -> dict[str, float]:
+        """The step sizes that nobody set: a probe of the task chose them."""
+        return self.rows[0].get("probed", {}) if self.rows else {}
+
+    @property
+    def groups(self) -> list[str]:
+        """The kinds of clients that were measured in the end."""
+        return [group for group in GROUPS if group in self.last]
+
+    @property
+    def metric(self) -> str:
+        """What is reported: accuracy, or the loss of a regression."""
+        return "accuracy" if self.groups and "accuracy" in self.last[self.groups[0]] else "loss"
+
+    @property
+    def rounds(self) -> int:
+        """The last round that was completed."""
+        return int(self.rows[-1]["round"]) if self.rows else 0
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the run ended before its last round; None if it did not, or not yet."""
+        return (self.summary or {}).get("stopped")
+
+    def series(self, key: str) -> tuple[list[int], Array]:
+        """Return the rounds whose row has a figure, and the figures; NaN where not finite."""
+        rows = [row for row in self.rows if key in row]
+        return [row["round"] for row in rows], np.array([row[key] for row in rows], np.float64)
+
+    def curves(self, group: str, name: str) -> tuple[list[int], Array]:
+        """Return the evaluated rounds, and a statistic of a group's curves, [rounds, K + 1]."""
+        rows = [row for row in self.evaluated if name in row.get(group, {})]
+        return [r["round"] for r in rows], np.array([r[group][name] for r in rows], np.float64)
+
+    def final(self, group: str, name: str) -> Array:
+        """Return a statistic of a group's curves at the end, [K + 1]; NaN where not finite."""
+        return np.array(self.last[group][name], np.float64)
+
+    def each_client(self, group: str) -> Array | None:
+        """Return every client's own curve at the end, [clients, K + 1], where it is known."""
+        if self.clients is None or group not in self.clients:
+            return None
+        return np.array(self.clients[group][self.metric], np.float64)
+
+
+def badness(values: Array, metric: str) -> Array:
+    """Return numbers that are the greater the worse a value is; ∞ where it is not finite."""
+    return np.where(np.isfinite(values), -values if higher_is_better(metric) else values, np.inf)
+
+
+def read_record(folder: Path, name: str | None = None) -> Record:
+    """Read a run folder.
+
+    Parameters
+    ----------
+    name
+        What a person called it, for an error; None is its path.
+
+    Raises
+    ------
+    InputError
+        If it is no run folder, or a file in it cannot be read.
+    """
+    config = of_run(folder, name or str(folder))
+    rows = load(folder / METRICS, whole_rows) if (folder / METRICS).is_file() else []
+    summary, clients = (
+        load(file, _json) if file.is_file() else None
+        for file in (folder / SUMMARY, folder / CLIENTS)
+    )
+    record = Record(folder, config, rows, summary, clients)
+    if clients is not None and clients.get("round") != record.last.get("round"):
+        return Record(folder, config, rows, summary, None)  # of an end that was not one
+    return record
+
+
+def _json(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text())
+    if not isinstance(content, dict):
+        raise ValueError("not an object")
+    return content

@@ -1,0 +1,176 @@
+"""The figures of one run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from server_app.report.figures import (
+    COLOURS,
+    Drawing,
+    Figure,
+    band,
+    scale,
+    style,
+    whole_rounds,
+    within,
+)
+from server_app.report.record import Record, badness
+from server_app.report.statistics import Array
+from server_app.report.words import number, steps
+from strategies.curves import GROUPS, higher_is_better
+
+STRIP = 300  # points of a curve over clients; more than a screen shows
+
+
+def training(run: Record) -> list[Figure]:
+    """Draw what was measured while training: the loss, and how far a round goes."""
+    rounds, loss = run.series("train_loss")
+    if not rounds:
+        return []
+    drawing = Drawing("loss", "round", "training loss")
+    drawing.axes.plot(rounds, loss, color=COLOURS[0], **_dots(rounds))
+    scale(drawing.axes, loss)
+    whole_rounds(drawing.axes)
+    first, last = number(loss[0], "loss"), number(loss[-1], "loss")
+    figures = [
+        drawing.finish(
+            f"The training loss went from {first} to {last}",
+            f"Training loss by round, of the clients that trained in it: {first} in round "
+            f"{rounds[0]}, {last} in round {rounds[-1]}.",
+        )
+    ]
+    norms = {"mean meta-gradient": "meta_grad_norm", "update of the round": "update_norm"}
+    drawing = Drawing("norms", "round", "Euclidean norm")
+    for index, (label, key) in enumerate(norms.items()):
+        of, values = run.series(key)
+        drawing.axes.plot(of, values, label=label, color=COLOURS[2 + index], **_dots(of))
+    scale(drawing.axes, np.concatenate([run.series(key)[1] for key in norms.values()]))
+    whole_rounds(drawing.axes)
+    title = "How long meta-gradients and updates are"
+    return [*figures, drawing.finish(title, f"{title}, by round.")]
+
+
+def by_round(run: Record) -> list[Figure]:
+    """Draw personal models at their last step, round by round."""
+    if len(run.evaluated) < 2:
+        return []
+    metric, last_k = run.metric, run.last[run.groups[0]]["k"][-1]
+    drawing = Drawing("rounds", "round", f"{metric} at k = {last_k}")
+    said, drawn = list[str](), [np.array([])]
+    for group in run.groups:
+        index = GROUPS.index(group)
+        rounds, mean = run.curves(group, metric)
+        _, worst = run.curves(group, f"{metric}_worst_decile")
+        look = style(index, len(rounds))
+        drawing.axes.plot(rounds, mean[:, -1], label=group, **look)
+        drawing.axes.plot(rounds, worst[:, -1], "--", **look | {"marker": None})
+        said.append(f"{group} clients from {_ends(mean[:, -1], metric)}")
+        drawn += [mean[:, -1], worst[:, -1]]
+    whole_rounds(drawing.axes)
+    within(drawing.axes, metric)
+    if metric == "loss":
+        scale(drawing.axes, np.concatenate(drawn))
+    title = f"Training took {said[-1]} after {steps(last_k)}; dashed: worst tenth"
+    return [drawing.finish(title, f"Mean {metric} by round: {'; '.join(said)}.")]
+
+
+def by_step(run: Record) -> list[Figure]:
+    """Draw the personalization curves of the end, with their spread over clients."""
+    metric = run.metric
+    if not run.groups or len(run.last[run.groups[0]]["k"]) < 2:
+        return []
+    drawing = Drawing("steps", "fine-tuning steps k", f"{metric} on held-out rows")
+    said, drawn, spread = list[str](), [np.array([])], ""
+    for group in run.groups:
+        index, k, mean = GROUPS.index(group), run.last[group]["k"], run.final(group, metric)
+        low, high, spread = _spread(run, group)
+        band(drawing.axes, k, low, high, index)
+        label = f"{group} ({run.last[group]['clients']})"
+        drawing.axes.plot(k, mean, label=label, **style(index, len(k)))
+        said.append(f"{group} clients from {_ends(mean, metric)}")
+        drawn += [mean, low, high]
+    whole_rounds(drawing.axes)
+    within(drawing.axes, metric)
+    if metric == "loss":
+        scale(drawing.axes, np.concatenate(drawn))
+    title = f"Fine-tuning takes {said[-1]}; shaded: {spread}"
+    return [drawing.finish(title, f"Mean {metric} by fine-tuning steps: {'; '.join(said)}.")]
+
+
+def over_clients(run: Record) -> list[Figure]:
+    """Draw every client's own model after the last step, the worst served first."""
+    metric = run.metric
+    each = {g: values for g in run.groups if (values := run.each_client(g)) is not None}
+    if not each:
+        return []
+    last_k = run.last[run.groups[0]]["k"][-1]
+    drawing = Drawing("clients", "clients, worst served first (%)", f"{metric} at k = {last_k}")
+    drawn = list[Array]()
+    for group, curves in each.items():
+        values = worst_first(curves[:, -1], metric)
+        rank = np.linspace(0, 100, len(values)) if len(values) > 1 else np.array([50.0])
+        some = np.unique(np.linspace(0, len(values) - 1, STRIP).astype(int))
+        look = style(GROUPS.index(group), len(some)) | {"markevery": 1}
+        if len(values) > STRIP / 4:
+            look["marker"] = None
+        drawing.axes.plot(rank[some], values[some], label=f"{group} ({len(values)})", **look)
+        drawn.append(values)
+    values = np.concatenate(drawn)
+    if metric == "loss":
+        scale(drawing.axes, values)
+    ordered = worst_first(values, metric)
+    middle, worst = (number(float(ordered[i]), metric) for i in (len(ordered) // 2, 0))
+    side = "above" if higher_is_better(metric) else "below"
+    title = f"Half of the clients are at {middle} or {side}; the worst served is at {worst}"
+    return [drawing.finish(title, f"{metric.title()} of each client, sorted. {title}.")]
+
+
+def diagnosed(run: Record) -> list[Figure]:
+    """Draw the measured squared norm of the meta-gradient over all participating clients."""
+    found = {
+        row["round"]: row["diagnostics"]["meta_grad_norm2"]
+        for row in run.rows
+        if row.get("diagnostics", {}).get("meta_grad_norm2") is not None
+    }
+    if not found:
+        return []
+    values = np.array(list(found.values()), np.float64)
+    drawing = Drawing("diagnostics", "round", "‖∇F(w)‖²")
+    drawing.axes.plot(list(found), values, **style(0, len(found)))
+    scale(drawing.axes, values)
+    whole_rounds(drawing.axes)
+    ends = f"{values[0]:.3g} in round {min(found)}, {values[-1]:.3g} in round {max(found)}"
+    title = f"The squared norm of the meta-gradient: {ends}"
+    return [drawing.finish(title, f"‖∇F(w)‖² over all participating clients, by round: {ends}.")]
+
+
+def worst_first(values: Array, metric: str) -> Array:
+    """Sort values, the worst first; what is not finite is worse than any."""
+    ordered: Array = values[np.argsort(-badness(values, metric), kind="stable")]
+    return ordered
+
+
+def _spread(run: Record, group: str) -> tuple[Array, Array, str]:
+    """Return what most clients lie between at each k, and how that is called."""
+    each = run.each_client(group)
+    if each is not None:
+        ordered = np.stack([worst_first(values, run.metric) for values in each.T], axis=-1)
+        tenth = len(ordered) // 10
+        return (
+            ordered[tenth],
+            ordered[-1 - tenth],
+            "all but the best and worst tenth",
+        )
+    mean, std = run.final(group, run.metric), run.final(group, f"{run.metric}_std")
+    top = 1.0 if run.metric == "accuracy" else np.inf
+    return np.maximum(mean - std, 0), np.minimum(mean + std, top), "one standard deviation"
+
+
+def _ends(values: Array, metric: str) -> str:
+    return f"{number(values[0], metric)} to {number(values[-1], metric)}"
+
+
+def _dots(rounds: Sequence[int]) -> dict[str, Any]:
+    """Return what shows a line of few points."""
+    return {"marker": "o"} if len(rounds) < 20 else {}

@@ -1,0 +1,241 @@
+"""The report of one run."""
+
+import base64
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from conf.command import differing_keys, overrides_of
+from conf.compose import compose_config
+from server_app.report import run_figures as draw
+from server_app.report.failures import failures
+from server_app.report.figures import styled
+from server_app.report.page import Section, Table, render, write
+from server_app.report.record import CERTIFICATE, Record, badness, read_record
+from server_app.report.words import clients, duration, number, shown, steps
+from server_app.run_folder import REPORT
+
+WORST = 12  # clients that are named
+STATISTICS = {"mean": "", "std": "_std", "worst tenth": "_worst_decile", "worst": "_bottom"}
+
+
+def write_report(folder: Path, name: str | None = None) -> Path:
+    """Make report.html in a run folder, and return it.
+
+    Parameters
+    ----------
+    name
+        What a person called the folder, for an error; None is its path.
+
+    Raises
+    ------
+    InputError
+        If it is no run folder, or a file cannot be read or written.
+    """
+    file = folder / REPORT
+    write(report(read_record(folder, name)), file)
+    return file
+
+
+def report(run: Record) -> str:
+    """Return the report of a run as a page."""
+    c, a = run.config, run.config.algorithm
+    subtitle = (
+        f"{a.name}: ν = {a.nu}, τ = {a.tau}, α = {a.alpha:g}, β = {a.beta:g}, {a.mode} · "
+        f"{c.dataset['name']}, {c.partition.name} · seed {c.seed} · {run.folder.name}"
+    )
+    with styled():
+        sections = [
+            _personal(run),
+            _served(run),
+            _training(run),
+            failures(run),
+            _theory(run),
+            _configuration(run),
+            _again(run),
+        ]
+    found = [section for section in sections if section is not None]
+    return render(c.name, subtitle, headline(run), found, _warning(run))
+
+
+def headline(run: Record) -> str:
+    """Say in a sentence how good personal models are in the end."""
+    if not run.groups:
+        return "No round of this run has been evaluated."
+    k, metric = run.last[run.groups[0]]["k"][-1], run.metric
+    said = list[str]()
+    for group in reversed(run.groups):  # the new ones first: the method is for them
+        curve = run.final(group, metric)
+        worst = number(run.final(group, f"{metric}_worst_decile")[-1], metric)
+        who = clients(run.last[group]["clients"], group)
+        verb = ("is" if run.last[group]["clients"] == 1 else "are") if not said else ""
+        at = f"{number(curve[-1], metric)} accuracy"
+        at = at if metric == "accuracy" else f"a loss of {number(curve[-1], metric)}"
+        before = f", from {number(curve[0], metric)} before" if k else ""
+        said.append(f"{who} {verb} at {at} (worst tenth {worst}){before}".replace("  ", " "))
+    start = f"After {steps(k)}" if k else "Without fine-tuning"
+    rows = "" if run.config.evaluation.split == "test" else " on validation rows"
+    return f"{start}, {'; '.join(said)}{rows}."
+
+
+def _warning(run: Record) -> str:
+    """Say what keeps this from being the report of a whole run; empty if nothing does."""
+    if run.stopped:
+        return f"This run stopped early: {run.stopped}"
+    if run.summary is None:
+        return (
+            f"This run has not come to its end: it goes on, or was killed. What follows is of its "
+            f"first {run.rounds} of {run.config.rounds} rounds."
+        )
+    return ""
+
+
+def _training(run: Record) -> Section:
+    """Tell how training went."""
+    summary, c = run.summary or {}, run.config
+    facts = [("rounds", f"{run.rounds} of {c.rounds}")]
+    if "stopped_early" in summary:
+        facts += [("stopped early", summary["stopped_early"])]
+    if there := summary.get("clients"):
+        facts += [("clients", f"{there['participating']} participating, {there['new']} new")]
+    _, seconds = run.series("train_s")
+    if len(seconds):
+        facts += [("median round", duration(float(np.median(seconds))))]
+    if "wall_s" in summary:
+        facts += [("the run took", duration(summary["wall_s"]))]
+    if "parameters" in summary:
+        facts += [("parameters", f"{summary['parameters']:,}")]
+    if "peak_rss_mb" in summary:
+        facts += [("memory at most", f"{summary['peak_rss_mb']:.0f} MB")]
+    if "epsilon" in (run.rows[-1] if run.rows else {}):
+        spent = run.rows[-1]
+        facts += [("privacy", f"ε = {spent['epsilon']:.3g} at δ = {spent['delta']:g}, of clients")]
+    return Section(
+        "Training",
+        facts=facts,
+        figures=draw.training(run),
+        folded=[("Numbers by round", _by_round(run))] if run.evaluated else [],
+    )
+
+
+def _by_round(run: Record) -> Table:
+    """List every evaluated round."""
+    metric = run.metric
+    names = [(group, end) for group in run.groups for end in ("", "_worst_decile")]
+    head = [f"{group}{', worst tenth' if end else ''}" for group, end in names]
+    rows = [
+        [
+            str(row["round"]),
+            number(row["train_loss"], "loss") if "train_loss" in row else "–",
+            *(
+                number(row[group][metric + end][-1], metric) if group in row else "–"
+                for group, end in names
+            ),
+        ]
+        for row in run.evaluated
+    ]
+    caption = f"{metric} after the last fine-tuning step"
+    return Table(["round", "training loss", *head], rows, caption)
+
+
+def _personal(run: Record) -> Section | None:
+    """Tell what fine-tuning does."""
+    if not run.groups:
+        return None
+    tables = list[tuple[str, Table]]()
+    for metric in dict.fromkeys((run.metric, "loss")):
+        rows = [
+            [
+                f"{group}, {label}",
+                *(number(value, metric) for value in run.final(group, f"{metric}{end}")),
+            ]
+            for group in run.groups
+            for label, end in STATISTICS.items()
+        ]
+        head = ["clients", *(f"k={k}" for k in run.last[run.groups[0]]["k"])]
+        tables.append((f"Numbers: {metric}", Table(head, rows)))
+    where = "held-out" if run.config.evaluation.split == "test" else "validation"
+    text = f"Measured in round {run.last['round']} on each client's {where} rows."
+    figures = [*draw.by_step(run), *draw.by_round(run), *draw.over_clients(run)]
+    return Section("Personal models", [text], figures=figures, folded=tables)
+
+
+def _served(run: Record) -> Section | None:
+    """Tell who is served worst: clients that are worse off than the one in the middle."""
+    if run.clients is None or not run.groups:
+        return None
+    metric, k = run.metric, run.last[run.groups[0]]["k"][-1]
+    ranks, found = list[float](), list[tuple[float, list[str]]]()
+    for group in run.groups:
+        of, each = run.clients[group], run.each_client(group)
+        assert each is not None
+        bad = badness(each[:, -1], metric)
+        ranks += bad.tolist()
+        for i in np.argsort(-bad, kind="stable")[:WORST].tolist():
+            ends = (number(each[i, step], metric) for step in (-1, 0))
+            rows = "–" if of["rows"][i] is None else str(of["rows"][i])
+            found.append((bad[i], [str(of["client"][i]), group, *ends, rows]))
+    middle = sorted(ranks)[len(ranks) // 2]
+    worst = sorted((each for each in found if each[0] > middle), key=lambda each: -each[0])[:WORST]
+    if not worst:
+        return Section("Who is served worst", ["Nobody: all are served alike."])
+    head = ("client", "kind", f"k={k}", "k=0", "train rows")
+    caption = f"{metric.capitalize()} of those who are served worst"
+    table = Table(head, [row for _, row in worst], caption, words=2)
+    return Section("Who is served worst", tables=[table])
+
+
+def _theory(run: Record) -> Section | None:
+    """Show what was diagnosed: under its bounds, where the certificate was drawn."""
+    figures = draw.diagnosed(run)
+    certificate = run.folder / CERTIFICATE
+    if not figures:
+        return None
+    if not certificate.is_file():
+        text = "nufed-certify, given this run's folder, draws the bounds of the theory beside it."
+        return Section("How far from a stationary point", [text], figures=figures)
+    content = base64.b64encode(certificate.read_bytes()).decode()
+    return Section(
+        "How far from a stationary point",
+        figures=figures,
+        image=f"data:image/svg+xml;base64,{content}",
+    )
+
+
+def _configuration(run: Record) -> Section:
+    """List what was chosen."""
+    usual = differing_keys(run.config, compose_config([]))
+    rows = [(key, shown(ours), shown(theirs)) for key, (ours, theirs) in usual.items()]
+    yaml = OmegaConf.to_yaml(OmegaConf.structured(run.config))
+    table = Table(("key", "this run", "default"), rows, words=3)
+    probe = [f"A probe of the task chose {' and '.join(run.probed)}."] if run.probed else []
+    return Section(
+        "Configuration",
+        probe if rows else ["All as it is by default."],
+        tables=[table] if rows else [],
+        folded=[("All of it", yaml)],
+    )
+
+
+def _again(run: Record) -> Section:
+    """Say what repeats the run, and with which code."""
+    words = overrides_of(run.config)
+    summary, text = run.summary or {}, list[str]()
+    versions = ", ".join(f"{k} {v}" for k, v in summary.get("versions", {}).items() if v)
+    commit = f"commit {summary['git_commit']}" if summary.get("git_commit") else ""
+    if code := "; ".join(filter(None, (versions, commit))):
+        text.append(f"Made with {code}.")
+    if run.config.privacy.name != "none":
+        text.append("The noise is not the seed's: another run has another model.")
+    if words is None:
+        text.append("No overrides say this configuration; it is config.yaml in the run folder.")
+    code = "" if words is None else command(words)
+    return Section("The same again", text, code=code)
+
+
+def command(words: Sequence[str]) -> str:
+    """Return the command with these overrides."""
+    return shlex.join(["nufed", *words])

@@ -1,0 +1,36 @@
+"""Figures in words, the same wherever a report says them."""
+
+import math
+from typing import Any
+
+
+def number(value: float | None, metric: str) -> str:
+    """Return a value of a metric: accuracies to a thousandth, others with three digits."""
+    if value is None or not math.isfinite(value):
+        return "not finite"
+    return f"{value:.3f}" if metric == "accuracy" else f"{value:.3g}"
+
+
+def steps(k: int) -> str:
+    """Return ``5 fine-tuning steps``."""
+    return f"{k} fine-tuning step{'' if k == 1 else 's'}"
+
+
+def clients(n: int, group: str) -> str:
+    """Return ``10 new clients``."""
+    return f"{n:,} {group} client{'' if n == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as one would say them."""
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.0f} min" if minutes < 90 else f"{hours:.1f} h"
+
+
+def shown(value: Any) -> str:
+    """Return a value of a configuration as its YAML file has it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,215 @@
+"""Runs and seeds side by side: grouped rightly, and with the intervals that they give."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conf.errors import InputError
+from server_app.report.comparison import Comparison, compare, run_folders
+from server_app.report.comparison_page import headline, page, write_comparison
+from server_app.report.statistics import interval
+from tests.helpers import RunResult
+from tests.server_app.report.helpers import SMALL, Page, labelled, read_page
+
+Train = Callable[..., RunResult]
+METHODS = ("fedavg", "nufed")
+
+
+def folders(runs: list[RunResult]) -> list[Path]:
+    return [run.folder for run in runs]
+
+
+@pytest.fixture
+def runs(train: Train, tmp_path: Path) -> list[RunResult]:
+    """Two algorithms with three seeds each."""
+    base = [word for word in labelled(tmp_path) if not word.startswith("algorithm.nu")]
+    return [
+        train([*base, f"algorithm={method}", f"seed={seed}"])
+        for method in METHODS
+        for seed in range(3)
+    ]
+
+
+def ends(runs: list[RunResult], kind: str = "new", name: str = "accuracy") -> list[float]:
+    return [run.summary[kind][name][-1] for run in runs]
+
+
+def read(of: Comparison, folder: Path, target: float | None = None) -> Page:
+    (folder / "page.html").write_text(page(of, target))
+    return read_page(folder / "page.html")
+
+
+def cell(text: str) -> list[float]:
+    """Return the numbers of ``+0.1 [−0.2, +0.4]``."""
+    return [float(word.strip("[],")) for word in text.split()]
+
+
+def test_two_algorithms_and_three_seeds(runs: list[RunResult], tmp_path: Path) -> None:
+    """Step sizes were probed, and differ from seed to seed; that makes no groups."""
+    found = compare(folders(runs))
+    assert len({run.rows[0]["probed"]["alpha"] for run in runs}) == 3
+    assert [group.label for group in found.groups] == ["algorithm=fedavg", "algorithm=nufed"]
+    assert [group.seeds for group in found.groups] == [[0, 1, 2], [0, 1, 2]]
+    assert found.differing == {"algorithm.name": ["fedavg", "nufed"], "algorithm.nu": ["0", "5"]}
+
+    seen = read(found, tmp_path)
+    new = seen.tables[0][1:]
+    for row, some in zip(new, (runs[:3], runs[3:]), strict=True):
+        values = np.array(ends(some))
+        half = 4.302653 * values.std(ddof=1) / math.sqrt(3)  # t(0.975, 2)
+        wanted = [values.mean(), values.mean() - half, values.mean() + half]
+        assert cell(row[1]) == pytest.approx(wanted, abs=6e-4)
+        worst = ends(some, name="accuracy_worst_decile")
+        assert cell(row[3])[0] == pytest.approx(np.mean(worst), abs=6e-4)
+    gains = np.array(ends(runs[3:])) - np.array(ends(runs[:3]))
+    half = 4.302653 * gains.std(ddof=1) / math.sqrt(3)
+    wanted = [gains.mean(), gains.mean() - half, gains.mean() + half]
+    assert cell(new[1][2]) == pytest.approx(wanted, abs=6e-4)
+    assert new[0][2] == "–"
+
+    every = seen.table("folder runs")
+    assert [row[2] for row in every] == ["0", "1", "2"] * 2
+    assert [float(row[5]) for row in every] == pytest.approx(ends(runs), abs=6e-4)
+    assert "means of 3 seeds with 95% intervals" in seen.text
+    assert len(seen.figures()) == 4
+
+
+def test_rounds_to_a_target_are_those_of_each_seed(runs: list[RunResult], tmp_path: Path) -> None:
+    found = compare(folders(runs))
+    never = read(found, tmp_path, target=1.5).table("runs rounds seeds")
+    assert [row[1:] for row in never] == [["–", "0 of 3", ", ".join(["not reached"] * 3)]] * 2
+    at_once = read(found, tmp_path, target=0.0).table("runs rounds seeds")
+    assert [row[1:] for row in at_once] == [["0 [0, 0]", "3 of 3", "0, 0, 0"]] * 2
+    course = np.array([[row["new"]["accuracy"][3] for row in run.rows[::2]] for run in runs[:3]])
+    mean = course.mean(0)
+    start, end = mean[0], mean.mean()  # of the last three evaluations, and there are three
+    assert len(mean) == 3
+    assert found.target("new") == pytest.approx(start + 0.95 * (end - start))
+
+
+def test_one_seed_has_no_interval_and_it_is_said(runs: list[RunResult], tmp_path: Path) -> None:
+    found = compare(folders([runs[0], runs[3]]))
+    seen = read(found, tmp_path)
+    assert "one seed each: no interval can be given" in seen.text
+    assert len(cell(seen.tables[0][1][1])) == 1
+    assert "[" not in headline(found)
+    assert "decided" not in headline(found)
+
+
+def test_only_seeds_that_both_have_are_paired(runs: list[RunResult]) -> None:
+    found = compare(folders([*runs[:3], *runs[4:]]))
+    gain = found.gain(found.groups[1], "new", 3)
+    assert gain is not None
+    difference, seeds = gain
+    wanted = np.array(ends(runs[4:])) - np.array(ends(runs[1:3]))
+    assert seeds == 2
+    assert difference.mean == pytest.approx(wanted.mean())
+    apart = compare(folders([runs[0], runs[4]]))
+    assert apart.gain(apart.groups[1], "new", 3) is None
+    assert found.gain(found.groups[0], "new", 3) is None
+
+
+def test_a_run_that_is_there_twice_counts_once(train: Train) -> None:
+    first, second = train([*SMALL, "seed=4"]), train([*SMALL, "seed=4", "checkpoint.every=1"])
+    found = compare(folders([first, second]))
+    (group,) = found.groups
+    assert group.runs[4].folder == second.folder
+    assert found.notes == [f"{first.folder}: is the same run as {second.folder}, which counts"]
+
+
+def labels_of(train: Train, *typed: str) -> list[tuple[str, list[int]]]:
+    base = [word for word in SMALL if not word.startswith("dataset.seed")]
+    runs = [train([*base, *words.split()]) for words in typed]
+    return [(group.label, group.seeds) for group in compare(folders(runs)).groups]
+
+
+def test_seeds_of_other_things_may_follow_or_stay(train: Train) -> None:
+    """What partition.seed=1 with seed=1 means depends on the runs beside it."""
+    stays, own = ("seed={} partition.seed=1", "seed={}")
+    assert labels_of(train, *map(stays.format, (0, 1, 2))) == [("all runs", [0, 1, 2])]
+    assert labels_of(train, *map(own.format, (0, 1, 2))) == [("all runs", [0, 1, 2])]
+    mixed = labels_of(train, "seed=0", "seed=1", "seed=2 partition.seed=7")
+    assert mixed == [("partition.seed=the run's", [0, 1]), ("partition.seed=7", [2])]
+    two = labels_of(train, "seed=0", "seed=1", "seed=0 rounds=3")
+    assert two == [("rounds=2", [0, 1]), ("rounds=3", [0])]
+
+
+def test_a_run_that_stopped_or_was_never_evaluated_is_told_of(train: Train) -> None:
+    stopped, empty, whole = (train([*SMALL, f"rounds={n}"]) for n in (2, 2, 3))
+    summary = json.dumps(stopped.summary | {"stopped": "interrupted"})
+    (stopped.folder / "summary.json").write_text(summary)
+    (empty.folder / "metrics.jsonl").write_text("")
+    found = compare(folders([stopped, empty, whole]))
+    assert len(found.groups) == 2
+    assert found.notes == [
+        f"{stopped.folder}: stopped early; it stands here as after round 2",
+        f"{empty.folder}: was never evaluated, and is left out",
+    ]
+    with pytest.raises(InputError, match="no run there was ever evaluated"):
+        compare([empty.folder])
+
+
+def test_a_loss_is_better_where_it_is_less(train: Train, tmp_path: Path) -> None:
+    methods = (f"algorithm.nu={nu}" for nu in (1, 2))
+    small = [*SMALL, "rounds=6", "fraction=1.0", "algorithm.beta=0.1"]
+    found = compare(folders([train([*small, each]) for each in methods]))
+    assert found.metric == "loss"
+    assert "at most" in read(found, tmp_path).text
+    target = found.target("participating")
+    (reached,) = found.rounds_to(found.groups[0], "participating", target).values()
+    assert 0 < reached <= 6
+
+
+def test_runs_that_measured_other_clients_cannot_be_compared(train: Train) -> None:
+    runs = [train(SMALL), train(SMALL)]
+    for run, gone in zip(runs, ("new", "participating"), strict=True):
+        rows = [{key: row[key] for key in row if key != gone} for row in run.rows]
+        (run.folder / "clients.json").unlink()
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (run.folder / "metrics.jsonl").write_text(lines)
+    config = (runs[0].folder / "config.yaml").read_text()
+    (runs[0].folder / "config.yaml").write_text(config.replace("rounds: 2", "rounds: 3"))
+    with pytest.raises(InputError, match="measured other clients"):
+        compare(folders(runs))
+
+
+def test_hostile_names_are_text(train: Train, tmp_path: Path) -> None:
+    hostile = "<script>alert('$x^{$')</script>"
+    runs = [train(SMALL), train(SMALL)]
+    file = runs[1].folder / "config.yaml"
+    file.write_text(file.read_text().replace("name: quadratics\n", f'name: "{hostile}"\n'))
+    write_comparison(folders(runs), tmp_path / "c.html")
+    seen = read_page(tmp_path / "c.html")
+    assert f"dataset={hostile}" in seen.text
+    assert "script" not in {tag for tag, _ in seen.tags}
+
+
+def test_classes_are_named_without_the_path_to_them(train: Train) -> None:
+    adam = "strategy.optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"
+    found = compare(folders([train(SMALL), train([*SMALL, adam])]))
+    assert [group.label for group in found.groups] == [
+        "strategy.optimizer=null",
+        "strategy.optimizer=Adam",
+    ]
+
+
+def test_the_runs_of_a_sweep_are_found_in_their_order(tmp_path: Path) -> None:
+    for name in ("10_c", "9_b", "0_a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("")
+    found = run_folders(tmp_path, "sweep")
+    assert [folder.name for folder in found] == ["0_a", "9_b", "10_c"]
+    assert run_folders(found[0], "one") == found[:1]
+    shutil.rmtree(tmp_path / "0_a")
+    with pytest.raises(InputError, match="sweep: is no folder of a run or a sweep"):
+        run_folders(tmp_path / "0_a", "sweep")
+
+
+def test_the_interval_of_two_is_wide() -> None:
+    """t(0.975, 1) = 12.7062: for 0 and 2, mean 1 and standard error 1."""
+    assert interval([0.0, 2.0]) == pytest.approx((1.0, 1 - 12.7062, 1 + 12.7062), abs=1e-4)

@@ -1,0 +1,266 @@
+"""The report of a run: its numbers are the run's, whatever run it is."""
+
+import json
+import logging
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conf.compose import compose_config
+from conf.errors import InputError, RunStopped
+from conf.schema import to_json
+from server_app.report.callback import Report
+from server_app.report.record import badness, read_record
+from server_app.report.run_figures import worst_first
+from server_app.report.run_page import write_report
+from server_app.resume import resumed_config
+from tests.helpers import RunResult
+from tests.server_app.report.helpers import SMALL, Page, labelled, read_page
+
+Train = Callable[..., RunResult]
+EXTERNAL = re.compile(r"(?:src|href|url\()\W*(?:https?:)?//")
+
+
+def page_of(run: RunResult) -> Page:
+    return read_page(run.folder / "report.html")
+
+
+def test_the_numbers_are_those_of_the_run(train: Train, tmp_path: Path) -> None:
+    run = train(labelled(tmp_path), report=True)
+    page, end = page_of(run), run.summary
+    new, old = end["new"], end["participating"]
+    assert (
+        f"After 3 fine-tuning steps, 2 new clients are at {new['accuracy'][3]:.3f} accuracy "
+        f"(worst tenth {new['accuracy_worst_decile'][3]:.3f}), from {new['accuracy'][0]:.3f} "
+        f"before; 10 participating clients at {old['accuracy'][3]:.3f} accuracy"
+    ) in page.text
+
+    accuracy, loss = (rows[1:] for rows in page.tables if rows[0][:2] == ["clients", "k=0"])
+    wanted = [
+        (f"{group}, {label}", end[group][f"accuracy{suffix}"])
+        for group in ("participating", "new")
+        for label, suffix in (
+            ("mean", ""),
+            ("std", "_std"),
+            ("worst tenth", "_worst_decile"),
+            ("worst", "_bottom"),
+        )
+    ]
+    assert [row[0] for row in accuracy] == [label for label, _ in wanted]
+    for row, (_, values) in zip(accuracy, wanted, strict=True):
+        assert [float(cell) for cell in row[1:]] == pytest.approx(values, abs=5e-4)
+    assert float(loss[0][1]) == pytest.approx(old["loss"][0], rel=5e-3)
+
+    rounds = page.table("round training loss")
+    assert [row[0] for row in rounds] == ["0", "2", "4"]
+    assert rounds[0][1] == "–"
+    assert float(rounds[2][1]) == pytest.approx(run.rows[4]["train_loss"], rel=5e-3)
+    assert float(rounds[1][4]) == pytest.approx(run.rows[2]["new"]["accuracy"][3], abs=5e-4)
+    assert len(page.figures()) == 5
+
+
+def test_clients_are_named_by_how_well_they_are_served(train: Train, tmp_path: Path) -> None:
+    run = train(labelled(tmp_path), report=True)
+    clients = json.loads((run.folder / "clients.json").read_text())
+    assert clients["round"] == 4
+    ends, rows = {}, {}
+    for group in ("participating", "new"):
+        curves = np.array(clients[group]["accuracy"])
+        assert curves.mean(0) == pytest.approx(run.summary[group]["accuracy"], abs=1e-5)
+        ends |= dict(zip(clients[group]["client"], curves[:, -1], strict=True))
+        rows |= dict(zip(clients[group]["client"], clients[group]["rows"], strict=True))
+    assert set(ends) == set(range(12))
+    assert set(rows.values()) == {18}, "three quarters of 24"
+
+    listed = page_of(run).table("client kind k=3")
+    worse = sorted(end for end in ends.values() if end < np.median(list(ends.values())) - 1e-6)
+    assert 1 < len(worse) < 12
+    assert worse == pytest.approx([float(row[2]) for row in listed], abs=5e-4)
+    for client, kind, end, _, train_rows in listed:
+        assert float(end) == pytest.approx(ends[int(client)], abs=5e-4)
+        assert int(client) in clients[kind]["client"]
+        assert train_rows == "18"
+
+
+def test_the_command_repeats_the_run_bit_by_bit(train: Train, tmp_path: Path) -> None:
+    run = train([*labelled(tmp_path), "algorithm.alpha=0.07", "seed=5"], report=True)
+    (line,) = re.findall(r"nufed dataset.*", page_of(run).text)
+    again = train(shlex.split(line)[1:])
+    assert again.folder != run.folder
+    assert all(torch.equal(again.model[name], run.model[name]) for name in run.model)
+    changed = dict(row[:2] for row in page_of(run).table("key this run default"))
+    assert changed["algorithm.alpha"] == "0.07"
+    assert changed["seed"] == "5"
+
+
+def test_nothing_is_asked_of_anybody_else(train: Train) -> None:
+    run = train(SMALL, report=True)
+    text = (run.folder / "report.html").read_text()
+    assert "<script" not in text
+    assert EXTERNAL.search(text) is None
+    assert "default-src 'none'" in text
+    identifiers = re.findall(r'\bid="([^"]+)"', text)
+    assert len(identifiers) == len(set(identifiers))
+    referred = re.findall(r'(?:href="#|url\(#)([^")]+)', text)
+    assert referred
+    assert set(referred) <= set(identifiers)
+
+
+def test_a_page_is_the_same_whenever_it_is_made(train: Train) -> None:
+    run = train(SMALL, report=True)
+    first = (run.folder / "report.html").read_bytes()
+    write_report(run.folder)
+    assert (run.folder / "report.html").read_bytes() == first
+
+
+HOSTILE = "<script>alert(1)</script>&\"'$x^{$"
+
+
+def test_what_stands_in_files_is_text(train: Train, tmp_path: Path) -> None:
+    """A name, a reason that a client wrote, and what ended a run: none of it becomes markup."""
+    run = train(SMALL)
+    config = (run.folder / "config.yaml").read_text()
+    quoted = json.dumps(HOSTILE)
+    config = re.sub(r"^name: .*", lambda _: f"name: {quoted}", config, flags=re.MULTILINE)
+    config = config.replace("  name: quadratics", f"  name: {quoted}")
+    (run.folder / "config.yaml").write_text(config)
+    run.rows[1]["failures"] = [{"client": 1, "reason": HOSTILE}]
+    lines = "".join(json.dumps(row) + "\n" for row in run.rows)
+    (run.folder / "metrics.jsonl").write_text(lines)
+    (run.folder / "summary.json").write_text(json.dumps(run.summary | {"stopped": HOSTILE}))
+    page = read_page(write_report(run.folder))
+    assert page.text.count(HOSTILE) >= 5
+    assert page.table("reason in")[0] == [HOSTILE, "training", "1", "1", "1"]
+    assert not {tag for tag, _ in page.tags} & {"script", "iframe", "object", "form"}
+
+
+def test_a_regression_is_told_by_its_loss(train: Train) -> None:
+    run = train(SMALL, report=True)
+    page, new = page_of(run), run.summary["new"]
+    assert f"1 new client is at a loss of {new['loss'][2]:.3g} (worst tenth" in page.text
+    assert "accuracy" not in page.text
+    listed = page.table("client kind k=2")
+    assert [float(row[2]) for row in listed] == sorted((float(r[2]) for r in listed), reverse=True)
+
+
+def test_without_new_clients_nothing_is_said_of_them(train: Train) -> None:
+    run = train([*SMALL, "evaluation.new_clients=0"], report=True)
+    page = page_of(run)
+    assert "new client" not in page.text + "".join(page.figures())
+    assert "5 participating, 0 new" in page.text
+
+
+def test_without_fine_tuning_there_is_one_point(train: Train) -> None:
+    run = train([*SMALL, "evaluation.steps=0", "rounds=0"], report=True)
+    assert "Without fine-tuning, 1 new client is at" in page_of(run).text
+
+
+def test_a_run_that_stopped_says_why_and_where(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(RunStopped) as stopped:
+        train([*SMALL, "algorithm.beta=1e30", "algorithm.tau=9", "rounds=9"], report=True)
+    page = read_page(tmp_path / "run1" / "report.html")
+    assert f"This run stopped early: {stopped.value}" in page.text
+    assert "of 9" in page.text
+
+
+def test_a_run_that_was_killed_or_goes_on_is_read_as_far_as_it_got(train: Train) -> None:
+    run = train(SMALL)
+    for name in ("summary.json", "clients.json"):
+        (run.folder / name).unlink()
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"round": 3, "train_')
+    page = read_page(write_report(run.folder))
+    assert "first 2 of 2 rounds" in page.text
+    assert f"a loss of {run.rows[2]['new']['loss'][2]:.3g}" in page.text
+    assert any("Mean loss by fine-tuning steps" in label for label in page.figures())
+
+
+def test_before_any_round_there_is_a_page_too(train: Train) -> None:
+    run = train(SMALL)
+    (run.folder / "summary.json").unlink()
+    (run.folder / "metrics.jsonl").write_text("")
+    page = read_page(write_report(run.folder))
+    assert "No round of this run has been evaluated." in page.text
+    assert page.figures() == []
+
+
+def test_clients_of_another_round_are_not_shown(train: Train) -> None:
+    """As where a run that was resumed stopped before it was evaluated again."""
+    run = train(SMALL)
+    assert read_record(run.folder).clients is not None
+    clients = json.loads((run.folder / "clients.json").read_text())
+    (run.folder / "clients.json").write_text(json.dumps(clients | {"round": 1}))
+    assert read_record(run.folder).clients is None
+
+
+def test_failures_are_counted_by_reason_and_client(train: Train, tmp_path: Path) -> None:
+    overrides = [*labelled(tmp_path, loud=3), "strategy.max_norm=10", "fraction=1.0"]
+    run = train(overrides, num_supernodes=12, report=True)
+    dropped = [(row["round"], f) for row in run.rows for f in row.get("failures", [])]
+    assert [(round, f["client"]) for round, f in dropped] == [(k, 3) for k in (1, 2, 3, 4)]
+    found = page_of(run).table("reason in")
+    assert sum(int(row[2]) for row in found) == len(dropped)
+    assert {row[3] for row in found} == {"3"}
+    assert "4 answers were dropped" in page_of(run).text
+    assert all("is above strategy.max_norm=10" in row[0] for row in found)
+
+
+def test_a_resumed_run_has_one_report_of_all_rounds(train: Train) -> None:
+    from client_app.app import app as client_app
+    from server_app.app import app as server_app
+    from simulation.grid import run_in_process
+
+    run = train(SMALL, report=True)
+    more = ["rounds=5"]
+    config = resumed_config(run.folder, compose_config(more), more)
+    given = {"config": to_json(config), "run-dir": str(run.folder)}
+    run_in_process(server_app, client_app, given)
+    page = page_of(run)
+    assert "5 of 5" in page.text
+    assert [row[0] for row in page.table("round training loss")] == ["0", "1", "2", "3", "4", "5"]
+    assert "resume=" not in page.text.split("The same again")[1]
+
+
+def test_what_was_diagnosed_is_drawn_and_the_certificate_beside_it(train: Train) -> None:
+    run = train([*SMALL, "diagnostics.every=1"], report=True)
+    (label,) = [label for label in page_of(run).figures() if "‖∇F(w)‖²" in label]
+    norms = [row["diagnostics"]["meta_grad_norm2"] for row in run.rows]
+    assert f"{norms[0]:.3g} in round 0, {norms[-1]:.3g} in round 2" in label
+    (run.folder / "certificate.svg").write_text("<svg/>")
+    page = read_page(write_report(run.folder))
+    (source,) = [found["src"] for tag, found in page.tags if tag == "img"]
+    assert source == "data:image/svg+xml;base64,PHN2Zy8+"
+
+
+def test_a_report_that_cannot_be_made_is_told_of_and_the_run_is_there(
+    train: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train(SMALL)
+    (run.folder / "clients.json").write_text("{")
+    with caplog.at_level(logging.WARNING, "nufed"):
+        Report(run.folder).on_end(run.summary)
+    (record,) = caplog.records
+    assert "clients.json: cannot be read" in record.getMessage()
+    assert "\n" not in record.getMessage()
+    assert f"nufed-report {run.folder} tries again" in record.getMessage()
+    assert not (run.folder / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_named(train: Train) -> None:
+    run = train(SMALL)
+    (run.folder / "report.html").mkdir()
+    with pytest.raises(InputError, match=r"report\.html: cannot be written \(Is a directory\)"):
+        write_report(run.folder)
+    assert not (run.folder / ".report.html").exists()
+
+
+def test_what_is_not_finite_is_worse_than_anything() -> None:
+    values = np.array([0.5, np.nan, 0.2])
+    assert badness(values, "loss").tolist() == [0.5, np.inf, 0.2]
+    assert np.array_equal(worst_first(values, "accuracy"), [np.nan, 0.2, 0.5], equal_nan=True)
+    assert np.array_equal(worst_first(values, "loss"), [np.nan, 0.5, 0.2], equal_nan=True)
