@@ -110,8 +110,9 @@ def run(config: Config, folder: Path) -> Path:
     else:
         folder = Path(config.resume).expanduser().absolute()
         config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
-    if isinstance(path := config.dataset.get("path"), str):
-        # Absolute: other engines' processes run in other folders.
+    path = config.dataset.get("path")
+    if isinstance(path, str) and Path(path).expanduser().exists():
+        # Absolute: other engines' processes run in other folders. What is not here may be a name.
         config.dataset["path"] = str(Path(path).expanduser().absolute())
     try:
         launch = get_method(config.engine["launcher"])

@@ -219,6 +219,20 @@ class PrivacyConfig:
 
 
 @dataclass
+class TaskConfig:
+    """What is minimised and reported, where it is not what follows from y; see tasks/objective.py.
+
+    A loss or metric is a function (outputs, y), named by `_target_` with its arguments, or by a
+    name alone.
+    """
+
+    loss: Any = None
+    """One loss a row; null: cross-entropy where y holds classes, else half the squared error."""
+    metrics: Any = None
+    """name -> metric; null: accuracy where y holds classes, else mae, the mean absolute error."""
+
+
+@dataclass
 class Config:
     """The composed configuration of one run."""
 
@@ -240,6 +254,7 @@ class Config:
     dataset: Any = MISSING
     partition: PartitionConfig = MISSING
     model: Any = MISSING
+    task: TaskConfig = field(default_factory=TaskConfig)  # older runs lack it
     strategy: Any = MISSING
     privacy: PrivacyConfig = MISSING
     engine: Any = MISSING

@@ -34,6 +34,7 @@ from server_app.tracking import Callback, Row, RunInfo
 from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
+from tasks.measures import lower_is_better
 from tasks.task import Task, build
 
 PACKAGES = ("nufed", "flwr", "torch", "numpy")
@@ -162,6 +163,7 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
             fraction=config.fraction,
             min_replies=config.server.min_replies,
             privacy=config.privacy,
+            lower_is_better=lower_is_better(config.task),
         )
         return strategy
     except (InstantiationException, TypeError) as error:

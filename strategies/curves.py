@@ -1,17 +1,21 @@
 """Statistics over clients of their personalization curves."""
 
 import math
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.objective import LOWER_IS_BETTER
+
 GROUPS = ("participating", "new")
 """The two kinds of clients that are measured apart."""
 
-HIGHER_IS_BETTER = {"loss": False}  # every other metric is a score
 
-
-def summarize(curves: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
+def summarize(
+    curves: dict[str, NDArray[np.float64]], lower_is_better: Collection[str] = LOWER_IS_BETTER
+) -> dict[str, list[float]]:
     """Condense curves [clients, K + 1] to mean, std, worst decile and bottom client at each k.
 
     The mean goes by the metric's own name; ``_std`` is over clients, ``_worst_decile`` the mean of
@@ -20,7 +24,7 @@ def summarize(curves: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
     summary: dict[str, list[float]] = {}
     for name, values in curves.items():
         worst_first = np.sort(values, axis=0)
-        if not HIGHER_IS_BETTER.get(name, True):
+        if name in lower_is_better:
             worst_first = worst_first[::-1]
         tenth = math.ceil(len(values) / 10)
         summary[name] = values.mean(0).tolist()
@@ -28,3 +32,9 @@ def summarize(curves: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
         summary[f"{name}_worst_decile"] = worst_first[:tenth].mean(0).tolist()
         summary[f"{name}_bottom"] = worst_first[0].tolist()
     return summary
+
+
+def shown(summary: Mapping[str, Any]) -> str:
+    """Return the metric that people are shown of a group's summary: the first beside the loss."""
+    metrics = [name for name in summary if f"{name}_worst_decile" in summary]
+    return next((name for name in metrics if name != "loss"), "loss")
