@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,11 +110,11 @@ def _partitioned(rows: Rows, config: PartitionConfig, n: int | None) -> NDArray[
     # Some partitioners cut the rows in the order in which they stand.
     shuffled = np.random.default_rng([config.seed, 0]).permutation(len(rows.y))
     y = rows.y[shuffled]
-    columns = {"row": shuffled, "label": np.zeros(len(shuffled), np.int64)}
+    columns: dict[str, Any] = {"row": shuffled, "label": np.zeros(len(shuffled), np.int64)}
     if y.ndim == 1:
         columns["label" if y.dtype == np.int64 else "target"] = y
     if rows.client is not None:
-        columns["client"] = rows.client[shuffled]
+        columns["client"] = rows.client[shuffled].tolist()
     try:
         partitioner = instantiate(config.partitioner)
         partitioner.dataset = datasets.Dataset.from_dict(columns)
