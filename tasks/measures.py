@@ -158,7 +158,9 @@ def _higher_is_better(name: str, entry: Any) -> bool:
     key = f"task.metrics.{name}"
     spec = _spec(key, entry)
     if DIRECTION in spec:
-        require(type(spec[DIRECTION]) is bool, f"{key}.{DIRECTION}", spec[DIRECTION], "true|false")
+        require(
+            type(spec[DIRECTION]) is bool, f"{key}.{DIRECTION}", spec[DIRECTION], "true or false"
+        )
         return bool(spec[DIRECTION])
     target = _target(key, spec)
     known = getattr(_torchmetric(target) or target, DIRECTION, None)
