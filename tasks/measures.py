@@ -71,15 +71,29 @@ def lower_is_better(config: TaskConfig) -> frozenset[str]:
     return (LOWER_IS_BETTER - higher.keys()) | {name for name, is_it in higher.items() if not is_it}
 
 
-def require_usable(objective: Objective, config: TaskConfig, outputs: Tensor, y: Tensor) -> None:
-    """Raise an `InputError` unless losses and metrics are what they must be, of a few real rows."""
+def require_usable(
+    objective: Objective, config: TaskConfig, outputs: Tensor, y: Tensor, *, twice: bool
+) -> None:
+    """Try losses and metrics on a few real rows.
+
+    Parameters
+    ----------
+    outputs, y
+        [B, …] What the model gives for them, and their targets.
+    twice
+        Whether gradients of gradients are asked of the loss.
+
+    Raises
+    ------
+    InputError
+        If one fails, has another shape than it must have, or a loss lacks a derivative.
+    """
     batch = objective.aligned(outputs, y)
     if objective.row_loss is not None:
         where = f"task.loss={_name(config.loss)}"
         losses = _tried(where, objective.row_loss, batch)
         _require_one_a_row(where, losses, batch)
-        if not losses.requires_grad:
-            raise InputError(f"{where}: has no gradient; make it of differentiable operations")
+        _require_derivatives(where, losses, batch.outputs, twice)
     for name, metric in (objective.metrics or {}).items():
         where = f"task.metrics.{name}"
         value = _tried(where, metric.of, batch._replace(outputs=batch.outputs.detach()))
@@ -98,6 +112,20 @@ def _tried(where: str, of: Function, batch: Batch) -> Tensor:
     if not isinstance(value, Tensor):
         raise InputError(f"{where}: gives a {type(value).__name__}, not a tensor")
     return value
+
+
+def _require_derivatives(where: str, losses: Tensor, outputs: Tensor, twice: bool) -> None:
+    if not losses.requires_grad:
+        raise InputError(f"{where}: has no gradient; make it of differentiable operations")
+    try:
+        (first,) = torch.autograd.grad(losses.sum(), outputs, create_graph=True)
+        if twice and first.requires_grad:
+            torch.autograd.grad(first.sum(), outputs, allow_unused=True)
+    except RuntimeError as error:
+        raise InputError(
+            f"{where}: {reason(error):.150}; algorithm.mode=hessian_free or first_order needs no "
+            "second derivative"
+        ) from error
 
 
 def _require_one_a_row(where: str, values: Tensor, batch: Batch) -> None:

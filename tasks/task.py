@@ -155,8 +155,13 @@ def build(config: Config, local: Local | None = None) -> Task:
     if config.task != TaskConfig() and len(data.y):
         x, y = task.batch(data.partition.index[:TRIED])
         with torch.enable_grad():
-            require_usable(objective, config.task, task.module(x).to(dtype), y)
+            outputs = task.module(x).to(dtype)
+            require_usable(objective, config.task, outputs, y, twice=_needs_hessians(config))
     return task
+
+
+def _needs_hessians(config: Config) -> bool:
+    return config.algorithm.nu > 0 and config.algorithm.mode == "exact"
 
 
 def _device(name: str) -> torch.device:

@@ -155,6 +155,20 @@ def test_what_cannot_be_used_is_refused_before_a_run(
     assert "\n" not in str(caught.value)
 
 
+def test_a_loss_without_a_second_derivative_serves_where_none_is_needed(save: Save) -> None:
+    """PyTorch has none of the multi-class hinge."""
+    hinge = "task.loss=torch.nn.functional.multi_margin_loss"
+    with pytest.raises(InputError, match=r"multi_margin_loss: derivative .* algorithm\.mode=hess"):
+        task(save(), hinge)
+    for other in ("algorithm.mode=first_order", "algorithm=fedavg"):
+        of = task(save(), hinge, other)
+        x, y = of.batch(np.arange(6))
+        scores = of.predict(of.initial_params(), x)
+        margin = (1 + scores - scores.gather(1, y[:, None])).clamp(min=0)
+        expected = (margin.sum(1) - 1) / 3
+        assert float(of.loss(of.initial_params(), x, y)) == pytest.approx(float(expected.mean()))
+
+
 def test_without_torchmetrics_the_line_says_so(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine where it is not installed."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchmetrics"]:
