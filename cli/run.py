@@ -104,16 +104,18 @@ def run(config: Config, folder: Path) -> Path:
     from conf.errors import InputError
     from server_app.resume import resumed_config
     from server_app.run_folder import require_free
+    from tasks.datasets.hf import NAME as HF
 
     if config.resume is None:
         require_free(folder)
     else:
         folder = Path(config.resume).expanduser().absolute()
         config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
-    path = config.dataset.get("path")
-    if isinstance(path, str) and Path(path).expanduser().exists():
-        # Absolute: other engines' processes run in other folders. What is not here may be a name.
-        config.dataset["path"] = str(Path(path).expanduser().absolute())
+    if isinstance(path := config.dataset.get("path"), str):
+        # Absolute: other engines' processes run in other folders.
+        absolute = Path(path).expanduser().absolute()
+        on_the_hub = config.dataset["name"] == HF and not absolute.exists()
+        config.dataset["path"] = path if on_the_hub else str(absolute)
     try:
         launch = get_method(config.engine["launcher"])
     except (ImportError, ValueError) as error:

@@ -6,6 +6,7 @@ from typing import Any
 from conf.errors import InputError, reason
 from tasks.rows import Rows
 
+NAME = "hf"
 FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SAVED = ("dataset_info.json", "dataset_dict.json")  # what `save_to_disk` leaves in a folder
 

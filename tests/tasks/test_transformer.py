@@ -125,9 +125,3 @@ def test_integers_reach_an_embedding_and_reals_a_matrix_product(save: Save, dtyp
         assert torch.equal(
             of.loss(of.initial_params(), stored, y), of.loss(of.initial_params(), x, y)
         )
-
-
-def test_an_embedding_too_small_for_the_data_is_refused(save: Save) -> None:
-    """By its largest token, wherever in the file that is."""
-    with pytest.raises(InputError, match=r"Own: does not take rows of shape \[3\]: index out of"):
-        task(save(x=TOKENS), "model=custom", f"model._target_={__name__}.Own", "+model.tokens=4")
