@@ -107,15 +107,14 @@ def _try(module: nn.Module, data: FederatedData, where: str) -> tuple[Tensor, bo
 
     Integers are tried as such first; a module that does not take them is given them as reals.
     """
-    shape, integers = data.x.shape[1:], False
-    rows = (torch.zeros(2, *shape), torch.rand(2, *shape))
+    shape = data.x.shape[1:]
+    nothing = torch.zeros(2, *shape)
     try:
-        if _holds_integers(data) and _takes(module, rows[0].long()):
-            rows, integers = (rows[0].long(),) * 2, True
+        integers = _holds_integers(data) and _takes(module, nothing.long())
         with torch.no_grad():
-            module(rows[0])
+            module(nothing.long() if integers else nothing)
             before = {name: buffer.clone() for name, buffer in module.named_buffers()}
-            outputs: Tensor = module(rows[1])
+            outputs: Tensor = module(nothing.long() if integers else torch.rand(2, *shape))
     except Exception as error:  # whatever the user's code raises
         raise InputError(
             f"{where}: does not take rows of shape {list(shape)}: {reason(error)}"
