@@ -182,6 +182,7 @@ def run(config: Config, folder: Path) -> Path:
 
     from server_app.resume import resumed_config
     from server_app.run_folder import require_free
+    from tasks.datasets.hf import NAME as HF
 
     if config.resume is None:
         require_free(folder)
@@ -190,7 +191,9 @@ def run(config: Config, folder: Path) -> Path:
         config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
     if isinstance(path := config.dataset.get("path"), str):
         # Absolute: other engines' processes run in other folders.
-        config.dataset["path"] = str(Path(path).expanduser().absolute())
+        absolute = Path(path).expanduser().absolute()
+        on_the_hub = config.dataset["name"] == HF and not absolute.exists()
+        config.dataset["path"] = path if on_the_hub else str(absolute)
     try:
         launch = get_method(config.engine["launcher"])
     except (ImportError, ValueError) as error:

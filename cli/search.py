@@ -13,7 +13,7 @@ from cli.sweep import SPLIT, Job
 from conf.errors import InputError
 from conf.schema import Config
 from server_app.run_folder import SUMMARY
-from strategies.curves import GROUPS
+from strategies.curves import GROUPS, shown
 
 BEST = 5
 WORST = -math.inf
@@ -30,9 +30,9 @@ def require_validation(config: Config) -> None:
 
 
 def score(folder: Path) -> float:
-    """Return how good a run is: the participating clients' mean accuracy after the last step.
+    """Return how good a run is: what it reports of participating clients after the last step.
 
-    Where there are no classes, minus their loss.
+    Its negative, where less is better.
 
     Raises
     ------
@@ -43,12 +43,11 @@ def score(folder: Path) -> float:
     curves = summary.get(GROUPS[0])
     if curves is None:
         raise InputError("evaluation.new_clients: leaves no participating client to choose by")
-    value = curves["accuracy"][-1] if "accuracy" in curves else -_number(curves["loss"][-1])
-    return value if value is not None and math.isfinite(value) else WORST
-
-
-def _number(value: float | None) -> float:
-    return math.inf if value is None else value
+    metric = shown(curves)
+    value: float | None = curves[metric][-1]
+    if value is None:  # it was not finite
+        return WORST
+    return -value if metric in summary["lower_is_better"] else value
 
 
 def best_command(jobs: list[Job]) -> str | None:

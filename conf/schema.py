@@ -21,7 +21,6 @@ PRIVACY = ("none", "central_dp")
 AUTO = "auto"
 """In place of a step size: a probe of the task chooses it (theory/steps.py)."""
 SPLITS = ("test", "validation")
-STOPPING_METRICS = ("train_loss", "loss", "accuracy")
 
 
 def require(valid: bool, key: str, value: object, allowed: str) -> None:
@@ -193,18 +192,12 @@ class EarlyStoppingConfig:
     patience: int | None = None
     """Evaluations without improvement that end it. null: it goes through all its rounds."""
     metric: str = "train_loss"
-    """What is to improve; see server_app/early_stopping.py. Never of test rows."""
+    """``train_loss``, or a metric that is reported, such as accuracy, of validation rows."""
 
     def __post_init__(self) -> None:
-        patience, metric = self.patience, self.metric
+        patience = self.patience
         valid = patience is None or patience >= 1
         require(valid, "early_stopping.patience", patience, "at least 1, or null")
-        require(
-            metric in STOPPING_METRICS,
-            "early_stopping.metric",
-            metric,
-            " | ".join(STOPPING_METRICS),
-        )
 
 
 @dataclass
@@ -247,6 +240,20 @@ class PrivacyConfig:
 
 
 @dataclass
+class TaskConfig:
+    """What is minimised and reported, where it is not what follows from y; see tasks/objective.py.
+
+    A loss or metric is a function (outputs, y), named by `_target_` with its arguments, or by a
+    name alone.
+    """
+
+    loss: Any = None
+    """One loss a row; null: cross-entropy where y holds classes, else half the squared error."""
+    metrics: Any = None
+    """name -> metric; null: accuracy where y holds classes, else mae, the mean absolute error."""
+
+
+@dataclass
 class Config:
     """The composed configuration of one run."""
 
@@ -269,6 +276,7 @@ class Config:
     dataset: Any = MISSING
     partition: PartitionConfig = MISSING
     model: Any = MISSING
+    task: TaskConfig = field(default_factory=TaskConfig)  # older runs lack it
     strategy: Any = MISSING
     privacy: PrivacyConfig = MISSING
     engine: Any = MISSING

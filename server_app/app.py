@@ -22,7 +22,7 @@ from rich.console import Console
 
 from conf.compose import from_run_config
 from conf.errors import Diverged, InputError, RunStopped, TooFewReplies, reason
-from conf.schema import Config
+from conf.schema import Config, require
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
 from server_app.diagnostics import diagnose, estimates_here
@@ -38,6 +38,7 @@ from server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_o
 from strategies.curves import GROUPS, Evaluation
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
+from tasks.measures import lower_is_better
 from tasks.task import Task, build
 from tasks.trained import Sizes
 
@@ -60,8 +61,9 @@ def main(grid: Grid, context: Context) -> None:
     strategy = make_strategy(config, roster)
     # Before anything is written. Whoever follows the run from afar tracks it there.
     tracked = [] if streams else trackers(config, folder)
-    if config.early_stopping.metric == "accuracy" and not task.classification:
-        raise InputError("early_stopping.metric=accuracy: the targets are no classes; take loss")
+    stopping = config.early_stopping
+    known = ("train_loss", *task.objective.names)
+    require(stopping.metric in known, "early_stopping.metric", stopping.metric, " | ".join(known))
     if config.resume:
         unload(Path(__file__).parents[1], folder)
     saved = resume.read(folder, config, initial) if config.resume else None
@@ -79,7 +81,7 @@ def main(grid: Grid, context: Context) -> None:
         # In this order: what is safe first, what is read from it, what may wait for a network.
         callbacks: list[Callback] = [
             Checkpoints(folder, config.checkpoint.every, saved),
-            EarlyStopping(config.early_stopping, folder),
+            EarlyStopping(stopping, folder),
             RunFolder(folder),
             *([Report(folder)] if context.run_config.get("report", True) else []),
             ProgressBar(Console(), folder),
@@ -196,6 +198,7 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
             fraction=config.fraction,
             min_replies=config.server.min_replies,
             privacy=config.privacy,
+            lower_is_better=lower_is_better(config.task),
         )
         return strategy
     except (InstantiationException, TypeError) as error:
@@ -228,6 +231,7 @@ def _facts(info: RunInfo) -> dict[str, Any]:
             **{name: _version(name) for name in PACKAGES},
         },
         "git_commit": _git_commit(),
+        "lower_is_better": sorted(lower_is_better(info.config.task)),
     }
 
 

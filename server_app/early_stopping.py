@@ -6,16 +6,17 @@ own model, model.safetensors, is the last one, to which its curves and its check
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from conf.schema import EarlyStoppingConfig
+from conf.schema import Config, EarlyStoppingConfig
 from server_app.run_folder import save_model
 from server_app.tracking import Callback, Row, RunInfo, State, evaluated
-from strategies.curves import higher_is_better
+from tasks.measures import lower_is_better
+from tasks.objective import LOWER_IS_BETTER
 from tasks.trained import Sizes
 
 BEST = "best.safetensors"
@@ -28,14 +29,21 @@ class Watch:
     ----------
     metric
         ``train_loss``: its mean over the rounds since the last evaluation, on train rows, after ν
-        steps, of the clients that trained. ``loss`` or ``accuracy``: the mean over
-        participating clients after the last fine-tuning step.
+        steps, of the clients that trained. Another: its mean over participating clients after
+        the last fine-tuning step.
     rows
         What metrics.jsonl holds already.
+    lower_is_better
+        Names of the metrics of which less is better.
     """
 
-    def __init__(self, metric: str, rows: Iterable[Row] = ()) -> None:
-        self.metric = metric
+    def __init__(
+        self,
+        metric: str,
+        rows: Iterable[Row] = (),
+        lower_is_better: Collection[str] = LOWER_IS_BETTER,
+    ) -> None:
+        self.metric, self.lower_is_better = metric, metric in lower_is_better
         self.best: float | None = None
         self.round = 0
         """Round of the best evaluation."""
@@ -53,7 +61,7 @@ class Watch:
         if value is None:
             return False
         better = self.best is None or (
-            value > self.best if higher_is_better(self.metric) else value < self.best
+            value < self.best if self.lower_is_better else value > self.best
         )
         self.waited += 1
         if better:
@@ -88,7 +96,7 @@ class EarlyStopping(Callback):
 
     def on_start(self, run: RunInfo) -> None:
         """Take up where a run that is resumed was left."""
-        self._watch = resumed_watch(self.folder, self.config.metric, run.rows)
+        self._watch = resumed_watch(self.folder, run.config, run.rows)
         self._sizes = run.sizes
 
     def on_round(self, row: Row, state: State) -> None:
@@ -110,15 +118,17 @@ class EarlyStopping(Callback):
             summary["stopped_early"] = describe(self._watch)
 
 
-def resumed_watch(folder: Path, metric: str, rows: Sequence[Row]) -> Watch:
+def resumed_watch(folder: Path, config: Config, rows: Sequence[Row]) -> Watch:
     """Return the watch of a run that is resumed; a new one if its best model was not kept."""
-    watch = Watch(metric, rows)
+    metric, lower = config.early_stopping.metric, lower_is_better(config.task)
+    watch = Watch(metric, rows, lower)
     if watch.best is None:
         return watch
     kept = _kept(folder / BEST)
     kept_round = int(kept["round"]) if kept.get("metric") == metric else -1
     # One of a round after the checkpoint will come again.
-    return watch if kept_round == watch.round or kept_round > rows[-1]["round"] else Watch(metric)
+    whole = kept_round == watch.round or kept_round > rows[-1]["round"]
+    return watch if whole else Watch(metric, lower_is_better=lower)
 
 
 def _kept(file: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from server_app.run_folder import REPORT
 from server_app.tracking import Callback, Row, RunInfo, State
-from strategies.curves import GROUPS
+from strategies.curves import GROUPS, shown
 
 
 class ProgressBar(Callback):
@@ -128,7 +128,7 @@ def describe_failures(failures: list[dict[str, Any]]) -> str:
 
 def curve_table(summary: dict[str, Any]) -> Table:
     """Return the personalization curves at the end of a run as a table."""
-    metric = "accuracy" if "accuracy" in summary[_present(summary)[0]] else "loss"
+    metric = shown(summary[_present(summary)[0]])
     table = Table(
         title=f"{metric} on held-out rows after k fine-tuning steps", title_justify="left"
     )
@@ -153,7 +153,7 @@ def sweep_table(summaries: dict[str, dict[str, Any]]) -> Table:
     for overrides, summary in summaries.items():
         name = " ".join(word for word in overrides.split() if word not in shared)
         for group in _present(summary):
-            metric = "accuracy" if "accuracy" in summary[group] else "loss"
+            metric = shown(summary[group])
             curve = summary[group][metric]
             points = [_number(curve[0]), _number(curve[min(1, len(curve) - 1)]), _number(curve[-1])]
             table.add_row(name, group, metric, *points)
@@ -170,7 +170,7 @@ def _curve(row: Row) -> str:
     if not (kinds := _present(row)):
         return ""
     curves = row[kinds[-1]]
-    metric = "accuracy" if "accuracy" in curves else "loss"
+    metric = shown(curves)
     first, last = _number(curves[metric][0]), _number(curves[metric][-1])
     return f"{metric} of {kinds[-1]} clients {first} → {last}"
 

@@ -94,8 +94,7 @@ def read(run: Path, config: Config, initial: Params) -> Checkpoint:
 
 def _require_patience(run: Path, config: Config, rows: Sequence[Row]) -> None:
     """Raise an `InputError` if early stopping would end the run where it ended it before."""
-    metric, patience = config.early_stopping.metric, config.early_stopping.patience
-    watch = resumed_watch(run, metric, rows)
+    patience, watch = config.early_stopping.patience, resumed_watch(run, config, rows)
     if patience is not None and watch.waited >= patience:
         raise InputError(
             f"resume={run}: there were {describe(watch)}; "

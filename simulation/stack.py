@@ -16,7 +16,7 @@ from client_app import sampling
 from client_app.local_update import LocalStep, StepBatches, repeat_step
 from client_app.messages import EvaluateInstruction, TrainInstruction
 from client_app.meta_gradient import Batch, Params
-from client_app.personalization import personalization_curve
+from client_app.personalization import MetricsFn, personalization_curve
 from client_app.sampling import Draw
 from client_app.stack import repeated, stacked
 from simulation.source import Source
@@ -161,12 +161,27 @@ def evaluate_stack(
     with sampling.model_randomness(random[0]):
         return personalization_curve(
             stacked(task.loss),
-            stacked(task.metrics),
+            _metrics(task),
             repeated(params, len(clients), copied=False),
             support,
             (task.inputs(x), *others),  # converted once, not at every k
             alpha=ask.alpha,
         )
+
+
+def _metrics(task: Task) -> MetricsFn:
+    """Return `Task.metrics` of a stack, name -> [K]."""
+    if task.objective.by_row:
+        return stacked(task.metrics)
+    predict = stacked(task.predict)
+
+    def client_by_client(params: Params, x: Tensor, *others: Tensor) -> dict[str, Tensor]:
+        """Score each client's own rows: F1, say, is no mean over rows that could be weighted."""
+        stack = zip(predict(params, x), *others, strict=True)
+        each = [task.objective.scores(*client) for client in stack]
+        return {name: torch.stack([scores[name] for scores in each]) for name in each[0]}
+
+    return client_by_client
 
 
 def _all_finite(tensor: Tensor) -> bool:

@@ -1,20 +1,17 @@
 """Statistics over clients of their personalization curves."""
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.objective import LOWER_IS_BETTER
+
 GROUPS = ("participating", "new")
 """The two kinds of clients that are measured apart."""
-
-LOSSES = ("loss", "train_loss")  # every other metric is a score
-
-
-def higher_is_better(metric: str) -> bool:
-    """Tell whether a metric is a score, rather than a loss."""
-    return metric not in LOSSES
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,9 @@ class Evaluation:
     groups: dict[str, Members]
 
 
-def summarize(curves: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
+def summarize(
+    curves: dict[str, NDArray[np.float64]], lower_is_better: Collection[str] = LOWER_IS_BETTER
+) -> dict[str, list[float]]:
     """Condense curves [clients, K + 1] to mean, std, worst decile and bottom client at each k.
 
     The mean goes by the metric's own name; ``_std`` is over clients, ``_worst_decile`` the mean of
@@ -45,7 +44,7 @@ def summarize(curves: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
     summary: dict[str, list[float]] = {}
     for name, values in curves.items():
         worst_first = np.sort(values, axis=0)
-        if not higher_is_better(name):
+        if name in lower_is_better:
             worst_first = worst_first[::-1]
         tenth = math.ceil(len(values) / 10)
         summary[name] = values.mean(0).tolist()
@@ -53,3 +52,9 @@ def summarize(curves: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
         summary[f"{name}_worst_decile"] = worst_first[:tenth].mean(0).tolist()
         summary[f"{name}_bottom"] = worst_first[0].tolist()
     return summary
+
+
+def shown(summary: Mapping[str, Any]) -> str:
+    """Return the metric that people are shown of a group's summary: the first beside the loss."""
+    metrics = [name for name in summary if f"{name}_worst_decile" in summary]
+    return next((name for name in metrics if name != "loss"), "loss")

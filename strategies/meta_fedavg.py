@@ -9,7 +9,7 @@ optimizers see Reddi et al. 2021.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,7 @@ from strategies.privacy import CentralDP
 from strategies.replies import Curves, Failure, Sent, read_curves, read_replies, read_update
 from strategies.roster import Roster, per_round
 from strategies.rule import Rule, TooFewUpdates
+from tasks.objective import LOWER_IS_BETTER
 
 
 class MetaFedAvg(Strategy):
@@ -67,6 +68,8 @@ class MetaFedAvg(Strategy):
         undo the training. None: any that is finite.
     privacy
         ``central_dp``: clipped updates and a noisy mean, see `strategies.privacy`. None: neither.
+    lower_is_better
+        Names of the metrics of personalization curves whose worst clients have the largest.
 
     Notes
     -----
@@ -94,6 +97,7 @@ class MetaFedAvg(Strategy):
         clip_norm: float | None = None,
         max_norm: float | None = 1000.0,
         privacy: PrivacyConfig | None = None,
+        lower_is_better: Collection[str] = LOWER_IS_BETTER,
     ) -> None:
         if weighting not in WEIGHTINGS:
             raise InputError(f"strategy.weighting={weighting}: must be {' | '.join(WEIGHTINGS)}")
@@ -111,7 +115,7 @@ class MetaFedAvg(Strategy):
         self.algorithm, self.evaluation, self.roster = algorithm, evaluation, roster
         self.seed, self.weighting = seed, weighting
         self.clients_per_round, self.fraction = clients_per_round, fraction
-        self.min_replies = min_replies
+        self.min_replies, self.lower_is_better = min_replies, lower_is_better
         self.failures: list[Failure] = []
         """Clients whose reply could not be used, of what was last aggregated."""
         self.usable = 0
@@ -250,7 +254,7 @@ class MetaFedAvg(Strategy):
                 }
                 groups[group] = Members(clients, list(map(self.roster.rows.get, clients)), stacked)
                 metrics[f"{group}.clients"] = len(clients)
-                for name, values in summarize(stacked).items():
+                for name, values in summarize(stacked, self.lower_is_better).items():
                     metrics[f"{group}.{name}"] = values
         self.measured = Evaluation(server_round, groups) if groups else None
         return metrics or None

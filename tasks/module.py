@@ -2,25 +2,40 @@
 
 import inspect
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from torch import nn
+from torch import Tensor, nn
 
 from conf.errors import InputError, reason
 from tasks.store import FederatedData
 
 
-def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Module:
+class Made(NamedTuple):
+    """A module, and what was found when rows were pushed through it."""
+
+    module: nn.Module
+    width: int
+    """Outputs of a row, or of a place of it where y is a sequence."""
+    integers: bool
+    """Whether it is given x as integers, which an embedding needs and a matrix product refuses."""
+
+
+def make_module(
+    config: dict[str, Any], data: FederatedData, seed: int, *, any_width: bool = False
+) -> Made:
     """Return the module, its initial parameters drawn from `seed`.
 
     Parameters
     ----------
     config
-        The composed `model` group: `_target_` and its arguments. `input_shape` and `num_outputs`
-        of the data are given to it too if its signature names them.
+        The composed `model` group: `_target_` and its arguments. What `sizes` tells of the data is
+        given to it too where its signature names it.
+    any_width
+        Whether any number of outputs will do, as a loss of one's own may ask.
 
     Raises
     ------
@@ -31,9 +46,6 @@ def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Mo
     if not isinstance(target, str):
         raise InputError("model._target_: names no callable that returns a torch.nn.Module")
     where = f"model._target_={target}"
-    classes = data.y.dtype.kind == "i"
-    num_outputs = data.num_outputs
-    sizes = {"input_shape": tuple(data.x.shape[1:]), "num_outputs": num_outputs}
     # Hydra logs what it also raises; the line that we make of it is enough.
     logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
     logging.getLogger("hydra.utils").propagate = False
@@ -41,7 +53,7 @@ def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Mo
         torch.manual_seed(seed)
         try:
             wanted = inspect.signature(get_object(target)).parameters
-            given = {k: v for k, v in sizes.items() if k in wanted and k not in config}
+            given = {k: v for k, v in sizes(data).items() if k in wanted and k not in config}
             module = instantiate(config, **given)
         except (InstantiationException, ImportError, ValueError, TypeError) as error:
             if isinstance(error.__cause__, InputError):
@@ -51,19 +63,59 @@ def make_module(config: dict[str, Any], data: FederatedData, seed: int) -> nn.Mo
             raise InputError(f"{where}: {reason(cause)}{hint}") from error
         if not isinstance(module, nn.Module):
             raise InputError(f"{where}: makes a {type(module).__name__}, not a torch.nn.Module")
-        width = _try(module, sizes["input_shape"], where)
-        if width != num_outputs and not (classes and width > num_outputs):
-            raise InputError(f"{where}: gives {width} outputs a row; the data needs {num_outputs}")
-    return module
+        outputs, integers = _try(module, data, where)
+    return Made(module, _width(outputs, data, where, any_width), integers)
 
 
-def _try(module: nn.Module, shape: Any, where: str) -> int:
-    """Push two rows through the module, which also sizes lazy layers; return the outputs of one."""
+def sizes(data: FederatedData) -> dict[str, Any]:
+    """Return what a model may want to know of the data.
+
+    ``input_shape`` of a row x; ``num_outputs``, the classes or the targets a row; ``num_tokens``,
+    one above the largest x where x are integers, else None; ``places``, the shape of a row y where
+    it has a class at each of several places, else ().
+    """
+    return {
+        "input_shape": tuple(data.x.shape[1:]),
+        "num_outputs": data.num_outputs,
+        "num_tokens": data.num_tokens,
+        "places": tuple(data.y.shape[1:]) if data.classes else (),
+    }
+
+
+def _holds_integers(data: FederatedData) -> bool:
+    return data.x.dtype.kind in "iu" and data.x.dtype != np.uint8
+
+
+def _width(outputs: Tensor, data: FederatedData, where: str, any_width: bool) -> int:
+    """Return the outputs of a row or place, if they are as many as the data needs."""
+    places, needed = data.y.shape[1:], data.num_outputs
+    if data.classes and places:
+        width = outputs.shape[-1]
+        if outputs.shape[1:-1] != places or width < needed:
+            raise InputError(
+                f"{where}: gives outputs of shape {list(outputs.shape[1:])} a row; the data needs "
+                f"{[*places, needed]}, classes at each place, as of model=transformer"
+            )
+        return width
+    width = int(outputs.reshape(2, -1).shape[1])
+    if width != needed and not (data.classes and width > needed) and not any_width:
+        raise InputError(f"{where}: gives {width} outputs a row; the data needs {needed}")
+    return width
+
+
+def _try(module: nn.Module, data: FederatedData, where: str) -> tuple[Tensor, bool]:
+    """Push two rows through the module twice, which also sizes lazy layers.
+
+    Integers are tried as such first; a module that does not take them is given them as reals.
+    """
+    shape = data.x.shape[1:]
+    nothing = torch.zeros(2, *shape)
     try:
+        integers = _holds_integers(data) and _takes(module, nothing.long())
         with torch.no_grad():
-            module(torch.zeros(2, *shape))
+            module(nothing.long() if integers else nothing)
             before = {name: buffer.clone() for name, buffer in module.named_buffers()}
-            width = int(module(torch.rand(2, *shape)).reshape(2, -1).shape[1])
+            outputs: Tensor = module(nothing.long() if integers else torch.rand(2, *shape))
     except Exception as error:  # whatever the user's code raises
         raise InputError(
             f"{where}: does not take rows of shape {list(shape)}: {reason(error)}"
@@ -75,4 +127,13 @@ def _try(module: nn.Module, shape: Any, where: str) -> int:
                 f"{where}: layer {layer} keeps running statistics of the rows it saw ({name}), "
                 "which clients must not share; use torch.nn.GroupNorm"
             )
-    return width
+    return outputs, integers
+
+
+def _takes(module: nn.Module, rows: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            module(rows)
+    except Exception:  # whatever the user's code raises
+        return False
+    return True

@@ -45,7 +45,9 @@ def own_rows(
     rows = _rows(data)
     number = _number(rows, client, where)
     split = _split(rows, config, test_fraction, where)
-    mine = FederatedData(rows.x, rows.y, split, outputs=sizes.num_outputs)
+    mine = FederatedData(
+        rows.x, rows.y, split, outputs=sizes.num_outputs, tokens=sizes.num_tokens
+    )
     _require_fits(mine, sizes, where)
     return mine, number
 
@@ -105,6 +107,13 @@ def _require_fits(own: FederatedData, sizes: Sizes, where: str) -> None:
             f"{where}: y is {own.y.dtype}, but the model was trained on {kinds[sizes.regression]}; "
             "give y so"
         )
+    if not regression and (places := list(own.y.shape[1:])) != list(sizes.places):
+        raise InputError(
+            f"{where}: a row y has shape {places}, the run's had {list(sizes.places)}; "
+            "give y as the run had it"
+        )
+    if sizes.num_tokens is not None:
+        _require_tokens(own, sizes.num_tokens, where)
     if regression:
         targets = int(np.prod(own.y.shape[1:]))
         if targets != sizes.num_outputs:
@@ -121,4 +130,18 @@ def _require_fits(own: FederatedData, sizes: Sizes, where: str) -> None:
         raise InputError(
             f"{where}: x goes up to {largest:g}, but the model was trained on pixels, uint8 or "
             "divided by 255; give x so"
+        )
+
+
+def _require_tokens(own: FederatedData, num_tokens: int, where: str) -> None:
+    """Raise unless x are integers, of which a model that embeds them has seen the like."""
+    if own.x.dtype.kind not in "iu":
+        raise InputError(
+            f"{where}: x is {own.x.dtype}, but the model was trained on integers; give x so"
+        )
+    low, high = int(own.x.min()), int(own.x.max())
+    if low < 0 or high >= num_tokens:
+        raise InputError(
+            f"{where}: x goes from {low} to {high}, but the model was trained on the integers "
+            f"0 … {num_tokens - 1}; drop the rows of others"
         )

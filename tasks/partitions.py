@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,17 +87,19 @@ def _owners(rows: Rows, config: PartitionConfig) -> NDArray[np.int64]:
         numbered: NDArray[np.int64] = np.unique(rows.client, return_inverse=True)[1]
         return numbered
     n = config.num_clients
-    if n is None:
-        raise InputError("partition.num_clients=null: give a number of clients")
-    if n > len(rows.y):
+    if n is not None and n > len(rows.y):
         raise InputError(
             f"partition.num_clients={n}: there are {len(rows.y)} rows; ask for fewer clients"
         )
     return _partitioned(rows, config, n)
 
 
-def _partitioned(rows: Rows, config: PartitionConfig, n: int) -> NDArray[np.int64]:
-    """Let the flwr-datasets partitioner of the configuration share the rows out."""
+def _partitioned(rows: Rows, config: PartitionConfig, n: int | None) -> NDArray[np.int64]:
+    """Let the flwr-datasets partitioner of the configuration share the rows out.
+
+    It is shown the columns `label`, the class of a row; `target`, its number in a regression; and
+    `client`, where the data set brings clients. With n None, it says itself how many there are.
+    """
     # Imported here: it takes seconds, and only the first preparation of a data set needs it.
     import datasets
     from hydra.errors import InstantiationException
@@ -106,10 +109,16 @@ def _partitioned(rows: Rows, config: PartitionConfig, n: int) -> NDArray[np.int6
     warnings.filterwarnings("ignore", module="flwr_datasets")  # said below, in our words
     # Some partitioners cut the rows in the order in which they stand.
     shuffled = np.random.default_rng([config.seed, 0]).permutation(len(rows.y))
-    label = rows.y[shuffled] if rows.y.dtype == np.int64 else np.zeros(len(shuffled), np.int64)
+    y = rows.y[shuffled]
+    columns: dict[str, Any] = {"row": shuffled, "label": np.zeros(len(shuffled), np.int64)}
+    if y.ndim == 1:
+        columns["label" if y.dtype == np.int64 else "target"] = y
+    if rows.client is not None:
+        columns["client"] = rows.client[shuffled].tolist()
     try:
         partitioner = instantiate(config.partitioner)
-        partitioner.dataset = datasets.Dataset.from_dict({"row": shuffled, "label": label})
+        partitioner.dataset = datasets.Dataset.from_dict(columns)
+        n = partitioner.num_partitions if n is None else n
         owner = np.full(len(rows.y), -1)
         for client in range(n):
             owner[np.asarray(partitioner.load_partition(client)["row"], np.int64)] = client

@@ -10,10 +10,13 @@ class Rows(NamedTuple):
     """What a data set's `read` returns."""
 
     x: NDArray[np.generic]
-    """[N, …]. uint8 is taken for pixels and divided by 255 on use."""
+    """[N, …]. uint8 is taken for pixels and divided by 255 on use. Other integers reach a model
+    that takes integers (an embedding) as they are, any other model as reals."""
     y: NDArray[np.generic]
-    """[N] integers are classes 0 … C − 1; floating point [N] or [N, d] is a regression target."""
-    client: NDArray[np.integer] | None = None
-    """[N], where the data set brings its own clients."""
+    """Integers are classes 0 … C − 1: [N], or [N, …] one at each place, −1 where none counts.
+    Floating point [N] or [N, d] is a regression target."""
+    client: NDArray[np.integer | np.str_] | None = None
+    """[N] numbers or names, where the data set brings its own clients; sorted, they are clients
+    0, 1, …"""
     test: NDArray[np.bool_] | None = None
     """[N], where it brings its own split of each client's rows."""

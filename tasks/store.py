@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,27 @@ class FederatedData:
     partition: Partition
     outputs: int | None = None
     """Outputs of a model, where not all rows are here to tell."""
+    tokens: int | None = None
+    """So too."""
+
+    @property
+    def classes(self) -> bool:
+        """Whether y holds classes; else it holds regression targets."""
+        return self.y.dtype.kind == "i"
 
     @property
     def num_outputs(self) -> int:
         """Outputs that a model needs: the classes, or the targets a row."""
         if self.outputs is not None:
             return self.outputs
-        classes = self.y.dtype.kind == "i"
-        return int(self.y.max()) + 1 if classes else int(np.prod(self.y.shape[1:]))
+        return int(self.y.max()) + 1 if self.classes else int(np.prod(self.y.shape[1:]))
+
+    @property
+    def num_tokens(self) -> int | None:
+        """One above the largest x, where x are integers and no pixels."""
+        if self.tokens is not None or self.x.dtype.kind not in "iu" or self.x.dtype == np.uint8:
+            return self.tokens
+        return int(self.x.max()) + 1 if len(self.x) else None
 
     @property
     def num_clients(self) -> int:
@@ -69,15 +82,7 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
     InputError
         If the data cannot be read or used, or `$NUFED_DATA` cannot be written.
     """
-    path = dataset.get("path")
-    if path is not None and not isinstance(path, str):
-        raise InputError(f"dataset.path={path}: must be a path; put a number in quotes")
-    source = _source(path)
-    code = [_code(dataset, key) for key in ("_target_", "source") if key in dataset]
-    folder = home() / f"{dataset['name']}-{_key(dataset, source, *code)}"
-    if not folder.exists():
-        _write(folder, {name: a for name, a in _read(dataset)._asdict().items() if a is not None})
-    rows = Rows(*(_map(folder, name) for name in Rows._fields))  # type: ignore[arg-type]
+    rows, folder = load_rows(dataset)
     division = folder / f"{config.name}-{_key(asdict(config))}"
     if not division.exists():
         _write(division, vars(partition(rows, config)))
@@ -86,6 +91,19 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
         rows.y,
         Partition(**{n: np.load(division / f"{n}.npy") for n in ("index", "offset", "train")}),
     )
+
+
+def load_rows(dataset: dict[str, Any]) -> tuple[Rows, Path]:
+    """Map the rows of a data set, and return where they lie; arguments and errors as of `load`."""
+    path = dataset.get("path")
+    if path is not None and not isinstance(path, str):
+        raise InputError(f"dataset.path={path}: must be a path; put a number in quotes")
+    source = _source(path)
+    code = [_code(dataset, key) for key in ("_target_", "source") if key in dataset]
+    folder = home() / f"{dataset['name']}-{_key(dataset, source, *code)}"
+    if not folder.exists():
+        _write(folder, {name: a for name, a in _read(dataset)._asdict().items() if a is not None})
+    return Rows(*(_map(folder, name) for name in Rows._fields)), folder  # type: ignore[arg-type]
 
 
 def home() -> Path:
@@ -112,13 +130,27 @@ def _read(dataset: dict[str, Any]) -> Rows:
 
 
 def _source(path: str | None) -> list[tuple[str, int, int]]:
-    """Tell a file, or the files of a folder, from any other and from what they were before."""
+    """Tell a file, or all files in a folder, from any other and from what they were before."""
     if not path:
         return []
     given = Path(path).expanduser().resolve()
-    files = sorted(f for f in given.iterdir() if f.is_file()) if given.is_dir() else [given]
-    states = [(str(file), file.stat()) for file in files if file.is_file()]
-    return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+    if not given.is_dir():
+        return [_state(str(given), given.stat())] if given.is_file() else []
+    return sorted(_tree(given))
+
+
+def _tree(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield the files of a folder and of those within; a second for 100,000 files."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _tree(Path(entry.path))
+            elif entry.is_file():
+                yield _state(entry.path, entry.stat())
+
+
+def _state(file: str, stat: os.stat_result) -> tuple[str, int, int]:
+    return file, stat.st_size, stat.st_mtime_ns
 
 
 def _code(dataset: dict[str, Any], key: str) -> str:

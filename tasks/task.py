@@ -7,19 +7,22 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from conf.errors import InputError
-from conf.schema import Config
+from conf.schema import Config, TaskConfig
+from tasks.measures import make_objective, require_usable
 from tasks.module import make_module
+from tasks.objective import Objective
 from tasks.private import NAME as PRIVATE
 from tasks.private import Local, load_private
 from tasks.store import FederatedData, load
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
+
+TRIED = 8  # rows that a loss or metric of one's own is tried on
 
 Params = dict[str, Tensor]
 Batch = tuple[Tensor, ...]
@@ -33,13 +36,16 @@ class Task:
     module: nn.Module
     dtype: torch.dtype
     device: torch.device
+    objective: Objective
     autocast: bool = False
     """Whether the module computes in bfloat16 where torch.autocast allows; parameters do not."""
+    integers: bool = False
+    """Whether the module takes x as integers, such as tokens."""
 
     @property
     def classification(self) -> bool:
         """Whether y holds classes; else it holds regression targets."""
-        return self.data.y.dtype.kind == "i"
+        return self.data.classes
 
     def initial_params(self) -> Params:
         """Return a copy of the initial model w_0, name -> tensor."""
@@ -54,11 +60,13 @@ class Task:
 
     def inputs(self, x: Tensor) -> Tensor:
         """Return stored rows as the module takes them: pixels in [0, 1], others as they are."""
+        if self.integers:
+            return x.long()
         converted = x.to(self.dtype)
         return converted.div_(255) if x.dtype == torch.uint8 else converted
 
     def loss(self, params: Params, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the mean loss of a batch: cross-entropy, or half the squared error.
+        """Return the mean loss of a batch, that of the task's `Objective`.
 
         Parameters
         ----------
@@ -69,19 +77,18 @@ class Task:
         weight
             [B] False for rows that only fill the batch up and do not count; None if all do.
         """
-        return _mean(self._losses(self._outputs(params, x), y), weight)
+        return self.objective.loss(self._outputs(params, x), y, weight)
 
     def metrics(
         self, params: Params, x: Tensor, y: Tensor, weight: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Return what is reported of a model: `loss`, and `accuracy` where y holds classes."""
+        """Return what is reported of a model: `loss`, and the metrics of the task's `Objective`."""
+        return self.objective.scores(self.predict(params, x), y, weight)
+
+    def predict(self, params: Params, x: Tensor) -> Tensor:
+        """Return the outputs of a model that is measured, not trained: without dropout."""
         with self._without_dropout():
-            outputs = self._outputs(params, x)
-        metrics = {"loss": _mean(self._losses(outputs, y), weight)}
-        if self.classification:
-            right = (outputs.argmax(-1) == y).to(self.dtype)
-            metrics["accuracy"] = _mean(right, weight)
-        return metrics
+            return self._outputs(params, x)
 
     @contextmanager
     def measuring(self) -> Iterator["Task"]:
@@ -113,18 +120,6 @@ class Task:
         every = self.module.named_parameters(remove_duplicate=False)
         return len(list(every)) > len(list(self.module.named_parameters()))
 
-    def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of each row, [B]."""
-        if self.classification:
-            return F.cross_entropy(outputs, y, reduction="none")
-        off = outputs.reshape(y.shape) - y.to(self.dtype)
-        return off.square().flatten(1).mean(1) / 2 if off.ndim > 1 else off.square() / 2
-
-
-def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Return the mean of values [B], of those that count where not all do."""
-    return values.mean() if weight is None else (values * weight).sum() / weight.sum()
-
 
 def build(config: Config, local: Local | None = None, data: FederatedData | None = None) -> Task:
     """Map the data and make the model of a configuration.
@@ -148,8 +143,22 @@ def build(config: Config, local: Local | None = None, data: FederatedData | None
     if data is None:
         data = federated(config, local)
     dtype = PRECISIONS[precision]
-    module = make_module(config.model, data, config.seed).to(device, dtype)
-    return Task(data, module, dtype, device, autocast=precision == "bf16")
+    made = make_module(config.model, data, config.seed, any_width=config.task.loss is not None)
+    objective = make_objective(
+        config.task, classes=data.classes, width=made.width, device=device, dtype=dtype
+    )
+    module, autocast = made.module.to(device, dtype), precision == "bf16"
+    task = Task(data, module, dtype, device, objective, autocast, made.integers)
+    if config.task != TaskConfig() and len(data.y):
+        x, y = task.batch(data.partition.index[:TRIED])
+        with torch.enable_grad():
+            outputs = task.module(x).to(dtype)
+            require_usable(objective, config.task, outputs, y, twice=_needs_hessians(config))
+    return task
+
+
+def _needs_hessians(config: Config) -> bool:
+    return config.algorithm.nu > 0 and config.algorithm.mode == "exact"
 
 
 def federated(config: Config, local: Local | None = None) -> FederatedData:

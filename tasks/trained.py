@@ -34,12 +34,22 @@ class Sizes:
     regression: bool
     pixels: bool
     """Whether x was uint8, and is divided by 255."""
+    places: tuple[int, ...] = ()
+    """Shape of one row y, where it has a class at each of several places."""
+    num_tokens: int | None = None
+    """One above the largest x, where x were other integers."""
 
     @classmethod
     def of(cls, data: FederatedData) -> "Sizes":
         """Return the sizes of a data set."""
-        shape, pixels = tuple(map(int, data.x.shape[1:])), data.x.dtype == "uint8"
-        return cls(shape, data.num_outputs, data.y.dtype.kind != "i", bool(pixels))
+        return cls(
+            tuple(map(int, data.x.shape[1:])),
+            data.num_outputs,
+            regression=not data.classes,
+            pixels=bool(data.x.dtype == "uint8"),
+            places=tuple(map(int, data.y.shape[1:])) if data.classes else (),
+            num_tokens=data.num_tokens,
+        )
 
 
 def to_bytes(
@@ -82,4 +92,5 @@ def read(file: Path) -> tuple[Params, Sizes | None]:
 
 def _sizes(text: str) -> Sizes:
     facts = json.loads(text)
-    return Sizes(**facts | {"input_shape": tuple(facts["input_shape"])})
+    shapes = {key: tuple(facts[key]) for key in ("input_shape", "places") if key in facts}
+    return Sizes(**facts | shapes)

@@ -10,6 +10,7 @@ import pytest
 
 from cli.certify import subject
 from conf.compose import compose_config
+from tasks.task import build
 from tests.helpers import read_run
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,7 @@ SHELL = [
 ]
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [line for line in SHELL if line.split()[:1] == ["nufed"]]
+(CHECK,) = [line for line in SHELL if line.startswith("nufed-data ")]
 CERTIFY = [line for line in SHELL if line.startswith("nufed-certify ")]
 
 
@@ -48,7 +50,7 @@ def test_flwr_run_overrides_compose() -> None:
     assert compose_config(shlex.split(overrides)).algorithm.nu == 3
 
 
-def test_the_snippets_run_in_order(tmp_path: Path) -> None:
+def test_the_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The function, one's own data and one's own model, each as a reader would try it."""
     function, data, model, trained = PYTHON
     exec(compile(function, "README", "exec"), names := {})
@@ -56,11 +58,16 @@ def test_the_snippets_run_in_order(tmp_path: Path) -> None:
 
     subprocess.run([sys.executable, "-c", data], cwd=tmp_path, check=True)
     (tmp_path / "mine.py").write_text(model)
-    (own_data,) = [c for c in COMMANDS if "dataset.path" in c]
+    (own_data,) = [c for c in COMMANDS if "dataset.path" in c and "-m" in c.split()]
     (own_model,) = [c for c in COMMANDS if "mine.Net" in c]
+    words = [str(Path(sys.executable).parent / "nufed-data"), *CHECK.split()[1:]]
+    subprocess.run(words, cwd=tmp_path, check=True)
     for command in (own_data, own_model):
         words = [str(Path(sys.executable).parent / "nufed"), *shlex.split(command)[1:]]
         subprocess.run([*words, "rounds=2"], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    for command in (c for c in COMMANDS if "task." in c):
+        build(compose_config(shlex.split(command)[1:]))
     runs = [read_run(file.parent) for file in sorted((tmp_path / "runs").rglob("summary.json"))]
     assert [run.summary["parameters"] for run in runs] == [64 * 75 + 10, *[8 * 100 + 100 + 202] * 3]
     check = "assert len(personal.curve['accuracy']) == 6"

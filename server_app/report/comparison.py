@@ -14,7 +14,7 @@ from server_app.report.grouping import differing, grouped, labels
 from server_app.report.record import Record, read_record
 from server_app.report.statistics import Array, Interval, interval, paired, rounds_to, smooth
 from server_app.run_folder import METRICS
-from strategies.curves import GROUPS, higher_is_better
+from strategies.curves import GROUPS
 
 REACHED = 0.95  # of the way that the first group goes
 
@@ -33,9 +33,14 @@ class Group:
         return list(self.runs)
 
     @property
+    def first(self) -> Record:
+        """The run of the first seed."""
+        return next(iter(self.runs.values()))
+
+    @property
     def config(self) -> Config:
-        """The configuration of the first run."""
-        return next(iter(self.runs.values())).config
+        """Its configuration."""
+        return self.first.config
 
     def final(self, kind: str, name: str, k: int) -> dict[int, float]:
         """Return a statistic of the end after k steps, by seed."""
@@ -61,7 +66,12 @@ class Comparison:
     def metric(self) -> str:
         """What all of them report."""
         found = {run.metric for group in self.groups for run in group.runs.values()}
-        return "accuracy" if found == {"accuracy"} else "loss"
+        return found.pop() if len(found) == 1 else "loss"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether less of that metric is better."""
+        return self.metric == "loss" or self.groups[0].first.lower_is_better
 
     @cached_property
     def kinds(self) -> list[str]:
@@ -101,7 +111,7 @@ class Comparison:
     def rounds_to(self, group: Group, kind: str, target: float) -> dict[int, float]:
         """Return the round at which each seed reached the target; ∞ if it did not."""
         rounds, curves = group.curves(kind, self.metric)
-        sign = 1.0 if higher_is_better(self.metric) else -1.0
+        sign = -1.0 if self.lower_is_better else 1.0
         return {
             seed: rounds_to(rounds, sign * curve[:, self.last_k], sign * target)
             for seed, curve in zip(group.seeds, curves, strict=True)

@@ -21,7 +21,6 @@ from server_app.report.figures import (
 from server_app.report.page import Section, Table, render, write
 from server_app.report.statistics import Array, Interval, interval
 from server_app.report.words import number, steps
-from strategies.curves import higher_is_better
 
 COMPARISON = "comparison.html"
 NEVER = "not reached"
@@ -205,7 +204,7 @@ def _line(drawing: Drawing, x: Sequence[int], curves: Array, label: str, index: 
 def _finish_axes(drawing: Drawing, of: Comparison) -> None:
     whole_rounds(drawing.axes)
     within(drawing.axes, of.metric)
-    if of.metric == "loss":
+    if of.lower_is_better:
         values = np.concatenate([np.asarray(line.get_ydata()) for line in drawing.axes.lines])
         scale(drawing.axes, values)
 
@@ -220,7 +219,7 @@ def _targets(of: Comparison, kind: str, given: float | None) -> Section:
         mean = "–" if len(there) < len(reached) else _whole(interval(there))
         each = ", ".join(NEVER if math.isinf(r) else f"{r:.0f}" for r in reached.values())
         rows.append([group.label, mean, f"{len(there)} of {len(reached)}", each])
-    side = "at least" if higher_is_better(of.metric) else "at most"
+    side = "at most" if of.lower_is_better else "at least"
     why = "" if given is not None else ", which is 95% of the way that the first group goes"
     text = (
         f"Rounds until {kind} clients have {side} {number(target, of.metric)} {of.metric} after "

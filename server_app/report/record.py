@@ -13,7 +13,8 @@ from conf.schema import Config
 from server_app.report.statistics import Array
 from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, whole_rows
 from server_app.tracking import Row
-from strategies.curves import GROUPS, higher_is_better
+from strategies.curves import GROUPS, shown
+from tasks.objective import LOWER_IS_BETTER
 
 CERTIFICATE = "certificate.svg"
 
@@ -53,8 +54,13 @@ class Record:
 
     @property
     def metric(self) -> str:
-        """What is reported: accuracy, or the loss of a regression."""
-        return "accuracy" if self.groups and "accuracy" in self.last[self.groups[0]] else "loss"
+        """What is reported: accuracy of classes, mae of a regression, or a metric of one's own."""
+        return shown(self.last[self.groups[0]]) if self.groups else "loss"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether less of that metric is better."""
+        return self.metric in (self.summary or {}).get("lower_is_better", LOWER_IS_BETTER)
 
     @property
     def rounds(self) -> int:
@@ -87,9 +93,9 @@ class Record:
         return np.array(self.clients[group][self.metric], np.float64)
 
 
-def badness(values: Array, metric: str) -> Array:
+def badness(values: Array, *, lower_is_better: bool) -> Array:
     """Return numbers that are the greater the worse a value is; ∞ where it is not finite."""
-    return np.where(np.isfinite(values), -values if higher_is_better(metric) else values, np.inf)
+    return np.where(np.isfinite(values), values if lower_is_better else -values, np.inf)
 
 
 def read_record(folder: Path, name: str | None = None) -> Record:

@@ -18,7 +18,7 @@ from server_app.report.figures import (
 from server_app.report.record import Record, badness
 from server_app.report.statistics import Array
 from server_app.report.words import number, steps
-from strategies.curves import GROUPS, higher_is_better
+from strategies.curves import GROUPS
 
 STRIP = 300  # points of a curve over clients; more than a screen shows
 
@@ -69,7 +69,7 @@ def by_round(run: Record) -> list[Figure]:
         drawn += [mean[:, -1], worst[:, -1]]
     whole_rounds(drawing.axes)
     within(drawing.axes, metric)
-    if metric == "loss":
+    if run.lower_is_better:
         scale(drawing.axes, np.concatenate(drawn))
     title = f"Training took {said[-1]} after {steps(last_k)}; dashed: worst tenth"
     return [drawing.finish(title, f"Mean {metric} by round: {'; '.join(said)}.")]
@@ -92,7 +92,7 @@ def by_step(run: Record) -> list[Figure]:
         drawn += [mean, low, high]
     whole_rounds(drawing.axes)
     within(drawing.axes, metric)
-    if metric == "loss":
+    if run.lower_is_better:
         scale(drawing.axes, np.concatenate(drawn))
     title = f"Fine-tuning takes {said[-1]}; shaded: {spread}"
     return [drawing.finish(title, f"Mean {metric} by fine-tuning steps: {'; '.join(said)}.")]
@@ -108,7 +108,7 @@ def over_clients(run: Record) -> list[Figure]:
     drawing = Drawing("clients", "clients, worst served first (%)", f"{metric} at k = {last_k}")
     drawn = list[Array]()
     for group, curves in each.items():
-        values = worst_first(curves[:, -1], metric)
+        values = worst_first(curves[:, -1], lower_is_better=run.lower_is_better)
         rank = np.linspace(0, 100, len(values)) if len(values) > 1 else np.array([50.0])
         some = np.unique(np.linspace(0, len(values) - 1, STRIP).astype(int))
         look = style(GROUPS.index(group), len(some)) | {"markevery": 1}
@@ -117,11 +117,11 @@ def over_clients(run: Record) -> list[Figure]:
         drawing.axes.plot(rank[some], values[some], label=f"{group} ({len(values)})", **look)
         drawn.append(values)
     values = np.concatenate(drawn)
-    if metric == "loss":
+    if run.lower_is_better:
         scale(drawing.axes, values)
-    ordered = worst_first(values, metric)
+    ordered = worst_first(values, lower_is_better=run.lower_is_better)
     middle, worst = (number(float(ordered[i]), metric) for i in (len(ordered) // 2, 0))
-    side = "above" if higher_is_better(metric) else "below"
+    side = "below" if run.lower_is_better else "above"
     title = f"Half of the clients are at {middle} or {side}; the worst served is at {worst}"
     return [drawing.finish(title, f"{metric.title()} of each client, sorted. {title}.")]
 
@@ -145,9 +145,10 @@ def diagnosed(run: Record) -> list[Figure]:
     return [drawing.finish(title, f"‖∇F(w)‖² over all participating clients, by round: {ends}.")]
 
 
-def worst_first(values: Array, metric: str) -> Array:
+def worst_first(values: Array, *, lower_is_better: bool) -> Array:
     """Sort values, the worst first; what is not finite is worse than any."""
-    ordered: Array = values[np.argsort(-badness(values, metric), kind="stable")]
+    bad = badness(values, lower_is_better=lower_is_better)
+    ordered: Array = values[np.argsort(-bad, kind="stable")]
     return ordered
 
 
@@ -155,7 +156,8 @@ def _spread(run: Record, group: str) -> tuple[Array, Array, str]:
     """Return what most clients lie between at each k, and how that is called."""
     each = run.each_client(group)
     if each is not None:
-        ordered = np.stack([worst_first(values, run.metric) for values in each.T], axis=-1)
+        lower = run.lower_is_better
+        ordered = np.stack([worst_first(v, lower_is_better=lower) for v in each.T], axis=-1)
         tenth = len(ordered) // 10
         return (
             ordered[tenth],

@@ -72,8 +72,8 @@ def headline(run: Record) -> str:
         worst = number(run.final(group, f"{metric}_worst_decile")[-1], metric)
         who = clients(run.last[group]["clients"], group)
         verb = ("is" if run.last[group]["clients"] == 1 else "are") if not said else ""
-        at = f"{number(curve[-1], metric)} accuracy"
-        at = at if metric == "accuracy" else f"a loss of {number(curve[-1], metric)}"
+        end = number(curve[-1], metric)
+        at = f"{end} accuracy" if metric == "accuracy" else f"{metric} {end}"
         before = f", from {number(curve[0], metric)} before" if k else ""
         said.append(f"{who} {verb} at {at} (worst tenth {worst}){before}".replace("  ", " "))
     start = f"After {steps(k)}" if k else "Without fine-tuning"
@@ -172,7 +172,7 @@ def _served(run: Record) -> Section | None:
     for group in run.groups:
         of, each = run.clients[group], run.each_client(group)
         assert each is not None
-        bad = badness(each[:, -1], metric)
+        bad = badness(each[:, -1], lower_is_better=run.lower_is_better)
         ranks += bad.tolist()
         for i in np.argsort(-bad, kind="stable")[:WORST].tolist():
             ends = (number(each[i, step], metric) for step in (-1, 0))

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import InputError
+from tasks.datasets.checks import checked
 from tasks.rows import Rows
 
 ARRAYS = ("x", "y", "client")
 
 
 def read(path: str | None, one_class: str = "refuse") -> Rows:
-    """Read and check x [N, …], y [N], client [N] integers and optionally test [N] booleans.
+    """Read and check x [N, …], y [N, …], client [N] ids and optionally test [N] booleans.
 
     Parameters
     ----------
@@ -33,7 +34,8 @@ def read(path: str | None, one_class: str = "refuse") -> Rows:
     if not path:
         raise InputError("dataset.path: has no value; name your .npz file")
     where = f"dataset.path={path}"
-    return _checked(_arrays(Path(path).expanduser(), ARRAYS, where), one_class, where)
+    arrays = _arrays(Path(path).expanduser(), ARRAYS, where)
+    return checked(**_padded(arrays), one_class=one_class, where=where)
 
 
 def read_own(path: str, one_class: str = "refuse", key: str = "data-path") -> Rows:
@@ -54,55 +56,11 @@ def read_own(path: str, one_class: str = "refuse", key: str = "data-path") -> Ro
     where = f"{key}={path}"
     arrays = _arrays(Path(path).expanduser(), ("x", "y"), where)
     arrays.setdefault("client", np.zeros(np.shape(arrays["x"])[:1], np.int64))
-    return _checked(arrays, one_class, where)
+    return checked(**_padded(arrays), one_class=one_class, where=where)
 
 
-def _checked(arrays: dict[str, NDArray[Any]], one_class: str, where: str) -> Rows:
-    """Return the arrays of a file as rows, if they can be used."""
-    if one_class not in ("refuse", "keep"):
-        raise InputError(f"dataset.one_class={one_class}: must be refuse | keep")
-    x, y, client = (arrays[name] for name in ARRAYS)
-    test = arrays.get("test")
-    for name, array in arrays.items():
-        if array.ndim == 0 or len(array) != len(x):
-            raise InputError(
-                f"{where}: {name} has shape {array.shape}, x {x.shape}; give one entry a row"
-            )
-    if len(x) == 0:
-        raise InputError(f"{where}: holds no rows")
-    for name in ("x", "y"):
-        array = arrays[name]
-        if array.dtype.kind not in "fiub":
-            raise InputError(f"{where}: {name} is of type {array.dtype}; give numbers")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise InputError(
-                f"{where}: {name} has NaN or infinity, first in row {row}; drop or fill it"
-            )
-    if y.dtype.kind in "iub":
-        if y.ndim != 1 or y.min() < 0:
-            raise InputError(
-                f"{where}: y holds classes, so it must be [N] integers from 0; number them so"
-            )
-        y = y.astype(np.int64)
-    else:
-        y = _native(y)
-    x = _native(x)
-    if client.dtype.kind not in "iu" or client.ndim != 1:
-        raise InputError(
-            f"{where}: client is {client.dtype} {list(client.shape)}; give [N] integers"
-        )
-    if test is not None and (test.dtype != np.bool_ or test.ndim != 1):
-        raise InputError(f"{where}: test is {test.dtype} {list(test.shape)}; give [N] booleans")
-    if one_class == "refuse" and y.dtype == np.int64:
-        _refuse_one_class(y, client, where)
-    return Rows(x, y, client.astype(np.int64), test)
-
-
-def _native(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array in a type that torch knows: this machine's byte order, 8 bytes at most."""
-    native = array.dtype.newbyteorder("=")
-    return array.astype(np.float64 if native == np.longdouble else native, copy=False)
+def _padded(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    return {"test": None} | arrays
 
 
 def _arrays(path: Path, needed: tuple[str, ...], where: str) -> dict[str, NDArray[Any]]:
@@ -130,15 +88,3 @@ def _arrays(path: Path, needed: tuple[str, ...], where: str) -> dict[str, NDArra
         else:
             reason = f"not a readable .npz ({error}); save it with numpy.savez"
         raise InputError(f"{where}: {reason}") from error
-
-
-def _refuse_one_class(y: NDArray[np.int64], client: NDArray[Any], where: str) -> None:
-    """Raise if there is a client whose rows are all of one class."""
-    pairs = np.unique(np.stack([client.astype(np.int64), y]), axis=1)
-    ids, classes = np.unique(pairs[0], return_counts=True)
-    poor = ids[classes == 1]
-    if len(poor):
-        raise InputError(
-            f"{where}: client {poor[0]} has one class only ({len(poor)} of {len(ids)} clients do), "
-            "which no accuracy can tell from a constant; drop it, or say dataset.one_class=keep"
-        )

@@ -12,7 +12,7 @@ from conf.schema import read_config, to_json
 
 FILES = [f for f in sorted(CONFIG_DIR.glob("*/*.yaml")) if f.parent.name != "hydra"]
 NEEDED = {
-    "npz": ["dataset.path=mine.npz"],
+    **{name: ["dataset.path=mine"] for name in ("npz", "parquet", "image_folder", "hf")},
     "private": ["dataset.input_shape=[4]", "dataset.num_outputs=2", "dataset.num_clients=3"],
     "custom": ["model._target_=tasks.models.mlp"],
     "deployment": ["engine.superlink=127.0.0.1:8000"],

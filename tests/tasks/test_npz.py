@@ -1,5 +1,6 @@
 """The user's own data: taken exactly as it is, or refused in one line that says what to do."""
 
+import logging
 import os
 import zipfile
 from collections.abc import Callable
@@ -116,9 +117,13 @@ REFUSED: dict[str, tuple[dict[str, ArrayLike], list[str]]] = {
     "text in y": ({"y": np.array(["cat", "dog"] * 3)}, ["y is of type <U3", "give numbers"]),
     "complex x": ({"x": np.ones((6, 1), complex)}, ["x is of type complex128"]),
     "negative class": ({"y": np.array([0, 1, -1, 0, 1, 2])}, ["y holds classes", "from 0"]),
-    "one-hot classes": ({"y": np.eye(6, dtype=int)}, ["y holds classes", "[N] integers"]),
+    "one-hot classes": ({"y": np.eye(6, dtype=int)}, ["one-hot", "[N] integers", "y.argmax(1)"]),
     "float client": ({"client": np.repeat([0.0, 1.0], 3)}, ["client is float64", "[N] integers"]),
-    "text client": ({"client": np.repeat(["a", "b"], 3)}, ["client is <U1", "[N] integers"]),
+    "places without a class": (
+        {"y": np.array([[0, 1], [-1, -1], [1, 0], [0, -1], [-1, -1], [1, 1]])},
+        ["no class at any place of row 1", "2 rows"],
+    ),
+    "a class below −1": ({"y": np.array([[0, -2]] * 6)}, ["−1 where none counts", "has -2"]),
     "client of two columns": ({"client": np.zeros((6, 2), int)}, ["client is int64 [6, 2]"]),
     "integer test": ({"test": np.array([0, 0, 1] * 2)}, ["test is int64", "booleans"]),
     "test of two columns": ({"test": np.zeros((6, 2), bool)}, ["test is bool [6, 2]"]),
@@ -163,6 +168,24 @@ def test_client_ids_are_numbered_in_increasing_order(save: Save) -> None:
     part = task.data.partition
     owned = [sorted([*part.train_rows(i), *part.test_rows(i)]) for i in range(3)]
     assert owned == [[1, 4], [2, 5], [0, 3]]
+
+
+def test_clients_may_have_names(save: Save, caplog: pytest.LogCaptureFixture) -> None:
+    """Numbered in their order, which is said; and told by name where one is at fault."""
+    caplog.set_level(logging.INFO, "nufed")
+    path = save(client=["mia", "bob", "mia", "bob", "mia", "eve"], y=[0.0] * 6)
+    part = load_npz(path).partition
+    owned = [sorted([*part.train_rows(i), *part.test_rows(i)]) for i in range(3)]
+    assert owned == [[1, 3], [5], [0, 2, 4]]
+    assert "bob = 0, eve = 1, mia = 2" in caplog.text
+    line = refusal(save(client=["mia", "bob"] * 3, y=[0, 1, 1, 1, 0, 1]))
+    assert "client bob has one class only" in line
+
+
+def test_names_that_are_numbers_are_numbered_as_such(save: Save) -> None:
+    """Client "10" after client "9", as of the integers that they are."""
+    path = save(client=["10", "9", "10", "9", "10", "9"], y=[0.0] * 6)
+    assert read(str(path)).client.tolist() == [10, 9] * 3  # type: ignore[union-attr]
 
 
 def test_the_test_mask_is_honoured_exactly(save: Save) -> None:
@@ -238,16 +261,17 @@ def test_rows_that_do_not_count_change_nothing(save: Save, regression: bool) -> 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 2)])
 def test_floating_point_y_is_regression(save: Save, shape: tuple[int, ...]) -> None:
-    """As many outputs as targets; half the mean squared error; no accuracy."""
+    """As many outputs as targets; half the mean squared error, and the mean absolute one."""
     y = np.random.default_rng(1).normal(size=shape)
     task = build_npz(save(y=y), "model=logistic")
     weight, bias = task.initial_params().values()
     assert len(bias) == np.prod(shape[1:], dtype=int)
     x, targets = task.batch(np.arange(6))
     metrics = task.metrics(task.initial_params(), x, targets)
-    assert metrics.keys() == {"loss"}
+    assert metrics.keys() == {"loss", "mae"}
     errors = x.numpy() @ weight.numpy().T + bias.numpy() - y.reshape(6, -1)
     assert float(metrics["loss"]) == pytest.approx((errors**2).mean() / 2, abs=1e-12)
+    assert float(metrics["mae"]) == pytest.approx(abs(errors).mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">f8", "f2", ">i4", "u2", "?", "longdouble"])

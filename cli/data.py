@@ -1,0 +1,188 @@
+"""`nufed-data check`: what is in one's own data, what is amiss, and how to train on it."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.command import EXIT_INTERRUPTED, Parser, fail, prepare
+from cli.failures import one_line
+from conf.compose import compose_config
+from conf.errors import InputError
+from conf.schema import Config
+from tasks.private import NAME as PRIVATE
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cli.data_findings import Found, Spread
+
+COMMAND = "nufed-data"
+EXAMPLES = """\
+examples:
+  nufed-data check mine.npz
+  nufed-data check mine.parquet dataset.features=[age,weight] dataset.target=ill
+  nufed-data check photos/                             photos/client/class/image.png
+  nufed-data check dataset=hf dataset.path=mine.csv dataset.features=[age] dataset.target=ill
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; data that cannot be used end in one line on stderr and exit status 2."""
+    wants_traceback = prepare()
+    given = _parser().parse_args(arguments)
+    try:
+        _check(overrides(given.what))
+    except KeyboardInterrupt:
+        fail(COMMAND, "interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        line = one_line(error)
+        if line is None or wants_traceback:
+            raise
+        fail(COMMAND, line)
+
+
+def overrides(words: Sequence[str]) -> list[str]:
+    """Return the overrides that are meant: of a file, those that name it and its kind.
+
+    Raises
+    ------
+    InputError
+        If several files are named, or one whose kind cannot be told.
+    """
+    files = [word for word in words if "=" not in word]
+    rest = [word for word in words if "=" in word]
+    if not files:
+        return rest
+    name, *others = files
+    path = Path(name).expanduser()
+    if others:
+        raise InputError(f"{others[0]}: name one file or folder, beside key=value")
+    if not path.exists():
+        raise InputError(f"{name}: no such file or folder; name your data")
+    if any(word.startswith("dataset=") for word in rest):
+        return [*rest, f"dataset.path={name}"]
+    if path.is_dir():
+        kind = "parquet" if next(path.rglob("*.parquet"), None) else "image_folder"
+    else:
+        kind = {".npz": "npz", ".parquet": "parquet"}.get(path.suffix, "")
+    if not kind:
+        raise InputError(
+            f"{name}: is no .npz, .parquet or folder of images; for CSV or JSON say dataset=hf "
+            f"dataset.path={name} dataset.features=… dataset.target=…"
+        )
+    return [f"dataset={kind}", f"dataset.path={name}", *rest]
+
+
+def _check(words: list[str]) -> None:
+    # Imported here, so that --help and a mistyped key answer at once.
+    from rich.console import Console
+
+    from cli.data_findings import advice, found, notes, spread
+    from tasks.store import load, load_rows
+    from tasks.task import build
+
+    config = compose_config(words)
+    if config.dataset["name"] == PRIVATE:
+        raise InputError(
+            f"dataset={PRIVATE}: the rows are with the clients; check a client's file by its name"
+        )
+    console = Console()
+
+    def say(*lines: str) -> None:
+        for line in lines:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    with console.status("reading"):
+        rows, _ = load_rows(config.dataset)
+        data = load(config.dataset, config.partition)
+        of, x = found(rows, data, natural=config.partition.partitioner is None), spread(rows.x)
+        remarks = notes(of, x)
+    say(*_outline(of, x, config))
+    console.print(_clients(of), highlight=False)
+    say(*(f"! {remark}" for remark in remarks))
+    given = {word.lstrip("+").partition("=")[0] for word in words}
+    advised = advice(of, given, config.algorithm.batch.support)
+    words = [*words, *(f"{key}={value}" for key, value in advised.items())]
+    with console.status("trying the model"):
+        task = build(compose_config(words))
+    parameters = sum(p.numel() for p in task.module.parameters())
+    say("", f"To train, with a model of {parameters:,} parameters:", f"  nufed {shlex.join(words)}")
+    say("Which step sizes suit it:", f"  nufed-certify {shlex.join(words)}")
+
+
+def _outline(of: "Found", x: "Spread", config: Config) -> list[str]:
+    """Return what x and y are, a line each."""
+    import numpy as np
+
+    data = of.data
+    name = config.dataset.get("path") or config.dataset["name"]
+    kind = "numbers"
+    if data.x.dtype == np.uint8:
+        kind = "pixels, divided by 255"
+    elif data.x.dtype.kind in "iu":
+        kind = "tokens for a model that takes integers, else numbers"
+    lines = [
+        f"{name}: {of.rows.sum():,} rows of {len(of.rows):,} clients",
+        f"x: {data.x.dtype} {list(data.x.shape[1:])} from {x.low.min():.4g} to {x.high.max():.4g}, "
+        f"{kind}",
+    ]
+    if not data.classes:
+        y = data.y
+        lines.append(
+            f"y: {data.num_outputs} regression target{'s' * (data.num_outputs > 1)} from "
+            f"{y.min():.4g} to {y.max():.4g}, mean {y.mean():.4g}, standard deviation {y.std():.4g}"
+        )
+        return lines
+    classes = np.asarray(data.y, np.int64)
+    counted = classes[classes >= 0]
+    shares = np.bincount(counted) / len(counted)
+    places = "" if data.y.ndim == 1 else f" at each of {list(data.y.shape[1:])} places"
+    lines.append(
+        f"y: {data.num_outputs} classes{places}; to say {int(shares.argmax())} always is right in "
+        f"{shares.max():.0%}"
+    )
+    return lines
+
+
+def _clients(of: "Found") -> "Table":
+    """Return how much the clients have, as a table."""
+    import numpy as np
+    from rich.table import Table
+
+    table = Table()
+    for column in ("a client's", "least", "median", "most"):
+        table.add_column(column, justify="left" if column == "a client's" else "right")
+    columns = {"rows": of.rows, "train rows": of.train, "test rows": of.rows - of.train}
+    if of.classes is not None:
+        columns["classes"] = of.classes
+    for label, values in columns.items():
+        table.add_row(label, *(f"{f(values):g}" for f in (np.min, np.median, np.max)))
+    return table
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog=COMMAND,
+        description="Look at a data set before training on it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="check")
+    check = commands.add_parser(
+        "check",
+        help="say what is there, what is amiss, and how to train on it",
+        description="Say what is in a data set, what is amiss, and how to train on it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.prog = COMMAND
+    check.add_argument(
+        "what", nargs="+", help="an .npz or .parquet file, or a folder; and overrides, as nufed's"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""What `nufed-data` finds in a federated data set: its shape, its clients, and what is amiss."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.rows import Rows
+from tasks.store import FederatedData
+
+FEW_ROWS = 4  # of a client: below, a test split says next to nothing
+TEST_ROWS = 5  # that the median client should be measured on
+FEW_CLIENTS = 5  # of which none can be spared to be new
+MANY_CLASSES = 100
+FAR = 100.0  # a feature this many times as wide as another is badly scaled
+BLOCK = 4096  # rows that are looked at in one go
+NAMED = 5  # clients named, of those that something is said of
+
+
+class Spread(NamedTuple):
+    """Each feature's smallest and largest value, mean and standard deviation, [d] each."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A data set as it was found."""
+
+    data: FederatedData
+    names: Sequence[str]
+    """What the data set calls clients 0, 1, …"""
+    own_split: bool
+    """Whether it brings its own test rows."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of each client, [n]."""
+        return np.diff(self.data.partition.offset)
+
+    @property
+    def train(self) -> NDArray[np.int64]:
+        """Train rows of each client, [n]."""
+        return self.data.partition.train
+
+    @property
+    def classes(self) -> NDArray[np.int64] | None:
+        """How many classes each client has, [n]; None of a regression."""
+        if not self.data.classes:
+            return None
+        counts = list[int]()
+        for rows in self._by_client():
+            labels = np.unique(self.data.y[rows])
+            counts.append(int((labels >= 0).sum()))
+        return np.array(counts)
+
+    def _by_client(self) -> Iterator[NDArray[np.int64]]:
+        part = self.data.partition
+        for start, end in zip(part.offset[:-1], part.offset[1:], strict=True):
+            yield part.index[start:end]
+
+    def called(self, clients: NDArray[np.int64]) -> str:
+        """Name clients, of many the first few, by what the data set calls them and by number."""
+        some = [
+            self.names[c] if self.names[c] == str(c) else f"{self.names[c]} = {c}"
+            for c in clients[:NAMED]
+        ]
+        return ", ".join(some) + (", …" if len(clients) > NAMED else "")
+
+
+def found(rows: Rows, data: FederatedData, *, natural: bool) -> Found:
+    """Return what there is to look at; `natural` clients are those that the data set brings."""
+    names: Sequence[object] = range(data.num_clients)
+    if natural and rows.client is not None:
+        names = np.unique(rows.client).tolist()
+    return Found(data, [str(name) for name in names], natural and rows.test is not None)
+
+
+def spread(x: NDArray[np.generic]) -> Spread:
+    """Look at each feature of the rows x [N, …], block by block."""
+    width = max(int(np.prod(x.shape[1:])), 1)
+    low, high = np.full(width, np.inf), np.full(width, -np.inf)
+    total, squares, shift = np.zeros(width), np.zeros(width), None
+    for start in range(0, len(x), BLOCK):
+        block = np.asarray(x[start : start + BLOCK], np.float64).reshape(-1, width)
+        shift = block[0] if shift is None else shift  # near the mean: squares keep their digits
+        low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
+        total, squares = total + (block - shift).sum(0), squares + ((block - shift) ** 2).sum(0)
+    mean = total / len(x)
+    std = np.sqrt(np.maximum(squares / len(x) - mean**2, 0))
+    return Spread(low, high, mean + (0 if shift is None else shift), np.where(low == high, 0, std))
+
+
+def notes(of: Found, x: Spread) -> list[str]:
+    """Return what is amiss and what to do about it; a line each."""
+    return [*_of_features(of, x), *_of_targets(of), *_of_clients(of), *_of_duplicates(of)]
+
+
+def _of_features(of: Found, x: Spread) -> Iterator[str]:
+    if of.data.x.dtype.kind != "f" or of.data.x.ndim > 2:
+        return  # the pixels of an image, or a signal over time, have one scale
+    constant = np.flatnonzero(x.std == 0)
+    if len(constant):
+        which = ", ".join(map(str, constant[:NAMED])) + (", …" if len(constant) > NAMED else "")
+        yield f"{len(constant)} of {len(x.std)} features are constant ({which}); drop them"
+    varied = np.flatnonzero(x.std > 0)
+    if len(varied) == 0:
+        return
+    narrow, wide = (int(varied[f(x.std[varied])]) for f in (np.argmin, np.argmax))
+    large = int(np.argmax(np.maximum(-x.low, x.high)))
+    standardise = "standardise: subtract each one's mean, divide by its standard deviation"
+    if x.std[wide] > FAR * x.std[narrow]:
+        yield (
+            f"feature {wide} varies {x.std[wide] / x.std[narrow]:.2g} times as much as feature "
+            f"{narrow} (standard deviations {x.std[wide]:.3g}, {x.std[narrow]:.3g}), and one step "
+            f"size has to suit both; {standardise}"
+        )
+    elif max(-x.low[large], x.high[large]) > FAR:
+        yield (
+            f"feature {large} runs from {x.low[large]:.3g} to {x.high[large]:.3g}, which asks for "
+            f"tiny step sizes; {standardise}"
+        )
+
+
+def _of_targets(of: Found) -> Iterator[str]:
+    y: NDArray[Any] = of.data.y
+    if not of.data.classes:
+        std, mean = (float(f(np.asarray(y, np.float64))) for f in (np.std, np.mean))
+        if std == 0:
+            yield f"y is {mean:.3g} in every row; there is nothing to learn"
+        elif std > FAR or abs(mean) > FAR * std:
+            yield (
+                f"y has mean {mean:.3g} and standard deviation {std:.3g}; subtract the one and "
+                "divide by the other"
+            )
+        return
+    used, n = np.unique(y[y >= 0] if y.ndim > 1 else y), of.data.num_outputs
+    if n > MANY_CLASSES and y.ndim == 1 and len(used) > len(y) / 10:
+        yield f"y has {len(used)} classes in {len(y)} rows; for a regression, make it real numbers"
+    elif len(used) < n:
+        unused = np.setdiff1d(np.arange(n), used)
+        which = ", ".join(map(str, unused[:NAMED])) + (", …" if len(unused) > NAMED else "")
+        yield f"{len(unused)} of {n} classes never occur ({which}); number them without gaps"
+
+
+def _of_clients(of: Found) -> Iterator[str]:
+    small = np.flatnonzero(of.rows < FEW_ROWS)
+    if len(small):
+        yield (
+            f"{len(small)} of {len(of.rows)} clients have fewer than {FEW_ROWS} rows "
+            f"({of.called(small)}), too few to learn from and be measured on; drop or merge them"
+        )
+    unmeasured = np.flatnonzero((of.rows == of.train) & (of.rows >= FEW_ROWS))
+    if len(unmeasured):
+        yield (
+            f"{len(unmeasured)} of {len(of.rows)} clients have no test row "
+            f"({of.called(unmeasured)}) and will not be measured; mark some of theirs in test"
+        )
+
+
+def _of_duplicates(of: Found) -> Iterator[str]:
+    """Say how many rows x are there twice: measured on what was trained on, or at two clients."""
+    x, part = of.data.x, of.data.partition
+    keys = np.fromiter((hash(np.asarray(x[row]).tobytes()) for row in part.index), np.int64)
+    owner = np.repeat(np.arange(len(part.train)), of.rows)
+    place = np.arange(len(keys)) - part.offset[owner]
+    tested = place >= part.train[owner]
+    _, which = np.unique(keys, return_inverse=True)
+    trained = np.unique(np.stack([owner, which])[:, ~tested], axis=1)
+    width = int(which.max()) + 1
+    leaked = np.isin((owner * width + which)[tested], trained[0] * width + trained[1])
+    if leaked.any():
+        yield (
+            f"{leaked.sum()} of {tested.sum()} test rows x are among the same client's train rows "
+            "too; drop duplicates, or they are measured on what they were trained on"
+        )
+    holders = np.bincount(np.unique(np.stack([which, owner]), axis=1)[0], minlength=width)
+    shared = holders[which] > 1
+    if shared.any():
+        yield (
+            f"{shared.sum()} of {len(keys)} rows x are with several clients; new clients are then "
+            "not quite new"
+        )
+
+
+def advice(of: Found, given: Collection[str], support: int | None) -> dict[str, str]:
+    """Return keys and values that suit the data, where the defaults do not and none is `given`."""
+    advised = dict[str, str]()
+    y, shape = of.data.y, of.data.x.shape[1:]
+    if of.data.classes and y.ndim > 1:
+        advised["model"] = "transformer"
+    elif of.data.x.dtype == np.uint8 and len(shape) in (2, 3) and min(shape[-2:]) >= 20:
+        advised["model"] = "cnn"
+    train, median = of.train, float(np.median(of.rows))
+    test = float(np.median(of.rows - of.train))
+    split_is_given = of.own_split or "partition.test_fraction" in given
+    if not split_is_given and test < TEST_ROWS and median >= 2:
+        part = round(min(TEST_ROWS / median, 0.5), 2)
+        advised["partition.test_fraction"] = f"{part:g}"
+        train = np.maximum(np.rint(of.rows * (1 - part)), 1)
+    if len(of.rows) < FEW_CLIENTS:
+        advised["evaluation.new_clients"] = "0"
+    usual = train[of.rows >= FEW_ROWS] if (of.rows >= FEW_ROWS).any() else train
+    small = max(int(np.percentile(usual, 10)), 1)
+    if support is not None and small < support:
+        advised["algorithm.batch.support"] = advised["algorithm.batch.query"] = str(small)
+    return {key: value for key, value in advised.items() if key not in given}

@@ -1,0 +1,156 @@
+"""What every data set that a person brings is checked for, whatever file it came from."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conf.errors import InputError
+from tasks.rows import Rows
+
+log = logging.getLogger("nufed")
+
+
+def checked(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    client: NDArray[Any] | None,
+    test: NDArray[Any] | None,
+    *,
+    one_class: str,
+    where: str,
+) -> Rows:
+    """Return arrays as rows, if they can be used; types as torch knows them.
+
+    Parameters
+    ----------
+    x, y, client, test
+        As `Rows` has them.
+    one_class
+        ``refuse`` or ``keep`` clients whose rows are all of one class.
+    where
+        What names the data to a person, such as ``dataset.path=mine.npz``.
+
+    Raises
+    ------
+    InputError
+        For lengths that differ, no rows, NaN, an unusable type or client, a client of one class.
+    """
+    if one_class not in ("refuse", "keep"):
+        raise InputError(f"dataset.one_class={one_class}: must be refuse | keep")
+    _require_one_a_row(x, {"x": x, "y": y, "client": client, "test": test}, where)
+    for name, array in (("x", x), ("y", y)):
+        _require_numbers(name, array, where)
+    if y.dtype.kind in "iub":
+        y = _classes(y, where)
+    if client is not None and (client.dtype.kind not in "iuU" or client.ndim != 1):
+        raise InputError(
+            f"{where}: client is {client.dtype} {list(client.shape)}; give [N] integers or names"
+        )
+    if test is not None and (test.dtype != np.bool_ or test.ndim != 1):
+        raise InputError(f"{where}: test is {test.dtype} {list(test.shape)}; give [N] booleans")
+    if client is not None:
+        client = _clients(client, where)
+        if one_class == "refuse" and y.dtype == np.int64 and y.ndim == 1:
+            _refuse_one_class(y, client, where)
+    return Rows(_native(x), _native(y), client, test)
+
+
+def numbered(names: Sequence[str] | NDArray[Any]) -> tuple[list[str], NDArray[np.int64]]:
+    """Give names numbers in sorted order, by value where all are whole numbers ("10" after "9").
+
+    Returns
+    -------
+    list of str, ndarray of int64
+        The names in that order, and the number of each that was given.
+    """
+    array = np.asarray(names).astype(str)
+    order = sorted(set(array.tolist()))
+    if all(name.isdecimal() for name in order):
+        order.sort(key=int)
+    number = {name: i for i, name in enumerate(order)}
+    return order, np.array([number[name] for name in array.tolist()], np.int64)
+
+
+def say_numbers(what: str, names: Sequence[str], where: str) -> None:
+    """Say which number each name has, of many the first few."""
+    some = ", ".join(f"{name} = {i}" for i, name in enumerate(names[:5]))
+    more = f", … {names[-1]} = {len(names) - 1}" if len(names) > 5 else ""
+    log.info("%s: %s are numbered in sorted order: %s%s", where, what, some, more)
+
+
+def _require_one_a_row(x: NDArray[Any], arrays: dict[str, NDArray[Any] | None], where: str) -> None:
+    for name, array in arrays.items():
+        if array is not None and (array.ndim == 0 or len(array) != len(x)):
+            raise InputError(
+                f"{where}: {name} has shape {array.shape}, x {x.shape}; give one entry a row"
+            )
+    if len(x) == 0:
+        raise InputError(f"{where}: holds no rows")
+
+
+def _require_numbers(name: str, array: NDArray[Any], where: str) -> None:
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{where}: {name} is of type {array.dtype}; give numbers")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise InputError(
+            f"{where}: {name} has NaN or infinity, first in row {row}; drop or fill it"
+        )
+
+
+def _classes(y: NDArray[Any], where: str) -> NDArray[np.int64]:
+    """Return classes, [N] from 0 on; or [N, …], one at each place, −1 where none counts."""
+    y = y.astype(np.int64)
+    if y.ndim == 1:
+        if y.min() < 0:
+            raise InputError(
+                f"{where}: y holds classes, so it must be [N] integers from 0; number them so"
+            )
+        return y
+    places = y.reshape(len(y), -1)
+    if places.shape[1] > 2 and places.min() == 0 and (places.sum(1) == 1).all():
+        raise InputError(f"{where}: y is one-hot {list(y.shape)}; give [N] integers, y.argmax(1)")
+    if places.min() < -1:
+        raise InputError(
+            f"{where}: y holds a class at each place, integers from 0, or −1 where none counts; "
+            f"it has {places.min()}"
+        )
+    empty = np.flatnonzero((places < 0).all(1))
+    if len(empty):
+        raise InputError(
+            f"{where}: y has no class at any place of row {empty[0]}; drop it ({len(empty)} rows)"
+        )
+    return y
+
+
+def _clients(client: NDArray[Any], where: str) -> NDArray[Any]:
+    """Return ids as int64 if they are whole numbers, else the names, whose numbers are said."""
+    if client.dtype.kind in "iu":
+        return client.astype(np.int64)
+    names = np.unique(client)
+    if all(name.isdecimal() and str(int(name)) == name for name in names.tolist()):
+        return client.astype(np.int64)
+    say_numbers("clients", names.tolist(), where)
+    return client
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array in a type that torch knows: this machine's byte order, 8 bytes at most."""
+    native = array.dtype.newbyteorder("=")
+    return array.astype(np.float64 if native == np.longdouble else native, copy=False)
+
+
+def _refuse_one_class(y: NDArray[np.int64], client: NDArray[Any], where: str) -> None:
+    """Raise if there is a client whose rows are all of one class."""
+    ids, owner = np.unique(client, return_inverse=True)
+    pairs = np.unique(np.stack([owner, y]), axis=1)
+    classes = np.bincount(pairs[0])
+    poor = ids[classes == 1]
+    if len(poor):
+        raise InputError(
+            f"{where}: client {poor[0]} has one class only ({len(poor)} of {len(ids)} clients do), "
+            "which no accuracy can tell from a constant; drop it, or say dataset.one_class=keep"
+        )

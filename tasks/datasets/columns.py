@@ -1,0 +1,139 @@
+"""Columns of an Arrow table, as Parquet files and `datasets` have them, as rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from conf.errors import InputError
+from conf.schema import require
+from tasks.datasets.checks import checked, numbered, say_numbers
+from tasks.datasets.images import decode
+from tasks.rows import Rows
+
+
+def rows_of(
+    table: Any,
+    *,
+    features: object,
+    target: str,
+    client: str | None,
+    test: str | None,
+    size: object = None,
+    one_class: str,
+    where: str,
+) -> Rows:
+    """Return the rows of a `pyarrow.Table`.
+
+    Parameters
+    ----------
+    features
+        The columns of x: one of lists or images, or several of numbers (or of lists).
+    target
+        That of y: numbers or lists of numbers; text is taken for names of classes.
+    client, test
+        Those of the client and of the split, if any.
+    size
+        As of `tasks.datasets.images.decode`.
+    one_class, where
+        As of `tasks.datasets.checks.checked`.
+
+    Raises
+    ------
+    InputError
+        If there is no such column, or what it holds cannot be used.
+    """
+    names = chosen(features)
+    for name in (*names, target, client, test):
+        if name is not None and name not in table.column_names:
+            found = ", ".join(table.column_names)
+            raise InputError(
+                f"{where}: has no column {name!r} (found: {found}); name yours with "
+                "dataset.features, dataset.target, dataset.client"
+            )
+    x = _features([_array(table[name], name, where, size) for name in names], names, where)
+    y = _array(table[target], target, where)
+    if y.dtype.kind == "U":
+        classes, y = numbered(y)
+        say_numbers("classes", classes, where)
+    owner, held_out = (
+        None if name is None else _array(table[name], name, where) for name in (client, test)
+    )
+    return checked(x, y, owner, held_out, one_class=one_class, where=where)
+
+
+def chosen(features: object) -> list[str]:
+    """Return the names of the feature columns that a person gave: one, or a list of them."""
+    names = [features] if isinstance(features, str) else features
+    valid = isinstance(names, list) and len(names) > 0 and all(isinstance(n, str) for n in names)
+    require(valid, "dataset.features", features, "a column, or several, such as [age,weight]")
+    assert isinstance(names, list)
+    return names
+
+
+def _features(columns: Sequence[NDArray[Any]], names: Sequence[str], where: str) -> NDArray[Any]:
+    """Return columns side by side; one by itself as it is, if it holds more than a number a row."""
+    for name, column in zip(names, columns, strict=True):
+        if column.dtype.kind == "U":
+            raise InputError(
+                f"{where}: column {name!r} holds text; give numbers, such as tokens of it"
+            )
+    if len(columns) == 1 and columns[0].ndim > 1:
+        return columns[0]
+    for name, column in zip(names, columns, strict=True):
+        if column.ndim > 2:
+            raise InputError(
+                f"{where}: column {name!r} has rows of shape {column.shape[1:]}; "
+                "give it alone, or columns of numbers"
+            )
+    flat = [column.reshape(len(column), -1) for column in columns]
+    return np.concatenate(flat, axis=1)
+
+
+def _array(column: Any, name: str, where: str, size: object = None) -> NDArray[Any]:
+    """Return a column as an array: [N] numbers or text, [N, …] lists or images."""
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.null_count:
+        first = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        raise InputError(
+            f"{where}: column {name!r} has {column.null_count} empty entries, first in row "
+            f"{first}; drop or fill them"
+        )
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.array(column.to_pylist(), dtype=str)
+    if pa.types.is_struct(kind) and {f.name for f in kind} >= {"bytes", "path"}:
+        return decode([_image(entry) for entry in column.to_pylist()], size, where)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _lists(column, name, where)
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise InputError(f"{where}: column {name!r} is of type {kind}; give numbers")
+    array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return array
+
+
+def _lists(column: Any, name: str, where: str) -> NDArray[Any]:
+    """Return a column of lists of one length, of any depth."""
+    import pyarrow.compute
+
+    lengths = pyarrow.compute.list_value_length(column).to_numpy(zero_copy_only=False)
+    if len(lengths) and lengths.min() != lengths.max():
+        raise InputError(
+            f"{where}: column {name!r} has rows of {lengths.min()} to {lengths.max()} entries; "
+            "pad them to one length"
+        )
+    inner = _array(column.flatten(), name, where)
+    return inner.reshape(len(column), -1, *inner.shape[1:])
+
+
+def _image(entry: dict[str, Any]) -> Any:
+    from pathlib import Path
+
+    return entry["bytes"] if entry["bytes"] is not None else Path(entry["path"])

@@ -1,0 +1,100 @@
+"""Any data set of Hugging Face `datasets`: on the hub, or in a file or folder here."""
+
+from pathlib import Path
+from typing import Any
+
+from conf.errors import InputError, reason
+from tasks.rows import Rows
+
+NAME = "hf"
+FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+SAVED = ("dataset_info.json", "dataset_dict.json")  # what `save_to_disk` leaves in a folder
+
+
+def read(
+    path: str | None,
+    features: str | list[str],
+    target: str,
+    client: str | None = None,
+    test: str | None = None,
+    split: str | None = None,
+    subset: str | None = None,
+    size: int | list[int] | None = None,
+    one_class: str = "refuse",
+) -> Rows:
+    """Read and check the columns of a data set.
+
+    Parameters
+    ----------
+    path
+        Its name on the hub, such as ``ylecun/mnist``; or a folder as `save_to_disk` wrote it, a
+        folder of files that `load_dataset` knows, or a CSV, JSON or Parquet file.
+    features
+        The columns of x: one of images or lists, or several of numbers.
+    target
+        The column of y; text is taken for the names of classes.
+    client
+        The column that says whose a row is; None leaves that to `partition`.
+    test
+        The column of booleans that says which rows are for testing; None draws them.
+    split
+        Such as ``train``; None takes all, together.
+    subset
+        Of a data set on the hub that has several.
+    size
+        Height and width that images are scaled to, or one number for both.
+    one_class
+        ``refuse`` or ``keep`` clients whose rows are all of one class.
+
+    Raises
+    ------
+    InputError
+        If it cannot be found or reached, for a missing column, or what `checks.checked` refuses.
+    """
+    from tasks.datasets.columns import rows_of
+
+    if not path:
+        raise InputError("dataset.path: has no value; name a data set of the hub, or a folder")
+    where = f"dataset.path={path}"
+    return rows_of(
+        _table(_load(path, subset, split, where)),
+        features=features,
+        target=target,
+        client=client,
+        test=test,
+        size=size,
+        one_class=one_class,
+        where=where,
+    )
+
+
+def _load(path: str, subset: str | None, split: str | None, where: str) -> Any:
+    """Return the data set, with all of its splits joined if none is named."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    given = Path(path).expanduser()
+    try:
+        if any((given / name).is_file() for name in SAVED):
+            loaded = datasets.load_from_disk(str(given))
+        elif given.suffix in FORMATS and given.is_file():
+            loaded = datasets.load_dataset(FORMATS[given.suffix], data_files=str(given))
+        else:
+            loaded = datasets.load_dataset(str(given) if given.exists() else path, subset)
+    except Exception as error:  # of the hub's client, the network or a reader: of many kinds
+        raise InputError(
+            f"{where}: cannot be loaded ({reason(error):.200}); without a network, name a folder "
+            "that datasets.save_to_disk wrote"
+        ) from error
+    if not isinstance(loaded, dict):
+        if split is not None:
+            raise InputError(f"dataset.split={split}: {path} has no splits; leave it null")
+        return loaded
+    if split is not None and split not in loaded:
+        raise InputError(f"dataset.split={split}: {path} has {', '.join(loaded)}; name one of them")
+    return loaded[split] if split else datasets.concatenate_datasets([*loaded.values()])
+
+
+def _table(dataset: Any) -> Any:
+    """Return the data set as an Arrow table; images as the bytes of their files."""
+    return dataset.with_format("arrow")[:]

@@ -1,0 +1,249 @@
+"""Losses and metrics of one's own: `task.loss` and `task.metrics`, by name.
+
+A name is that of a function (outputs, y) or of a class whose objects are called so, such as
+``torch.nn.functional.huber_loss`` or ``torchmetrics.classification.MulticlassF1Score``. Where its
+signature names them it is given ``reduction="none"`` and, of classes, ``num_classes``.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from torch import Tensor, nn
+
+from conf.errors import InputError, reason
+from conf.schema import TaskConfig, require
+from tasks.objective import LOWER_IS_BETTER, Batch, Function, Metric, Objective
+
+DIRECTION = "higher_is_better"
+RESERVED = ("loss", "train_loss", "k", "clients")
+STATISTICS = ("_std", "_worst_decile", "_bottom")
+
+
+def make_objective(
+    config: TaskConfig, *, classes: bool, width: int, device: torch.device, dtype: torch.dtype
+) -> Objective:
+    """Return the loss and metrics that a configuration names, or ours where it names none.
+
+    Parameters
+    ----------
+    config
+        The `task` group.
+    classes
+        Whether y holds classes.
+    width
+        Outputs of the model: the number of classes, where it holds these.
+    device, dtype
+        Of what they are given.
+
+    Raises
+    ------
+    InputError
+        If a name stands for nothing that can be called, or its package is not installed.
+    """
+    given = {"num_classes": width} if classes else {}
+
+    def made(key: str, value: Any) -> tuple[Function, bool]:
+        function, by_row = _made(key, value, given)
+        moved = function.to(device, dtype) if isinstance(function, nn.Module) else function
+        return _as_function(moved), by_row
+
+    loss = None if config.loss is None else made("task.loss", config.loss)[0]
+    metrics = None
+    if config.metrics is not None:
+        metrics = {n: Metric(*made(f"task.metrics.{n}", v)) for n, v in _named(config).items()}
+    lower_is_better(config)
+    return Objective(classes, loss, metrics)
+
+
+def lower_is_better(config: TaskConfig) -> frozenset[str]:
+    """Return the names of the reported metrics of which less is better.
+
+    Raises
+    ------
+    InputError
+        If that cannot be told of one of them.
+    """
+    higher = {name: _higher_is_better(name, entry) for name, entry in _named(config).items()}
+    return (LOWER_IS_BETTER - higher.keys()) | {name for name, is_it in higher.items() if not is_it}
+
+
+def require_usable(
+    objective: Objective, config: TaskConfig, outputs: Tensor, y: Tensor, *, twice: bool
+) -> None:
+    """Try losses and metrics on a few real rows.
+
+    Parameters
+    ----------
+    outputs, y
+        [B, …] What the model gives for them, and their targets.
+    twice
+        Whether gradients of gradients are asked of the loss.
+
+    Raises
+    ------
+    InputError
+        If one fails, has another shape than it must have, or a loss lacks a derivative.
+    """
+    batch = objective.aligned(outputs, y)
+    if objective.row_loss is not None:
+        where = f"task.loss={_name(config.loss)}"
+        losses = _tried(where, objective.row_loss, batch)
+        _require_one_a_row(where, losses, batch)
+        _require_derivatives(where, losses, batch.outputs, twice)
+    for name, metric in (objective.metrics or {}).items():
+        where = f"task.metrics.{name}"
+        value = _tried(where, metric.of, batch._replace(outputs=batch.outputs.detach()))
+        if metric.by_row:
+            _require_one_a_row(where, value, batch)
+        elif value.ndim:
+            raise InputError(f"{where}: gives shape {list(value.shape)}; it must be one number")
+
+
+def _tried(where: str, of: Function, batch: Batch) -> Tensor:
+    try:
+        value = of(batch.outputs, batch.y)
+    except Exception as error:  # whatever the user's code raises
+        shapes = f"outputs {list(batch.outputs.shape)} and y {list(batch.y.shape)}"
+        raise InputError(f"{where}: fails on {shapes}: {reason(error)}") from error
+    if not isinstance(value, Tensor):
+        raise InputError(f"{where}: gives a {type(value).__name__}, not a tensor")
+    return value
+
+
+def _require_derivatives(where: str, losses: Tensor, outputs: Tensor, twice: bool) -> None:
+    if not losses.requires_grad:
+        raise InputError(f"{where}: has no gradient; make it of differentiable operations")
+    try:
+        (first,) = torch.autograd.grad(losses.sum(), outputs, create_graph=True)
+        if twice and first.requires_grad:
+            torch.autograd.grad(first.sum(), outputs, allow_unused=True)
+    except RuntimeError as error:
+        raise InputError(
+            f"{where}: {reason(error):.150}; algorithm.mode=hessian_free or first_order needs no "
+            "second derivative"
+        ) from error
+
+
+def _require_one_a_row(where: str, values: Tensor, batch: Batch) -> None:
+    if values.ndim == 0 or len(values) != len(batch.y):
+        raise InputError(
+            f"{where}: gives shape {list(values.shape)} for {len(batch.y)} rows; it must return "
+            "one value a row, or take reduction='none'"
+        )
+
+
+def _named(config: TaskConfig) -> dict[str, Any]:
+    """Return the metrics that are asked for, name -> entry."""
+    metrics = config.metrics or {}
+    example = "name: {_target_: …}, such as {f1: {_target_: torchmetrics.…}}"
+    require(isinstance(metrics, dict), "task.metrics", metrics, example)
+    for name in metrics:
+        usable = name.isidentifier() and name not in RESERVED and not name.endswith(STATISTICS)
+        require(usable, "task.metrics", name, f"a plain name, none of {', '.join(RESERVED)}")
+    return dict(metrics)
+
+
+def _made(key: str, entry: Any, given: dict[str, Any]) -> tuple[Callable[..., Any], bool]:
+    """Return what an entry names, ready to be called, and whether it gives one value a row."""
+    spec = _spec(key, entry)
+    target = _target(key, spec)
+    known = _parameters(target)
+    sizes = {name: value for name, value in given.items() if name in known and name not in spec}
+    by_row = "reduction" in known and not hasattr(target, "compute")
+    if by_row:
+        sizes["reduction"] = "none"
+    arguments = {name: value for name, value in spec.items() if name != DIRECTION}
+    try:
+        function = instantiate(arguments, **sizes, _partial_=not inspect.isclass(target))
+    except (InstantiationException, TypeError, ValueError) as error:
+        raise InputError(f"{key}={_name(entry)}: {reason(error.__cause__ or error)}") from error
+    if not callable(function):
+        raise InputError(f"{key}={_name(entry)}: its objects cannot be called with (outputs, y)")
+    return function, by_row
+
+
+def _as_function(made: Callable[..., Any]) -> Function:
+    """Return a torchmetrics object as a function that remembers nothing; others as they are."""
+    if not (hasattr(made, "compute") and hasattr(made, "reset")):
+        return made
+    metric: Any = made
+
+    def of(outputs: Tensor, y: Tensor) -> Tensor:
+        metric.reset()
+        metric.update(outputs, y)
+        value: Tensor = metric.compute()
+        return value
+
+    return of
+
+
+def _higher_is_better(name: str, entry: Any) -> bool:
+    """Tell from the entry, from torchmetrics, or from its being a loss."""
+    key = f"task.metrics.{name}"
+    spec = _spec(key, entry)
+    if DIRECTION in spec:
+        require(
+            type(spec[DIRECTION]) is bool, f"{key}.{DIRECTION}", spec[DIRECTION], "true or false"
+        )
+        return bool(spec[DIRECTION])
+    target = _target(key, spec)
+    known = getattr(_torchmetric(target) or target, DIRECTION, None)
+    if type(known) is bool:
+        return known
+    if "reduction" in _parameters(target):
+        return False
+    raise InputError(
+        f"{key}={_name(entry)}: is higher or lower better? Say "
+        f"{key}={{_target_: {spec['_target_']}, {DIRECTION}: true}}, or false"
+    )
+
+
+def _torchmetric(target: Any) -> Any:
+    """Return the class of a function of torchmetrics, which knows its direction; else None."""
+    package, _, rest = str(getattr(target, "__module__", "")).partition(".functional.")
+    if package != "torchmetrics":
+        return None
+    classes = vars(get_object(f"torchmetrics.{rest.split('.')[0]}"))
+    wanted = target.__name__.replace("_", "")
+    return next((found for name, found in classes.items() if name.lower() == wanted), None)
+
+
+def _spec(key: str, entry: Any) -> dict[str, Any]:
+    """Return an entry as a dict with `_target_`, of which a name alone is the short form."""
+    spec = {"_target_": entry} if isinstance(entry, str) else entry
+    valid = isinstance(spec, dict) and isinstance(spec.get("_target_"), str)
+    require(valid, key, entry, "a name, or {_target_: name, …} with its arguments")
+    return dict(spec)
+
+
+def _target(key: str, spec: dict[str, Any]) -> Any:
+    name = spec["_target_"]
+    try:
+        target = get_object(name)
+    except Exception as error:  # importing may raise whatever the user's module raises
+        package = name.split(".")[0]
+        missing = isinstance(error.__cause__ or error, ModuleNotFoundError)
+        if missing and package == "torchmetrics":
+            raise InputError(
+                f"{key}={name}: needs torchmetrics; pip install torchmetrics"
+            ) from error
+        raise InputError(f"{key}={name}: {reason(error)}") from error
+    if not callable(target):
+        raise InputError(f"{key}={name}: is a {type(target).__name__}, which cannot be called")
+    return target
+
+
+def _parameters(target: Any) -> set[str]:
+    """Return the arguments that a signature names."""
+    try:
+        return set(inspect.signature(target).parameters)
+    except ValueError:  # of a function that is not written in Python
+        return set()
+
+
+def _name(entry: Any) -> str:
+    return str(entry.get("_target_")) if isinstance(entry, dict) else str(entry)

@@ -1,0 +1,149 @@
+"""What is minimised and what is reported, as pure functions of a model's outputs and targets.
+
+A row's target y says of which kind a task is:
+
+===============  ========================  ====================================================
+y [N] integers   classification            outputs [B, C]; cross-entropy; accuracy
+y [N, …] int.    a class at each place     outputs [B, …, C]; the same over places; −1 is no place
+y [N(, d)] real  regression                outputs [B(, d)]; half the squared error; mae
+===============  ========================  ====================================================
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Function = Callable[[Tensor, Tensor], Tensor]
+
+LOWER_IS_BETTER = frozenset({"train_loss", "loss", "mae"})
+"""Of what is reported unasked; all else is a score."""
+
+
+class Metric(NamedTuple):
+    """Something that is reported beside the loss."""
+
+    of: Function
+    """(outputs, y) -> one value a row, or, of a set, one number."""
+    by_row: bool
+    """Whether it is a mean over rows; else it is one of all rows together, such as F1."""
+
+
+class Batch(NamedTuple):
+    """Outputs and targets side by side, a place of a sequence as a row."""
+
+    outputs: Tensor
+    """[R, …]"""
+    y: Tensor
+    """[R, …]"""
+    weight: Tensor | None
+    """[R] False for what does not count; None where all does."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss and the metrics of a task."""
+
+    classes: bool
+    """Whether y holds classes; else it holds regression targets."""
+    row_loss: Function | None = None
+    """(outputs, y) -> one loss a row, [R] or [R, …]; None for the one above."""
+    metrics: dict[str, Metric] | None = None
+    """By name; None for the one above."""
+
+    @property
+    def by_row(self) -> bool:
+        """Whether every metric is a mean over rows, so that rows may be stacked and weighted."""
+        return all(metric.by_row for metric in self._metrics.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `scores` gives."""
+        return ("loss", *self._metrics)
+
+    def loss(self, outputs: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the mean loss of a batch, over places where y is a sequence.
+
+        Parameters
+        ----------
+        outputs
+            [B, …] What the model gives.
+        y
+            [B, …] Targets.
+        weight
+            [B] False for rows that do not count; None if all do.
+        """
+        batch = self.aligned(outputs, y, weight)
+        return _mean(self._losses(batch), batch.weight)
+
+    def scores(self, outputs: Tensor, y: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+        """Return `loss` and the metrics of a batch, name -> scalar; arguments as of `loss`.
+
+        Unless `by_row`, rows that do not count are taken out: a batch for itself, then, not vmap.
+        """
+        batch = self.aligned(outputs, y, weight)
+        scores = {"loss": _mean(self._losses(batch), batch.weight)}
+        for name, metric in self._metrics.items():
+            if metric.by_row:
+                value = _mean(_by_row(metric.of(batch.outputs, batch.y)), batch.weight)
+            else:
+                value = metric.of(*_counted(batch)).to(outputs.dtype)
+            scores[name] = value
+        return scores
+
+    @property
+    def _metrics(self) -> dict[str, Metric]:
+        if self.metrics is not None:
+            return self.metrics
+        if self.classes:
+            return {"accuracy": Metric(_is_right, by_row=True)}
+        return {"mae": Metric(_off_by, by_row=True)}
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """Return the loss of each row, [R]."""
+        if self.row_loss is not None:
+            return _by_row(self.row_loss(batch.outputs, batch.y))
+        if self.classes:
+            return F.cross_entropy(batch.outputs, batch.y, reduction="none")
+        return _by_row((batch.outputs - batch.y).square()) / 2
+
+    def aligned(self, outputs: Tensor, y: Tensor, weight: Tensor | None = None) -> Batch:
+        """Return a batch as losses and metrics take it; arguments as of `loss`."""
+        if not self.classes:
+            y = y.to(outputs.dtype)
+            same = outputs.numel() == y.numel()  # else it is a loss of one's own that knows better
+            return Batch(outputs.reshape(y.shape) if same else outputs, y, weight)
+        if y.ndim == 1:
+            return Batch(outputs, y, weight)
+        there = y >= 0
+        if weight is not None:
+            there = there & weight.reshape(-1, *[1] * (y.ndim - 1))
+        return Batch(outputs.flatten(0, y.ndim - 1), y.clamp(min=0).flatten(), there.flatten())
+
+
+def _counted(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the rows that count."""
+    if batch.weight is None:
+        return batch.outputs, batch.y
+    return batch.outputs[batch.weight], batch.y[batch.weight]
+
+
+def _by_row(values: Tensor) -> Tensor:
+    """Return one value a row: the mean of a row's own, where it has several."""
+    return values.flatten(1).mean(1) if values.ndim > 1 else values
+
+
+def _is_right(outputs: Tensor, y: Tensor) -> Tensor:
+    return (outputs.argmax(-1) == y).to(outputs.dtype)
+
+
+def _off_by(outputs: Tensor, y: Tensor) -> Tensor:
+    return torch.abs(outputs - y)
+
+
+def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the mean of values [R], of those that count where not all do."""
+    return values.mean() if weight is None else (values * weight).sum() / weight.sum()

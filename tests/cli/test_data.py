@@ -1,0 +1,223 @@
+"""`nufed-data check`: figures counted by hand, faults that were put there, a command that runs."""
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from cli.data import main, overrides
+from conf.compose import compose_config
+from tasks.task import Task, build
+
+Check = Callable[..., str]
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a command does to its process."""
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    log = logging.getLogger("nufed")
+    handlers, level = log.handlers.copy(), log.level
+    yield
+    log.handlers, log.level = handlers, level
+    os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+@pytest.fixture
+def check(capsys: pytest.CaptureFixture[str]) -> Check:
+    """Return a function that runs the command and returns what it prints."""
+
+    def run(*words: object) -> str:
+        capsys.readouterr()
+        main(["check", *map(str, words)])
+        return capsys.readouterr().out
+
+    return run
+
+
+def write(folder: Path, sizes: list[int], **arrays: np.ndarray) -> Path:
+    """Write clients of these sizes, two classes each, unless told otherwise."""
+    n = sum(sizes)
+    given = {
+        "x": RANDOM.normal(size=(n, 5)),
+        "y": np.arange(n) % 2,
+        "client": np.repeat(np.arange(len(sizes)), sizes),
+    }
+    np.savez(folder / "mine.npz", **(given | arrays))  # type: ignore[arg-type]
+    return folder / "mine.npz"
+
+
+def table(output: str) -> dict[str, list[float]]:
+    """Return the rows of the table: least, median and most."""
+    cells = [line.strip("│").split("│") for line in output.splitlines() if line.startswith("│")]
+    return {name.strip(): [float(value) for value in values] for name, *values in cells}
+
+
+def trained(output: str) -> tuple[str, Task]:
+    """Return the command to train, and the task that it makes."""
+    lines = output.splitlines()
+    (at,) = [i for i, line in enumerate(lines) if line.startswith("To train")]
+    command, *words = shlex.split(lines[at + 1])
+    assert command == "nufed"
+    return lines[at + 1].strip(), build(compose_config(words))
+
+
+def test_it_counts_clients_rows_and_classes(tmp_path: Path, check: Check) -> None:
+    """Sizes 20, 24, 28, 32, 48 with a quarter held out; client 0 has three classes."""
+    sizes = [20, 24, 28, 32, 48]
+    y = np.arange(152) % 2
+    y[0] = 2
+    output = check(write(tmp_path, sizes, y=y))
+    assert "152 rows of 5 clients" in output
+    assert table(output) == {
+        "rows": [20, 28, 48],
+        "train rows": [15, 21, 36],
+        "test rows": [5, 7, 12],
+        "classes": [2, 2, 3],
+    }
+    assert "y: 3 classes; to say 1 always is right in 50%" in output
+    assert "!" not in output
+    command, task = trained(output)
+    assert command == (
+        f"nufed dataset=npz dataset.path={tmp_path / 'mine.npz'} "
+        "algorithm.batch.support=16 algorithm.batch.query=16"
+    )
+    assert np.percentile(task.data.partition.train, 10) == 16.2
+    assert f"with a model of {sum(p.numel() for p in task.module.parameters())} par" in output
+
+
+def test_faults_are_named_with_what_to_do(tmp_path: Path, check: Check) -> None:
+    """Each put there by hand."""
+    sizes = [40, 40, 2, 40, 3, 40]
+    n = sum(sizes)
+    x = RANDOM.normal(size=(n, 5))
+    x[:, 1], x[:, 3] = 7.0, 5e4 * x[:, 3]
+    test = np.arange(n) % 4 == 0
+    test[[80, 122]] = True
+    x[1], x[50] = x[0], x[0]  # a train row like a test row of client 0, and one of client 1
+    y = np.where(np.arange(n) % 2, 4, 0)
+    client = np.repeat(["a", "b", "c", "d", "e", "f"], sizes)
+    output = check(write(tmp_path, sizes, x=x, y=y, client=client, test=test))
+    lines = [line for line in output.splitlines() if line.startswith("!")]
+    wide, narrow = x[:, 3].std(), min(x[:, i].std() for i in (0, 2, 4))
+    assert len(lines) == 6
+    assert "1 of 5 features are constant (1); drop" in lines[0]
+    assert f"feature 3 varies {wide / narrow:.2g} times as much" in lines[1]
+    assert "standardise" in lines[1]
+    assert "3 of 5 classes never occur (1, 2, 3)" in lines[2]
+    assert "2 of 6 clients have fewer than 4 rows (c = 2, e = 4)" in lines[3]
+    assert f"1 of {test.sum()} test rows x are among the same client's train rows" in lines[4]
+    assert f"3 of {n} rows x are with several clients" in lines[5]
+    assert "partition.test_fraction" not in output, "the split is the file's own"
+
+
+def test_of_small_clients_more_is_held_out(tmp_path: Path, check: Check) -> None:
+    """Ten rows each: five to be measured on, and batches of the five that are left."""
+    output = check(write(tmp_path, [10] * 3))
+    command, task = trained(output)
+    assert "partition.test_fraction=0.5 evaluation.new_clients=0" in command
+    assert "algorithm.batch.support=5 algorithm.batch.query=5" in command
+    assert task.data.partition.train.tolist() == [5, 5, 5]
+    given = check(tmp_path / "mine.npz", "partition.test_fraction=0.2")
+    assert given.count("partition.test_fraction=") == 2, "in both commands, once: as it was given"
+    assert "algorithm.batch.support=8" in given
+
+
+def test_targets_that_want_scaling_or_are_no_classes(tmp_path: Path, check: Check) -> None:
+    n = 200
+    targets = 3000 + 2 * RANDOM.normal(size=n)
+    output = check(write(tmp_path, [40] * 5, y=targets))
+    assert "1 regression target from" in output
+    assert f"y has mean {targets.mean():.3g} and standard deviation {targets.std():.3g}" in output
+    assert "classes" not in table(output)
+    output = check(write(tmp_path, [40] * 5, y=RANDOM.permutation(n)))
+    assert "200 classes in 200 rows; for a regression" in output
+
+
+def test_sequences_and_images_are_trained_by_a_model_for_them(tmp_path: Path, check: Check) -> None:
+    tokens = RANDOM.integers(9, size=(200, 6))
+    tokens[0, 0] = 8
+    y = np.where(RANDOM.random((200, 6)) < 0.2, -1, tokens)
+    y[:, 0] = tokens[:, 0]
+    output = check(write(tmp_path, [40] * 5, x=tokens, y=y))
+    assert "9 classes at each of [6] places" in output
+    share = np.bincount(y[y >= 0]).max() / (y >= 0).sum()
+    assert f"is right in {share:.0%}" in output
+    command, task = trained(output)
+    assert command.endswith("model=transformer")
+    assert task.integers
+
+    for i, label in np.ndindex(5, 2):
+        folder = tmp_path / "photos" / str(i) / "ab"[label]
+        folder.mkdir(parents=True)
+        for k in range(20):
+            pixels = RANDOM.integers(256, size=(24, 24), dtype=np.uint8)
+            PIL.Image.fromarray(pixels).save(folder / f"{k}.png")
+    output = check(tmp_path / "photos")
+    assert "uint8 [24, 24] from 0 to 255, pixels" in output
+    assert "dataset=image_folder" in trained(output)[0]
+    assert trained(output)[0].endswith("model=cnn")
+
+
+def test_a_file_is_known_by_its_kind(tmp_path: Path, check: Check) -> None:
+    """And the keys beside it are nufed's."""
+    x = RANDOM.normal(size=100)
+    rows = pa.table({"age": x, "ill": np.arange(100) % 2, "client": np.arange(100) // 20})
+    parquet.write_table(rows, tmp_path / "mine.parquet")
+    output = check(tmp_path / "mine.parquet", "dataset.features=[age]", "dataset.target=ill")
+    assert "'dataset.features=[age]'" in output, "quoted as a shell needs it"
+    assert trained(output)[1].data.num_clients == 5
+    assert overrides([str(tmp_path)]) == ["dataset=parquet", f"dataset.path={tmp_path}"]
+    assert overrides(["dataset=digits"]) == ["dataset=digits"]
+    named = ["dataset=hf", str(tmp_path)]
+    assert overrides(named) == ["dataset=hf", f"dataset.path={tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["none.npz"], "none.npz: no such file or folder"),
+        (["mine.csv"], "say dataset=hf dataset.path=mine.csv"),
+        (["mine.csv", "mine.npz"], "mine.npz: name one file"),
+        (["mine.npz", "dataset.pth=3"], "dataset.pth"),
+        (["mine.npz", "model=linear", "task.loss=nowhere.loss"], "task.loss=nowhere.loss"),
+        (["one.npz"], "has one class only (1 of 1 clients do)"),
+        (
+            [
+                "dataset=private",
+                *(f"dataset.{k}" for k in ("input_shape=[4]", "num_outputs=2")),
+                "dataset.num_clients=3",
+            ],
+            "the rows are with the clients",
+        ),
+    ],
+)
+def test_what_cannot_be_used_ends_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, [20], y=np.zeros(20, int)).rename("one.npz")
+    write(tmp_path, [20] * 5)
+    (tmp_path / "mine.csv").write_text("a\n")
+    with pytest.raises(SystemExit) as stopped:
+        main(["check", *words])
+    line = capsys.readouterr().err.strip()
+    assert stopped.value.code == 2
+    assert "\n" not in line
+    assert line.startswith("nufed-data: ")
+    assert said in line

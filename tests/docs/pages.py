@@ -1,0 +1,57 @@
+"""A page of docs/, tried out: its blocks, section by section, as a reader would."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.helpers import RunResult, read_run
+
+ROOT = Path(__file__).parents[2]
+
+
+def sections(page: str) -> dict[str, str]:
+    """Return the sections of a page, heading -> text."""
+    _, *parts = re.split(r"^## (.*)$", (ROOT / "docs" / page).read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def run(text: str, folder: Path) -> str:
+    """Write the Python files of a section, run its commands, and return what they print.
+
+    A block of Python begins with the name of its file; a block of commands is run as it stands.
+    """
+    printed = ""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for language, block in re.findall(r"```(python|sh)\n(.*?)```", text, re.DOTALL):
+        if language == "python":
+            name = re.match(r"# (\w+\.py)\n", block)
+            assert name is not None
+            (folder / name[1]).write_text(block)
+        else:
+            done = subprocess.run(
+                ["bash", "-ec", block],
+                cwd=folder,
+                env={**os.environ, "PATH": path, "COLUMNS": "100"},
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+            printed += done.stdout
+    return printed
+
+
+def shown(text: str) -> list[str]:
+    """Return the lines that a section shows as printed."""
+    return [
+        line
+        for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+    ]
+
+
+def the_run(folder: Path) -> RunResult:
+    """Return the one run that was made."""
+    (summary,) = (folder / "runs").rglob("summary.json")
+    return read_run(summary.parent)

@@ -1,0 +1,186 @@
+"""Losses and metrics by name: what they are given, which way is up, and what is refused."""
+
+import builtins
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conf.compose import compose_config
+from conf.errors import InputError
+from conf.schema import TaskConfig
+from tasks.measures import lower_is_better
+from tasks.task import Task, build
+
+Save = Callable[..., Path]
+
+
+def total(outputs: Tensor, y: Tensor) -> Tensor:
+    return (outputs - y).square().mean()
+
+
+def flat(outputs: Tensor, y: Tensor) -> Tensor:
+    return torch.zeros(len(y))
+
+
+def lists(outputs: Tensor, y: Tensor) -> Any:
+    return y.tolist()
+
+
+def pinball(outputs: Tensor, y: Tensor) -> Tensor:
+    """Two quantiles of one target: two outputs a row, as only this loss knows."""
+    off = y[:, None] - outputs
+    return torch.maximum(off * torch.tensor([0.1, 0.9]), -off * torch.tensor([0.9, 0.1]))
+
+
+def spread(outputs: Tensor, y: Tensor) -> Tensor:
+    return outputs.std()
+
+
+HERE = __name__
+REAL = [0.5, 1.5, -2.0, 0.0, 1.0, 3.0]
+
+
+def task(path: Path, *overrides: str) -> Task:
+    data = ["dataset=npz", f"dataset.path={path}", "model=logistic"]
+    return build(compose_config([*data, *overrides]))
+
+
+@pytest.mark.parametrize(
+    ("entry", "lower"),
+    [
+        ("torch.nn.functional.l1_loss", True),
+        ("torch.nn.HuberLoss", True),
+        ("torchmetrics.MeanAbsoluteError", True),
+        ("torchmetrics.R2Score", False),
+        ("torchmetrics.functional.mean_absolute_error", True),
+        ("torchmetrics.functional.r2_score", False),
+        ("torchmetrics.functional.classification.multiclass_auroc", False),
+        ("torchmetrics.functional.classification.multiclass_calibration_error", True),
+        ("torchmetrics.functional.classification.multiclass_f1_score", False),
+        ({"_target_": f"{HERE}.spread", "higher_is_better": False}, True),
+        ({"_target_": "torchmetrics.R2Score", "higher_is_better": False}, True),
+    ],
+)
+def test_which_way_is_up(entry: Any, lower: bool) -> None:
+    """As the entry says, or torchmetrics does, also of functions; a loss is to be low."""
+    assert ("mine" in lower_is_better(TaskConfig(metrics={"mine": entry}))) == lower
+
+
+def test_where_no_one_says_which_way_is_up_it_is_asked() -> None:
+    with pytest.raises(
+        InputError, match=r"^task\.metrics\.mine=.*spread: is higher .*true, higher|lower"
+    ):
+        lower_is_better(TaskConfig(metrics={"mine": f"{HERE}.spread"}))
+    with pytest.raises(InputError, match="is higher or lower better"):
+        lower_is_better(
+            TaskConfig(metrics={"m": "torchmetrics.classification.MulticlassConfusionMatrix"})
+        )
+
+
+def test_names_of_ones_own_go_before_ours() -> None:
+    """An accuracy that is an error is one; what is not named keeps its way."""
+    entry = {"_target_": f"{HERE}.spread", "higher_is_better": False}
+    found = lower_is_better(TaskConfig(metrics={"accuracy": entry}))
+    assert found == {"loss", "mae", "accuracy"}
+    assert lower_is_better(TaskConfig()) == {"loss", "mae"}
+
+
+def test_a_loss_may_want_more_outputs_than_targets(save: Save) -> None:
+    """Two quantiles by a model of two outputs; the mean over both is the row's loss."""
+    of = task(save(y=REAL), f"task.loss={HERE}.pinball", "+model.num_outputs=2", "task.metrics={}")
+    params, (x, y) = of.initial_params(), of.batch(np.arange(6))
+    weight, bias = params.values()
+    off = y.numpy()[:, None] - (x.numpy() @ weight.numpy().T + bias.numpy())
+    rates = np.array([0.1, 0.9])
+    expected = np.maximum(rates * off, (rates - 1) * off).mean()
+    assert float(of.loss(params, x, y)) == pytest.approx(expected, rel=1e-5)
+    assert of.metrics(params, x, y).keys() == {"loss"}
+
+
+def test_the_number_of_classes_is_that_of_the_model(save: Save) -> None:
+    """Twelve outputs for three classes: torchmetrics refuses any other number."""
+    f1 = "torchmetrics.functional.classification.multiclass_f1_score"
+    of = task(save(), f"+task.metrics.f1={f1}", "+model.num_outputs=12")
+    scores = of.metrics(of.initial_params(), *of.batch(np.arange(6)))
+    assert 0 <= float(scores["f1"]) <= 1
+    fixed = f"task.metrics={{f1: {{_target_: {f1}, num_classes: 3}}}}"
+    with pytest.raises(
+        InputError, match=r"^task\.metrics\.f1: fails on outputs \[6, 12\] and y \[6\]"
+    ):
+        task(save(), fixed, "+model.num_outputs=12")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (f"task.loss={HERE}.total", ["task.loss=", "shape [] for 6 rows", "one value a row"]),
+        (f"task.loss={HERE}.flat", ["task.loss=", "no gradient"]),
+        (f"task.loss={HERE}.lists", ["task.loss=", "gives a list"]),
+        (f"task.loss={HERE}.absent", ["task.loss=", "absent"]),
+        (f"task.loss={HERE}.HERE", ["task.loss=", "is a str, which cannot be called"]),
+        ("task.loss=nowhere.loss", ["task.loss=nowhere.loss", "nowhere"]),
+        ("task.loss=3", ["task.loss=3: must be a name"]),
+        ("task.loss={delta: 1}", ["task.loss=", "must be a name"]),
+        (
+            "task.loss={_target_: torch.nn.HuberLoss, gamma: 1}",
+            ["task.loss=torch.nn.HuberLoss", "gamma"],
+        ),
+        ("task.loss=torch.nn.functional.cross_entropy", ["gives shape [] for 6 rows"]),
+        ("task.metrics=mae", ["task.metrics=mae: must be name:"]),
+        ("task.metrics={loss: torch.nn.L1Loss}", ["task.metrics=loss: must be a plain name"]),
+        ("task.metrics={a_std: torch.nn.L1Loss}", ["task.metrics=a_std"]),
+        ("task.metrics={a b: torch.nn.L1Loss}", ["task.metrics=a b"]),
+        (
+            f"task.metrics={{m: {{_target_: {HERE}.flat, higher_is_better: true}}}}",
+            ["task.metrics.m: gives shape [6]", "one number"],
+        ),
+        (
+            f"task.metrics={{m: {{_target_: {HERE}.total, higher_is_better: 1}}}}",
+            ["task.metrics.m.higher_is_better=1: must be true or false"],
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_a_run(
+    save: Save, override: str, words: list[str]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        task(save(y=REAL), override)
+    assert [word for word in words if word not in str(caught.value)] == []
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_without_a_second_derivative_serves_where_none_is_needed(save: Save) -> None:
+    """PyTorch has none of the multi-class hinge."""
+    hinge = "task.loss=torch.nn.functional.multi_margin_loss"
+    with pytest.raises(InputError, match=r"multi_margin_loss: derivative .* algorithm\.mode=hess"):
+        task(save(), hinge)
+    for other in ("algorithm.mode=first_order", "algorithm=fedavg"):
+        of = task(save(), hinge, other)
+        x, y = of.batch(np.arange(6))
+        scores = of.predict(of.initial_params(), x)
+        margin = (1 + scores - scores.gather(1, y[:, None])).clamp(min=0)
+        expected = (margin.sum(1) - 1) / 3
+        assert float(of.loss(of.initial_params(), x, y)) == pytest.approx(float(expected.mean()))
+
+
+def test_without_torchmetrics_the_line_says_so(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine where it is not installed."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchmetrics"]:
+        monkeypatch.delitem(sys.modules, name)
+    given = builtins.__import__
+
+    def absent(name: str, *rest: Any, **named: Any) -> Any:
+        if name.partition(".")[0] == "torchmetrics":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return given(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    with pytest.raises(InputError, match=r"needs torchmetrics; pip install torchmetrics$"):
+        task(save(y=REAL), "+task.metrics.r2=torchmetrics.functional.r2_score")
