@@ -43,7 +43,8 @@ class Watch:
         rows: Iterable[Row] = (),
         lower_is_better: Collection[str] = LOWER_IS_BETTER,
     ) -> None:
-        self.metric, self.lower_is_better = metric, metric in lower_is_better
+        self.metric = metric
+        self.lower_is_better = metric == "train_loss" or metric in lower_is_better
         self.best: float | None = None
         self.round = 0
         """Round of the best evaluation."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
-LOWER_IS_BETTER = frozenset({"train_loss", "loss", "mae"})
+LOWER_IS_BETTER = frozenset({"loss", "mae"})
 """Of what is reported unasked; all else is a score."""
 
 

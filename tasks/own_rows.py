@@ -45,9 +45,7 @@ def own_rows(
     rows = _rows(data)
     number = _number(rows, client, where)
     split = _split(rows, config, test_fraction, where)
-    mine = FederatedData(
-        rows.x, rows.y, split, outputs=sizes.num_outputs, tokens=sizes.num_tokens
-    )
+    mine = FederatedData(rows.x, rows.y, split, outputs=sizes.num_outputs, tokens=sizes.num_tokens)
     _require_fits(mine, sizes, where)
     return mine, number
 

@@ -73,7 +73,7 @@ def headline(run: Record) -> str:
         who = clients(run.last[group]["clients"], group)
         verb = ("is" if run.last[group]["clients"] == 1 else "are") if not said else ""
         end = number(curve[-1], metric)
-        at = f"{end} accuracy" if metric == "accuracy" else f"{metric} {end}"
+        at = f"a {metric} of {end}" if run.lower_is_better else f"{end} {metric}"
         before = f", from {number(curve[0], metric)} before" if k else ""
         said.append(f"{who} {verb} at {at} (worst tenth {worst}){before}".replace("  ", " "))
     start = f"After {steps(k)}" if k else "Without fine-tuning"

@@ -111,15 +111,22 @@ def test_validation_rows_may_be_chosen_by_and_test_rows_not(train: Train) -> Non
     measured = [row["participating"]["loss"][-1] for row in run.rows]
     assert run.summary["best"]["loss"] == min(measured)
     accuracy = ["early_stopping.metric=accuracy", "evaluation.split=validation"]
-    with pytest.raises(InputError, match=r"early_stopping\.metric=accuracy: .*take loss"):
+    with pytest.raises(
+        InputError, match=r"early_stopping\.metric=accuracy: must be train_loss \| loss$"
+    ):
         train([*RUN, *stopping, *accuracy])
+
+
+def test_a_metric_of_ones_own_is_better_where_it_says_so() -> None:
+    rows = [evaluated(i, participating={"brier": [0.9, v]}) for i, v in enumerate((0.2, 0.3, 0.1))]
+    assert Watch("brier", rows).round == 1
+    assert Watch("brier", rows, {"brier"}).round == 2
 
 
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
         (["early_stopping.patience=0"], "early_stopping.patience=0: must be at least 1, or null"),
-        (["early_stopping.metric=auc"], "early_stopping.metric=auc: must be train_loss | loss"),
         (
             ["early_stopping.patience=2", "privacy=central_dp"],
             "early_stopping.patience=2: must be null with privacy=central_dp",

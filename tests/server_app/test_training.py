@@ -115,6 +115,7 @@ def test_what_a_run_leaves_behind(train: Train) -> None:
     run = train(SMALL)
     assert sorted(p.name for p in run.folder.iterdir()) == [
         "checkpoint",
+        "clients.json",
         "config.yaml",
         "metrics.jsonl",
         "model.safetensors",
