@@ -7,13 +7,14 @@ while it composes; the values are checked here, when the composed configuration 
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from conf.errors import InputError
+from conf.errors import InputError, nearest
 
 MODES = ("exact", "first_order", "hessian_free")
 WEIGHTINGS = ("uniform", "examples")
@@ -351,7 +352,7 @@ def to_config(composed: DictConfig) -> Config:
         For a value out of its range, or one that is still missing.
     """
     if unknown := _unknown(composed, Config):
-        raise InputError(f"{unknown}: no such key; see nufed --help")
+        raise InputError(f"{unknown}: no such key; {nearest(unknown, list(_keys(Config)))}")
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise InputError(f"{missing[0]}: has no value; give one as {missing[0]}=…")
@@ -371,6 +372,14 @@ def _unknown(node: DictConfig, schema: Any, prefix: str = "") -> str | None:
         if nested and (found := _unknown(node[key], types[key], f"{prefix}{key}.")):
             return found
     return None
+
+
+def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a schema."""
+    for each in fields(schema):
+        yield f"{prefix}{each.name}"
+        if is_dataclass(each.type):
+            yield from _keys(each.type, f"{prefix}{each.name}.")
 
 
 def to_json(config: Config) -> str:
