@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-flower test-compose test-trackers bench attack experiments lint clean
+.PHONY: install demo test test-flower test-compose test-trackers bench attack experiments docs lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -38,6 +38,9 @@ attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile; writes docs/robustn
 
 experiments: $(INSTALLED)  ## Test the paper's claims; resumable, hours on two cores; writes docs/results.md
 	$(VENV)/python -m benchmarks.experiments
+
+docs: $(INSTALLED)  ## Write docs/configuration.md from the schema and the YAML files of conf/
+	$(VENV)/python -m conf.reference
 
 lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/ruff check .

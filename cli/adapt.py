@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING, OmegaConf
 
 from cli.command import EXIT_INTERRUPTED, Parser, fail, prepare
-from cli.failures import nearest, one_line
-from conf.errors import InputError
+from cli.failures import one_line
+from conf.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from client_app.personal import Personal
@@ -182,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=COMMAND,
         usage=f"{COMMAND} [-h] checkpoint=RUN data=FILE [key=value …]",
+        keys=[field.name for field in fields(Request)],
         description="Fine-tune a run's model on a client's own rows, here, and show how good it is "
         "after\neach step on rows held out. Neither the run's data nor Flower is needed.",
         epilog=EPILOG,

@@ -3,9 +3,10 @@
 import argparse
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
@@ -39,11 +40,36 @@ class Lines(logging.Handler):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of a command line that is told of in one line where it is wrong."""
+    """A parser of a command line that is told of in one line where it is wrong.
+
+    Parameters
+    ----------
+    keys
+        What may be typed as key=value, and may so be meant by an option that does not exist.
+    """
+
+    def __init__(self, *args: Any, keys: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.keys = keys
 
     def error(self, message: str) -> NoReturn:
         """End with one line instead of the usage and one line."""
-        fail(self.prog, message)
+        fail(self.prog, complaint(self, message, self.keys))
+
+
+def complaint(parser: argparse.ArgumentParser, message: str, keys: Sequence[str] = ()) -> str:
+    """Return what a parser complains of in our words, with the nearest option."""
+    from conf.errors import nearest  # imported here, as nufed-keys starts at once
+
+    if found := re.fullmatch(r"unrecognized arguments: (\S+).*", message, re.DOTALL):
+        options = [o for o in parser._option_string_actions if o.startswith("--")]
+        typed = {f"--{key}": f"{key}=…" for key in keys}
+        hint = nearest(found[1].partition("=")[0], [*options, *typed], typed)
+        return f"{found[1]}: no such option; {hint}"
+    if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+        choices = re.findall(r"[^', ]+", found[2])
+        return f"{found[1]}: no such choice; {nearest(found[1], choices)}"
+    return message
 
 
 def count(least: int) -> Callable[[str], int]:

@@ -1,6 +1,5 @@
 """Errors as one line: Hydra's and OmegaConf's exceptions in our words, with the nearest option."""
 
-import difflib
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from conf.compose import CONFIG_DIR
-from conf.errors import NuFedError
+from conf.errors import NuFedError, nearest
 
 KINDS = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
 
@@ -111,12 +110,3 @@ def _paths(node: object, prefix: str) -> Iterator[str]:
             path = f"{prefix}.{key}".lstrip(".")
             yield path
             yield from _paths(value, path)
-
-
-def nearest(wanted: str, options: list[str]) -> str:
-    """Return a hint: the options alike, or all where there are few."""
-    if alike := difflib.get_close_matches(wanted, options, n=2, cutoff=0.7):
-        return f"did you mean {' or '.join(alike)}?"
-    if 0 < len(options) <= 12:
-        return f"choose one of {', '.join(options)}"
-    return "see nufed --help"

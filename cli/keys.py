@@ -31,6 +31,12 @@ from conf.errors import InputError, reason
 HOSTS = ("localhost", "127.0.0.1", "::1", "superlink")
 CA_DAYS, SERVER_DAYS = 3650, 730
 COMMAND = "nufed-keys"
+EXAMPLES = """\
+examples:
+  nufed-keys keys --nodes 2                        everything, for two SuperNodes on this machine
+  nufed-keys keys --nodes 2 --host server.example  for a SuperLink that others reach
+  nufed-keys keys --node 2                         a SuperNode's own pair, made where it runs
+"""
 
 Key = ec.EllipticCurvePrivateKey
 T = TypeVar("T")
@@ -263,6 +269,8 @@ def _parser() -> argparse.ArgumentParser:
         prog=COMMAND,
         description="Make a CA, the SuperLink's certificate, and keys of SuperNodes. "
         "What is there already is kept; a second call makes what is missing.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="where they go")
     parser.add_argument("--nodes", type=count(0), default=0, help="so many SuperNodes")

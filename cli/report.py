@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from cli.command import EXIT_INTERRUPTED, Parser, fail, prepare
 from cli.failures import one_line
-from conf.errors import InputError
+from conf.errors import InputError, nearest
 
 COMMAND = "nufed-report"
+KEYS = "out", "target"
 EXAMPLES = """\
 examples:
   nufed-report runs/digits-nufed/2026-01-01_12-00-00   its report.html, made anew
@@ -62,9 +63,9 @@ def read(words: Sequence[str]) -> Given:
     options = [word for word in words if "=" in word and not Path(word).expanduser().exists()]
     names = [word for word in words if word not in options]
     found = dict(option.split("=", 1) for option in options)
-    if unknown := [key for key in found if key not in ("out", "target")]:
+    if unknown := [key for key in found if key not in KEYS]:
         given = f"{unknown[0]}={found[unknown[0]]}"
-        raise InputError(f"{given}: no such option; name folders of runs, out=… or target=…")
+        raise InputError(f"{given}: no such folder or option; {nearest(unknown[0], KEYS)}")
     if not names:
         raise InputError("no run was named; say nufed-report runs/…")
     folders = [Path(name).expanduser().absolute() for name in names]
@@ -107,6 +108,7 @@ def _target(text: str | None) -> float | None:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=COMMAND,
+        keys=KEYS,
         description="Make the report of a run, or compare runs: those that differ by their seed "
         "alone are put together, with 95% intervals.",
         epilog=EXAMPLES,

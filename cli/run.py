@@ -8,14 +8,23 @@ import traceback
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cli.command import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USER_ERROR, prepare
+from cli.command import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    EXIT_USER_ERROR,
+    complaint,
+    fail,
+    prepare,
+)
 from cli.failures import one_line
 from cli.folders import remove_empty
 from cli.sweep import Job, Sweep, begun, is_search, jobs_of, lines_of, prepare_options
@@ -31,6 +40,7 @@ def main() -> None:
     begun.clear()
     _failed.clear()
     signal.signal(signal.SIGTERM, _terminate)
+    _require_options(sys.argv[1:])
     status = 0
     try:
         _hydra_main()
@@ -56,6 +66,19 @@ _failed: list[Path] = []  # single runs
 def _prepare() -> bool:
     """Set up this process, once; the jobs of a sweep may have processes of their own."""
     return prepare()
+
+
+def _require_options(words: list[str]) -> None:
+    """End with one line, and not with Hydra's usage, if there is no such option."""
+    parser = get_args_parser()
+
+    def error(message: str) -> NoReturn:
+        fail("nufed", complaint(parser, message))
+
+    parser.error = error  # type: ignore[method-assign]
+    _, unknown = parser.parse_known_args(words)
+    if unknown:
+        error(f"unrecognized arguments: {unknown[0]}")
 
 
 def _no_folder(error: Exception) -> str | None:

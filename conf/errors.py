@@ -1,6 +1,7 @@
 """Errors that end a run in one line, without a traceback, and with exit status 2."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 
 
 class NuFedError(Exception):
@@ -34,3 +35,23 @@ class Terminated(KeyboardInterrupt):
 def reason(error: BaseException) -> str:
     """Return what an exception says, in one line; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+ALIKE, TIED = 0.7, 0.05
+"""How alike a suggestion has to be, of 1; and by how much a second one may be less so."""
+
+
+def nearest(wanted: str, options: Sequence[str], typed: Mapping[str, str] | None = None) -> str:
+    """Return a hint: the option that is most like what was typed, or all where there are few.
+
+    Two are named where they are about as near. `typed` has options that are typed otherwise.
+    """
+    said = [(typed or {}).get(option, option) for option in options]
+    alike = difflib.get_close_matches(wanted, options, n=2, cutoff=ALIKE)
+    if alike:
+        first, *others = (difflib.SequenceMatcher(a=each, b=wanted).ratio() for each in alike)
+        close = alike[: 1 + sum(other > first - TIED for other in others)]
+        return f"did you mean {' or '.join(said[options.index(each)] for each in close)}?"
+    if 0 < len(options) <= 12:
+        return f"choose one of {', '.join(said)}"
+    return "see nufed --help"

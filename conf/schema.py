@@ -7,13 +7,14 @@ while it composes; the values are checked here, when the composed configuration 
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from conf.errors import InputError
+from conf.errors import InputError, nearest
 
 MODES = ("exact", "first_order", "hessian_free")
 WEIGHTINGS = ("uniform", "examples")
@@ -45,7 +46,9 @@ class BatchConfig:
     """Rows a batch. null takes all train rows of the client."""
 
     support: int | None = MISSING
+    """Rows of the batch of an inner step; null: all train rows of the client."""
     query: int | None = MISSING
+    """Rows of the batch that the outer gradient is taken on; null: all train rows of the client."""
     hessian: int | None = None
     """Rows of an independent Hessian batch; null lets the support batches serve for it."""
 
@@ -62,15 +65,17 @@ class AlgorithmConfig:
     """The local update: τ steps of size β along the ν-step meta-gradient."""
 
     name: str = MISSING
+    """What the algorithm is called: in the run's name, and in no formula."""
     nu: int = MISSING
     """Fine-tuning (inner) steps ν."""
     alpha: Any = MISSING
-    """Inner step size α, in training and in evaluation; auto: by a probe."""
+    """Inner step size α, in training and in evaluation; auto: chosen from the losses' curvature."""
     beta: Any = MISSING
-    """Local (outer) step size β; auto: by a probe."""
+    """Local (outer) step size β; auto: chosen from the losses' curvature."""
     tau: int = MISSING
     """Local steps τ a round."""
     mode: str = "exact"
+    """`exact`; `first_order`: Hessians dropped; `hessian_free`: their products by differences."""
     delta: float = 1e-3
     """Step δ of mode=hessian_free."""
     recompute: bool = False
@@ -95,10 +100,11 @@ class PartitionConfig:
 
     name: str = MISSING
     num_clients: int | None = None
-    """Clients; null where the data set brings its own."""
+    """Clients; null where the data set, or the partitioner, says how many."""
     test_fraction: float = 0.25
     """Part of each client's rows that is held out for its test split."""
     seed: int = MISSING
+    """Draws who gets which row, and which rows are held out."""
     partitioner: Any = None
     """A flwr-datasets partitioner by `_target_`; null keeps the data set's own clients."""
 
@@ -190,9 +196,10 @@ class EarlyStoppingConfig:
     """When a run that no longer improves ends before its last round."""
 
     patience: int | None = None
-    """Evaluations without improvement that end it. null: it goes through all its rounds."""
+    """Evaluations without improvement that end the run; null: it goes through all its rounds."""
     metric: str = "train_loss"
-    """``train_loss``, or a metric that is reported, such as accuracy, of validation rows."""
+    """`train_loss`, after ν steps; or a metric that is reported, such as accuracy, with
+    evaluation.split=validation, of participating clients."""
 
     def __post_init__(self) -> None:
         patience = self.patience
@@ -205,8 +212,8 @@ class DiagnosticsConfig:
     """When a run measures what its theory is about."""
 
     every: int | None = None
-    """Rounds between diagnostics; the first (round 0) and the last are then diagnosed. null: none.
-    """
+    """Rounds between measuring ‖∇F‖² and the constants of its bound, with the first (round 0) and
+    the last; null: none."""
 
     def __post_init__(self) -> None:
         every = self.every
@@ -248,9 +255,10 @@ class TaskConfig:
     """
 
     loss: Any = None
-    """One loss a row; null: cross-entropy where y holds classes, else half the squared error."""
+    """A function (outputs, y) or class by name, one loss a row; null: cross-entropy where y holds
+    classes, else half the squared error."""
     metrics: Any = None
-    """name -> metric; null: accuracy where y holds classes, else mae, the mean absolute error."""
+    """`{name: metric}`; null: accuracy where y holds classes, else mae, the mean absolute error."""
 
 
 @dataclass
@@ -260,12 +268,15 @@ class Config:
     name: str = MISSING
     """Names the run's folder."""
     rounds: int = MISSING
+    """Rounds of training; 0 only measures the initial model."""
     clients_per_round: int = MISSING
     """Clients drawn in each round (m); all participating clients if there are fewer."""
     fraction: float | None = None
     """Drawn part of the participating clients (r = m/n); takes the place of clients_per_round."""
     seed: int = MISSING
+    """Draws the initial model, each round's clients and every batch."""
     device: str = MISSING
+    """Where to compute: cpu, cuda, cuda:1 or mps."""
     resume: str | None = None
     """The folder of a run to go on with."""
     server: ServerConfig = MISSING
@@ -351,7 +362,7 @@ def to_config(composed: DictConfig) -> Config:
         For a value out of its range, or one that is still missing.
     """
     if unknown := _unknown(composed, Config):
-        raise InputError(f"{unknown}: no such key; see nufed --help")
+        raise InputError(f"{unknown}: no such key; {nearest(unknown, list(_keys(Config)))}")
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise InputError(f"{missing[0]}: has no value; give one as {missing[0]}=…")
@@ -371,6 +382,14 @@ def _unknown(node: DictConfig, schema: Any, prefix: str = "") -> str | None:
         if nested and (found := _unknown(node[key], types[key], f"{prefix}{key}.")):
             return found
     return None
+
+
+def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a schema."""
+    for each in fields(schema):
+        yield f"{prefix}{each.name}"
+        if is_dataclass(each.type):
+            yield from _keys(each.type, f"{prefix}{each.name}.")
 
 
 def to_json(config: Config) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from cli.certify import subject
 from conf.compose import compose_config
 from tasks.task import build
 from tests.helpers import read_run
@@ -22,62 +21,42 @@ SHELL = [
 ]
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [line for line in SHELL if line.split()[:1] == ["nufed"]]
-(CHECK,) = [line for line in SHELL if line.startswith("nufed-data ")]
-CERTIFY = [line for line in SHELL if line.startswith("nufed-certify ")]
 
 
 def test_there_are_commands() -> None:
+    """All of them are understood: tests/docs/test_commands.py."""
     assert len(COMMANDS) >= 9
     assert {"make demo", "make test"} <= {line.split("  ")[0] for line in SHELL}
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "-m" not in c.split()])
-def test_every_command_composes(command: str) -> None:
-    overrides = [word for word in shlex.split(command)[1:] if word not in ("--cfg", "job")]
-    assert compose_config(overrides).rounds > 0
-
-
-def test_what_is_to_be_certified_is_a_task_or_a_run() -> None:
-    """The overrides compose, and the folder is named as `nufed` names those it makes."""
-    task, run = (shlex.split(command)[1:] for command in CERTIFY)
-    config, folder = subject(task)
-    assert (config.algorithm.nu, folder) == (3, None)
-    assert re.fullmatch(r"runs/digits-nufed/[\d-]{10}_[\d-]{8}", *run)
-
-
-def test_flwr_run_overrides_compose() -> None:
-    (overrides,) = re.findall(r"overrides=\"([^\"]+)\"", TEXT)
-    assert compose_config(shlex.split(overrides)).algorithm.nu == 3
-
-
 def test_the_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The function, one's own data and one's own model, each as a reader would try it."""
-    function, data, model, trained = PYTHON
+    """The function, then one's own data, checked, trained on and adapted to, as a reader would."""
+    function, data = PYTHON
     exec(compile(function, "README", "exec"), names := {})
     assert names["gradient"]["w"].shape == names["personal"]["w"].shape == (3,)
 
     subprocess.run([sys.executable, "-c", data], cwd=tmp_path, check=True)
-    (tmp_path / "mine.py").write_text(model)
-    (own_data,) = [c for c in COMMANDS if "dataset.path" in c and "-m" in c.split()]
-    (own_model,) = [c for c in COMMANDS if "mine.Net" in c]
-    words = [str(Path(sys.executable).parent / "nufed-data"), *CHECK.split()[1:]]
-    subprocess.run(words, cwd=tmp_path, check=True)
-    for command in (own_data, own_model):
-        words = [str(Path(sys.executable).parent / "nufed"), *shlex.split(command)[1:]]
-        subprocess.run([*words, "rounds=2"], cwd=tmp_path, check=True)
+    (check,) = [line for line in SHELL if line.startswith("nufed-data ")]
+    own_data, with_metric, compared = (c for c in COMMANDS if "dataset.path" in c)
+    for command in (check, f"{own_data} rounds=2"):
+        type_in(command, tmp_path)
     monkeypatch.chdir(tmp_path)
-    for command in (c for c in COMMANDS if "task." in c):
-        build(compose_config(shlex.split(command)[1:]))
-    runs = [read_run(file.parent) for file in sorted((tmp_path / "runs").rglob("summary.json"))]
-    assert [run.summary["parameters"] for run in runs] == [64 * 75 + 10, *[8 * 100 + 100 + 202] * 3]
-    check = "assert len(personal.curve['accuracy']) == 6"
-    subprocess.run([sys.executable, "-c", f"{trained}\n{check}"], cwd=tmp_path, check=True)
-    (adapt,) = [shlex.split(line) for line in SHELL if line.startswith("nufed-adapt ")]
-    run = max((tmp_path / "runs").rglob("model.safetensors")).parent
-    assert re.fullmatch(r"checkpoint=runs/npz-nufed/[\d-]{10}_[\d-]{8}", adapt[1])
-    words = [str(Path(sys.executable).parent / adapt[0]), f"checkpoint={run}", *adapt[2:]]
-    subprocess.run(words, cwd=tmp_path, check=True)
+    build(compose_config(shlex.split(with_metric)[1:]))
+    assert compared.startswith("nufed -m ")
+    (file,) = (tmp_path / "runs").rglob("summary.json")
+    run = read_run(file.parent)
+    assert run.summary["parameters"] == 8 * 100 + 100 + 202
+    (adapt,) = [line for line in SHELL if line.startswith("nufed-adapt ")]
+    assert re.search(r"checkpoint=runs/npz-nufed/[\d-]{10}_[\d-]{8} ", adapt)
+    type_in(re.sub(r"checkpoint=\S+", f"checkpoint={run.folder}", adapt), tmp_path)
     assert (tmp_path / "personal.safetensors").is_file()
+
+
+def type_in(line: str, folder: Path) -> None:
+    """Carry out a command of ours."""
+    name, *words = shlex.split(line)
+    command = [str(Path(sys.executable).parent / name), *words]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 def test_the_options_listed_are_the_options_there_are() -> None:

@@ -18,16 +18,18 @@ def sections(page: str) -> dict[str, str]:
 
 
 def run(text: str, folder: Path) -> str:
-    """Write the Python files of a section, run its commands, and return what they print.
+    """Write the files of a section, run its commands, and return what they print.
 
-    A block of Python begins with the name of its file; a block of commands is run as it stands.
+    A block of Python or YAML begins with the name of its file; a block of commands is run as it
+    stands.
     """
     printed = ""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for language, block in re.findall(r"```(python|sh)\n(.*?)```", text, re.DOTALL):
-        if language == "python":
-            name = re.match(r"# (\w+\.py)\n", block)
+    for language, block in re.findall(r"```(python|yaml|sh)\n(.*?)```", text, re.DOTALL):
+        if language != "sh":
+            name = re.match(r"# ([\w/]+\.(py|yaml))\n", block)
             assert name is not None
+            (folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
             (folder / name[1]).write_text(block)
         else:
             done = subprocess.run(

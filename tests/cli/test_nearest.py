@@ -1,0 +1,65 @@
+"""A word mistyped to any of the commands: one line with the nearest that there is, and status 2."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+import pytest
+
+from cli import run
+
+Main = Callable[[], None]
+MISTYPED = [
+    ("nufed algoritm=fedavg", "algoritm: no such key; did you mean algorithm?"),
+    ("nufed algorithm=fedvag", "algorithm=fedvag: no such option; did you mean fedavg?"),
+    ("nufed algorithm.aplha=0.1", "algorithm.aplha: no such key; did you mean algorithm.alpha?"),
+    ("nufed +algorithm.aplha=0.1", "algorithm.aplha: no such key; did you mean algorithm.alpha?"),
+    ("nufed algorithm.mode=frist", "algorithm.mode=frist: must be exact | first_order | hessian_"),
+    ("nufed dataset=digit", "dataset=digit: no such option; did you mean digits?"),
+    ("nufed engine=batch", "engine=batch: no such option; did you mean batched?"),
+    ("nufed -m hydra/launcher=jobli", "hydra/launcher=jobli: no such option; did you mean joblib?"),
+    ("nufed --multirn seed=1", "--multirn: no such option; did you mean --multirun?"),
+    ("nufed --cfg jop", "jop: no such choice; choose one of job, hydra, all"),
+    ("nufed-adapt chekpoint=run", "chekpoint: no such key; did you mean checkpoint?"),
+    ("nufed-adapt --data=mine.npz", "--data=mine.npz: no such option; did you mean data=…?"),
+    ("nufed-certify algorithm.ny=3", "algorithm.ny: no such key; did you mean algorithm.nu?"),
+    ("nufed-certify --epsilom 3", "--epsilom: no such option; did you mean --epsilon?"),
+    ("nufed-data chek mine.npz", "chek: no such choice; did you mean check?"),
+    ("nufed-keys keys --nods 2", "--nods: no such option; did you mean --nodes?"),
+    ("nufed-report --targt 0.9", "--targt: no such option; did you mean target=…?"),
+    ("nufed-report runs targt=0.9", "targt=0.9: no such folder or option; did you mean target?"),
+]
+COMMANDS = sorted({line.split()[0] for line, _ in MISTYPED})
+
+
+def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Carry out a command in this process; return its exit status."""
+    name, *words = line.split()
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    run._prepare.cache_clear()  # the environment that it sets up is taken back after each test
+    module = "cli.run" if name == "nufed" else f"cli.{name.removeprefix('nufed-')}"
+    main: Main = import_module(module).main
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(("line", "told"), MISTYPED)
+def test_the_nearest_is_named(
+    line: str, told: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(line, monkeypatch) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"{line.split()[0]}: {told}")
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(
+    command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(f"{command} --help", monkeypatch) == 0
+    help_text = capfd.readouterr().out
+    _, examples = help_text.lower().split("examples")
+    assert examples.count(f"  {command} ") >= 3

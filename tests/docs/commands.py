@@ -1,0 +1,151 @@
+"""The commands that the README and docs/ tell people to type, and whether each can be."""
+
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra import compose
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from cli import adapt, certify, data, keys, report
+from cli.sweep import prepare_options
+from conf.compose import composing
+from conf.schema import to_config
+from tests.docs.pages import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN = re.compile(r"runs/[\w-]+(/[\d-]{10}_[\d-]{8})?")
+"""What a run or sweep is called, by itself or by a person."""
+COMPOSE = OmegaConf.load(ROOT / "docker-compose.yml")
+DEPLOYED = ["engine=deployment", "engine.superlink=superlink:8000"]
+SHELL = {"cp", "eval", "export", "pip", "source", "sudo", "tensorboard"}
+"""Of the system, or of a package that is installed with NuFed."""
+
+
+class Command(NamedTuple):
+    """A line that a page shows."""
+
+    page: Path
+    words: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.page.name}: {' '.join(self.words)}"
+
+
+def commands() -> list[Command]:
+    """Return every command of every block of commands; settings before one are left out."""
+    found = list[Command]()
+    for page in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                while words and re.match(r"[A-Z_]+=", words[0]):
+                    words = words[1:]
+                if words:
+                    found.append(Command(page, words))
+    return found
+
+
+def check(command: Command) -> None:
+    """Fail unless a command is one that would be understood."""
+    name, *words = command.words
+    if name in CHECKS:
+        CHECKS[name](words)
+    elif name == "python":
+        scripts = re.findall(r"```python\n# (\w+\.py)\n", command.page.read_text())
+        assert words[0] in scripts, f"{command.page.name} shows no {words[0]}"
+    elif name in ("flower-superlink", "flower-supernode", "flwr"):
+        program = [name, *words[: name == "flwr"]]
+        unknown = {word for word in words if word.startswith("--")} - options(*program)
+        assert not unknown, f"{' '.join(program)}: {unknown}"
+    else:
+        assert name in SHELL, f"a command of no known kind: {command}"
+
+
+def nufed(words: list[str]) -> None:
+    """Compose what is typed; of what a sweep goes through, the first."""
+    given = get_args_parser().parse_args(words)
+    if given.config_dir or given.shell_completion:
+        return  # test_extending runs the one, tests/cli/test_completion the other
+    parsed = OverridesParser.create().parse_overrides(given.overrides)
+    sweeps = [each for each in parsed if each.is_sweep_override()]
+    assert given.multirun or not sweeps, "several values take -m"
+    composable = []
+    for each in parsed:
+        if each in sweeps and not each.is_choice_sweep() and not each.is_range_sweep():
+            continue  # an interval, which has no first value
+        value = str(next(iter(each.sweep_iterator()))) if each in sweeps else None
+        composable.append(f"{each.key_or_group}={value}" if value else str(each.input_line))
+    prepare_options()
+    with composing():
+        composed = compose("config", composable, return_hydra_config=True)
+        OmegaConf.set_struct(composed, False)
+        del composed["hydra"]
+        to_config(composed)
+
+
+def nufed_certify(words: list[str]) -> None:
+    what = certify._parser().parse_args(words).what
+    if any("=" in word for word in what):
+        assert certify.subject(what)[1] is None
+    else:
+        assert all(map(RUN.fullmatch, what))
+
+
+def nufed_report(words: list[str]) -> None:
+    for word in report._parser().parse_args(words).what:
+        assert word.partition("=")[0] in report.KEYS if "=" in word else RUN.fullmatch(word)
+
+
+def nufed_data(words: list[str]) -> None:
+    (file,) = data._parser().parse_args(words).what
+    assert file.endswith(".npz")
+
+
+def make(words: list[str]) -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(words) <= set(targets)
+
+
+def docker(words: list[str]) -> None:
+    """Docker need not be there: profiles and services are read from docker-compose.yml."""
+    assert words[0] == "compose"
+    services = COMPOSE.services
+    rest = words[1:]
+    while rest[0] == "--profile":
+        assert any(rest[1] in (each.get("profiles") or ()) for each in services.values())
+        rest = rest[2:]
+    verb, *rest = rest
+    assert verb in ("build", "up", "run", "cp", "down")
+    if verb == "cp":
+        assert rest[0].split(":")[0] in services
+    if verb == "run":
+        place = next(i for i, word in enumerate(rest) if word in services)
+        if rest[place].startswith("nufed"):
+            nufed([*DEPLOYED, *rest[place + 1 :]])
+
+
+@cache
+def options(*program: str) -> set[str]:
+    """Return the options that a program of Flower's says it has."""
+    command = [str(Path(sys.executable).parent / program[0]), *program[1:], "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(re.findall(r"--[\w-]+", done.stdout))
+
+
+CHECKS = {
+    "nufed": nufed,
+    "nufed-adapt": adapt.request,
+    "nufed-certify": nufed_certify,
+    "nufed-data": nufed_data,
+    "nufed-keys": keys._parser().parse_args,
+    "nufed-report": nufed_report,
+    "make": make,
+    "docker": docker,
+}

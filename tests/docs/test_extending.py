@@ -1,0 +1,70 @@
+"""docs/extending.md: its strategy, algorithm and tracker work as written, beside each other."""
+
+import csv
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from conf.schema import read_config
+from tests.docs.pages import ROOT, run, sections, shown, the_run
+
+TEXT = sections("extending.md")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which all that the page shows was done."""
+    here = tmp_path_factory.mktemp("reader")
+    for section in ("A strategy", "An algorithm", "A tracker"):
+        run(TEXT[section], here)
+    run(TEXT["Try them"].replace("rounds=20", "rounds=2"), here)
+    return here
+
+
+def test_the_run_is_of_all_three(folder: Path) -> None:
+    done = the_run(folder)
+    config = read_config((done.folder / "config.yaml").read_text())
+    assert (config.algorithm.name, config.algorithm.nu) == ("fomaml", 3)
+    assert (config.algorithm.mode, config.algorithm.batch.query) == ("first_order", None)
+    assert config.algorithm.tau == 5, "of nufed.yaml, which it builds on"
+    assert config.strategy["_target_"] == "rules.WithoutLongest"
+    with (done.folder / "accuracy.csv").open() as file:
+        lines = [(int(k), float(accuracy)) for k, accuracy in csv.reader(file)]
+    evaluated = [row for row in done.rows if "new" in row]
+    assert lines == [(row["round"], row["new"]["accuracy"][-1]) for row in evaluated]
+    assert len(lines) == 2
+
+
+def test_the_longest_update_is_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weighted mean of the others, in closed form."""
+    monkeypatch.syspath_prepend(str(folder))
+    from rules import Shorter
+
+    rule = Shorter()
+    for size, weight in ((1.0, 1.0), (100.0, 5.0), (4.0, 2.0)):
+        rule.add({"w": torch.tensor([size, 0.0])}, weight)
+    mean = rule.value(torch.float64)["w"]
+    assert mean.tolist() == [(1 * 1 + 2 * 4) / 3, 0.0]
+
+
+def test_a_mistyped_option_is_answered_with_the_readers_own(folder: Path) -> None:
+    line = "nufed --config-dir mine strategy=without_longst"
+    name, *words = shlex.split(line)
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / name), *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("no such option; did you mean without_longest?\n")
+
+
+def test_what_it_says_to_copy_is_there() -> None:
+    assert shown(TEXT["A strategy"]) == []
+    for name in ("krum", "robust"):
+        assert (ROOT / "strategies" / f"{name}.py").is_file()
