@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-flower test-compose test-trackers bench attack experiments docs lint clean
+.PHONY: install demo test test-docs test-flower test-deployment test-compose test-trackers bench attack experiments docs lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -16,11 +16,17 @@ $(INSTALLED): pyproject.toml requirements.txt
 demo: $(INSTALLED)  ## Train on digits with nu = 5, and show the personalization curves
 	$(VENV)/nufed
 
-test: $(INSTALLED)  ## Run the tests, all but those that start Flower's own engines or containers
+test: $(INSTALLED)  ## Run the tests, all but those below
 	$(VENV)/python -m pytest
 
-test-flower: $(INSTALLED)  ## Run those: the same results from Flower's engines as from ours
+test-docs: $(INSTALLED)  ## Run what the README and docs/ tell people to type
+	$(VENV)/python -m pytest -m docs
+
+test-flower: $(INSTALLED)  ## Run the same work on Flower's engines, and compare
 	$(VENV)/python -m pytest -n 0 -m flower
+
+test-deployment: $(INSTALLED)  ## Run those on a SuperLink and SuperNodes: private data, faults, resuming
+	$(VENV)/python -m pytest -m deployment
 
 test-compose: $(INSTALLED)  ## Run those that start containers; needs a Docker engine with compose
 	docker compose build --quiet

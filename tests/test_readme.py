@@ -29,6 +29,7 @@ def test_there_are_commands() -> None:
     assert {"make demo", "make test"} <= {line.split("  ")[0] for line in SHELL}
 
 
+@pytest.mark.docs
 def test_the_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The function, then one's own data, checked, trained on and adapted to, as a reader would."""
     function, data = PYTHON
@@ -66,6 +67,7 @@ def test_the_options_listed_are_the_options_there_are() -> None:
             assert f"`{file.stem}`" in text, f"{group}={file.stem}"
 
 
+@pytest.mark.docs
 def test_the_table_is_the_one_that_the_demo_prints(tmp_path: Path) -> None:
     """To 0.05: other processors round otherwise, and fifty rounds let it grow."""
     command = [str(Path(sys.executable).parent / "nufed"), f"hydra.run.dir={tmp_path / 'demo'}"]

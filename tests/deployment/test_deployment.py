@@ -16,6 +16,8 @@ from tests.deployment.harness import Done, Federation, wait_until
 from tests.helpers import RunResult, distance, read_run
 from tests.server_app.test_trackers import drawn, written
 
+pytestmark = pytest.mark.deployment
+
 SMALL = [
     *("model=linear", "algorithm.nu=2", "algorithm.tau=2", "clients_per_round=3"),
     *("algorithm.batch.support=null", "algorithm.batch.query=null", "engine.precision=float64"),

@@ -27,6 +27,8 @@ from tasks.task import build
 from tests.deployment.harness import Federation, wait_until
 from tests.helpers import Row
 
+pytestmark = pytest.mark.deployment
+
 NODES = 3
 NET = '''
 """A linear model that does what a SuperNode's file of faults says, a word for each message."""

@@ -8,6 +8,8 @@ import pytest
 from tests.deployment.harness import Federation, wait_until
 from tests.helpers import RunResult, distance, read_run
 
+pytestmark = pytest.mark.deployment
+
 NODES = 3
 # Momentum on the server: a resumed run that lost it would end elsewhere.
 RUN = [

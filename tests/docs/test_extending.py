@@ -12,6 +12,8 @@ import torch
 from conf.schema import read_config
 from tests.docs.pages import ROOT, run, sections, shown, the_run
 
+pytestmark = pytest.mark.docs
+
 TEXT = sections("extending.md")
 
 

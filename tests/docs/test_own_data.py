@@ -7,6 +7,8 @@ import pytest
 from tests.docs.pages import run, sections, shown
 from tests.helpers import read_run
 
+pytestmark = pytest.mark.docs
+
 TEXT = sections("own-data.md")
 
 

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import run, sections, the_run
+
+pytestmark = pytest.mark.docs
 
 TEXT = sections("own-data.md")
 

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from tests.docs.pages import run, sections
 from tests.helpers import read_run
 
+pytestmark = pytest.mark.docs
+
 TEXT = sections("quick-start.md")
 ORDER = (
     "Your data, in one file",
