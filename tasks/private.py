@@ -35,25 +35,31 @@ def outline(dataset: dict[str, Any]) -> FederatedData:
     InputError
         For a value that is out of its range.
     """
-    shape, outputs, regression, n = (
-        dataset.get(key) for key in ("input_shape", "num_outputs", "regression", "num_clients")
-    )
-    sizes = isinstance(shape, list) and all(type(size) is int and size >= 1 for size in shape)
-    require(sizes, "dataset.input_shape", shape, "the shape of one row x, such as [784]")
-    for name, value in (("num_outputs", outputs), ("num_clients", n)):
-        whole = type(value) is int and value >= 1
-        require(whole, f"dataset.{name}", value, "a whole number from 1 on")
+    regression, tokens = dataset.get("regression"), dataset.get("num_tokens")
+    shape = _shape(dataset, "input_shape", "the shape of one row x, such as [784]")
+    places = _shape(dataset, "places", "the shape of one row y, such as [80]; [] for one class")
+    outputs, n = (_whole(dataset, key) for key in ("num_outputs", "num_clients"))
+    if tokens is not None:
+        tokens = _whole(dataset, "num_tokens")
     require(type(regression) is bool, "dataset.regression", regression, "true or false")
-    assert isinstance(shape, list)
-    assert isinstance(outputs, int)
-    assert isinstance(n, int)
-    none = np.zeros(0, np.int64)
-    return FederatedData(
-        np.zeros((0, *shape), np.float32),
-        np.zeros((0, outputs), np.float32) if regression else none,
-        Partition(none, np.zeros(n + 1, np.int64), np.zeros(n, np.int64)),
-        outputs=outputs,
-    )
+    x = np.zeros((0, *shape), np.float32 if tokens is None else np.int64)
+    y = np.zeros((0, outputs), np.float32) if regression else np.zeros((0, *places), np.int64)
+    nobody = Partition(np.zeros(0, np.int64), np.zeros(n + 1, np.int64), np.zeros(n, np.int64))
+    return FederatedData(x, y, nobody, outputs=outputs, tokens=tokens)
+
+
+def _whole(dataset: dict[str, Any], key: str) -> int:
+    value = dataset.get(key)
+    require(type(value) is int and value >= 1, f"dataset.{key}", value, "a whole number from 1 on")
+    assert isinstance(value, int)
+    return value
+
+
+def _shape(dataset: dict[str, Any], key: str, allowed: str) -> list[int]:
+    value = dataset.get(key, [])
+    valid = isinstance(value, list) and all(type(size) is int and size >= 1 for size in value)
+    require(valid, f"dataset.{key}", value, allowed)
+    return list(value)
 
 
 def load_private(
@@ -92,9 +98,8 @@ def load_private(
     sizes = np.zeros(whole.num_clients, np.int64)
     train[here], sizes[here] = own.partition.train, np.diff(own.partition.offset)
     offset = np.concatenate([[0], np.cumsum(sizes)])
-    return replace(
-        own, partition=Partition(own.partition.index, offset, train), outputs=whole.num_outputs
-    )
+    held = Partition(own.partition.index, offset, train)
+    return replace(own, partition=held, outputs=whole.num_outputs, tokens=whole.num_tokens)
 
 
 def _require_fits(
@@ -114,10 +119,32 @@ def _require_fits(
             f"{where}: y holds {kind} ({own.y.dtype}), but the run says "
             f"dataset.regression={str(dataset['regression']).lower()}; change one of them"
         )
+    if not regression and own.y.shape[1:] != whole.y.shape[1:]:
+        raise InputError(
+            f"{where}: a row y has shape {list(own.y.shape[1:])}, but the run says "
+            f"dataset.places={list(whole.y.shape[1:])}; change one of them"
+        )
+    if whole.num_tokens is not None:
+        _require_tokens(own, whole.num_tokens, where)
     outputs = own.num_outputs
     if outputs > whole.num_outputs or (regression and outputs != whole.num_outputs):
         what = f"{outputs} targets a row" if regression else f"class {outputs - 1}"
         raise InputError(
             f"{where}: y has {what}, but the run says dataset.num_outputs={whole.num_outputs}; "
             "change one of them"
+        )
+
+
+def _require_tokens(own: FederatedData, num_tokens: int, where: str) -> None:
+    """Raise unless x are integers below `num_tokens`."""
+    if own.x.dtype.kind not in "iu":
+        raise InputError(
+            f"{where}: x is {own.x.dtype}, but the run says dataset.num_tokens={num_tokens}, which "
+            "are integers; change one of them"
+        )
+    low, high = int(own.x.min()), int(own.x.max())
+    if low < 0 or high >= num_tokens:
+        raise InputError(
+            f"{where}: x goes from {low} to {high}, but the run says "
+            f"dataset.num_tokens={num_tokens}; change one of them"
         )

@@ -151,8 +151,10 @@ def build(config: Config, local: Local | None = None, data: FederatedData | None
     task = Task(data, module, dtype, device, objective, autocast, made.integers)
     if config.task != TaskConfig() and len(data.y):
         x, y = task.batch(data.partition.index[:TRIED])
-        with torch.enable_grad():
+        with torch.no_grad():
             outputs = task.module(x).to(dtype)
+        with torch.enable_grad():
+            outputs.requires_grad_()
             require_usable(objective, config.task, outputs, y, twice=_needs_hessians(config))
     return task
 

@@ -178,11 +178,12 @@ def test_a_regression_is_personal_too(small: Run) -> None:
     y = np.random.default_rng(1).normal(size=(60, 2))
     run = small("model=logistic", "algorithm.alpha=0.01", y=y)
     personal = personalize(run.folder, run.file, client=20, batch=None)
-    assert personal.curve.keys() == {"loss"}
+    assert personal.curve.keys() == {"loss", "mae"}
     x = torch.from_numpy(np.load(run.file)["x"][personal.test_rows])
     with torch.no_grad():
         off = personal.module(x).numpy() - y[personal.test_rows]
     assert personal.curve["loss"][-1] == pytest.approx((off**2).mean() / 2, rel=1e-5)
+    assert personal.curve["mae"][-1] == pytest.approx(np.abs(off).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("model", [(), TIED], ids=["mlp", "tied"])

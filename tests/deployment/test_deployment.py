@@ -20,6 +20,7 @@ SMALL = [
     *("model=linear", "algorithm.nu=2", "algorithm.tau=2", "clients_per_round=3"),
     *("algorithm.batch.support=null", "algorithm.batch.query=null", "engine.precision=float64"),
     *("evaluation.every=100", "evaluation.steps=1", "evaluation.new_clients=[3]"),
+    *("algorithm.alpha=0.03", "algorithm.beta=0.1"),  # nobody can probe private data
 ]
 
 

@@ -68,6 +68,7 @@ RUN = [
     *("model._target_=faulty.Net", "rounds=1000", "evaluation.every=100", "evaluation.steps=0"),
     *("evaluation.new_clients=0", "evaluation.clients=1", "algorithm.nu=1", "algorithm.tau=1"),
     *("algorithm.batch.support=3", "algorithm.batch.query=3", "server.round_timeout=60"),
+    *("algorithm.alpha=0.03", "algorithm.beta=0.1"),
 ]
 
 

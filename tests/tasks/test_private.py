@@ -50,6 +50,44 @@ def test_the_server_builds_the_model_without_a_row() -> None:
     }
 
 
+TEXT = (
+    "model=transformer",
+    "dataset.input_shape=[4]",
+    "dataset.places=[4]",
+    "dataset.num_tokens=9",
+)
+
+
+def test_a_sequence_model_is_the_same_too(save: Callable[..., str]) -> None:
+    """Also where this SuperNode happens to lack the last tokens and classes."""
+    server = build(config(*TEXT))
+    path = save(x=np.arange(48).reshape(12, 4) % 7, y=np.arange(48).reshape(12, 4) % 2)
+    node = build(config(*TEXT), Local(path, 0, 1))
+    mine, theirs = server.initial_params(), node.initial_params()
+    assert mine.keys() == theirs.keys()
+    assert all(bool((mine[name] == theirs[name]).all()) for name in mine)
+    assert node.predict(theirs, node.batch(np.arange(3))[0]).shape == (3, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "line"),
+    [
+        ({"x": np.full((12, 4), 9)}, "x goes from 9 to 9, but the run says dataset.num_tokens=9"),
+        ({"x": np.ones((12, 4))}, "x is float64, but the run says dataset.num_tokens=9"),
+        (
+            {"y": np.arange(12) % 3},
+            r"a row y has shape \[\], but the run says dataset.places=\[4\]",
+        ),
+    ],
+)
+def test_other_sequences_than_the_run_says_are_refused(
+    save: Callable[..., str], arrays: dict[str, Any], line: str
+) -> None:
+    usable = {"x": np.ones((12, 4), int), "y": np.arange(48).reshape(12, 4) % 3}
+    with pytest.raises(InputError, match=line):
+        build(config(*TEXT), Local(save(**(usable | arrays)), 0, 1))
+
+
 def test_server_and_supernode_start_from_the_same_model(save: Callable[..., str]) -> None:
     """Also where this SuperNode happens to have no row of the last class."""
     server = build(config("model=mlp")).initial_params()

@@ -11,7 +11,7 @@ import torch
 from client_app.meta_gradient import meta_gradient
 from conf.compose import compose_config
 from conf.errors import InputError
-from conf.schema import MODES
+from conf.schema import MODES, AlgorithmConfig
 from tests.helpers import random_quadratics
 from tests.theory.two_rows import (
     EDGE,
@@ -406,12 +406,16 @@ def test_larger_batches_never_give_larger_bounds(field: str) -> None:
         assert all_rows.bias <= large.bias <= small.bias
 
 
+def with_steps(*overrides: str) -> AlgorithmConfig:
+    return compose_config(["algorithm.alpha=0.03", "algorithm.beta=0.1", *overrides]).algorithm
+
+
 def test_a_configuration_names_the_method() -> None:
-    algorithm = compose_config(["algorithm.nu=3", "algorithm.mode=hessian_free"]).algorithm
+    algorithm = with_steps("algorithm.nu=3", "algorithm.mode=hessian_free")
     assert Method.of(algorithm) == Method(
         0.03, 3, "hessian_free", 1e-3, support=20, query=20, hessian=None, shared=True
     )
-    apart = compose_config(["algorithm.batch.hessian=7", "algorithm.batch.support=null"]).algorithm
+    apart = with_steps("algorithm.batch.hessian=7", "algorithm.batch.support=null")
     method = Method.of(apart)
     assert (method.support, method.hessian, method.shared) == (None, 7, False)
 
@@ -419,7 +423,7 @@ def test_a_configuration_names_the_method() -> None:
 @pytest.mark.parametrize("without", ["algorithm.nu=0", "algorithm.mode=first_order"])
 def test_a_method_without_hessians_shares_no_batch_with_them(without: str) -> None:
     """So A2 and A3 are asked of the f_i alone, not of the losses on batches."""
-    algorithm = compose_config([without]).algorithm
+    algorithm = with_steps(without)
     assert algorithm.batch.hessian is None
     assert not Method.of(algorithm).shared
 

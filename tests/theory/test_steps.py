@@ -1,5 +1,7 @@
 """Step sizes from curvature: that of every client, as autograd has it entry by entry."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ def bent() -> Task:
     first = np.asarray(task.data.x).reshape(len(task.data.x), -1)[:, [20, 28]]
     data = FederatedData(first.astype(np.float64), np.asarray(task.data.y) % 2, task.data.partition)
     net = nn.Sequential(nn.Linear(2, 1), nn.Tanh(), nn.Linear(1, 2)).double()
-    return Task(data, net, torch.float64, torch.device("cpu"))
+    return replace(task, data=data, module=net, dtype=torch.float64)
 
 
 def test_the_ends_are_those_of_the_whole_hessians() -> None:
