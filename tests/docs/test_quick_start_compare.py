@@ -4,8 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import run, sections
 from tests.helpers import read_run
+
+pytestmark = pytest.mark.docs
 
 TEXT = sections("quick-start.md")
 FEWER = {"seed=range(3)": "seed=range(1)", "hydra.sweep.dir": "rounds=2 hydra.sweep.dir"}
