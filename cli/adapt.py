@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING, OmegaConf
 
-from cli.command import EXIT_INTERRUPTED, Parser, fail, prepare
-from cli.failures import one_line
+from cli.command import Parser, carry_out
 from conf.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -55,18 +54,8 @@ class Request:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; a person's mistake ends in one line on stderr and exit status 2."""
-    wants_traceback = prepare()
-    given = _parser().parse_args(arguments)
-    try:
-        _adapt(request(given.words))
-    except KeyboardInterrupt:
-        fail(COMMAND, "interrupted", EXIT_INTERRUPTED)
-    except Exception as error:
-        line = one_line(error)
-        if line is None or wants_traceback:
-            raise
-        fail(COMMAND, line)
+    """Run the command."""
+    carry_out(_parser(), lambda given: _adapt(request(given.words)), arguments)
 
 
 def request(words: Sequence[str]) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from cli.command import EXIT_INTERRUPTED, Parser, count, fail, prepare
-from cli.failures import one_line
+from cli.command import Parser, carry_out
 from conf.compose import compose_config, of_run
 from conf.errors import InputError
 from conf.schema import Config
@@ -27,19 +26,8 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; a person's mistake ends in one line on stderr and exit status 2."""
-    wants_traceback = prepare()
-    given = _parser().parse_args(arguments)
-    try:
-        config, folder = subject(given.what)
-        _certify(config, folder, given)
-    except KeyboardInterrupt:
-        fail(COMMAND, "interrupted", EXIT_INTERRUPTED)
-    except Exception as error:
-        line = one_line(error)
-        if line is None or wants_traceback:
-            raise
-        fail(COMMAND, line)
+    """Run the command."""
+    carry_out(_parser(), _certify, arguments)
 
 
 def subject(words: Sequence[str]) -> tuple[Config, Path | None]:
@@ -71,7 +59,7 @@ def subject(words: Sequence[str]) -> tuple[Config, Path | None]:
     return config, folder
 
 
-def _certify(config: Config, folder: Path | None, given: argparse.Namespace) -> None:
+def _certify(given: argparse.Namespace) -> None:
     # Imported here, so that --help and a mistyped key answer at once.
     from rich.console import Console
 
@@ -79,6 +67,7 @@ def _certify(config: Config, folder: Path | None, given: argparse.Namespace) -> 
     from cli.certificate_text import heading, sentences, tables
     from theory.estimate import Effort
 
+    config, folder = subject(given.what)
     console = Console()
     with console.status("measuring"):
         found = certificate(config, folder, Effort(clients=given.clients, rows=given.rows))

@@ -30,6 +30,37 @@ def prepare() -> bool:
     return wants_traceback
 
 
+def carry_out(
+    parser: argparse.ArgumentParser,
+    act: Callable[[argparse.Namespace], None],
+    arguments: Sequence[str] | None,
+) -> None:
+    """Run a command; a person's mistake ends in one line on stderr and exit status 2.
+
+    Parameters
+    ----------
+    parser
+        Of its command line; its `prog` names the command.
+    act
+        What it does with what was typed.
+    arguments
+        What was typed; None: that of this process.
+    """
+    from cli.failures import one_line  # imported here, as nufed-keys starts at once
+
+    wants_traceback = prepare()
+    given = parser.parse_args(arguments)
+    try:
+        act(given)
+    except KeyboardInterrupt:
+        fail(parser.prog, "interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        line = one_line(error)
+        if line is None or wants_traceback:
+            raise
+        fail(parser.prog, line)
+
+
 class Lines(logging.Handler):
     """Show what is logged as plain lines, above a progress bar where there is one."""
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.command import EXIT_INTERRUPTED, Parser, fail, prepare
-from cli.failures import one_line
+from cli.command import Parser, carry_out
 from conf.compose import compose_config
 from conf.errors import InputError
 from conf.schema import Config
@@ -29,18 +28,8 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; data that cannot be used end in one line on stderr and exit status 2."""
-    wants_traceback = prepare()
-    given = _parser().parse_args(arguments)
-    try:
-        _check(overrides(given.what))
-    except KeyboardInterrupt:
-        fail(COMMAND, "interrupted", EXIT_INTERRUPTED)
-    except Exception as error:
-        line = one_line(error)
-        if line is None or wants_traceback:
-            raise
-        fail(COMMAND, line)
+    """Run the command."""
+    carry_out(_parser(), lambda given: _check(overrides(given.what)), arguments)
 
 
 def overrides(words: Sequence[str]) -> list[str]:

@@ -7,8 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from cli.command import EXIT_INTERRUPTED, Parser, fail, prepare
-from cli.failures import one_line
+from cli.command import Parser, carry_out
 from conf.errors import InputError, nearest
 
 COMMAND = "nufed-report"
@@ -34,18 +33,8 @@ class Given(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; a person's mistake ends in one line on stderr and exit status 2."""
-    wants_traceback = prepare()
-    words = _parser().parse_args(arguments).what
-    try:
-        _report(read(words))
-    except KeyboardInterrupt:
-        fail(COMMAND, "interrupted", EXIT_INTERRUPTED)
-    except Exception as error:
-        line = one_line(error)
-        if line is None or wants_traceback:
-            raise
-        fail(COMMAND, line)
+    """Run the command."""
+    carry_out(_parser(), lambda given: _report(read(given.what)), arguments)
 
 
 def read(words: Sequence[str]) -> Given:
