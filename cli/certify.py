@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from cli.command import Parser, carry_out
+from cli.command import Parser, carry_out, count
 from conf.compose import compose_config, of_run
 from conf.errors import InputError
 from conf.schema import Config
