@@ -44,7 +44,7 @@ def sentence(personal: Personal) -> str:
     told = f"After {_count(personal.how.steps, 'step')}: {', '.join(changes)}."
     loss = personal.curve["loss"]
     if loss[-1] > loss[0]:
-        told += " That is worse than the trained model: take fewer steps, or a smaller alpha."
+        told += " Its loss is above the trained model's: take fewer steps, or a smaller alpha."
     y = np.asarray(personal.task.data.y)[[*personal.train_rows, *personal.test_rows]]
     if personal.task.classification and len(np.unique(y)) == 1:
         told += f" All rows are of class {y.flat[0]}: a constant would be as accurate."

@@ -128,9 +128,10 @@ def _outline(of: "Found", x: "Spread", config: Config) -> list[str]:
     counted = classes[classes >= 0]
     shares = np.bincount(counted) / len(counted)
     places = "" if data.y.ndim == 1 else f" at each of {list(data.y.shape[1:])} places"
+    own = f", a client's own most frequent one in {of.usual:.0%}" if data.y.ndim == 1 else ""
     lines.append(
         f"y: {data.num_outputs} classes{places}; to say {int(shares.argmax())} always is right in "
-        f"{shares.max():.0%}"
+        f"{shares.max():.0%}{own}"
     )
     return lines
 

@@ -14,7 +14,9 @@ FEW_ROWS = 4  # of a client: below, a test split says next to nothing
 TEST_ROWS = 5  # that the median client should be measured on
 FEW_CLIENTS = 5  # of which none can be spared to be new
 MANY_CLASSES = 100
-FAR = 100.0  # a feature this many times as wide as another is badly scaled
+WIDE = 10.0  # a feature this many times as wide as another is badly scaled
+FAR = 100.0  # values beyond it ask for tiny steps
+FEW_VALUES = 20  # of targets that are whole numbers: classes, rather
 BLOCK = 4096  # rows that are looked at in one go
 NAMED = 5  # clients named, of those that something is said of
 
@@ -58,6 +60,12 @@ class Found:
             labels = np.unique(self.data.y[rows])
             counts.append(int((labels >= 0).sum()))
         return np.array(counts)
+
+    @property
+    def usual(self) -> float:
+        """How many rows have their client's own most frequent class, where y holds classes."""
+        right = sum(int(np.bincount(self.data.y[rows]).max()) for rows in self._by_client())
+        return right / len(self.data.partition.index)
 
     def _by_client(self) -> Iterator[NDArray[np.int64]]:
         part = self.data.partition
@@ -114,7 +122,7 @@ def _of_features(of: Found, x: Spread) -> Iterator[str]:
     narrow, wide = (int(varied[f(x.std[varied])]) for f in (np.argmin, np.argmax))
     large = int(np.argmax(np.maximum(-x.low, x.high)))
     standardise = "standardise: subtract each one's mean, divide by its standard deviation"
-    if x.std[wide] > FAR * x.std[narrow]:
+    if x.std[wide] > WIDE * x.std[narrow]:
         yield (
             f"feature {wide} varies {x.std[wide] / x.std[narrow]:.2g} times as much as feature "
             f"{narrow} (standard deviations {x.std[wide]:.3g}, {x.std[narrow]:.3g}), and one step "
@@ -131,6 +139,9 @@ def _of_targets(of: Found) -> Iterator[str]:
     y: NDArray[Any] = of.data.y
     if not of.data.classes:
         std, mean = (float(f(np.asarray(y, np.float64))) for f in (np.std, np.mean))
+        values = np.unique(y)
+        if 1 < len(values) <= FEW_VALUES and (values == values.round()).all():
+            yield f"y are {len(values)} whole numbers as reals; for classes, make it integers"
         if std == 0:
             yield f"y is {mean:.3g} in every row; there is nothing to learn"
         elif std > FAR or abs(mean) > FAR * std:

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
@@ -11,6 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 from conf.compose import CONFIG_DIR
 from conf.errors import NuFedError, nearest
 
+FILES = {".npz": "npz", ".parquet": "parquet", ".csv": "hf", ".json": "hf", ".jsonl": "hf"}
 KINDS = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
 
 
@@ -36,6 +38,9 @@ def _missing_option(error: MissingConfigException) -> str:
     """Explain an option of a group, such as dataset=foo, that no file stands for."""
     wanted = str(error.missing_cfg_file or "").removesuffix(".yaml")
     group, _, option = wanted.rpartition("/")
+    path = wanted.removeprefix("dataset/")
+    if group.startswith("dataset") and (kind := FILES.get(Path(path).suffix)):
+        return f"dataset={path}: names a file; say dataset={kind} dataset.path={path}"
     return f"{group}={option}: no such option; {nearest(option, sorted(error.options or []))}"
 
 

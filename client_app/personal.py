@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from client_app import sampling
 from client_app.meta_gradient import Params, adapt
@@ -74,6 +74,15 @@ class Personal:
         """The model with its personal parameters, as one predicts with it."""
         self.task.module.load_state_dict(self.params, strict=False)
         return self.task.module.eval()
+
+    def predict(self, x: NDArray[np.generic]) -> Tensor:
+        """Return the outputs for rows x [N, …] as a client's file has them, pixels as uint8 too.
+
+        Scores of the classes (`argmax(-1)` is the most likely one), or targets.
+        """
+        with torch.no_grad():
+            rows = torch.from_numpy(np.asarray(x)).to(self.task.device)
+            return self.task.predict(self.params, rows)
 
     def save(self, file: str | Path) -> None:
         """Write all that `module` consists of, as safetensors; the metadata say how it came about.

@@ -114,7 +114,7 @@ def _run(
         callback.on_start(info)
     summary, kept = _facts(info), "no round was completed"
     for row in start.rows:
-        summary |= _lasting(row)
+        summary |= _lasting(row) | _untrained(row)
     good = start.state.params
     try:
         diagnosis = partial(diagnose, grid, roster, config, task)
@@ -123,7 +123,7 @@ def _run(
                 row["probed"] = probed
             if evaluated(row):  # older curves are not the end's
                 summary = {key: summary[key] for key in summary if key not in GROUPS}
-            summary |= {"rounds": row["round"]} | _lasting(row)
+            summary |= {"rounds": row["round"]} | _lasting(row) | _untrained(row)
             kept, good = f"the model of round {row['round']} is in {folder}", state.params
             pass_on(row, state, callbacks)
             if any(callback.stop for callback in callbacks):
@@ -154,6 +154,12 @@ def _end(summary: dict[str, Any], measured: Evaluation | None, callbacks: list[C
 def _lasting(row: Row) -> dict[str, Any]:
     """Return what a round's row says of the run as a whole."""
     return {key: row[key] for key in (*GROUPS, "epsilon", "delta") if key in row}
+
+
+def _untrained(row: Row) -> dict[str, Any]:
+    """Return the curves of round 0, without which nobody sees what training did."""
+    curves = {group: row[group] for group in GROUPS if group in row}
+    return {"untrained": curves} if row["round"] == 0 and curves else {}
 
 
 def _what_stopped(error: BaseException) -> str:

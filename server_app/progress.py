@@ -4,13 +4,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from server_app.run_folder import REPORT
 from server_app.tracking import Callback, Row, RunInfo, State
-from strategies.curves import GROUPS, shown
+from strategies.curves import GROUPS, rises, shown
+
+COLUMNS = 6  # of k, in a table on a terminal of 80 characters
 
 
 class ProgressBar(Callback):
@@ -92,6 +95,7 @@ class ProgressBar(Callback):
         if "stopped" not in summary:
             if _present(summary):
                 self.console.print(curve_table(summary))
+                self._say_if_it_rises(summary)
             if "epsilon" in summary:
                 self.console.print(
                     f"differential privacy of clients: ε = {summary['epsilon']:.3g} "
@@ -109,6 +113,18 @@ class ProgressBar(Callback):
             self.console.print(f"report: {report}", highlight=False, soft_wrap=True)
         if "stopped" not in summary:
             self.console.print(f"run folder: {self.folder}", highlight=False, soft_wrap=True)
+
+    def _say_if_it_rises(self, summary: dict[str, Any]) -> None:
+        curves = summary[_present(summary)[0]]
+        metric = shown(curves)
+        if rises(curves[metric], lower_is_better=metric in summary["lower_is_better"]):
+            k = curves["k"][-1]
+            self.console.print(
+                f"fine-tuning still pays at k={k}: try evaluation.steps={2 * k}, or a larger "
+                "algorithm.alpha",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def _time_left(self, round: int) -> str:
         timed = round - self._done - 1
@@ -133,15 +149,27 @@ def curve_table(summary: dict[str, Any]) -> Table:
         title=f"{metric} on held-out rows after k fine-tuning steps", title_justify="left"
     )
     table.add_column("clients")
-    for k in summary[_present(summary)[0]]["k"]:
-        table.add_column(f"k={k}", justify="right")
+    steps = summary[_present(summary)[0]]["k"]
+    some = _some(len(steps))
+    for i in some:
+        table.add_column(f"k={steps[i]}", justify="right", no_wrap=True)
     for kind in _present(summary):
         curves = summary[kind]
+        untrained = summary.get("untrained", {}).get(kind, {}).get(metric)
         rows = {"mean": metric, "std": f"{metric}_std", "worst tenth": f"{metric}_worst_decile"}
         for label, name in rows.items():
             start = f"{kind} ({curves['clients']}), {label}" if label == "mean" else f"  {label}"
-            table.add_row(start, *(_number(value) for value in curves[name]))
+            table.add_row(start, *(_number(curves[name][i]) for i in some))
+        if untrained is not None and summary["rounds"]:
+            table.add_row("  untrained, mean", *(_number(untrained[i]) for i in some))
     return table
+
+
+def _some(n: int) -> list[int]:
+    """Return which of n columns to show: all, or so many as 80 characters hold."""
+    if n <= COLUMNS:
+        return list(range(n))
+    return [0, *np.unique(np.geomspace(1, n - 1, COLUMNS - 1).round().astype(int)).tolist()]
 
 
 def sweep_table(summaries: dict[str, dict[str, Any]]) -> Table:

@@ -1,7 +1,7 @@
 """Statistics over clients of their personalization curves."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,3 +58,15 @@ def shown(summary: Mapping[str, Any]) -> str:
     """Return the metric that people are shown of a group's summary: the first beside the loss."""
     metrics = [name for name in summary if f"{name}_worst_decile" in summary]
     return next((name for name in metrics if name != "loss"), "loss")
+
+
+def rises(curve: Sequence[float], *, lower_is_better: bool) -> bool:
+    """Tell whether fine-tuning still pays at its last step, half as much as a step did on average.
+
+    Not of a curve whose whole gain is below a fiftieth of where it ends, which may be noise.
+    """
+    values = np.asarray(curve, np.float64)
+    if len(values) < 3 or not np.isfinite(values).all():
+        return False
+    gains = np.diff(-values if lower_is_better else values)
+    return bool(gains.sum() > abs(values[-1]) / 50 and gains[-1] >= gains.mean() / 2)

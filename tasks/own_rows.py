@@ -28,7 +28,8 @@ def own_rows(
     data
         A file with x, y and optionally client and test; or these rows.
     client
-        Which client, by its id there; may be None where there is one.
+        Which client, by its id there, or its number where ids are names; may be None where there
+        is one.
     sizes
         What the model is for.
     config
@@ -64,6 +65,9 @@ def _number(rows: Rows, client: int | str | None, where: str) -> int:
         raise InputError(
             f"{where}: holds the rows of {len(ids)} clients; name one, as client={ids[0]}"
         )
+    named = not any(each.isdecimal() for each in ids)
+    if named and str(client).isdecimal() and int(str(client)) < len(ids):
+        return int(str(client))  # as reports number those that have names
     if client is not None and str(client) not in ids:
         few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
         raise InputError(f"client={client}: {where} has no rows of it; it has client {few}")

@@ -178,6 +178,9 @@ def federated(config: Config, local: Local | None = None) -> FederatedData:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device={name}: must be cpu, cuda, cuda:1, … or mps") from error
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]

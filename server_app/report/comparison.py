@@ -1,5 +1,6 @@
 """Runs side by side: those that differ by their seed alone are a group, with an interval."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,8 +87,23 @@ class Comparison:
         return min(int(run.last[kind]["k"][-1]) for run in runs for kind in run.groups)
 
     def end(self, group: Group, kind: str, k: int, statistic: str = "") -> Interval:
-        """Return the mean over seeds of the metric at the end, after k steps."""
-        return interval(list(group.final(kind, self.metric + statistic, k).values()))
+        """Return the mean over seeds of the metric at the end, after k steps.
+
+        Intervals of few seeds may reach beyond what an accuracy can be; they are cut there.
+        """
+        found = interval(list(group.final(kind, self.metric + statistic, k).values()))
+        if self.metric != "accuracy" or not math.isfinite(found.low):
+            return found
+        return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+    def chosen(self, key: str) -> list[str] | None:
+        """Return each group's own step sizes, where they were chosen run by run and differ."""
+        if not all(key in run.probed for group in self.groups for run in group.runs.values()):
+            return None
+        sizes = [{run.probed[key] for run in group.runs.values()} for group in self.groups]
+        if all(each == sizes[0] for each in sizes):
+            return None
+        return [f"{min(s):g}" if len(s) == 1 else f"{min(s):g} to {max(s):g}" for s in sizes]
 
     def gain(self, group: Group, kind: str, k: int) -> tuple[Interval, int] | None:
         """Return how much better a group is than the first, seed by seed, and of how many seeds.
@@ -102,11 +118,17 @@ class Comparison:
         difference = paired([ours[s] for s in both], [theirs[s] for s in both])
         return difference, len(both)
 
-    def target(self, kind: str) -> float:
-        """Return what the first group has after 95% of its way from its start to its end."""
+    def target(self, kind: str) -> float | None:
+        """Return what the first group has after 95% of its way from its start to its end.
+
+        None if that way leads nowhere: without a gain, what is reached is not reached by training.
+        """
         _, curves = self.groups[0].curves(kind, self.metric)
         course = smooth(curves[:, :, self.last_k].mean(0))  # as `rounds_to` sees it
-        return float(course[0] + REACHED * (course[-1] - course[0]))
+        way = float(course[-1] - course[0])
+        if (way >= 0) if self.lower_is_better else (way <= 0):
+            return None
+        return float(course[0]) + REACHED * way
 
     def rounds_to(self, group: Group, kind: str, target: float) -> dict[int, float]:
         """Return the round at which each seed reached the target; ∞ if it did not."""

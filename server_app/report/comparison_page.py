@@ -85,6 +85,11 @@ def headline(of: Comparison) -> str:
         )
     if gains and not sure:
         start += f" No difference to {of.groups[0].label} is decided by these seeds."
+    if alphas := of.chosen("alpha"):
+        start += (
+            f" Step sizes were chosen run by run (α of {'; of '.join(alphas)}), for fine-tuning "
+            "too: set or tune algorithm.alpha before you conclude."
+        )
     return start[0].upper() + start[1:]
 
 
@@ -166,14 +171,23 @@ def _ends(of: Comparison, kind: str) -> Section:
     label = f"{of.metric} after every number of steps"
     return Section(
         f"{kind.capitalize()} clients",
+        _who(of, kind),
         figures=[_by_step(of, kind), _by_round(of, kind)],
         tables=[table],
         folded=[(label, every_k)],
     )
 
 
+def _who(of: Comparison, kind: str) -> list[str]:
+    """Say that each seed measures other clients, where it does."""
+    drawn = any(not isinstance(g.config.evaluation.new_clients, list) for g in of.groups)
+    if kind != "new" or not drawn or all(len(group.runs) == 1 for group in of.groups):
+        return []
+    return ["Each seed sets other clients apart as new; evaluation.new_clients=[3,17] holds them."]
+
+
 def _by_step(of: Comparison, kind: str) -> Figure:
-    drawing = Drawing(f"{kind}-steps", "fine-tuning steps k", f"{of.metric} in the end")
+    drawing = Drawing(f"{kind}-steps", "fine-tuning steps k", f"{of.metric}, after training")
     k = range(of.last_k + 1)
     for index, group in enumerate(of.groups):
         curves = [list(group.final(kind, of.metric, step).values()) for step in k]
@@ -212,6 +226,12 @@ def _finish_axes(drawing: Drawing, of: Comparison) -> None:
 def _targets(of: Comparison, kind: str, given: float | None) -> Section:
     """Compare how many rounds it takes to be good."""
     target = of.target(kind) if given is None else given
+    if target is None:
+        text = (
+            f"{of.groups[0].label} gains nothing by training, so it sets no target; name one, as "
+            "in nufed-report … target=0.9."
+        )
+        return Section("Rounds to a target", [text])
     rows = []
     for group in of.groups:
         reached = of.rounds_to(group, kind, target)
@@ -237,9 +257,10 @@ def _whole(of: Interval) -> str:
 
 def _differences(of: Comparison) -> Section:
     """List the keys that set groups apart."""
+    chosen = {f"algorithm.{k} (chosen)": of.chosen(k) for k in ("alpha", "beta")}
     if not of.differing:
         return Section("What differs", ["Nothing but the seed."])
-    rows = [[key, *values] for key, values in of.differing.items()]
+    rows = [[key, *values] for key, values in (of.differing | chosen).items() if values]
     head = ["key", *(group.label for group in of.groups)]
     return Section("What differs", tables=[Table(head, rows, words=len(head))])
 

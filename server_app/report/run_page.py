@@ -17,6 +17,7 @@ from server_app.report.page import Section, Table, render, write
 from server_app.report.record import CERTIFICATE, Record, badness, read_record
 from server_app.report.words import clients, duration, number, shown, steps
 from server_app.run_folder import REPORT
+from strategies.curves import rises
 
 WORST = 12  # clients that are named
 STATISTICS = {"mean": "", "std": "_std", "worst tenth": "_worst_decile", "worst": "_bottom"}
@@ -78,7 +79,22 @@ def headline(run: Record) -> str:
         said.append(f"{who} {verb} at {at} (worst tenth {worst}){before}".replace("  ", " "))
     start = f"After {steps(k)}" if k else "Without fine-tuning"
     rows = "" if run.config.evaluation.split == "test" else " on validation rows"
-    return f"{start}, {'; '.join(said)}{rows}."
+    return f"{start}, {'; '.join(said)}{rows}.{_of_training(run)}"
+
+
+def _of_training(run: Record) -> str:
+    """Say where as many steps lead from the untrained model; empty where it was not measured."""
+    group = run.groups[-1]
+    rounds, curves = run.curves(group, run.metric)
+    before, after = curves[0, -1], curves[-1, -1]
+    if len(rounds) < 2 or rounds[0] != 0:
+        return ""
+    helped = (after < before) if run.lower_is_better else (after > before)
+    unhelped = "" if helped else ": training has not helped them"
+    return (
+        f" From the untrained model, the same steps take {group} clients to "
+        f"{number(before, run.metric)}{unhelped}."
+    )
 
 
 def _warning(run: Record) -> str:
@@ -159,6 +175,13 @@ def _personal(run: Record) -> Section | None:
         tables.append((f"Numbers: {metric}", Table(head, rows)))
     where = "held-out" if run.config.evaluation.split == "test" else "validation"
     text = f"Measured in round {run.last['round']} on each client's {where} rows."
+    mean = run.final(run.groups[0], run.metric)
+    if rises(mean.tolist(), lower_is_better=run.lower_is_better):
+        more = 2 * run.last[run.groups[0]]["k"][-1]
+        text += (
+            f" Fine-tuning still pays at its last step: try evaluation.steps={more}, or a larger "
+            "algorithm.alpha."
+        )
     figures = [*draw.by_step(run), *draw.by_round(run), *draw.over_clients(run)]
     return Section("Personal models", [text], figures=figures, folded=tables)
 
@@ -185,7 +208,8 @@ def _served(run: Record) -> Section | None:
     head = ("client", "kind", f"k={k}", "k=0", "train rows")
     caption = f"{metric.capitalize()} of those who are served worst"
     table = Table(head, [row for _, row in worst], caption, words=2)
-    return Section("Who is served worst", tables=[table])
+    text = "Clients are numbered from 0 in the order of their ids."
+    return Section("Who is served worst", [text], tables=[table])
 
 
 def _theory(run: Record) -> Section | None:

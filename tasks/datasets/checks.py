@@ -93,7 +93,9 @@ def _require_one_a_row(x: NDArray[Any], arrays: dict[str, NDArray[Any] | None], 
 
 def _require_numbers(name: str, array: NDArray[Any], where: str) -> None:
     if array.dtype.kind not in "fiub":
-        raise InputError(f"{where}: {name} is of type {array.dtype}; give numbers")
+        text = array.dtype.kind in "US"
+        remedy = f", as numpy.unique({name}, return_inverse=True)[1]" if text else ""
+        raise InputError(f"{where}: {name} is of type {array.dtype}; give numbers{remedy}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         raise InputError(

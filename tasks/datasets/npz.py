@@ -77,14 +77,16 @@ def _arrays(path: Path, needed: tuple[str, ...], where: str) -> dict[str, NDArra
             missing = [name for name in needed if name not in archive]
             if missing:
                 found = ", ".join(archive.files) or "nothing"
+                remedy = f"numpy.savez(path, {', '.join(f'{name}=…' for name in needed)})"
+                if missing == ["client"]:
+                    remedy += "; one client's own file is for nufed-adapt, as it is"
                 raise InputError(
-                    f"{where}: has no array {missing[0]!r} (found: {found}); "
-                    f"save it with numpy.savez(path, {', '.join(f'{name}=…' for name in needed)})"
+                    f"{where}: has no array {missing[0]!r} (found: {found}); save it with {remedy}"
                 )
             return {name: archive[name] for name in (*ARRAYS, "test") if name in archive}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         if "allow_pickle" in str(error):
-            reason = "an array of Python objects: rows of ragged length? Pad them to one shape"
+            reason = "an array of Python objects, such as text or ragged rows; save plain numbers"
         else:
             reason = f"not a readable .npz ({error}); save it with numpy.savez"
         raise InputError(f"{where}: {reason}") from error

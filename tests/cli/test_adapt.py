@@ -123,7 +123,7 @@ def test_a_worse_model_and_a_single_class_are_said(
     np.savez(run.file, **given)
     main([*common, "client=30", "alpha=3", "steps=45", "out=worse"])
     out = capsys.readouterr().out
-    assert "That is worse than the trained model" in out
+    assert "Its loss is above the trained model's" in out
     assert len([line for line in out.splitlines() if line.startswith("│")]) == 16, "every third"
     assert "│ 45 │" in out
 

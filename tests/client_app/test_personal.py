@@ -234,7 +234,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "alpha": ({}, {"alpha": 0.0}, "alpha=0.0: must be above 0"),
     "large": ({}, {"alpha": 1e30}, "is not finite after step 1; try alpha=1e+29"),
     "batch": ({}, {"batch": 0}, "batch=0: must be at least 1"),
-    "device": ({}, {"device": "tpu"}, "device=tpu: cannot be used"),
+    "device": ({}, {"device": "tpu"}, "device=tpu: must be cpu, cuda"),
 }
 
 
@@ -289,3 +289,26 @@ def test_bytes_are_not_confused_with_numbers(small: Run) -> None:
     assert personalize(run.folder, scaled).curve["loss"] == pytest.approx(curve["loss"], rel=1e-5)
     with pytest.raises(InputError, match="uint8 or divided by 255"):
         personalize(run.folder, mine._replace(x=mine.x.astype(np.float32)))
+
+
+def test_clients_that_have_names_may_be_numbered(small: Run) -> None:
+    """As reports number them; where ids are integers, these are meant."""
+    run = small()
+    mine = one_client(run)
+    both = Rows(
+        np.concatenate([mine.x, mine.x[::-1]]),
+        np.concatenate([mine.y, mine.y[::-1]]),
+        np.repeat(["bob", "ann"], len(mine.y)),
+    )
+    by_number, by_name = (personalize(run.folder, both, client=c) for c in (1, "bob"))
+    assert by_number.curve == by_name.curve != personalize(run.folder, both, client=0).curve
+
+
+def test_predictions_are_those_of_the_module(small: Run) -> None:
+    """Pixels are divided as in training."""
+    run = small(pixels=True)
+    mine = one_client(run)
+    personal = personalize(run.folder, mine)
+    with torch.no_grad():
+        expected = personal.module(torch.from_numpy(mine.x).float() / 255)
+    assert torch.equal(personal.predict(mine.x), expected)

@@ -140,6 +140,7 @@ def test_what_a_run_leaves_behind(train: Train) -> None:
             assert all(
                 len(curves[key]) == 6 for key in (name, f"{name}_std", f"{name}_worst_decile")
             )
+        assert run.summary["untrained"][kind] == run.rows[0][kind] != curves
     assert run.summary["rounds"] == 3
     assert run.summary["parameters"] == sum(p.numel() for p in run.model.values()) == 7510
     assert run.summary["clients"] == {"participating": 8, "new": 2}

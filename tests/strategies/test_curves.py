@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from strategies.curves import summarize
+from strategies.curves import rises, summarize
 
 
 def test_summary_of_eleven_clients() -> None:
@@ -16,3 +16,20 @@ def test_summary_of_eleven_clients() -> None:
     assert summary["accuracy_bottom"] == pytest.approx([0.0, 0.0])
     assert summary["loss_worst_decile"] == pytest.approx([1.9, 1.9])
     assert summary["loss_bottom"] == pytest.approx([2.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("curve", "lower", "expected"),
+    [
+        ([0.2, 0.4, 0.6, 0.8], False, True),
+        ([0.2, 0.7, 0.8, 0.8], False, False),
+        ([0.2, 0.5, 0.7, 0.8], False, True),  # 0.1, half of 0.2
+        ([0.80, 0.80, 0.80, 0.81], False, False),  # may be noise
+        ([0.8, 0.6, 0.4, 0.2], False, False),
+        ([0.8, 0.6, 0.4, 0.2], True, True),
+        ([0.2, float("nan"), 0.6], False, False),
+        ([0.2, 0.8], False, False),
+    ],
+)
+def test_a_curve_that_still_rises(curve: list[float], lower: bool, expected: bool) -> None:
+    assert rises(curve, lower_is_better=lower) is expected

@@ -217,8 +217,8 @@ def test_what_is_measured_has_neither_dropout_nor_bfloat16() -> None:
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    for device in ("quantum", "cuda:99"):
-        with pytest.raises(InputError, match=f"^device={device}: cannot be used .*say device=cpu"):
+    for device, line in (("gpu", "must be cpu, cuda"), ("cuda:99", "cannot be .*say device=cpu")):
+        with pytest.raises(InputError, match=f"^device={device}: {line}"):
             build(compose_config([*BASE, f"device={device}"]))
 
 

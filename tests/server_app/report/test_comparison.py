@@ -62,7 +62,7 @@ def test_two_algorithms_and_three_seeds(runs: list[RunResult], tmp_path: Path) -
     for row, some in zip(new, (runs[:3], runs[3:]), strict=True):
         values = np.array(ends(some))
         half = 4.302653 * values.std(ddof=1) / math.sqrt(3)  # t(0.975, 2)
-        wanted = [values.mean(), values.mean() - half, values.mean() + half]
+        wanted = [values.mean(), *np.clip([values.mean() - half, values.mean() + half], 0, 1)]
         assert cell(row[1]) == pytest.approx(wanted, abs=6e-4)
         worst = ends(some, name="accuracy_worst_decile")
         assert cell(row[3])[0] == pytest.approx(np.mean(worst), abs=6e-4)
@@ -71,6 +71,9 @@ def test_two_algorithms_and_three_seeds(runs: list[RunResult], tmp_path: Path) -
     wanted = [gains.mean(), gains.mean() - half, gains.mean() + half]
     assert cell(new[1][2]) == pytest.approx(wanted, abs=6e-4)
     assert new[0][2] == "–"
+
+    assert found.chosen("alpha") is None, "both probed the same"
+    assert "chosen run by run" not in seen.text
 
     every = seen.table("folder runs")
     assert [row[2] for row in every] == ["0", "1", "2"] * 2
@@ -90,6 +93,34 @@ def test_rounds_to_a_target_are_those_of_each_seed(runs: list[RunResult], tmp_pa
     start, end = mean[0], mean.mean()  # of the last three evaluations, and there are three
     assert len(mean) == 3
     assert found.target("new") == pytest.approx(start + 0.95 * (end - start))
+
+
+def test_step_sizes_that_were_chosen_apart_are_told(runs: list[RunResult], tmp_path: Path) -> None:
+    ranges = []
+    for some, factor in ((runs[:3], 1.0), (runs[3:], 0.5)):
+        for run in some:
+            run.rows[0]["probed"]["alpha"] *= factor
+            lines = "".join(json.dumps(row) + "\n" for row in run.rows)
+            (run.folder / "metrics.jsonl").write_text(lines)
+        alphas = [run.rows[0]["probed"]["alpha"] for run in some]
+        ranges.append(f"{min(alphas):g} to {max(alphas):g}")
+    found = compare(folders(runs))
+    seen = read(found, tmp_path)
+    assert found.chosen("alpha") == ranges
+    assert ["algorithm.alpha (chosen)", *ranges] in seen.table("key algorithm=fedavg")
+    assert f"chosen run by run (α of {ranges[0]}; of {ranges[1]})" in seen.text
+
+
+def test_who_gains_nothing_by_training_sets_no_target(
+    runs: list[RunResult], tmp_path: Path
+) -> None:
+    for run in runs[:3]:
+        run.rows[0]["new"]["accuracy"][3] = 2.0
+        lines = "".join(json.dumps(row) + "\n" for row in run.rows)
+        (run.folder / "metrics.jsonl").write_text(lines)
+    found = compare(folders(runs))
+    assert found.target("new") is None
+    assert "algorithm=fedavg gains nothing by training" in read(found, tmp_path).text
 
 
 def test_one_seed_has_no_interval_and_it_is_said(runs: list[RunResult], tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ def test_the_numbers_are_those_of_the_run(train: Train, tmp_path: Path) -> None:
     run = train(labelled(tmp_path), report=True)
     page, end = page_of(run), run.summary
     new, old = end["new"], end["participating"]
+    untrained = run.rows[0]["new"]["accuracy"][3]
+    assert untrained < new["accuracy"][3]
+    assert f"From the untrained model, the same steps take new clients to {untrained:.3f}." in (
+        page.text
+    )
     assert (
         f"After 3 fine-tuning steps, 2 new clients are at {new['accuracy'][3]:.3f} accuracy "
         f"(worst tenth {new['accuracy_worst_decile'][3]:.3f}), from {new['accuracy'][0]:.3f} "
