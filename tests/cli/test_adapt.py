@@ -215,6 +215,8 @@ def test_the_page_on_personal_models_works_as_written(
         outputs += [np.asarray(names["scores"].tolist())] if "scores" in names else []
     assert len(names["personal"].curve["accuracy"]) == 4
     assert names["everything"].curve == {}
+    accuracy = (names["classes"].numpy() == digits.y[rows])[names["personal"].test_rows].mean()
+    assert accuracy == pytest.approx(names["personal"].curve["accuracy"][-1])
     assert (here / "three.safetensors").is_file()
     with torch.no_grad():
         wanted = names["net"](torch.from_numpy(digits.x[rows])).numpy()
