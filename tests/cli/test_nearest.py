@@ -16,6 +16,7 @@ MISTYPED = [
     ("nufed +algorithm.aplha=0.1", "algorithm.aplha: no such key; did you mean algorithm.alpha?"),
     ("nufed algorithm.mode=frist", "algorithm.mode=frist: must be exact | first_order | hessian_"),
     ("nufed dataset=digit", "dataset=digit: no such option; did you mean digits?"),
+    ("nufed dataset=../d/a.npz", "dataset=../d/a.npz: names a file; say dataset=npz dataset.path="),
     ("nufed engine=batch", "engine=batch: no such option; did you mean batched?"),
     ("nufed -m hydra/launcher=jobli", "hydra/launcher=jobli: no such option; did you mean joblib?"),
     ("nufed --multirn seed=1", "--multirn: no such option; did you mean --multirun?"),

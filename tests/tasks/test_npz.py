@@ -91,6 +91,7 @@ def test_a_missing_array_is_named_with_those_found(save: Save, absent: str) -> N
     assert f"no array '{absent}'" in line
     found = ", ".join(name for name in ("x", "y", "client") if name != absent)
     assert f"(found: {found})" in line
+    assert ("nufed-adapt" in line) == (absent == "client")
 
 
 REFUSED: dict[str, tuple[dict[str, ArrayLike], list[str]]] = {
@@ -114,7 +115,7 @@ REFUSED: dict[str, tuple[dict[str, ArrayLike], list[str]]] = {
     ),
     "NaN in y": ({"y": [0.0, 1.0, 2.0, NAN, 4.0, 5.0]}, ["y has NaN", "row 3"]),
     "text in x": ({"x": np.array([["a"]] * 6)}, ["x is of type <U1", "give numbers"]),
-    "text in y": ({"y": np.array(["cat", "dog"] * 3)}, ["y is of type <U3", "give numbers"]),
+    "text in y": ({"y": np.array(["cat", "dog"] * 3)}, ["y is of type <U3", "numpy.unique(y,"]),
     "complex x": ({"x": np.ones((6, 1), complex)}, ["x is of type complex128"]),
     "negative class": ({"y": np.array([0, 1, -1, 0, 1, 2])}, ["y holds classes", "from 0"]),
     "one-hot classes": ({"y": np.eye(6, dtype=int)}, ["one-hot", "[N] integers", "y.argmax(1)"]),
