@@ -95,7 +95,7 @@ def _adapt(typed: dict[str, Any]) -> None:
     for form in forms:
         require_available(form)
     files = targets(out, forms)
-    console = Console()
+    console = Console(markup=False)
     with console.status("fine-tuning"):
         personal = personalize(**typed)
     _show(console, personal, typed["data"])

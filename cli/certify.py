@@ -68,7 +68,7 @@ def _certify(given: argparse.Namespace) -> None:
     from theory.estimate import Effort
 
     config, folder = subject(given.what)
-    console = Console()
+    console = Console(markup=False)
     with console.status("measuring"):
         found = certificate(config, folder, Effort(clients=given.clients, rows=given.rows))
     for line in heading(found):

@@ -77,7 +77,7 @@ def _check(words: list[str]) -> None:
         raise InputError(
             f"dataset={PRIVATE}: the rows are with the clients; check a client's file by its name"
         )
-    console = Console()
+    console = Console(markup=False)
 
     def say(*lines: str) -> None:
         for line in lines:

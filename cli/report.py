@@ -69,7 +69,7 @@ def _report(given: Given) -> None:
     # Imported here, so that --help and a mistyped folder answer at once.
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False)
     if given.single:
         from server_app.report.run_page import write_report
 

@@ -159,7 +159,7 @@ def _conclude(sweep: Sweep) -> bool:
 
         from cli.search import conclude
 
-        return conclude(jobs, sweep.folder, Console())
+        return conclude(jobs, sweep.folder, Console(markup=False))
     finished = [(" ".join(j.overrides), Path(j.folder)) for j in jobs if j.complaint is None]
     if len(finished) > 1:
         _compare(finished)
@@ -174,7 +174,7 @@ def _compare(finished: list[tuple[str, Path]]) -> None:
     from server_app.run_folder import SUMMARY
 
     summaries = {overrides: json.loads((f / SUMMARY).read_text()) for overrides, f in finished}
-    console = Console()
+    console = Console(markup=False)
     console.print(sweep_table(summaries))
     folder = Path(os.path.commonpath([run for _, run in finished]))  # of the sweep
     try:
@@ -221,7 +221,7 @@ def run(config: Config, folder: Path) -> Path:
         launch = get_method(config.engine["launcher"])
     except (ImportError, ValueError) as error:
         raise InputError(f"engine.launcher={config.engine['launcher']}: {error}") from error
-    launch(config, folder, Console())
+    launch(config, folder, Console(markup=False))
     return folder
 
 

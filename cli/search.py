@@ -39,15 +39,18 @@ def score(folder: Path) -> float:
     InputError
         If no participating client was measured.
     """
+    _, sign, value = _reported(folder)
+    return WORST if value is None else sign * value  # None was not finite
+
+
+def _reported(folder: Path) -> tuple[str, int, float | None]:
+    """Return the metric that a run is judged by, −1 where less is better, and its value."""
     summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
     curves = summary.get(GROUPS[0])
     if curves is None:
         raise InputError("evaluation.new_clients: leaves no participating client to choose by")
     metric = shown(curves)
-    value: float | None = curves[metric][-1]
-    if value is None:  # it was not finite
-        return WORST
-    return -value if metric in summary["lower_is_better"] else value
+    return metric, -1 if metric in summary["lower_is_better"] else 1, curves[metric][-1]
 
 
 def best_command(jobs: list[Job]) -> str | None:
@@ -77,7 +80,7 @@ def _table(jobs: list[Job]) -> Table:
     ranked = sorted(jobs, key=_score, reverse=True)
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     keys = [o.partition("=")[0] for o in jobs[0].overrides if o not in shared]
-    metric = "loss" if _score(ranked[0]) < 0 else "accuracy"
+    metric, sign, _ = _reported(Path(ranked[0].folder))
     failed = sum(_score(job) == WORST for job in jobs)
     note = f", of which {failed} diverged" if failed else ""
     table = Table(title=f"the best of {len(jobs)} trials{note}", title_justify="left")
@@ -87,7 +90,7 @@ def _table(jobs: list[Job]) -> Table:
         if _score(job) > WORST:
             values = dict(o.split("=", 1) for o in job.overrides)
             cells = (_short(values.get(key, "")) for key in keys)
-            table.add_row(str(job.number), f"{abs(_score(job)):.4g}", *cells)
+            table.add_row(str(job.number), f"{sign * _score(job):.4g}", *cells)
     return table
 
 

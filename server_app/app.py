@@ -84,7 +84,7 @@ def main(grid: Grid, context: Context) -> None:
             EarlyStopping(stopping, folder),
             RunFolder(folder),
             *([Report(folder)] if context.run_config.get("report", True) else []),
-            ProgressBar(Console(), folder),
+            ProgressBar(Console(markup=False), folder),
             *tracked,
             *streams,
         ]

@@ -56,10 +56,14 @@ class Watch:
 
     def take(self, row: Row) -> bool:
         """Take note of a round; return whether it is the best one evaluated so far."""
-        if row.get("train_loss") is not None:
-            self._losses.append(row["train_loss"])
+        loss = row.get("train_loss")
+        if loss is not None and math.isfinite(loss):
+            self._losses.append(loss)
         value = self._value(row) if evaluated(row) else None
         if value is None:
+            return False
+        if not math.isfinite(value):
+            self.waited += self.best is not None
             return False
         better = self.best is None or (
             value < self.best if self.lower_is_better else value > self.best
@@ -75,8 +79,9 @@ class Watch:
             losses, self._losses = self._losses, []
             return math.fsum(losses) / len(losses) if losses else None
         curve = row.get("participating", {}).get(self.metric)
-        value: float | None = curve[-1] if curve else None
-        return value
+        if not curve:
+            return None
+        return math.nan if curve[-1] is None else float(curve[-1])  # as what is read again has it
 
 
 class EarlyStopping(Callback):

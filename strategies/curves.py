@@ -43,9 +43,9 @@ def summarize(
     """
     summary: dict[str, list[float]] = {}
     for name, values in curves.items():
-        worst_first = np.sort(values, axis=0)
-        if name in lower_is_better:
-            worst_first = worst_first[::-1]
+        worse = values if name in lower_is_better else -values
+        order = np.argsort(-np.where(np.isfinite(values), worse, np.inf), axis=0)
+        worst_first = np.take_along_axis(values, order, axis=0)
         tenth = math.ceil(len(values) / 10)
         summary[name] = values.mean(0).tolist()
         summary[f"{name}_std"] = values.std(0).tolist()

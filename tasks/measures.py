@@ -19,7 +19,7 @@ from conf.schema import TaskConfig, require
 from tasks.objective import LOWER_IS_BETTER, Batch, Function, Metric, Objective
 
 DIRECTION = "higher_is_better"
-RESERVED = ("loss", "train_loss", "k", "clients")
+RESERVED = ("loss", "train_loss", "k", "clients", "client", "rows", "round")
 STATISTICS = ("_std", "_worst_decile", "_bottom")
 
 
@@ -94,6 +94,11 @@ def require_usable(
         losses = _tried(where, objective.row_loss, batch)
         _require_one_a_row(where, losses, batch)
         _require_derivatives(where, losses, batch.outputs, twice)
+    if not objective.classes and objective.metrics is None and batch.outputs.shape != batch.y.shape:
+        raise InputError(
+            f"task.loss={_name(config.loss)}: with outputs {list(batch.outputs.shape)} for targets "
+            f"{list(batch.y.shape)} there is no mae; say what to report, as task.metrics={{}}"
+        )
     for name, metric in (objective.metrics or {}).items():
         where = f"task.metrics.{name}"
         value = _tried(where, metric.of, batch._replace(outputs=batch.outputs.detach()))

@@ -128,6 +128,11 @@ def _require_fits(own: FederatedData, sizes: Sizes, where: str) -> None:
             f"{where}: y has class {highest}, but the model was trained on the classes "
             f"0 … {sizes.num_outputs - 1}; drop the rows of others"
         )
+    if own.x.dtype == np.uint8 and not sizes.pixels:
+        raise InputError(
+            f"{where}: x is uint8, which are pixels and divided by 255, but the model was trained "
+            "on other numbers; give x as the run had it"
+        )
     if sizes.pixels and own.x.dtype != np.uint8 and (largest := float(own.x.max())) > 1:
         raise InputError(
             f"{where}: x goes up to {largest:g}, but the model was trained on pixels, uint8 or "
@@ -137,9 +142,9 @@ def _require_fits(own: FederatedData, sizes: Sizes, where: str) -> None:
 
 def _require_tokens(own: FederatedData, num_tokens: int, where: str) -> None:
     """Raise unless x are integers, of which a model that embeds them has seen the like."""
-    if own.x.dtype.kind not in "iu":
+    if own.x.dtype.kind not in "iu" or own.x.dtype == np.uint8:
         raise InputError(
-            f"{where}: x is {own.x.dtype}, but the model was trained on integers; give x so"
+            f"{where}: x is {own.x.dtype}, but the model was trained on integers; give int64"
         )
     low, high = int(own.x.min()), int(own.x.max())
     if low < 0 or high >= num_tokens:

@@ -43,7 +43,8 @@ class Partition:
         held_out = np.maximum(np.rint(self.train * fraction).astype(np.int64), 1)
         index = [self.train_rows(client) for client in range(len(self.train))]
         offset = np.concatenate([[0], np.cumsum(self.train)])
-        return Partition(np.concatenate(index), offset, np.maximum(self.train - held_out, 1))
+        train = np.maximum(self.train - held_out, self.train > 0)  # 0 of those who are elsewhere
+        return Partition(np.concatenate(index), offset, train)
 
 
 def partition(rows: Rows, config: PartitionConfig) -> Partition:

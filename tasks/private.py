@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conf.errors import InputError
 from conf.schema import PartitionConfig, require
@@ -42,7 +43,11 @@ def outline(dataset: dict[str, Any]) -> FederatedData:
     if tokens is not None:
         tokens = _whole(dataset, "num_tokens")
     require(type(regression) is bool, "dataset.regression", regression, "true or false")
-    x = np.zeros((0, *shape), np.float32 if tokens is None else np.int64)
+    pixels = dataset.get("pixels", False)
+    require(type(pixels) is bool, "dataset.pixels", pixels, "true or false")
+    require(not pixels or tokens is None, "dataset.pixels", pixels, "false beside num_tokens")
+    kind = np.uint8 if pixels else np.float32 if tokens is None else np.int64
+    x: NDArray[np.generic] = np.zeros((0, *shape), kind)
     y = np.zeros((0, outputs), np.float32) if regression else np.zeros((0, *places), np.int64)
     nobody = Partition(np.zeros(0, np.int64), np.zeros(n + 1, np.int64), np.zeros(n, np.int64))
     return FederatedData(x, y, nobody, outputs=outputs, tokens=tokens)
@@ -111,6 +116,12 @@ def _require_fits(
         raise InputError(
             f"{where}: a row x has shape {list(own.x.shape[1:])}, but the run says "
             f"dataset.input_shape={list(whole.x.shape[1:])}; change one of them"
+        )
+    if (own.x.dtype == np.uint8) != (whole.x.dtype == np.uint8):
+        said = str(dataset.get("pixels", False)).lower()
+        raise InputError(
+            f"{where}: x is {own.x.dtype}, but the run says dataset.pixels={said}; uint8 are "
+            "pixels, divided by 255, and all SuperNodes need the same"
         )
     regression = own.y.dtype.kind == "f"
     if regression != dataset["regression"]:

@@ -74,3 +74,9 @@ def test_the_bundled_app_is_the_checkouts_own() -> None:
     assert bundled["tool"]["flwr"] == own["tool"]["flwr"]
     for key in ("name", "version"):
         assert bundled["project"][key] == own["project"][key]
+
+
+def test_nothing_that_is_printed_is_markup() -> None:
+    """What a client, a person or a path says in brackets is shown, and ends no run."""
+    ours = [file for file in FILES if ROOT / "benchmarks" not in file.parents]
+    assert [file for file in ours if "Console()" in file.read_text()] == []

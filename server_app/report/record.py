@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from conf.compose import of_run
+from conf.errors import InputError
 from conf.schema import Config
 from server_app.report.statistics import Array
 from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, whole_rows
 from server_app.tracking import Row
 from strategies.curves import GROUPS, shown
+from tasks.measures import lower_is_better
 from tasks.objective import LOWER_IS_BETTER
 
 CERTIFICATE = "certificate.svg"
@@ -60,7 +62,13 @@ class Record:
     @property
     def lower_is_better(self) -> bool:
         """Whether less of that metric is better."""
-        return self.metric in (self.summary or {}).get("lower_is_better", LOWER_IS_BETTER)
+        known = (self.summary or {}).get("lower_is_better")
+        if known is None:  # the run goes on, or was killed
+            try:
+                known = lower_is_better(self.config.task)
+            except InputError:  # its own metric is not here
+                known = LOWER_IS_BETTER
+        return self.metric in known
 
     @property
     def rounds(self) -> int:

@@ -19,6 +19,7 @@ from server_app.report.record import Record, badness
 from server_app.report.statistics import Array
 from server_app.report.words import number, steps
 from strategies.curves import GROUPS
+from tasks.objective import LOWER_IS_BETTER
 
 STRIP = 300  # points of a curve over clients; more than a screen shows
 
@@ -166,7 +167,8 @@ def _spread(run: Record, group: str) -> tuple[Array, Array, str]:
         )
     mean, std = run.final(group, run.metric), run.final(group, f"{run.metric}_std")
     top = 1.0 if run.metric == "accuracy" else np.inf
-    return np.maximum(mean - std, 0), np.minimum(mean + std, top), "one standard deviation"
+    bottom = 0.0 if run.metric in ("accuracy", *LOWER_IS_BETTER) else -np.inf
+    return np.maximum(mean - std, bottom), np.minimum(mean + std, top), "one standard deviation"
 
 
 def _ends(values: Array, metric: str) -> str:

@@ -1,6 +1,7 @@
 """What trackers draw: a row of metrics.jsonl as flat, named numbers."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -42,10 +43,15 @@ def evaluation_scalars(row: Row) -> dict[str, float]:
         curves = row.get(group, {})
         for name, curve in curves.items():
             if name != "k" and isinstance(curve, list):
-                is_mean = name in ("loss", "accuracy")
+                is_mean = name in means(curves)
                 for k in curves["k"] if is_mean else curves["k"][-1:]:
                     found[f"{group}/{name}_k{k}"] = curve[k]
     return _finite(found)
+
+
+def means(curves: Mapping[str, Any]) -> list[str]:
+    """Return the metrics of a group's curves, without what else is told of them."""
+    return [name for name in curves if f"{name}_worst_decile" in curves]
 
 
 def scalars(row: Row) -> dict[str, float]:

@@ -15,7 +15,13 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary as summaries
 
-from server_app.trackers.scalars import evaluation_scalars, flat_config, round_scalars, scalars
+from server_app.trackers.scalars import (
+    evaluation_scalars,
+    flat_config,
+    means,
+    round_scalars,
+    scalars,
+)
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import GROUPS
 
@@ -95,7 +101,10 @@ def _hparams(run: RunInfo) -> tuple[Summary, ...]:
         if key.startswith(COMPARED) and isinstance(value, str | int | float)
     }
     last = run.config.evaluation.steps
-    ends = {f"{group}/{name}_k{last}": 0.0 for group in GROUPS for name in ("accuracy", "loss")}
+    usual = ["mae" if run.sizes and run.sizes.regression else "accuracy"]
+    own = run.config.task.metrics
+    names = ["loss", *(usual if own is None else own)]
+    ends = {f"{group}/{name}_k{last}": 0.0 for group in GROUPS for name in names}
     found: tuple[Summary, ...] = summaries.hparams(keys, ends)
     return found
 
@@ -105,8 +114,7 @@ def _layout(row: Row) -> dict[str, Any]:
     return {
         group: {
             metric: ["Multiline", [f"{group}/{metric}_k{k}" for k in row[group]["k"]]]
-            for metric in ("accuracy", "loss")
-            if metric in row[group]
+            for metric in means(row[group])
         }
         for group in GROUPS
         if group in row

@@ -3,13 +3,15 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
-from cli.search import WORST, best_command
+from cli.search import WORST, best_command, conclude, score
 from cli.sweep import Job, jobs_of
 from client_app.meta_gradient import descend, value_and_gradient
 from conf.compose import compose_config
@@ -137,3 +139,26 @@ def test_no_command_is_recommended_where_all_diverged() -> None:
     assert best_command([bad]) is None
     assert best_command([]) is None
     assert best_command([bad, good]) == "nufed algorithm.beta=0.1 'name=a b'"
+
+
+def test_the_best_trials_are_shown_as_they_were_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R² may be negative, mae is better where it is less, and brackets are no markup."""
+    for metric, lower, values in (("r2", [], (-0.4, 0.3)), ("mae", ["loss", "mae"], (0.7, 0.2))):
+        found = []
+        for i, value in enumerate(values):
+            folder = tmp_path / f"{metric}{i}"
+            folder.mkdir()
+            curves = {"loss": [1.0], "loss_worst_decile": [1.0]}
+            curves |= {metric: [value], f"{metric}_worst_decile": [value]}
+            summary = {"participating": curves, "lower_is_better": lower}
+            (folder / "summary.json").write_text(json.dumps(summary))
+            overrides = [f"algorithm.beta={i}", "dataset.features=[age,weight]"]
+            found.append(Job(i, overrides, str(folder), None, score(folder)))
+        assert conclude(found, tmp_path, Console(width=100, markup=False))
+        out = capsys.readouterr().out
+        rows = re.findall(r"│ +(\d) │ +(\S+) │", out)
+        assert rows == [("1", f"{values[1]:g}"), ("0", f"{values[0]:g}")]
+        assert f"┃ {metric} " in out.replace("┃  ", "┃ ") or metric in out.splitlines()[2]
+        assert "nufed algorithm.beta=1 'dataset.features=[age,weight]'" in out

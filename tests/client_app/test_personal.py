@@ -229,6 +229,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "two splits": ({"test": np.arange(12) > 6}, {"test_fraction": 0.5}, "has a split of its own"),
     "all test": ({"test": np.ones(12, bool)}, {}, "client 0 has no train row"),
     "NaN": ({"x": np.full((12, 3, 4), np.nan)}, {}, "loss on the rows held out is not finite"),
+    "pixels": ({"x": np.ones((12, 3, 4), np.uint8)}, {}, "x is uint8, which are pixels"),
     "fraction": ({}, {"test_fraction": 1.0}, "test_fraction=1.0: must be from 0"),
     "steps": ({}, {"steps": -1}, "steps=-1: must be 0 or more"),
     "alpha": ({}, {"alpha": 0.0}, "alpha=0.0: must be above 0"),

@@ -14,7 +14,7 @@ from server_app.early_stopping import Watch
 from server_app.resume import read, resumed_config
 from tasks.datasets.quadratics import clients
 from tasks.task import build
-from tests.helpers import RunResult
+from tests.helpers import Row, RunResult
 from tests.server_app.test_trackers import resume
 from theory import quadratics
 
@@ -159,3 +159,19 @@ def test_a_resumed_run_counts_on_and_one_that_was_stopped_says_so(
     assert "early_stopping.patience=6 or null would go on" in str(caught.value)
     resume(train, run, "rounds=60", "early_stopping.patience=6")
     assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == best + 6 + 1
+
+
+@pytest.mark.parametrize("nothing", [float("nan"), None])
+def test_what_is_not_finite_is_no_better_than_anything(nothing: float | None) -> None:
+    """As a run has it (NaN), and as metrics.jsonl has it (null)."""
+
+    def rows(*values: float | None) -> list[Row]:
+        return [evaluated(i, participating={"r2": [v]}) for i, v in enumerate(values)]
+
+    first, later = (Watch("r2", rows(*v)) for v in ((nothing, 0.1, 0.2), (0.5, nothing, nothing)))
+    assert (first.best, first.waited) == (0.2, 0)
+    assert (later.best, later.waited) == (0.5, 2)
+    losses = Watch(
+        "train_loss", [{"round": 1, "train_loss": nothing}, evaluated(2, train_loss=2.0)]
+    )
+    assert losses.best == 2.0

@@ -219,3 +219,11 @@ class Seen(Callback):
 
     def on_end(self, summary: dict[str, Any]) -> None:
         self.hooks.append("end")
+
+
+def test_every_metric_is_drawn_after_each_k() -> None:
+    curves = {name: [3.0, 2.0] for name in ("loss", "mae", "loss_worst_decile", "mae_worst_decile")}
+    found = scalars({"round": 1, "new": {"k": [0, 1], "clients": 2, **curves}})
+    assert {tag for tag in found if "decile" not in tag} == {
+        *("new/loss_k0", "new/loss_k1", "new/mae_k0", "new/mae_k1")
+    }

@@ -33,3 +33,9 @@ def test_summary_of_eleven_clients() -> None:
 )
 def test_a_curve_that_still_rises(curve: list[float], lower: bool, expected: bool) -> None:
     assert rises(curve, lower_is_better=lower) is expected
+
+
+def test_what_is_not_finite_is_the_worst() -> None:
+    values = np.array([[0.5], [np.nan], [0.9]])
+    for lower in (set(), {"f1"}):
+        assert np.isnan(summarize({"f1": values}, lower)["f1_bottom"]).all()

@@ -134,6 +134,7 @@ def test_the_number_of_classes_is_that_of_the_model(save: Save) -> None:
         ("task.loss=torch.nn.functional.cross_entropy", ["gives shape [] for 6 rows"]),
         ("task.metrics=mae", ["task.metrics=mae: must be name:"]),
         ("task.metrics={loss: torch.nn.L1Loss}", ["task.metrics=loss: must be a plain name"]),
+        ("task.metrics={rows: torch.nn.L1Loss}", ["task.metrics=rows: must be a plain name"]),
         ("task.metrics={a_std: torch.nn.L1Loss}", ["task.metrics=a_std"]),
         ("task.metrics={a b: torch.nn.L1Loss}", ["task.metrics=a b"]),
         (
@@ -153,6 +154,20 @@ def test_what_cannot_be_used_is_refused_before_a_run(
         task(save(y=REAL), override)
     assert [word for word in words if word not in str(caught.value)] == []
     assert "\n" not in str(caught.value)
+
+
+def spread_out(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return a loss of two outputs for one target: a mean, and the logarithm of a variance."""
+    mean, log_variance = outputs.unbind(-1)
+    return (mean - y.flatten()) ** 2 / log_variance.exp() + log_variance
+
+
+def test_a_loss_of_other_outputs_than_targets_says_what_to_report(save: Save) -> None:
+    two = ["model=custom", "model._target_=torch.nn.LazyLinear", "+model.out_features=2"]
+    loss = f"task.loss={HERE}.spread_out"
+    with pytest.raises(InputError, match=r"outputs \[6, 2\] for targets \[6\] there is no mae"):
+        task(save(y=REAL), loss, *two)
+    assert task(save(y=REAL), loss, "task.metrics={}", *two).objective.names == ("loss",)
 
 
 def test_a_loss_without_a_second_derivative_serves_where_none_is_needed(save: Save) -> None:

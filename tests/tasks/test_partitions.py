@@ -214,3 +214,11 @@ def test_step_sizes_can_be_chosen_without_a_look_at_a_test_row() -> None:
         == np.concatenate([test.train_rows(i) for i in range(len(test.train))]).tolist()
     )
     assert (validation.train < test.train).all()
+
+
+def test_clients_that_are_elsewhere_stay_so_in_validation() -> None:
+    """Of private data, a SuperNode has rows of its own clients alone."""
+    here = Partition(np.arange(10), np.array([0, 0, 6, 6, 10]), np.array([0, 4, 0, 3]))
+    apart = here.validation(0.25)
+    assert apart.train.tolist() == [0, 3, 0, 2]
+    assert np.diff(apart.offset).tolist() == [0, 4, 0, 3]

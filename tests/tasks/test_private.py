@@ -12,6 +12,7 @@ from conf.errors import InputError
 from conf.schema import Config
 from tasks.private import Local
 from tasks.task import Task, build
+from tasks.trained import Sizes
 
 SHAPE = ["dataset.input_shape=[4]", "dataset.num_outputs=3", "dataset.num_clients=8"]
 
@@ -86,6 +87,16 @@ def test_other_sequences_than_the_run_says_are_refused(
     usable = {"x": np.ones((12, 4), int), "y": np.arange(48).reshape(12, 4) % 3}
     with pytest.raises(InputError, match=line):
         build(config(*TEXT), Local(save(**(usable | arrays)), 0, 1))
+
+
+def test_pixels_are_pixels_at_every_supernode(save: Callable[..., str]) -> None:
+    pixels = np.full((12, 4), 255, np.uint8)
+    task = build(config("dataset.pixels=true"), Local(save(x=pixels), 0, 1))
+    assert task.batch(np.arange(2))[0].tolist() == [[1.0] * 4] * 2
+    assert Sizes.of(build(config("dataset.pixels=true")).data).pixels
+    for said, x in (("true", pixels.astype(np.float32)), ("false", pixels)):
+        with pytest.raises(InputError, match=f"the run says dataset.pixels={said}"):
+            build(config(f"dataset.pixels={said}"), Local(save(x=x), 0, 1))
 
 
 def test_server_and_supernode_start_from_the_same_model(save: Callable[..., str]) -> None:

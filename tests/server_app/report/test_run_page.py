@@ -248,6 +248,7 @@ def test_a_report_that_cannot_be_made_is_told_of_and_the_run_is_there(
 ) -> None:
     run = train(SMALL)
     (run.folder / "clients.json").write_text("{")
+    caplog.clear()
     with caplog.at_level(logging.WARNING, "nufed"):
         Report(run.folder).on_end(run.summary)
     (record,) = caplog.records
@@ -274,3 +275,10 @@ def test_what_is_not_finite_is_worse_than_anything() -> None:
     assert np.array_equal(
         worst_first(values, lower_is_better=True), [np.nan, 0.5, 0.2], equal_nan=True
     )
+
+
+def test_without_a_summary_a_metric_keeps_its_direction(train: Train) -> None:
+    run = train([*SMALL, "+task.metrics.rmse=torch.nn.functional.l1_loss"])
+    (run.folder / "summary.json").unlink()
+    record = read_record(run.folder)
+    assert (record.metric, record.lower_is_better) == ("rmse", True)
