@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cli import run
 from cli.run import main
 from tests.cli.test_command import Done
 
@@ -28,7 +29,8 @@ def sweeps(commands: dict[str, list[str]], parent: Path) -> Ended:
     handlers, on_sigterm = log.handlers.copy(), signal.getsignal(signal.SIGTERM)
     found: Ended = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("HYDRA_FULL_ERROR", raising=False)
+        patch.setenv("HYDRA_FULL_ERROR", "0")  # set, so that what a command makes of it is undone
+        run._prepare.cache_clear()  # it is set up once, as another test may have left it
         for name, words in commands.items():
             sweep = parent / name.replace(" ", "_")
             patch.setattr(sys, "argv", ["nufed", *words, f"hydra.sweep.dir={sweep}"])
