@@ -3,12 +3,14 @@
 import json
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from cli.bundle import lay_out
+from conf.compose import CONFIG, of_run
 from conf.errors import RunStopped
 from conf.schema import Config, require, to_json
 from server_app.app import make_strategy, notes
@@ -67,16 +69,18 @@ class Follower:
     """Show the rows of a run folder as they are written."""
 
     def __init__(self, folder: Path, bar: ProgressBar, run: RunInfo) -> None:
-        self._file, self._summary = folder / METRICS, folder / SUMMARY
+        self._folder, self._file, self._summary = folder, folder / METRICS, folder / SUMMARY
         self._bar, self._run = bar, run
         self._read = -1  # bytes shown; −1 before the file is there
 
     def poll(self) -> None:
         """Show what came since."""
-        if not self._file.exists():
+        if not self._file.exists() or not (self._folder / CONFIG).exists():
             return
         if self._read < 0:
-            self._bar.on_start(self._run)
+            chosen = of_run(self._folder, str(self._folder)).algorithm  # its step sizes
+            config = replace(self._run.config, algorithm=chosen)
+            self._bar.on_start(replace(self._run, config=config))
             self._read = 0
         with self._file.open("rb") as file:
             file.seek(self._read)
