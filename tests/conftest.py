@@ -11,6 +11,7 @@ from xdist.scheduler import LoadFileScheduling
 # Before anything reads it, and empty at first: kept data would hide changes of the code.
 DATA = tempfile.TemporaryDirectory(prefix="nufed-test-data-")
 os.environ["NUFED_DATA"] = DATA.name
+os.environ["TRACKIO_DIR"] = f"{DATA.name}/trackio"  # read once, when trackio is imported
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["OMP_NUM_THREADS"] = "1"
 

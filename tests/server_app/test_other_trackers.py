@@ -1,6 +1,7 @@
 """wandb, MLflow and Trackio for real, on this machine: they keep what metrics.jsonl says."""
 
 import json
+import os
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
@@ -21,7 +22,6 @@ Points = dict[tuple[str, int], float]
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in ("WANDB_MODE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
@@ -60,10 +60,10 @@ def test_mlflow_keeps_every_round_of_one_run_in_a_local_file(train: Train, tmp_p
     assert kept == pytest.approx(written(run))
 
 
-def test_trackio_keeps_every_round_of_one_run(train: Train, tmp_path: Path) -> None:
+def test_trackio_keeps_every_round_of_one_run(train: Train) -> None:
     run = resumed(train, "trackio")
     name = json.loads((run.folder / "tracking.json").read_text())["trackio"]
-    (file,) = (tmp_path / "trackio").glob("nufed*.db")
+    (file,) = Path(os.environ["TRACKIO_DIR"]).glob("nufed*.db")
     with sqlite3.connect(file) as store:
         rows = store.execute("select run_name, step, metrics from metrics").fetchall()
     assert {row[0] for row in rows} == {name}
