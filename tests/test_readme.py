@@ -32,7 +32,7 @@ def test_there_are_commands() -> None:
 @pytest.mark.docs
 def test_the_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The function, then one's own data, checked, trained on and adapted to, as a reader would."""
-    function, data = PYTHON
+    function, data, _ = PYTHON
     exec(compile(function, "README", "exec"), names := {})
     assert names["gradient"]["w"].shape == names["personal"]["w"].shape == (3,)
 

@@ -6,7 +6,7 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
@@ -30,7 +30,7 @@ class Done(NamedTuple):
 class Federation:
     """One SuperLink and its SuperNodes, each with a log of its own in `folder`.
 
-    Every process has `FLWR_HOME=folder/home`, by which `stop` finds them all, and those that they
+    Every process has `FLWR_HOME=folder/home`, by which `close` finds them all, and those that they
     started. Code of a test's own, which `_target_` may name, goes to `folder/code`.
 
     Parameters
@@ -40,10 +40,18 @@ class Federation:
     certificates
         What `nufed-keys` made; then SuperNodes must show a registered key.
         None is plain text, and no authentication.
+    superlink
+        The SuperLink's command but for where it listens; None: what `certificates` say.
     """
 
-    def __init__(self, folder: Path, certificates: Paths | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        certificates: Paths | None = None,
+        superlink: Sequence[str] | None = None,
+    ) -> None:
         self.folder, self.certificates = folder, certificates
+        self._command = superlink or self._superlink_command()
         self.home, self.code = folder / "home", folder / "code"
         self.home.mkdir(parents=True)
         self.code.mkdir()
@@ -68,16 +76,8 @@ class Federation:
 
     def start_superlink(self) -> "subprocess.Popen[bytes]":
         """Start the SuperLink, also anew on the same port, and wait until it answers."""
-        command = ["flower-superlink", "--host", HOST, "--port", str(self.port)]
-        command += ["--disable-runtime-dependency-installation", "--database", "state.db"]
-        if self.certificates is None:
-            command += ["--insecure"]
-        else:
-            command += ["--ssl-ca-certfile", str(self.certificates.ca_certificate)]
-            command += ["--ssl-certfile", str(self.certificates.server_certificate)]
-            command += ["--ssl-keyfile", str(self.certificates.server_key)]
-            command += ["--enable-supernode-auth"]
-        process = self._start(command, "superlink", {})
+        command = [*self._command, "--host", HOST, "--port", str(self.port)]
+        process = self.start(command, "superlink")
         wait_until(lambda: self._answers(process), START_TIMEOUT_S, "the SuperLink answers")
         return process
 
@@ -92,7 +92,7 @@ class Federation:
         (port,) = free_ports(1)
         command = ["flower-supernode", "--superlink", self.address, "--port", str(port)]
         command += ["--node-config", node_config, *(options or ["--insecure"])]
-        self.nodes[name] = self._start(command, name, env or {})
+        self.nodes[name] = self.start(command, name, env)
         return self.nodes[name]
 
     def kill_node(self, name: str) -> None:
@@ -141,15 +141,30 @@ class Federation:
             engine += [f"engine.root_certificates={self.certificates.ca_certificate}"]
         return [str(SCRIPTS / "nufed"), *engine, *overrides]
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Kill every process, and those that they started."""
         kill_all(self.home)
 
-    def _start(
-        self, command: list[str], name: str, env: Mapping[str, str]
+    def start(
+        self,
+        command: list[str],
+        name: str,
+        env: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> "subprocess.Popen[bytes]":
+        """Start a program of Flower, in `folder` or the federation's; its log is `name`.log."""
         with (self.folder / f"{name}.log").open("ab") as log:
-            return start(command, self.environment(env), self.folder, log)
+            return start(command, self.environment(env), folder or self.folder, log)
+
+    def _superlink_command(self) -> list[str]:
+        command = ["flower-superlink", "--database", "state.db"]
+        command += ["--disable-runtime-dependency-installation"]
+        if self.certificates is None:
+            return [*command, "--insecure"]
+        command += ["--ssl-ca-certfile", str(self.certificates.ca_certificate)]
+        command += ["--ssl-certfile", str(self.certificates.server_certificate)]
+        command += ["--ssl-keyfile", str(self.certificates.server_key)]
+        return [*command, "--enable-supernode-auth"]
 
     def _answers(self, process: "subprocess.Popen[bytes]") -> bool:
         assert process.poll() is None, self.log("superlink")

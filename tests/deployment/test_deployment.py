@@ -79,7 +79,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         )
         yield Deployed(federation, folder, done, folder / "all.npz")
     finally:
-        federation.stop()
+        federation.close()
 
 
 def make_certificates(folder: Path) -> Paths:

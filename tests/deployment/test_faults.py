@@ -115,7 +115,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
         record = [json.loads(line) for line in rows.read_text().splitlines()]
         yield Interrupted(federation, folder / "run", record, process.returncode, err)
     finally:
-        federation.stop()
+        federation.close()
 
 
 def reasons(run: Interrupted, round: int) -> dict[int, str]:

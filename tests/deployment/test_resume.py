@@ -43,7 +43,7 @@ def test_a_run_outlives_its_superlink(tmp_path: Path, train: Callable[..., RunRe
         assert done.status == 0, done.err
         assert "going on after round 2\n" in done.out
     finally:
-        federation.stop()
+        federation.close()
     resumed, calm = read_run(run), train(RUN)
     assert distance(resumed.model, calm.model) < 1e-5
     for mine, theirs in zip(resumed.rows, calm.rows, strict=True):

@@ -1,4 +1,4 @@
-"""The commands that the README and docs/ tell people to type, and whether each can be."""
+"""The commands that the README and docs/ tell people to type: whether each can be, what runs it."""
 
 import re
 import shlex
@@ -23,9 +23,20 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN = re.compile(r"runs/[\w-]+(/[\d-]{10}_[\d-]{8})?")
 """What a run or sweep is called, by itself or by a person."""
 COMPOSE = OmegaConf.load(ROOT / "docker-compose.yml")
-DEPLOYED = ["engine=deployment", "engine.superlink=superlink:8000"]
+IN_COMPOSE = ["engine=deployment", "engine.superlink=superlink:8000"]
 SHELL = {"cp", "eval", "export", "pip", "source", "sudo", "tensorboard"}
 """Of the system, or of a package that is installed with NuFed."""
+
+ALONE = "tests/docs/test_run_commands.py"
+"""Runs what stands by itself."""
+DEPLOYED, COMPOSED = "tests/deployment/test_pages.py", "tests/compose/test_pages.py"
+STORIES = {
+    "extending.md": "tests/docs/test_extending.py",
+    "own-data.md": "tests/docs/test_own_*.py",
+    "personal-models.md": "tests/client_app/test_personal.py",
+    "quick-start.md": "tests/docs/test_quick_start*.py",
+}
+"""Pages that are run from their beginning to their end."""
 
 
 class Command(NamedTuple):
@@ -52,6 +63,19 @@ def commands() -> list[Command]:
     return found
 
 
+def place(command: Command) -> str:
+    """Return what runs a command: the file of a test, or a pattern of several."""
+    page, words = command.page.name, command.words
+    if words[0] == "make":
+        return ".ci/run"
+    if page in STORIES:
+        return STORIES[page]
+    if words[0] == "docker" or (words[0] == "export" and page == "deployment.md"):
+        return COMPOSED
+    of_a_federation = words[0].startswith("flower-") or "engine=deployment" in words
+    return DEPLOYED if of_a_federation or page == "deployment.md" else ALONE
+
+
 def check(command: Command) -> None:
     """Fail unless a command is one that would be understood."""
     name, *words = command.words
@@ -59,7 +83,8 @@ def check(command: Command) -> None:
         CHECKS[name](words)
     elif name == "python":
         scripts = re.findall(r"```python\n# (\w+\.py)\n", command.page.read_text())
-        assert words[0] in scripts, f"{command.page.name} shows no {words[0]}"
+        there = words[0] in scripts or (ROOT / words[0]).is_file()
+        assert there, f"{command.page.name} shows no {words[0]}"
     elif name in ("flower-superlink", "flower-supernode", "flwr"):
         program = [name, *words[: name == "flwr"]]
         unknown = {word for word in words if word.startswith("--")} - options(*program)
@@ -128,7 +153,7 @@ def docker(words: list[str]) -> None:
     if verb == "run":
         place = next(i for i, word in enumerate(rest) if word in services)
         if rest[place].startswith("nufed"):
-            nufed([*DEPLOYED, *rest[place + 1 :]])
+            nufed([*IN_COMPOSE, *rest[place + 1 :]])
 
 
 @cache

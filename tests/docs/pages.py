@@ -17,6 +17,12 @@ def sections(page: str) -> dict[str, str]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a reader who has activated `.venv`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "COLUMNS": "100"}
+
+
 def run(text: str, folder: Path) -> str:
     """Write the files of a section, run its commands, and return what they print.
 
@@ -24,7 +30,6 @@ def run(text: str, folder: Path) -> str:
     stands.
     """
     printed = ""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for language, block in re.findall(r"```(python|yaml|sh)\n(.*?)```", text, re.DOTALL):
         if language != "sh":
             name = re.match(r"# ([\w/]+\.(py|yaml))\n", block)
@@ -35,7 +40,7 @@ def run(text: str, folder: Path) -> str:
             done = subprocess.run(
                 ["bash", "-ec", block],
                 cwd=folder,
-                env={**os.environ, "PATH": path, "COLUMNS": "100"},
+                env=environment(),
                 capture_output=True,
                 text=True,
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.docs.pages import run, sections
+from tests.docs.pages import ROOT, run, sections
 from tests.helpers import read_run
 
 pytestmark = pytest.mark.docs
@@ -43,6 +43,13 @@ def test_what_is_shown_has_the_form_of_what_is_printed() -> None:
     rows = re.findall(line, TEXT["Train"], re.MULTILINE)
     assert [len(row.split("│")) for row in rows] == [6, 6]
     assert all(0 < float(cell) < 1 for row in rows for cell in row.split("│"))
+
+
+def test_installed_it_completes() -> None:
+    """All of the section in one bash, where NuFed is checked out; nothing is left to install."""
+    blocks = re.findall(r"```sh\n(.*?)```", TEXT["Install"], re.DOTALL)
+    printed = run(f"```sh\n{''.join(blocks)}complete -p nufed\n```", ROOT)
+    assert re.search(r"^complete .*-F \S+ nufed$", printed, re.MULTILINE), printed
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])

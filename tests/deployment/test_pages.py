@@ -1,0 +1,91 @@
+"""The federations of the README and of docs/: their commands, as typed but for ports and rounds."""
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cli.keys import Paths
+from simulation.flower_command import HOST, free_ports
+from tests.deployment.harness import Federation
+from tests.docs.commands import DEPLOYED, commands, place
+from tests.docs.pages import ROOT, environment
+from tests.helpers import read_run
+
+pytestmark = pytest.mark.deployment
+
+SERVER = "server.example"  # as the pages call the machine of the SuperLink
+
+
+def of(page: str) -> list[list[str]]:
+    """Return the commands of a page that are run here, in its order."""
+    return [c.words for c in commands() if c.page.name == page and place(c) == DEPLOYED]
+
+
+def here(words: list[str], federation: Federation) -> list[str]:
+    """Return a command with the ports of a federation, which are free."""
+    return [word.replace(f"{HOST}:8000", federation.address) for word in words]
+
+
+def typed(words: list[str], folder: Path) -> str:
+    """Run a command, and return what it prints; fail if it does."""
+    if words[0] == "sudo" and os.getuid() == 0:
+        words = words[1:]
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def require_trained(printed: str, folder: Path) -> None:
+    """Fail unless the newest run in a folder is one round of ten clients, and was told of."""
+    newest = max((folder / "runs").rglob("summary.json"), key=lambda file: file.stat().st_mtime)
+    assert f"run folder: {newest.parent}\n" in printed
+    row = read_run(newest.parent).rows[-1]
+    assert (row["round"], row["clients"], row["failures"]) == (1, 10, [])
+
+
+def test_that_of_the_readme(tmp_path: Path) -> None:
+    """And the run of docs/engines.md on it."""
+    superlink, *nodes, run = of("README.md")
+    assert len(nodes) == 2
+    with closing(Federation(tmp_path / "federation", superlink=superlink)) as federation:
+        for i, words in enumerate(nodes):
+            port = str(free_ports(1)[0])
+            assert words[words.index("--port") + 1] == str(9101 + i)
+            words[words.index("--port") + 1] = port
+            federation.start(here(words, federation), f"node{i}")
+        for words in (run, *of("engines.md")):
+            require_trained(typed([*here(words, federation), "rounds=1"], tmp_path), tmp_path)
+
+
+def test_that_of_two_machines_with_tls(tmp_path: Path) -> None:
+    """On the server its keys, on the SuperNode's machine that one's own; one partition of four."""
+    server, node = tmp_path / "server", tmp_path / "node"
+    for folder in (server, node):
+        folder.mkdir()
+    page = [[word.replace(SERVER, HOST) for word in words] for words in of("deployment.md")]
+    keys, own_key, copy, owner, run, superlink, register, supernode = page
+    assert typed(keys, server).count("\n") > 3
+    with closing(Federation(server, Paths(server / "keys"), superlink)) as federation:
+        shutil.copy(server / "keys/public/ca.crt", node / "ca.crt")
+        for words in (own_key, copy, owner):
+            typed(words, node)
+        assert (node / "keys/nodes/node-2").stat().st_mode & 0o777 == 0o600
+        assert not (server / "keys/nodes/node-2").exists()
+
+        shutil.copy(node / "keys/public/node-2.pub", server)
+        assert register[:2] == ["python", "docker/register.py"]
+        register[:2] = [sys.executable, str(ROOT / register[1])]
+        assert typed(here(register, federation), server) == "node-2.pub: registered\n"
+        port = ["--port", str(free_ports(1)[0])]
+        started = federation.start(here([*supernode, *port], federation), "node", folder=node)
+        # Three partitions of four never come: so long it waits for them.
+        shorter = ["rounds=1", "server.join_timeout=20"]
+        printed = typed([*here(run, federation), *shorter], node)
+        assert started.poll() is None
+        require_trained(printed, node)
+        assert "of 50 clients are there; going on" in printed
