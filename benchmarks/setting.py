@@ -7,6 +7,7 @@ from client_app.messages import TrainInstruction
 from client_app.meta_gradient import Params
 from conf.compose import compose_config
 from conf.schema import Config
+from server_app.probe import measured_here
 from server_app.steps import with_steps
 from tasks.task import Task, build
 
@@ -45,7 +46,7 @@ def setting(overrides: Sequence[str], clients: int) -> Setting:
     """Compose a configuration and map its data; a round trains the first `clients` clients."""
     composed = compose_config(list(overrides))
     task = build(composed)
-    config = with_steps(composed, task)
+    config = with_steps(composed, lambda: measured_here(composed, task, task.initial_params()))
     ask = TrainInstruction.of(
         config.algorithm,
         round=1,

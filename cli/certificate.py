@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from client_app.meta_gradient import Params, descend
 from conf.errors import InputError
 from conf.schema import Config
+from server_app.probe import measured_here
 from server_app.run_folder import METRICS, MODEL, load, whole_rows
 from server_app.steps import with_steps
 from strategies.roster import choose_new_clients, per_round
@@ -89,7 +90,7 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
         If the run's files cannot be read, or a loss is not finite.
     """
     task = build(config)
-    config = with_steps(config, task)
+    config = with_steps(config, lambda: measured_here(config, task, task.initial_params()))
     a = config.algorithm
     new = choose_new_clients(task.data.num_clients, config.evaluation.new_clients, config.seed)
     clients = [i for i in range(task.data.num_clients) if i not in new]

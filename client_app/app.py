@@ -10,10 +10,13 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client_app.cohort import Cohort, OneByOne
+from client_app.curvature import probe
 from client_app.messages import (
+    CURVATURE,
     Census,
     EvaluateInstruction,
     MalformedMessage,
+    ProbeInstruction,
     TrainInstruction,
     arrays_of,
     asks_for_evaluation,
@@ -58,6 +61,13 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         rows = task.data.partition.train[clients.start : clients.stop : clients.step]
         report = Census(list(clients), rows.tolist(), task.data.num_clients)
         return Message(encode(report), reply_to=message)
+
+    @app.query(CURVATURE.partition(".")[2])
+    def curvature(message: Message, context: Context) -> Message:
+        """Measure how curved the losses of the clients asked for are."""
+        (task, _), ask = of(context), decode(ProbeInstruction, message)
+        _require_hosted(ask.clients, hosted(context.node_config, task))
+        return Message(encode(probe(task, params_of(message, task), ask)), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:

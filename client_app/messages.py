@@ -2,6 +2,7 @@
 
     message type          from the server                        the client's reply
     query                 nothing                                Census
+    query.curvature       global arrays + ProbeInstruction       ProbeReport
     train                 global arrays + TrainInstruction       mean update + TrainReport
     evaluate              global arrays + EvaluateInstruction    EvaluateReport
 
@@ -25,6 +26,7 @@ from conf.errors import reason
 from conf.schema import WEIGHTINGS, AlgorithmConfig, positive
 
 ARRAYS, REPORT, EVALUATION, METRICS = "arrays", "report", "evaluation", "metrics"
+CURVATURE = "query.curvature"  # a message type
 
 T = TypeVar("T")
 
@@ -51,6 +53,36 @@ class Census:
             raise MalformedMessage(f"clients are not all among 0 … {self.num_clients - 1}")
         if not all(rows >= 1 for rows in self.rows):
             raise MalformedMessage("a client has no train row")
+
+
+@dataclass(frozen=True)
+class ProbeInstruction:
+    """A question: how curved are these clients' losses at the model that comes along."""
+
+    seed: int
+    clients: list[int]
+
+    def __post_init__(self) -> None:
+        possible_draws(self.seed, self.clients)
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """The ends of the spectra of the clients' Hessians, which lie in [−negative, largest]."""
+
+    clients: list[int]
+    largest: list[float]
+    negative: list[float]
+    failed: list[int]
+    """Clients that raised an exception, or whose Hessian is not finite."""
+    reasons: list[str]
+    """Why, of each of them."""
+
+    def __post_init__(self) -> None:
+        same_length(self.clients, self.largest, self.negative)
+        same_length(self.failed, self.reasons)
+        if not all(0 <= each < math.inf for each in (*self.largest, *self.negative)):
+            raise MalformedMessage("largest or negative is not finite, or below 0")
 
 
 @dataclass(frozen=True)

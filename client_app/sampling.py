@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 # One stream of random numbers for each use, so that evaluating more often leaves training as it is.
-TRAIN, EVALUATE = 0, 1
+TRAIN, EVALUATE, PROBE = 0, 1, 2
 
 
 class Draw(NamedTuple):

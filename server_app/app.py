@@ -25,9 +25,10 @@ from conf.errors import Diverged, InputError, RunStopped, TooFewReplies, reason
 from conf.schema import Config, require
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
-from server_app.diagnostics import diagnose, estimates_here
+from server_app.diagnostics import diagnose
 from server_app.early_stopping import EarlyStopping
 from server_app.log_stream import log_streams
+from server_app.probe import measured
 from server_app.progress import ProgressBar
 from server_app.report.callback import Report
 from server_app.rounds import rounds
@@ -55,7 +56,6 @@ def main(grid: Grid, context: Context) -> None:
     folder = _run_dir(config, context.run_config)
     streams = log_streams(context.run_config, folder)  # now: they take warnings along
     task = build(config)
-    asked, config = config, with_steps(config, task)
     initial = task.initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients)
     strategy = make_strategy(config, roster)
@@ -68,7 +68,10 @@ def main(grid: Grid, context: Context) -> None:
         unload(Path(__file__).parents[1], folder)
     saved = resume.read(folder, config, initial) if config.resume else None
     roster.wait(grid, config.server.join_timeout)
-    for note in notes(config, roster.rows):
+    asked = config
+    config = with_steps(asked, partial(measured, grid, roster, asked, task, initial))
+    strategy.algorithm = config.algorithm
+    for note in notes(config, task, roster.rows):
         log.warning(note)
     if saved is None:
         require_free(folder)
@@ -132,7 +135,8 @@ def _run(
         lasting = isinstance(error, RunStopped) and not isinstance(error, TooFewReplies)
         what = _what_stopped(error)
         if isinstance(error, Diverged):
-            what += f"; {remedy(config, task, good, error.blamed)}"
+            found = measured(grid, roster, config, task, good)
+            what += f"; {remedy(config, found, error.blamed)}"
         summary |= {"stopped": f"{what}; {kept}", "resumable": not lasting}
         _end(summary, strategy.measured, callbacks)
         if isinstance(error, RunStopped | KeyboardInterrupt):
@@ -171,10 +175,10 @@ def _what_stopped(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def notes(config: Config, rows: Mapping[int, int]) -> list[str]:
+def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
     """Return what a person should know of the clients, given their train rows; a line each."""
     found = list[str]()
-    if config.diagnostics.every is not None and not estimates_here(config):
+    if config.diagnostics.every is not None and not task.data.rows_here:
         found.append(
             f"diagnostics.every={config.diagnostics.every}: ‖∇F‖² alone; with dataset="
             f"{config.dataset['name']} the rows that L, ρ, … are measured on are with the clients"

@@ -25,7 +25,6 @@ from server_app.tracking import Row
 from strategies.exchange import exchange
 from strategies.replies import Failure, Sent, read_replies, read_update
 from strategies.roster import Roster
-from tasks.private import NAME as PRIVATE
 from tasks.task import Task
 from theory.constants import Method
 from theory.estimate import Effort, estimate
@@ -46,7 +45,7 @@ def diagnose(
     started = time.perf_counter()
     roster.refresh(grid)
     found: dict[str, Any] = meta_gradient_norm(grid, roster, config, round, arrays)
-    if estimates_here(config) and roster.participating:
+    if task.data.rows_here and roster.participating:
         measured = estimate(
             task,
             [to_params(arrays)],
@@ -57,11 +56,6 @@ def diagnose(
         )
         found["estimates"] = {name: e._asdict() for name, e in measured.of.items()}
     return {"diagnostics": found, "diagnostics_s": time.perf_counter() - started}
-
-
-def estimates_here(config: Config) -> bool:
-    """Tell whether the rows are here, by which the constants are measured."""
-    return bool(config.dataset["name"] != PRIVATE)
 
 
 def meta_gradient_norm(

@@ -1,40 +1,40 @@
 """Step sizes that nobody set: `algorithm.alpha=auto` and `algorithm.beta=auto` become numbers."""
 
 import logging
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from client_app.meta_gradient import Params
+from client_app.curvature import Curvature
 from conf.errors import InputError
 from conf.schema import AUTO, Config
-from strategies.roster import choose_new_clients
-from tasks.private import NAME as PRIVATE
-from tasks.task import Task
-from theory.steps import Curvature, Steps, curvature, suggested_steps
+from theory.steps import Steps, suggested_steps
 
 log = logging.getLogger("nufed")
 
 
-def with_steps(config: Config, task: Task) -> Config:
-    """Return the configuration with numbers for α and β, by a short probe of the initial model.
+def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
+    """Return the configuration with numbers for α and β.
+
+    Parameters
+    ----------
+    measure
+        Returns the curvature of the clients' losses at the initial model; called if it is needed.
 
     Raises
     ------
     InputError
-        If the rows are not here to be probed, or the loss has no finite curvature.
+        If the loss has no finite curvature, or no client could tell.
     """
     a = config.algorithm
     wanted = [key for key in ("alpha", "beta") if getattr(a, key) == AUTO]
     if not wanted:
         return config
-    here = f"algorithm.{wanted[0]}={AUTO}"
-    if config.dataset["name"] == PRIVATE:
-        raise InputError(f"{here}: the rows are with the clients; give a number, such as 0.03")
-    found = measured(config, task, task.initial_params())
+    found = measure()
     if not found.known:
-        what = "none" if found.largest == 0 else "not finite; scale x and y down"
-        raise InputError(f"{here}: the curvature of the loss is {what}, or give a number")
+        what = "none" if found.largest == 0 else "not known"
+        raise InputError(
+            f"algorithm.{wanted[0]}={AUTO}: the curvature of the loss is {what}, or give a number"
+        )
     steps = suggested_steps(found, a.nu)
     chosen = {key: getattr(steps, key) for key in wanted}
     log.info(
@@ -55,19 +55,17 @@ def probed_steps(asked: Config, config: Config) -> dict[str, float]:
     }
 
 
-def remedy(config: Config, task: Task, params: Params, blamed: Sequence[str]) -> str:
+def remedy(config: Config, found: Curvature, blamed: Sequence[str]) -> str:
     """Say which step size is probably too large, and what to set instead.
 
     Parameters
     ----------
-    params
-        The last model whose loss is finite; the curvature there says how large steps may be.
+    found
+        The curvature at the last model whose loss is finite: it says how large steps may be.
     blamed
         ``alpha``, ``beta``, or both: what to blame where curvature finds neither too large.
     """
-    a, found = config.algorithm, Curvature(math.nan, math.nan)
-    if config.dataset["name"] != PRIVATE:
-        found = measured(config, task, params)
+    a = config.algorithm
     now, safe = Steps(a.alpha, a.beta), Steps(a.alpha / 10, a.beta / 10)
     if found.known:
         safe = suggested_steps(found, a.nu)
@@ -81,10 +79,3 @@ def remedy(config: Config, task: Task, params: Params, blamed: Sequence[str]) ->
     fewer = int(a.nu * safe.alpha / a.alpha) if of_nu else 0
     nu = f", or algorithm.nu={fewer} with this alpha" if 0 < fewer < a.nu else ""
     return f"{too_large} is probably too large, try {instead}{nu}"
-
-
-def measured(config: Config, task: Task, params: Params) -> Curvature:
-    """Return the curvature of participating clients' losses at a model."""
-    n = task.data.num_clients
-    new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
-    return curvature(task, params, [i for i in range(n) if i not in new], config.seed)

@@ -14,6 +14,7 @@ from client_app.local_update import norm
 from client_app.messages import (
     EvaluateReport,
     MalformedMessage,
+    ProbeReport,
     TrainReport,
     arrays_of,
     decode,
@@ -167,6 +168,19 @@ def read_curves(reply: Message, clients: list[int], points: int) -> tuple[Evalua
         client: dict(zip(report.metrics, by_client[i], strict=True))
         for i, client in enumerate(report.clients)
     }
+
+
+def read_probe(reply: Message, clients: list[int]) -> ProbeReport:
+    """Return the report of a reply.
+
+    Raises
+    ------
+    MalformedMessage
+        If it speaks of other clients than were asked.
+    """
+    report = decode(ProbeReport, reply)
+    _require_asked([*report.clients, *report.failed], clients)
+    return report
 
 
 def _require_asked(named: list[int], asked: list[int]) -> None:

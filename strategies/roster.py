@@ -16,7 +16,7 @@ from client_app.messages import Census, MalformedMessage, decode
 from conf.errors import InputError, TooFewReplies, reason
 from strategies.exchange import collect
 
-NEW_CLIENTS, SAMPLE, MEASURED = 0, 1, 2  # streams of random numbers
+NEW_CLIENTS, SAMPLE, MEASURED, PROBED = 0, 1, 2, 3  # streams of random numbers
 
 CENSUS_TIMEOUT_S = 60.0
 
@@ -127,13 +127,8 @@ class Roster:
 
     def measured(self, limit: int | None) -> list[int]:
         """Return the clients to evaluate: all, or a drawn `limit` of each kind, always the same."""
-        return sorted(self._some(self.participating, limit) + self._some(self.new, limit))
-
-    def _some(self, clients: list[int], limit: int | None) -> list[int]:
-        if limit is None or limit >= len(clients):
-            return clients
-        random = np.random.default_rng([self.seed, MEASURED])
-        return [clients[i] for i in random.choice(len(clients), limit, replace=False)]
+        kinds = self.participating, self.new
+        return sorted(c for kind in kinds for c in some(kind, limit, self.seed, MEASURED))
 
     def _enter(self, node: int, reply: Message) -> None:
         """Write a node into the roster, or leave it out and say why."""
@@ -165,6 +160,14 @@ class Roster:
                 self._home[client], self.rows[client] = node, rows
         self.participating = sorted(client for client in self._home if client not in self.set_aside)
         self.new = sorted(client for client in self._home if client in self.set_aside)
+
+
+def some(clients: list[int], limit: int | None, seed: int, purpose: int) -> list[int]:
+    """Return `clients`, or a drawn `limit` of them, always the same for a purpose."""
+    if limit is None or limit >= len(clients):
+        return clients
+    random = np.random.default_rng([seed, purpose])
+    return [clients[i] for i in random.choice(len(clients), limit, replace=False)]
 
 
 def choose_new_clients(n: int, wanted: float | list[int], seed: int) -> set[int]:

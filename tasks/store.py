@@ -43,6 +43,11 @@ class FederatedData:
     """So too."""
 
     @property
+    def rows_here(self) -> bool:
+        """Whether this process has any rows; those of private data are with the clients."""
+        return len(self.x) > 0
+
+    @property
     def classes(self) -> bool:
         """Whether y holds classes; else it holds regression targets."""
         return self.y.dtype.kind == "i"

@@ -37,11 +37,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from client_app.lanczos import Spectrum, lanczos
 from client_app.meta_gradient import Params
 from tasks.task import Task
 from theory.constants import Constants, Method
 from theory.ensemble import Ensemble
-from theory.lanczos import Spectrum, lanczos
 from theory.sampled import Estimate, at_largest, by_value, mean_square, root, supremum
 
 BASIS = 1 << 24  # entries of the vectors that Lanczos keeps at once

@@ -8,24 +8,9 @@ and where fine-tuning contracts, F is no more curved than the f_i. Half of all t
 measured on a few clients, and L grows as training goes on.
 """
 
-import logging
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from client_app.meta_gradient import Params, hessian_vector_product
-from conf.errors import reason
-from tasks.task import Task
-from theory.lanczos import Spectrum, lanczos
-
-CLIENTS, ROWS, PRODUCTS = 8, 32, 8  # seconds for a convolutional network, instants for a small one
-
-log = logging.getLogger("nufed")
+from client_app.curvature import Curvature
 
 
 class Steps(NamedTuple):
@@ -35,80 +20,8 @@ class Steps(NamedTuple):
     beta: float
 
 
-class Curvature(NamedTuple):
-    """Ends of the spectra of some clients' Hessians, which lie in [−l, L]."""
-
-    largest: float
-    """L, the largest |λ|."""
-    negative: float
-    """l, 0 where nothing negative was found."""
-
-    @property
-    def known(self) -> bool:
-        """Whether there is any, and it is finite."""
-        return 0 < self.largest < math.inf
-
-
 def suggested_steps(curvature: Curvature, nu: int) -> Steps:
     """Return α and β, to two digits: what rounding does to L and l does not show."""
     beta = 1 / (2 * curvature.largest)
     alpha = min(beta, 1 / (2 * nu * curvature.negative)) if nu * curvature.negative else beta
     return Steps(float(f"{alpha:.1e}"), float(f"{beta:.1e}"))
-
-
-def curvature(task: Task, params: Params, clients: Sequence[int], seed: int) -> Curvature:
-    """Return the curvature of a few clients' losses, on a few train rows of each, by Lanczos.
-
-    Parameters
-    ----------
-    task
-        Data, model and loss; dropout and bfloat16 are left out.
-    params
-        The model w.
-    clients
-        Those to draw from.
-    seed
-        Draws clients, rows, and where Lanczos starts.
-
-    Returns
-    -------
-    Curvature
-        Lower estimates of L and l; NaN where a Hessian is not finite.
-    """
-    random, start = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    ends = list[tuple[float, float]]()
-    with task.measuring() as plain:
-        w = {name: p.to(plain.device, plain.dtype) for name, p in params.items()}
-        for client in random.permutation(np.asarray(clients))[:CLIENTS].tolist():
-            rows = random.permutation(plain.data.partition.train_rows(client))[:ROWS]
-            try:
-                found = _spectrum(plain, w, rows, start)
-            except Exception as error:  # of the model on these rows: the round will tell of it too
-                log.warning("client %d is left out of the probe: %s", client, reason(error))
-                continue
-            ends.append((float(found.norm), max(-float(found.lowest), 0.0)))
-    if not ends:
-        return Curvature(math.nan, math.nan)
-    largest, negative = np.array(ends).max(0).tolist()  # NaN where one is
-    return Curvature(largest, negative)
-
-
-def _spectrum(task: Task, w: Params, rows: NDArray[np.int64], random: torch.Generator) -> Spectrum:
-    """Return the ends of the spectrum of the loss on some rows."""
-    batch = task.batch(rows)
-
-    def product(v: Tensor) -> Tensor:
-        return _flat(hessian_vector_product(task.loss, w, batch, _like(w, v[0])))[None]
-
-    return lanczos(product, _flat(w)[None], PRODUCTS, random)
-
-
-def _flat(params: Params) -> Tensor:
-    """Return parameters as one vector [P]."""
-    return torch.cat([p.flatten() for p in params.values()])
-
-
-def _like(params: Params, flat: Tensor) -> Params:
-    """Return a vector [P] as parameters."""
-    parts = torch.split(flat, [p.numel() for p in params.values()])
-    return {name: v.view_as(p) for (name, p), v in zip(params.items(), parts, strict=True)}

@@ -40,7 +40,7 @@ def launch(config: Config, folder: Path, console: Console) -> None:
     trackers(config, folder)  # a package that is missing shows here, not in Flower's log
     make_strategy(config, Roster(config.seed, config.evaluation.new_clients))
     new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
-    for note in notes(config, dict(enumerate(task.data.partition.train.tolist()))):
+    for note in notes(config, task, dict(enumerate(task.data.partition.train.tolist()))):
         log.warning(note)
     parameters = sum(p.numel() for p in task.initial_params().values())
     console.print(

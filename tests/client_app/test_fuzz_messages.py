@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from client_app.app import app as client_app
 from client_app.messages import (
     ARRAYS,
+    CURVATURE,
     EVALUATION,
     REPORT,
     EvaluateInstruction,
+    ProbeInstruction,
     TrainInstruction,
     encode,
 )
@@ -30,7 +32,11 @@ from tasks.task import build
 from tests.fuzz import FUZZ, report_in
 
 NODE, CLIENTS = 1000, 6
-KINDS = {"train": TrainInstruction, "evaluate": EvaluateInstruction}
+KINDS = {
+    "train": TrainInstruction,
+    "evaluate": EvaluateInstruction,
+    CURVATURE: ProbeInstruction,
+}
 Change = Callable[[RecordDict], RecordDict]
 
 
@@ -63,6 +69,7 @@ def scene() -> Scene:
     contents = {
         "train": encode(train, arrays),
         "evaluate": encode(EvaluateInstruction(0, [1, 4], 2, 0.1, 20), arrays),
+        CURVATURE: encode(ProbeInstruction(0, [1, 4]), arrays),
     }
     answers = {kind: send(grid, kind, content).content for kind, content in contents.items()}
     return Scene(grid, to_json(config), contents, answers)
@@ -304,7 +311,7 @@ def test_a_run_config_that_is_none_is_named_and_leaves_nothing_behind(data: st.D
 def test_a_node_config_that_is_none_is_named_and_leaves_nothing_behind(
     data: st.DataObject,
 ) -> None:
-    of, kind = scene(), data.draw(st.sampled_from(["train", "evaluate", "query"]))
+    of, kind = scene(), data.draw(st.sampled_from([*sorted(KINDS), "query"]))
     context = of.grid.nodes[NODE]
     kept = context.node_config
     odd = st.one_of(st.text(), st.floats(), st.booleans(), st.integers(-(2**63), -1))

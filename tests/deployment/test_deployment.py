@@ -11,6 +11,7 @@ import pytest
 
 from cli.keys import Paths, make_authority, make_node, make_server
 from cli.superlink import Address
+from conf.compose import of_run
 from simulation.flower_command import HOST, SCRIPTS, name_superlink
 from tests.deployment.harness import Done, Federation, wait_until
 from tests.helpers import RunResult, distance, read_run
@@ -22,7 +23,6 @@ SMALL = [
     *("model=linear", "algorithm.nu=2", "algorithm.tau=2", "clients_per_round=3"),
     *("algorithm.batch.support=null", "algorithm.batch.query=null", "engine.precision=float64"),
     *("evaluation.every=100", "evaluation.steps=1", "evaluation.new_clients=[3]"),
-    *("algorithm.alpha=0.03", "algorithm.beta=0.1"),  # nobody can probe private data
 ]
 
 
@@ -115,10 +115,13 @@ def start(federation: Federation, name: str, node_config: str) -> None:
 def test_private_data_give_the_model_that_one_process_gives(
     deployed: Deployed, train: Callable[..., RunResult]
 ) -> None:
-    """To 1e-5, though the server never saw a row; the folder here is whole."""
+    """To 1e-5, though the server never saw a row, also to choose α and β; the folder is whole."""
     assert deployed.done.status == 0, deployed.done.err
     run = read_run(deployed.folder / "run")
     one = train(["dataset=npz", f"dataset.path={deployed.reference}", *SMALL, "rounds=1"])
+    assert "alpha = " in deployed.done.out
+    steps = [of_run(r.folder, "the run").algorithm for r in (run, one)]
+    assert steps[0] == steps[1]
     assert distance(run.model, one.model) < 1e-5
     assert [row["round"] for row in run.rows] == [0, 1]
     assert run.rows[1]["train_loss"] == pytest.approx(one.rows[1]["train_loss"], abs=1e-5)

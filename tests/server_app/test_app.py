@@ -70,6 +70,7 @@ def test_a_folder_is_free_if_it_can_be_written_and_holds_no_run(tmp_path: Path) 
 
 def test_small_clients_are_named_with_the_largest_batch() -> None:
     config = compose_config(["algorithm.batch.query=30", "evaluation.batch=null"])
-    assert notes(config, {0: 30, 1: 90}) == []
-    (note,) = notes(config, {0: 30, 4: 29, 7: 3})
+    task = build(config)
+    assert notes(config, task, {0: 30, 1: 90}) == []
+    (note,) = notes(config, task, {0: 30, 4: 29, 7: 3})
     assert "2 of 3 clients have fewer train rows than a batch of 30 (client 4: 29)" in note

@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord
 from client_app.meta_gradient import Params
 from conf.compose import compose_config
 from server_app.app import make_strategy, notes
-from server_app.diagnostics import diagnose, estimates_here
+from server_app.diagnostics import diagnose
 from server_app.rounds import State, rounds
 from server_app.tracking import Row
 from strategies.roster import Roster
@@ -150,6 +150,6 @@ def test_a_run_with_diagnostics_is_the_run_without_bit_by_bit(
 def test_with_private_data_the_constants_are_left_out_and_it_is_said() -> None:
     shapes = ["dataset.input_shape=[5]", "dataset.num_outputs=2", "dataset.num_clients=3"]
     config = compose_config(["dataset=private", *shapes, EVERY])
-    assert not estimates_here(config)
-    assert notes(config, {0: 100})[0].startswith("diagnostics.every=2: ‖∇F‖² alone")
-    assert not notes(compose_config(["dataset=private", *shapes]), {0: 100})
+    task = build(config)
+    assert notes(config, task, {0: 100})[0].startswith("diagnostics.every=2: ‖∇F‖² alone")
+    assert not notes(compose_config(["dataset=private", *shapes]), task, {0: 100})

@@ -11,6 +11,8 @@ from torch import nn
 
 from conf.compose import compose_config, of_run
 from conf.errors import InputError, RunStopped
+from conf.schema import Config
+from server_app.probe import measured_here
 from server_app.steps import remedy, with_steps
 from tasks.task import build
 from tests.helpers import RunResult
@@ -29,6 +31,12 @@ def largest_eigenvalue() -> float:
     return max(float(np.linalg.eigvalsh(x.T @ x / len(x))[-1]) for x in rows)
 
 
+def probed(config: Config) -> Config:
+    """Return a configuration with the step sizes of a run on one process."""
+    task = build(config)
+    return with_steps(config, lambda: measured_here(config, task, task.initial_params()))
+
+
 def test_they_follow_from_the_largest_eigenvalue_and_are_what_the_run_says(train: Train) -> None:
     run = train(QUADRATICS)
     a = of_run(run.folder, "the run").algorithm
@@ -38,7 +46,7 @@ def test_they_follow_from_the_largest_eigenvalue_and_are_what_the_run_says(train
 def test_only_what_was_not_set_is_probed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "nufed")
     config = compose_config([*QUADRATICS, "algorithm.alpha=0.7"])
-    a = with_steps(config, build(config)).algorithm
+    a = probed(config).algorithm
     assert a.alpha == 0.7
     assert a.beta == float(f"{1 / (2 * largest_eigenvalue()):.1e}")
     assert "beta = " in caplog.text
@@ -53,7 +61,7 @@ def test_a_loss_without_curvature_is_named(tmp_path: Path) -> None:
         [*data, "model=custom", "model._target_=tests.server_app.test_steps.Dot"]
     )
     with pytest.raises(InputError, match=r"^algorithm.alpha=auto: .* none, or give a number$"):
-        with_steps(config, build(config))
+        probed(config)
 
 
 def test_the_remedy_is_the_largest_step_that_the_curvature_allows(train: Train) -> None:
@@ -69,7 +77,7 @@ def test_the_remedy_is_the_largest_step_that_the_curvature_allows(train: Train) 
 def test_fewer_steps_are_offered_where_alpha_would_do_for_them() -> None:
     config = compose_config(["algorithm.alpha=0.1", "algorithm.nu=40", "algorithm.beta=0.1"])
     task = build(config)
-    text = remedy(config, task, task.initial_params(), ["alpha"])
+    text = remedy(config, measured_here(config, task, task.initial_params()), ["alpha"])
     alpha, nu = map(float, re.fullmatch(REMEDY, text).groups())
     assert alpha * 40 == pytest.approx(0.1 * nu, rel=0.5)
     assert nu < 40

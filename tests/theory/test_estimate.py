@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import hessian, vmap
 
+from client_app.lanczos import lanczos
 from client_app.meta_gradient import Params
 from conf.compose import compose_config
 from tasks.datasets.quadratics import clients
@@ -17,7 +18,6 @@ from theory import quadratics
 from theory.constants import Method
 from theory.ensemble import Ensemble
 from theory.estimate import Effort, Estimates, estimate
-from theory.lanczos import lanczos
 from theory.sampled import mean_square
 
 FLOAT64 = "engine.precision=float64"

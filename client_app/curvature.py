@@ -1,0 +1,103 @@
+"""How curved a client's loss is at a model, from a few of its rows: step sizes are chosen by it."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from client_app import sampling
+from client_app.lanczos import lanczos
+from client_app.messages import ProbeInstruction, ProbeReport
+from client_app.meta_gradient import Params, hessian_vector_product
+from conf.errors import NuFedError
+from tasks.task import Task
+
+ROWS, PRODUCTS = 32, 8  # a second for a convolutional network, an instant for a small one
+
+
+class Curvature(NamedTuple):
+    """The ends of the spectra of one or several Hessians, which lie in [−l, L]."""
+
+    largest: float
+    """L, the largest |λ|."""
+    negative: float
+    """l, 0 where nothing negative was found."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any, and it is finite."""
+        return 0 < self.largest < math.inf
+
+
+def widest(found: Iterable[Curvature]) -> Curvature:
+    """Return what holds for all of several clients; NaN for none."""
+    ends = [*zip(*found, strict=True)] or [(math.nan,), (math.nan,)]
+    return Curvature(*map(max, ends))
+
+
+def curvature(task: Task, params: Params, client: int, seed: int) -> Curvature:
+    """Return the curvature of a client's loss, on at most `ROWS` of its train rows, by Lanczos.
+
+    Parameters
+    ----------
+    task
+        Data, model and loss; dropout and bfloat16 are left out.
+    params
+        The model w.
+    seed
+        Draws the rows, and where Lanczos starts.
+
+    Returns
+    -------
+    Curvature
+        Lower estimates of L and l; NaN where the Hessian is not finite.
+    """
+    random = sampling.generator(seed, client, 0, sampling.PROBE)
+    rows = task.data.partition.train_rows(client)
+    rows = rows[sampling.draw(random, (), min(ROWS, len(rows)), len(rows))]
+    start = torch.Generator().manual_seed(int(random.integers(2**63)))
+    with task.measuring() as plain:
+        w = {name: p.to(plain.device, plain.dtype) for name, p in params.items()}
+        batch = plain.batch(rows)
+
+        def product(v: Tensor) -> Tensor:
+            return _flat(hessian_vector_product(plain.loss, w, batch, _like(w, v[0])))[None]
+
+        found = lanczos(product, _flat(w)[None], PRODUCTS, start)
+    lowest = float(found.lowest)
+    return Curvature(float(found.norm), lowest if math.isnan(lowest) else max(-lowest, 0.0))
+
+
+def probe(task: Task, params: Params, ask: ProbeInstruction) -> ProbeReport:
+    """Measure the clients asked for; one that raises does not stop the others."""
+    report = ProbeReport([], [], [], [], [])
+    for client in ask.clients:
+        try:
+            found = curvature(task, params, client, ask.seed)
+        except NuFedError:
+            raise
+        except Exception as error:
+            report.failed.append(client)
+            report.reasons.append(f"{type(error).__name__}: {error}")
+            continue
+        if math.isfinite(found.largest):
+            report.clients.append(client)
+            report.largest.append(found.largest)
+            report.negative.append(found.negative)
+        else:
+            report.failed.append(client)
+            report.reasons.append("the curvature of its loss is not finite; scale x and y down")
+    return report
+
+
+def _flat(params: Params) -> Tensor:
+    """Return parameters as one vector [P]."""
+    return torch.cat([p.flatten() for p in params.values()])
+
+
+def _like(params: Params, flat: Tensor) -> Params:
+    """Return a vector [P] as parameters."""
+    parts = torch.split(flat, [p.numel() for p in params.values()])
+    return {name: v.view_as(p) for (name, p), v in zip(params.items(), parts, strict=True)}

@@ -1,0 +1,59 @@
+"""How curved the clients' losses are at a model: asked of those that alone have their rows."""
+
+import logging
+from collections.abc import Iterable
+
+from flwr.app import ArrayRecord, Message
+from flwr.serverapp import Grid
+
+from client_app.curvature import Curvature, probe, widest
+from client_app.messages import CURVATURE, ProbeInstruction, ProbeReport, encode
+from client_app.meta_gradient import Params
+from conf.schema import Config
+from strategies.exchange import exchange
+from strategies.replies import Failure, Sent, read_probe, read_replies
+from strategies.roster import PROBED, Roster, choose_new_clients, some
+from tasks.task import Task
+
+CLIENTS = 8
+
+log = logging.getLogger("nufed")
+
+
+def measured(grid: Grid, roster: Roster, config: Config, task: Task, params: Params) -> Curvature:
+    """Return what holds for a few participating clients' losses at a model, as they say.
+
+    Those that cannot tell are named and left out; if none can, the curvature is NaN.
+    """
+    if task.data.rows_here:  # no message: it would cost a SuperNode a process
+        return measured_here(config, task, params)
+    clients = some(roster.participating, CLIENTS, config.seed, PROBED)
+    arrays = ArrayRecord(dict(params))
+    sent = [
+        Sent(
+            Message(encode(ProbeInstruction(config.seed, hosted), arrays), node, CURVATURE), hosted
+        )
+        for node, hosted in roster.nodes_of(clients).items()
+    ]
+    failures = list[Failure]()
+    replies = exchange(grid, [each.message for each in sent], config.server.round_timeout)
+    reports = list(read_replies(read_probe, sent, replies, failures))
+    return _joined(reports, failures)
+
+
+def measured_here(config: Config, task: Task, params: Params) -> Curvature:
+    """Return the same of clients whose rows are in this process."""
+    n = task.data.num_clients
+    new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
+    clients = some([i for i in range(n) if i not in new], CLIENTS, config.seed, PROBED)
+    return _joined([probe(task, params, ProbeInstruction(config.seed, clients))], [])
+
+
+def _joined(reports: Iterable[ProbeReport], failures: list[Failure]) -> Curvature:
+    found = list[Curvature]()
+    for report in reports:
+        found += map(Curvature, report.largest, report.negative)
+        failures += map(Failure, report.failed, report.reasons)
+    for failure in failures:
+        log.warning("client %s is left out of the probe: %s", failure.client, failure.reason)
+    return widest(found)

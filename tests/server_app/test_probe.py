@@ -1,0 +1,79 @@
+"""Curvature asked of clients is the one measured here; replies that cannot be used are named."""
+
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from flwr.app import Message
+
+from client_app.app import app as client_app
+from client_app.messages import CURVATURE, REPORT
+from conf.compose import compose_config
+from conf.schema import Config, to_json
+from server_app.probe import measured, measured_here
+from simulation.grid import LocalGrid
+from strategies.roster import Roster
+from tasks.task import Task, build
+
+OVERRIDES = ["partition=iid", "partition.num_clients=12", "evaluation.new_clients=[0]", "seed=3"]
+
+
+class Grid(LocalGrid):
+    """Three SuperNodes, whose replies about curvature a test may spoil, by their number."""
+
+    spoilt: tuple[int, ...] = ()
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        replies = super().pull_messages(message_ids)
+        for reply in replies:
+            about = reply.metadata.message_type == CURVATURE
+            if about and reply.metadata.src_node_id - min(self.nodes) in self.spoilt:
+                self.spoil(reply)
+        return replies
+
+    @staticmethod
+    def spoil(reply: Message) -> None:
+        report = reply.content[REPORT]
+        report["largest"] = [math.nan for _ in report["clients"]]
+
+
+def federation() -> tuple[Grid, Roster, Config, Task]:
+    """Return clients 0 … 11 on three nodes, and what the server has: no row."""
+    config = compose_config(OVERRIDES)
+    grid = Grid(client_app, {"config": to_json(config)}, num_supernodes=3)
+    roster = Roster(config.seed, config.evaluation.new_clients)
+    roster.wait(grid, timeout=0)
+    task = build(config)
+    return grid, roster, config, replace(task, data=replace(task.data, x=task.data.x[:0]))
+
+
+def test_what_clients_say_is_what_one_measures_here(caplog: pytest.LogCaptureFixture) -> None:
+    """Of the same clients and rows, to the last bit."""
+    grid, roster, config, bare = federation()
+    params = bare.initial_params()
+    asked = measured(grid, roster, config, bare, params)
+    assert asked.known
+    assert asked == measured_here(config, build(config), params)
+    assert caplog.messages == []
+
+
+def test_a_node_that_lies_is_named_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "nufed")
+    grid, roster, config, bare = federation()
+    params = bare.initial_params()
+    grid.spoilt = (1,)
+    found = measured(grid, roster, config, bare, params)
+    assert found.known
+    named = {int(message.split()[1]) for message in caplog.messages}
+    assert named
+    assert all(client % 3 == 1 for client in named)
+    assert all("is not finite" in message for message in caplog.messages)
+
+
+def test_nobody_can_tell(caplog: pytest.LogCaptureFixture) -> None:
+    grid, roster, config, bare = federation()
+    grid.spoilt = (0, 1, 2)
+    assert not measured(grid, roster, config, bare, bare.initial_params()).known
+    assert len(caplog.messages) == 8
