@@ -18,7 +18,7 @@ def main(superlink: str, certificate: str, *given: str) -> None:
     paths = [Path(name) for name in given]
     keys = [key for path in paths for key in (path.glob("*.pub") if path.is_dir() else [path])]
     with tempfile.TemporaryDirectory() as home:
-        pairs = {"address": superlink, "root-certificates": certificate}
+        pairs = {"address": superlink, "root-certificates": str(Path(certificate).absolute())}
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in pairs.items()]
         Path(home, "config.toml").write_text("".join(["[superlink.here]\n", *lines]))
         for key in sorted(keys):

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from tasks.store import home
 
 WORTH = 0.95  # of the time one by one, that a stack must stay below
 TRIAL_S = 0.01  # a size is tried at least twice, or for so long
+LONG_S = 0.1  # what takes longer is tried less often
+BUDGET_S = 2.0  # no larger size is begun after that: long work gains little from a stack
 PASSES, PASSES_S = 3, 1.0  # the sizes are tried so often again, as long as this takes at most
 PLANS = "plans.json"
 
@@ -57,10 +60,10 @@ def find(
         Where the work is done.
     """
     plans = []
-    most = min(most, _fitting(eager, clients, device))
+    fitting = cache(lambda: min(most, _fitting(eager, clients, device)))
     for number in threads:
         torch.set_num_threads(number)
-        plans.append(_quickest(run, clients, most, number, device))
+        plans.append(_quickest(run, clients, fitting, number, device))
     best = min(plans, key=lambda plan: plan.seconds)
     # More threads than one must be well worth it: other programs run beside us.
     if best.seconds > 0.8 * plans[0].seconds:
@@ -82,17 +85,25 @@ def describe(plan: Plan, done: str) -> str:
 
 
 def _quickest(
-    run: Callable[[int], object], clients: int, most: int, threads: int, device: torch.device
+    run: Callable[[int], object],
+    clients: int,
+    fitting: Callable[[], int],
+    threads: int,
+    device: torch.device,
 ) -> Plan:
-    """Try one by one, and stacks each about twice as large as the one before."""
+    """Try one by one, and stacks each about twice as large as the one before, if they are fitting.
+
+    How many fit is asked for where one by one does not take too long to try more.
+    """
 
     def share(size: int) -> float:
         """Return a client's share of the time of all, in chunks of which the last may be short."""
         return _seconds(run, size, device) * -(-clients // size) / clients
 
+    started = time.perf_counter()
     shares = {1: share(1)}
     for size in sizes(clients):
-        if size > most:
+        if time.perf_counter() - started > BUDGET_S or size > fitting():
             break
         try:
             shares[size] = share(size)
@@ -102,11 +113,12 @@ def _quickest(
             break
         if shares[size] > 1.5 * min(shares.values()):
             break
-    started = time.perf_counter()
-    for _ in range(PASSES):  # again in turn: what slows the machine down passes, or slows down all
-        for size in shares:
-            if time.perf_counter() - started < PASSES_S:
-                shares[size] = min(shares[size], share(size))
+    again = time.perf_counter()
+    if again - started < BUDGET_S:
+        for _ in range(PASSES):  # in turn: what slows the machine down passes, or slows down all
+            for size in shares:
+                if time.perf_counter() - again < PASSES_S:
+                    shares[size] = min(shares[size], share(size))
     best = min(shares, key=lambda size: shares[size])
     if shares[best] > WORTH * shares[1]:
         best = 1
@@ -138,16 +150,21 @@ def _fitting(run: Callable[[int], object], clients: int, device: torch.device) -
 
 
 def _seconds(run: Callable[[int], object], size: int, device: torch.device) -> float:
-    """Return the shortest time that ``run(size)`` takes, after a first time that does not count."""
-    run(size)
-    times: list[float] = []
-    while len(times) < 2 or sum(times) < TRIAL_S:
+    """Return the shortest time that ``run(size)`` takes; a first time counts if it is very long."""
+
+    def timed() -> float:
         _wait(device)
         started = time.perf_counter()
         run(size)
         _wait(device)
-        times.append(time.perf_counter() - started)
-        if times[-1] > 10 * TRIAL_S:
+        return time.perf_counter() - started
+
+    if (first := timed()) > 10 * LONG_S:
+        return first
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < TRIAL_S:
+        times.append(timed())
+        if times[-1] > LONG_S:
             break
     return min(times)
 

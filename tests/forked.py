@@ -1,8 +1,8 @@
-"""NuFed's commands as typed, in processes of their own, but for the seconds in which torch is imported.
+"""NuFed's commands as typed, in processes of their own, without the seconds that imports take.
 
 Each is a fork of one process that has imported what they need. From there on it is the real thing:
-its folder, arguments, streams, signals and exit status. `pip` makes the same calls of the installed
-scripts; a few tests start those.
+folder, arguments, streams, signals, exit status. Tests of federations and of `make demo` start the
+installed scripts, which make the same calls.
 """
 
 import os
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS: Mapping[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+SCRIPTS: Mapping[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+    "scripts"
+]
 _forks = get_context("forkserver")
 _forks.set_forkserver_preload(
     [
@@ -38,7 +40,9 @@ class Done(NamedTuple):
 class Started:
     """A command that runs."""
 
-    def __init__(self, words: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, words: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None
+    ) -> None:
         self.words = words
         self._streams = tempfile.TemporaryDirectory(prefix="nufed-test-streams-")
         self.out, self.err = (Path(self._streams.name) / name for name in ("out", "err"))

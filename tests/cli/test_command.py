@@ -1,7 +1,4 @@
-"""The command as a person meets it: real processes in an empty folder, their words and traces.
-
-Every process that gets as far as the data imports torch and Flower (seconds): few tests do.
-"""
+"""The command as a person meets it: processes in an empty folder, their words and traces."""
 
 import json
 import math
@@ -10,7 +7,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,27 +14,18 @@ import torch
 from safetensors.torch import load_file
 
 from conf.compose import CONFIG_DIR
+from tests import forked
+from tests.forked import Done
 
-NUFED = Path(sys.executable).parent / "nufed"
 SMALL = [
     *("dataset=quadratics", "dataset.num_clients=5", "dataset.seed=0", "evaluation.steps=1"),
     *("algorithm.nu=1", "algorithm.batch.support=null", "algorithm.batch.query=null"),
 ]
 
 
-class Done(NamedTuple):
-    """What a finished process leaves."""
-
-    status: int
-    out: str
-    err: str
-
-
 def nufed(*overrides: str, cwd: Path) -> Done:
     """Run `nufed` in a folder."""
-    command = [str(NUFED), *overrides]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
-    return Done(done.returncode, done.stdout, done.stderr)
+    return forked.run(["nufed", *overrides], cwd)
 
 
 def furnish(here: Path) -> Path:

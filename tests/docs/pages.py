@@ -2,10 +2,12 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+from tests import forked
 from tests.helpers import RunResult, read_run
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +28,8 @@ def environment() -> dict[str, str]:
 def run(text: str, folder: Path) -> str:
     """Write the files of a section, run its commands, and return what they print.
 
-    A block of Python or YAML begins with the name of its file; a block of commands is run as it
-    stands.
+    A block of Python or YAML begins with the name of its file; a block of commands is run line by
+    line as it stands.
     """
     printed = ""
     for language, block in re.findall(r"```(python|yaml|sh)\n(.*?)```", text, re.DOTALL):
@@ -37,16 +39,23 @@ def run(text: str, folder: Path) -> str:
             (folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
             (folder / name[1]).write_text(block)
         else:
-            done = subprocess.run(
-                ["bash", "-ec", block],
-                cwd=folder,
-                env=environment(),
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, done.stderr
-            printed += done.stdout
+            for line in block.replace("\\\n", " ").splitlines():
+                printed += type_in(shlex.split(line, comments=True), folder)
     return printed
+
+
+def type_in(words: list[str], folder: Path, **env: str) -> str:
+    """Carry out a command, and return what it prints; fail if it does."""
+    there = environment() | env
+    if not words:
+        return ""
+    if words[0] in forked.SCRIPTS:
+        done = forked.run(words, folder, there)
+    else:
+        ended = subprocess.run(words, cwd=folder, env=there, capture_output=True, text=True)
+        done = forked.Done(ended.returncode, ended.stdout, ended.stderr)
+    assert done.status == 0, done.out + done.err
+    return done.out
 
 
 def shown(text: str) -> list[str]:

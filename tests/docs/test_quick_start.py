@@ -1,6 +1,7 @@
 """docs/quick-start.md: from nothing to a newcomer's model, as written but for a shorter run."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,9 @@ def test_what_is_shown_has_the_form_of_what_is_printed() -> None:
 def test_installed_it_completes() -> None:
     """All of the section in one bash, where NuFed is checked out; nothing is left to install."""
     blocks = re.findall(r"```sh\n(.*?)```", TEXT["Install"], re.DOTALL)
-    printed = run(f"```sh\n{''.join(blocks)}complete -p nufed\n```", ROOT)
+    printed = subprocess.check_output(
+        ["bash", "-ec", f"{''.join(blocks)}complete -p nufed"], cwd=ROOT, text=True
+    )
     assert re.search(r"^complete .*-F \S+ nufed$", printed, re.MULTILINE), printed
 
 

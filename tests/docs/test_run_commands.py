@@ -18,7 +18,7 @@ import pytest
 from simulation.flower_command import free_ports, kill_all
 from tasks.datasets.fashion_mnist import DEBIAN_PACKAGE
 from tests.docs.commands import ALONE, PAGES, STORIES, Command, commands, place
-from tests.docs.pages import ROOT, environment, run, sections
+from tests.docs.pages import ROOT, run, sections, type_in
 from tests.helpers import require_data
 from tests.test_readme import PYTHON
 
@@ -51,15 +51,15 @@ def shown(*programs: str) -> list[object]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the data, the model and the runs that the pages name."""
     here = tmp_path_factory.mktemp("reader")
-    _, data, _ = PYTHON
-    subprocess.run([sys.executable, "-c", data], cwd=here, check=True)
-    run(f"```python\n{PYTHON[2]}```", here)
+    _, data, model = PYTHON
+    type_in(["python", "-c", data], here)
+    run(f"```python\n{model}```", here)
     npz = ["dataset=npz", "dataset.path=mine.npz"]
     for name, words in (("digits", []), ("npz", npz)):
         one = ["nufed", *words, "diagnostics.every=1", f"hydra.run.dir=runs/{name}-nufed/{TIME}"]
-        typed([*one, "rounds=1"], here)
+        type_in([*one, "rounds=1"], here)
         sweep = ["nufed", "-m", *words, "seed=0,1", f"hydra.sweep.dir=runs/{name}-sweep/{TIME}"]
-        typed([*sweep, "rounds=1"], here)
+        type_in([*sweep, "rounds=1"], here)
     jobs = sorted((here / f"runs/digits-sweep/{TIME}").glob("[01]_*"))
     for name, made in zip("abc", (*jobs, here / f"runs/digits-nufed/{TIME}"), strict=True):
         shutil.copytree(made, here / "runs" / name)
@@ -73,24 +73,17 @@ def home(tmp_path: Path) -> Iterator[Path]:
     kill_all(tmp_path)
 
 
-def typed(words: list[str], folder: Path, **env: str) -> str:
-    """Run a command, and return what it prints; fail if it does."""
-    words = [str(Path(sys.executable).parent / words[0]), *words[1:]]
-    env = environment() | {"HF_HUB_OFFLINE": "1", **env}
-    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def shortened(words: list[str]) -> list[str]:
+def shortened(words: list[str], folder: Path) -> list[str]:
     """Return a command of `nufed` with fewer rounds and trials, and MNIST's files from here."""
-    resumed = any(word.startswith("resume=") for word in words)
-    more = [f"rounds={2 if resumed else 1}"]
+    rounds = 1
+    for resumed in (word[len("resume=") :] for word in words if word.startswith("resume=")):
+        rounds += json.loads((folder / resumed / "summary.json").read_text())["rounds"]
+    more = [f"rounds={rounds}"]
     if "hydra/sweeper=optuna" in words:
         more += ["hydra.sweeper.n_trials=2"]
     if "dataset=mnist" in words:  # of the same form, and no network
         require_data(DEBIAN_PACKAGE)
-        more += [f"dataset.path={DEBIAN_PACKAGE}"]
+        more += [f"dataset.path={DEBIAN_PACKAGE}", "evaluation.clients=5"]
     if "experiment=fashion_shards" in words:
         require_data(DEBIAN_PACKAGE)
     return [*words, *more]
@@ -100,34 +93,34 @@ def shortened(words: list[str]) -> list[str]:
 def test_a_run_leaves_what_it_says(command: Command, folder: Path) -> None:
     """A folder for each run, with a model, the curves and a report; a sweep, its comparison."""
     if "--cfg" in command.words:
-        assert "nu: 3" in typed(command.words, folder)
+        assert "nu: 3" in type_in(command.words, folder)
         return
-    printed = typed(shortened(command.words), folder)
-    if "hydra/sweeper=optuna" in command.words:
-        assert re.search(r"^2 trials", printed, re.MULTILINE), printed
-        return
-    made = re.findall(r"^run folder: (.*)$", printed, re.MULTILINE)
-    assert made
+    words = shortened(command.words, folder)
+    printed = type_in(words, folder)
+    made = re.findall(r"^(?:\[\d+\] )?run folder: (.*)$", printed, re.MULTILINE)
+    assert ("-m" in words) == (len(made) > 1)
     for each in map(Path, made):
-        summary = json.loads((each / "summary.json").read_text())
-        assert summary["rounds"] == (2 if "resume=" in str(command) else 1)
-        assert (each / "model.safetensors").is_file()
-        assert (each / "report.html").is_file()
-    assert ("-m" in command.words) == (len(made) > 1)
-    compared = re.findall(r"^comparison: (.*)$", printed, re.MULTILINE)
-    assert [Path(file).is_file() for file in compared] == [True] * ("-m" in command.words)
+        rounds = json.loads((folder / each / "summary.json").read_text())["rounds"]
+        assert f"rounds={rounds}" in words
+        assert (folder / each / "model.safetensors").is_file()
+        assert (folder / each / "report.html").is_file()
+    if "hydra/sweeper=optuna" in words:
+        assert "the best of 2 trials" in printed
+    elif "-m" in words:
+        (comparison,) = re.findall(r"^comparison: (.*)$", printed, re.MULTILINE)
+        assert (folder / comparison).is_file()
 
 
 @pytest.mark.parametrize("command", shown("nufed-adapt", "nufed-certify", "nufed-data"))
 def test_a_command_prints_what_it_found(command: Command, folder: Path) -> None:
-    printed = typed(command.words, folder)
+    printed = type_in(command.words, folder)
     found = {"nufed-adapt": "personal model: ", "nufed-certify": "L ", "nufed-data": "rows of"}
     assert found[command.words[0]] in printed
 
 
 @pytest.mark.parametrize("command", shown("nufed-report"))
 def test_a_report_is_where_it_is_said_to_be(command: Command, folder: Path) -> None:
-    (file,) = re.findall(r"^(?:report|comparison): (.*)$", typed(command.words, folder), re.M)
+    (file,) = re.findall(r"^(?:report|comparison): (.*)$", type_in(command.words, folder), re.M)
     assert Path(file).read_text().startswith("<!DOCTYPE html>")
 
 
@@ -162,7 +155,7 @@ def test_flower_runs_the_repository(command: Command, home: Path, tmp_path: Path
     if "--run-config" not in words:
         words = [*words, "--run-config", 'overrides="rounds=1"']
     shorter = [word.replace("rounds=10", "rounds=1") for word in words]
-    printed = typed(shorter, ROOT, FLWR_HOME=str(home), NUFED_RUNS=str(tmp_path / "runs"))
+    printed = type_in(shorter, ROOT, FLWR_HOME=str(home), NUFED_RUNS=str(tmp_path / "runs"))
     assert "round 1/1" in printed
 
 
@@ -179,8 +172,8 @@ def test_every_command_is_run_by_something() -> None:
     for page, tests in STORIES.items():
         text = "".join(file.read_text() for file in ROOT.glob(tests))
         for heading, section in sections(page).items():
-            only_make = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-            lines = [line for block in only_make for line in block.splitlines()]
+            blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+            lines = [line for block in blocks for line in block.splitlines()]
             if all(line.startswith("make") for line in lines):
                 continue
             assert f'"{heading}"' in text, f"{page}: no test runs {heading!r}"

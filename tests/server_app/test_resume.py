@@ -1,10 +1,9 @@
 """A run that was cut off and resumed is the run that was not, bit by bit; and what is refused."""
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,10 @@ from conf.errors import InputError, RunStopped
 from conf.schema import to_json
 from server_app import checkpoint
 from server_app.resume import resumed_config
-from tests.helpers import RunResult, distance, heed_interrupts, read_run
+from tests import forked
+from tests.forked import Done
+from tests.helpers import RunResult, distance, read_run
 
-NUFED = Path(sys.executable).parent / "nufed"
 TIMES = ("train_s", "train_cpu_s")
 # Adam's moments and count, sampling, batches: all of it has to be taken up where it was left.
 RUN = [
@@ -28,30 +28,24 @@ RUN = [
     *("rounds=12", "evaluation.every=5", "checkpoint.every=3"),
     "strategy.optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}",
 ]
-SLOW = "algorithm.tau=200"  # rounds long enough to be cut off in their midst
+SLOW = "algorithm.tau=50"  # rounds long enough to be cut off in their midst
 
 
-def nufed(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [NUFED, *overrides]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+def nufed(*overrides: str, cwd: Path) -> Done:
+    return forked.run(["nufed", *overrides], cwd)
 
 
-def cut_off(here: Path, by: signal.Signals, rows: int) -> tuple[int, str]:
-    """Start a run, end it by a signal once it has so many rows; return its status and stderr."""
-    process = subprocess.Popen(
-        [NUFED, *RUN, SLOW, "hydra.run.dir=run"], cwd=here, preexec_fn=heed_interrupts,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def cut_off(here: Path, by: signal.Signals, rows: int) -> Done:
+    """Start a run, end it by a signal once it has so many rows; return what it leaves."""
+    run = forked.Started(["nufed", *RUN, SLOW, "hydra.run.dir=run"], here)
     metrics, until = here / "run" / "metrics.jsonl", time.monotonic() + 90
-    try:
-        while not metrics.exists() or metrics.read_text().count("\n") < rows:
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.005)
-        process.send_signal(by)
-        return process.wait(60), process.communicate()[1]
-    finally:
-        process.kill()
+    while not metrics.exists() or metrics.read_text().count("\n") < rows:
+        assert run.process.is_alive()
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    assert run.process.pid is not None
+    os.kill(run.process.pid, by)
+    return run.done(60)
 
 
 def assert_same(run: RunResult, whole: RunResult) -> None:
@@ -71,7 +65,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """The run that nothing disturbs."""
     here = tmp_path_factory.mktemp("whole")
     done = nufed(*RUN, SLOW, "hydra.run.dir=run", cwd=here)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     return read_run(here / "run")
 
 
@@ -83,22 +77,22 @@ def test_a_run_cut_off_by_a_signal_and_resumed_is_the_run_that_was_not(
 ) -> None:
     """SIGINT and SIGTERM save the last whole round and say how to go on; SIGKILL cannot."""
     run = tmp_path / "run"
-    ended, err = cut_off(tmp_path, by, rows=6)
-    assert ended == status
+    ended = cut_off(tmp_path, by, rows=6)
+    assert ended.status == status
     (*_, newest) = sorted(int(f.name.split(".")[0]) for f in (run / "checkpoint").iterdir())
     if by == signal.SIGKILL:
         assert newest in (3, 6, 9)
         assert not (run / "summary.json").exists()
     else:
         summary = json.loads((run / "summary.json").read_text())
-        assert err == f"nufed: {summary['stopped']}\n"
+        assert ended.err == f"nufed: {summary['stopped']}\n"
         assert summary["stopped"].startswith(f"interrupted; the model of round {newest} is in ")
         assert summary["stopped"].endswith(f"; go on with: nufed resume={run}")
         assert summary["rounds"] == newest < 12
         assert load_file(run / "model.safetensors")
     done = nufed("resume=run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f"going on after round {newest}\n" in done.stdout
+    assert done.status == 0, done.err
+    assert f"going on after round {newest}\n" in done.out
     assert_same(read_run(run), whole)
     assert list(tmp_path.iterdir()) == [run], "no folder that Hydra made for a run of its own"
 

@@ -67,6 +67,20 @@ def test_the_quickest_size_is_found(cost: str) -> None:
     assert calls * milliseconds(best) / 40 / 1e3 <= plan.seconds <= plan.seconds_one_by_one
 
 
+def test_work_that_takes_long_is_tried_for_little_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it would be 40 clients; no size is begun once the budget is spent."""
+    monkeypatch.setattr(plans, "BUDGET_S", 0.2)
+    monkeypatch.setattr(plans, "LONG_S", 0.01)
+    tried = list[int]()
+
+    def run(k: int) -> None:
+        tried.append(k)
+        work(120 * k)
+
+    assert find(run, nothing, 40, 40, [1], CPU).chunk == 1
+    assert tried == [1, 4]
+
+
 def test_no_more_are_tried_than_asked_for() -> None:
     """Where each size is a program to compile; of the sizes that divide 40 evenly."""
     tried = list[int]()
