@@ -88,7 +88,7 @@ def probe(task: Task, params: Params, ask: ProbeInstruction) -> ProbeReport:
             report.negative.append(found.negative)
         else:
             report.failed.append(client)
-            report.reasons.append("the curvature of its loss is not finite; scale x and y down")
+            report.reasons.append("the curvature of its loss is not finite")
     return report
 
 

@@ -1,6 +1,7 @@
 """How curved the clients' losses are at a model: asked of those that alone have their rows."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
 
 from flwr.app import ArrayRecord, Message
@@ -50,10 +51,12 @@ def measured_here(config: Config, task: Task, params: Params) -> Curvature:
 
 
 def _joined(reports: Iterable[ProbeReport], failures: list[Failure]) -> Curvature:
-    found = list[Curvature]()
+    found, why = list[Curvature](), defaultdict[str, list[str]](list)
     for report in reports:
         found += map(Curvature, report.largest, report.negative)
         failures += map(Failure, report.failed, report.reasons)
     for failure in failures:
-        log.warning("client %s is left out of the probe: %s", failure.client, failure.reason)
+        why[failure.reason].append(str(failure.client))
+    for reason, clients in why.items():
+        log.warning("left out of the probe: client %s: %s", ", ".join(clients), reason)
     return widest(found)

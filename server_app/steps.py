@@ -31,7 +31,7 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
         return config
     found = measure()
     if not found.known:
-        what = "none" if found.largest == 0 else "not known"
+        what = "none" if found.largest == 0 else "not finite; scale x and y down"
         raise InputError(
             f"algorithm.{wanted[0]}={AUTO}: the curvature of the loss is {what}, or give a number"
         )

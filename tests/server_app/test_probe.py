@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -66,14 +67,14 @@ def test_a_node_that_lies_is_named_and_left_out(caplog: pytest.LogCaptureFixture
     grid.spoilt = (1,)
     found = measured(grid, roster, config, bare, params)
     assert found.known
-    named = {int(message.split()[1]) for message in caplog.messages}
-    assert named
-    assert all(client % 3 == 1 for client in named)
-    assert all("is not finite" in message for message in caplog.messages)
+    (message,) = caplog.messages
+    named = re.fullmatch(r"left out of the probe: client ([\d, ]+): .* is not finite.*", message)
+    assert named is not None
+    assert {int(client) % 3 for client in named[1].split(", ")} == {1}
 
 
 def test_nobody_can_tell(caplog: pytest.LogCaptureFixture) -> None:
     grid, roster, config, bare = federation()
     grid.spoilt = (0, 1, 2)
     assert not measured(grid, roster, config, bare, bare.initial_params()).known
-    assert len(caplog.messages) == 8
+    assert len(caplog.messages) == 1

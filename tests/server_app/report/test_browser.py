@@ -91,7 +91,8 @@ def seen(site: tuple[Path, str, list[str]], page: Path, width: int, *options: st
     shutil.copy(page, folder / "page.html")
     (folder / "frame.html").write_text(FRAME.format(width=width))
     asked.clear()
-    document, console = browse(f"{address}/frame.html", folder.parent / "profile", *options)
+    profile = folder.parent / f"profile-{width}"  # its own: what is cached is not asked for again
+    document, console = browse(f"{address}/frame.html", profile, *options)
     assert console == []
     assert set(asked) - {"/favicon.ico"} == {"/frame.html", "/page.html"}
     (found,) = re.findall(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)
