@@ -5,6 +5,7 @@ folder, arguments, streams, signals, exit status. Tests of federations and of `m
 installed scripts, which make the same calls.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -77,4 +78,7 @@ def _become(words: list[str], cwd: str, env: dict[str, str], out: str, err: str)
     os.environ.update(env)
     sys.argv = list(words)
     module, _, function = SCRIPTS[words[0]].partition(":")
-    getattr(__import__(module, fromlist=[function]), function)()
+    try:
+        getattr(__import__(module, fromlist=[function]), function)()
+    finally:  # as at an interpreter's end, which multiprocessing leaves out
+        atexit._run_exitfuncs()

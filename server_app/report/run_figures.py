@@ -36,7 +36,9 @@ def training(run: Record) -> list[Figure]:
     first, last = number(loss[0], "loss"), number(loss[-1], "loss")
     figures = [
         drawing.finish(
-            f"The training loss went from {first} to {last}",
+            f"The training loss went from {first} to {last}"
+            if len(rounds) > 1
+            else f"The training loss was {last}",
             f"Training loss by round, of the clients that trained in it: {first} in round "
             f"{rounds[0]}, {last} in round {rounds[-1]}.",
         )

@@ -3,6 +3,7 @@
 import base64
 import shlex
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 
 from conf.command import differing_keys, overrides_of
 from conf.compose import compose_config
+from conf.schema import Config
 from server_app.report import run_figures as draw
 from server_app.report.failures import failures
 from server_app.report.figures import styled
@@ -229,9 +231,15 @@ def _theory(run: Record) -> Section | None:
     )
 
 
+@cache
+def _defaults() -> Config:
+    """Return the configuration of `nufed` without a word."""
+    return compose_config([])
+
+
 def _configuration(run: Record) -> Section:
     """List what was chosen."""
-    usual = differing_keys(run.config, compose_config([]))
+    usual = differing_keys(run.config, _defaults())
     rows = [(key, shown(ours), shown(theirs)) for key, (ours, theirs) in usual.items()]
     yaml = OmegaConf.to_yaml(OmegaConf.structured(run.config))
     table = Table(("key", "this run", "default"), rows, words=3)

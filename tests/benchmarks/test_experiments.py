@@ -118,6 +118,7 @@ def test_what_was_run_is_not_run_again(runs: Path) -> None:
     assert "beta: 0.3" in config.read_text()
 
 
+@pytest.mark.docs
 def test_quadratic_runs_end_where_the_theory_says(runs: Path) -> None:
     """The page's own numbers, of ν = 0, 2 and 5, exact and first-order."""
     wanted = [job for nu in ("0", "2", "5") for job in jobs("quadratics", {NU: nu})]
@@ -133,8 +134,13 @@ def test_sampling_keeps_a_run_as_far_from_its_optimum_as_the_law_says(runs: Path
     assert sampling_law.measured(run) == pytest.approx(sampling_law.exact(run.config), rel=0.15)
 
 
+@pytest.mark.docs
 def test_a_figure_of_the_document_is_found_again(runs: Path) -> None:
-    """Per-FedAvg's row of digits, from scratch: each mean within the interval that is printed."""
+    """Per-FedAvg's row of digits, from scratch: each mean within the interval that is printed.
+
+    Ten clients at a time, whatever is quickest here: another number of them rounds otherwise, and
+    hundreds of long steps let that grow.
+    """
     text = (ROOT / "docs/results.md").read_text()
     section = text.split("## ν of training")[1].split(f"### {TITLES['digits_dirichlet']}")[1]
     alpha = re.search(r"^α = ([\d.]+); outer step sizes .*?([\d.]+) \(ν = 1\)", section, re.M)
@@ -142,7 +148,7 @@ def test_a_figure_of_the_document_is_found_again(runs: Path) -> None:
     row = re.search(r"Accuracy of \*\*new clients\*\*.*?^\| 1 \| (.*?) \|$", section, re.M | re.S)
     assert row is not None
     choice = Choice(alpha[1], alpha[2], 0.0, 0, ())
-    method = Method("digits_dirichlet", "1", choice)
+    method = Method("digits_dirichlet", "1", choice, also=(("engine.chunk_size", "10"),))
     outcomes = run_all(method.jobs(), runs, 1, "digits")
     found = matrix.at_tests(method, outcomes, "new").mean(0)
     printed = [re.findall(r"[\d.]+", cell) for cell in row[1].split("|")]
