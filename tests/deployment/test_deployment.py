@@ -119,9 +119,9 @@ def test_private_data_give_the_model_that_one_process_gives(
     assert deployed.done.status == 0, deployed.done.err
     run = read_run(deployed.folder / "run")
     one = train(["dataset=npz", f"dataset.path={deployed.reference}", *SMALL, "rounds=1"])
-    assert "alpha = " in deployed.done.out
-    steps = [of_run(r.folder, "the run").algorithm for r in (run, one)]
-    assert steps[0] == steps[1]
+    chosen, alone = (of_run(each.folder, "the run").algorithm for each in (run, one))
+    assert chosen == alone
+    assert f"α={chosen.alpha:g}, β={chosen.beta:g}" in deployed.done.out
     assert distance(run.model, one.model) < 1e-5
     assert [row["round"] for row in run.rows] == [0, 1]
     assert run.rows[1]["train_loss"] == pytest.approx(one.rows[1]["train_loss"], abs=1e-5)
