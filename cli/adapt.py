@@ -98,6 +98,7 @@ def _adapt(typed: dict[str, Any]) -> None:
     console = Console(markup=False)
     with console.status("fine-tuning"):
         personal = personalize(**typed)
+    require_free(files)  # now: of two mistakes, that in what is read is the one to mend
     _show(console, personal, typed["data"])
     with console.status("writing"):
         lines = write(personal, files)
@@ -111,7 +112,7 @@ def targets(out: str, forms: Sequence[str]) -> list[Path]:
     Raises
     ------
     InputError
-        If one of them is there already, or `out` is named as an export.
+        If `out` is named as an export.
     """
     place = Path(out).expanduser().absolute()
     if place.suffix in FORMATS:
@@ -120,11 +121,14 @@ def targets(out: str, forms: Sequence[str]) -> list[Path]:
             f"and export={place.suffix[1:]} goes beside it"
         )
     file = place if place.suffix == ".safetensors" and not place.is_dir() else place / FILE
-    files = [file, *(file.with_suffix(f".{form}") for form in dict.fromkeys(forms))]
+    return [file, *(file.with_suffix(f".{form}") for form in dict.fromkeys(forms))]
+
+
+def require_free(files: Sequence[Path]) -> None:
+    """Raise an `InputError` if one of the files is there already."""
     for each in files:
         if each.exists():
             raise InputError(f"{each}: is there already; delete it, or name another as out=…")
-    return files
 
 
 def write(personal: "Personal", files: Sequence[Path]) -> list[str]:

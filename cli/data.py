@@ -98,7 +98,7 @@ def _check(words: list[str]) -> None:
         task = build(compose_config(words))
     parameters = sum(p.numel() for p in task.module.parameters())
     say("", f"To train, with a model of {parameters:,} parameters:", f"  nufed {shlex.join(words)}")
-    say("Which step sizes suit it:", f"  nufed-certify {shlex.join(words)}")
+    say("Step sizes are chosen before the first round, unless you set them.")
 
 
 def _outline(of: "Found", x: "Spread", config: Config) -> list[str]:

@@ -86,13 +86,16 @@ class Comparison:
         runs = [run for group in self.groups for run in group.runs.values()]
         return min(int(run.last[kind]["k"][-1]) for run in runs for kind in run.groups)
 
-    def end(self, group: Group, kind: str, k: int, statistic: str = "") -> Interval:
+    def end(
+        self, group: Group, kind: str, k: int, statistic: str = "", *, cut: bool = True
+    ) -> Interval:
         """Return the mean over seeds of the metric at the end, after k steps.
 
-        Intervals of few seeds may reach beyond what an accuracy can be; they are cut there.
+        Intervals of few seeds may reach beyond what an accuracy can be; they are `cut` there,
+        unless it is their half-width that is told.
         """
         found = interval(list(group.final(kind, self.metric + statistic, k).values()))
-        if self.metric != "accuracy" or not math.isfinite(found.low):
+        if not cut or self.metric != "accuracy" or not math.isfinite(found.low):
             return found
         return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
 

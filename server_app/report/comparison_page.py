@@ -103,7 +103,8 @@ def terminal_table(of: Comparison) -> TerminalTable:
     for group in of.groups:
         made.add_row(f"{group.label} ({len(group.runs)})")
         for kind in of.kinds:
-            cells = [_short(of.end(group, kind, k, end), of.metric) for end in ENDS]
+            ends = [of.end(group, kind, k, end, cut=False) for end in ENDS]
+            cells = [_short(end, of.metric) for end in ends]
             gain = of.gain(group, kind, k)
             cells += [_short(gain[0], of.metric) if gain else "–"] * several
             made.add_row(f"  {kind}", *cells)

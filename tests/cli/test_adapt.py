@@ -184,6 +184,17 @@ def test_mistakes_in_the_data_or_the_place_end_in_one_line(
     assert f"{here / 'file'}: cannot be written (File exists); name another folder" in line
 
 
+def test_of_two_mistakes_that_in_what_is_read_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else one would delete a good model, and then learn that a path was mistyped."""
+    (here / "personal.safetensors").write_text("mine")
+    assert "checkpoint=runs/frist: is not there" in refusal(
+        ["checkpoint=runs/frist", "data=own.npz"], capsys
+    )
+    assert (here / "personal.safetensors").read_text() == "mine"
+
+
 def test_help_has_examples_that_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])

@@ -11,6 +11,7 @@ import pytest
 
 from cli.keys import Paths
 from simulation.flower_command import HOST, free_ports
+from strategies.roster import choose_new_clients
 from tests.deployment.harness import Federation
 from tests.docs.commands import DEPLOYED, commands, place
 from tests.docs.pages import ROOT, environment
@@ -40,12 +41,12 @@ def typed(words: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def require_trained(printed: str, folder: Path) -> None:
-    """Fail unless the newest run in a folder is one round of ten clients, and was told of."""
+def require_trained(printed: str, folder: Path, clients: int) -> None:
+    """Fail unless the newest run in a folder is one round of so many clients, and was told of."""
     newest = max((folder / "runs").rglob("summary.json"), key=lambda file: file.stat().st_mtime)
     assert f"run folder: {newest.parent}\n" in printed
     row = read_run(newest.parent).rows[-1]
-    assert (row["round"], row["clients"], row["failures"]) == (1, 10, [])
+    assert (row["round"], row["clients"], row["failures"]) == (1, clients, [])
 
 
 def test_that_of_the_readme(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_that_of_the_readme(tmp_path: Path) -> None:
             words[words.index("--port") + 1] = port
             federation.start(here(words, federation), f"node{i}")
         for words in (run, *of("engines.md")):
-            require_trained(typed([*here(words, federation), "rounds=1"], tmp_path), tmp_path)
+            require_trained(typed([*here(words, federation), "rounds=1"], tmp_path), tmp_path, 10)
 
 
 def test_that_of_two_machines_with_tls(tmp_path: Path) -> None:
@@ -87,5 +88,6 @@ def test_that_of_two_machines_with_tls(tmp_path: Path) -> None:
         shorter = ["rounds=1", "server.join_timeout=20"]
         printed = typed([*here(run, federation), *shorter], node)
         assert started.poll() is None
-        require_trained(printed, node)
+        new = choose_new_clients(50, 0.2, seed=0)
+        require_trained(printed, node, len({*range(2, 50, 4)} - new))
         assert "of 50 clients are there; going on" in printed

@@ -96,7 +96,7 @@ def test_a_run_leaves_what_it_says(command: Command, folder: Path) -> None:
         assert "nu: 3" in type_in(command.words, folder)
         return
     words = shortened(command.words, folder)
-    printed = type_in(words, folder)
+    printed = type_in(words, folder, TRACKIO_DIR=str(folder / "trackio"))
     made = re.findall(r"^(?:\[\d+\] )?run folder: (.*)$", printed, re.MULTILINE)
     assert ("-m" in words) == (len(made) > 1)
     for each in map(Path, made):

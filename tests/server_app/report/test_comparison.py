@@ -11,7 +11,7 @@ import pytest
 
 from conf.errors import InputError
 from server_app.report.comparison import Comparison, compare, run_folders
-from server_app.report.comparison_page import headline, page, write_comparison
+from server_app.report.comparison_page import headline, page, terminal_table, write_comparison
 from server_app.report.statistics import interval
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import SMALL, Page, labelled, read_page
@@ -47,6 +47,16 @@ def read(of: Comparison, folder: Path, target: float | None = None) -> Page:
 def cell(text: str) -> list[float]:
     """Return the numbers of ``+0.1 [−0.2, +0.4]``."""
     return [float(word.strip("[],")) for word in text.split()]
+
+
+def test_a_terminal_is_told_the_whole_half_width(runs: list[RunResult]) -> None:
+    """Student's t of three seeds, by hand; not what is left of it below an accuracy of 1."""
+    of = compare(folders(runs))
+    table = terminal_table(of)
+    told = [str(cell) for cell in table.columns[1].cells if "±" in str(cell)]
+    values = np.array(ends(runs[:3]))
+    half = 4.30265 * values.std(ddof=1) / np.sqrt(3)
+    assert f"{values.mean():.3f} ± {half:.3f}" in told
 
 
 def test_two_algorithms_and_three_seeds(runs: list[RunResult], tmp_path: Path) -> None:
