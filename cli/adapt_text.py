@@ -45,6 +45,10 @@ def sentence(personal: Personal) -> str:
     loss = personal.curve["loss"]
     if loss[-1] > loss[0]:
         told += " Its loss is above the trained model's: take fewer steps, or a smaller alpha."
+    accuracy = personal.curve.get("accuracy", [0.0])
+    if loss[-1] <= loss[0] and accuracy[-1] < accuracy[0]:
+        rows = _count(len(personal.test_rows), "row")
+        told += f" Fewer of {rows} are right than before: with more held out one would know."
     y = np.asarray(personal.task.data.y)[[*personal.train_rows, *personal.test_rows]]
     if personal.task.classification and len(np.unique(y)) == 1:
         told += f" All rows are of class {y.flat[0]}: a constant would be as accurate."

@@ -44,9 +44,15 @@ ALIKE, TIED = 0.7, 0.05
 def nearest(wanted: str, options: Sequence[str], typed: Mapping[str, str] | None = None) -> str:
     """Return a hint: the option that is most like what was typed, or all where there are few.
 
-    Two are named where they are about as near. `typed` has options that are typed otherwise.
+    One or two that end in it are meant, as algorithm.nu by nu. Two are named where they are about
+    as near. `typed` has options that are typed otherwise.
     """
     said = [(typed or {}).get(option, option) for option in options]
+    ends = [
+        each for each, option in zip(said, options, strict=True) if option.endswith(f".{wanted}")
+    ]
+    if 0 < len(ends) <= 2:
+        return f"did you mean {' or '.join(ends)}?"
     alike = difflib.get_close_matches(wanted, options, n=2, cutoff=ALIKE)
     if alike:
         first, *others = (difflib.SequenceMatcher(a=each, b=wanted).ratio() for each in alike)
