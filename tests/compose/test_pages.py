@@ -16,7 +16,7 @@ import pytest
 from simulation.flower_command import free_ports
 from tests.compose.stack import ROOT, docker
 from tests.docs.commands import COMPOSED, commands, place
-from tests.docs.pages import sections
+from tests.docs.pages import environment, sections
 
 pytestmark = pytest.mark.compose
 
@@ -31,7 +31,7 @@ class Shell:
     def __init__(self, folder: Path, port: int, address: str = "127.0.0.1") -> None:
         self.folder, self.address, self.port = folder, address, port
         self.project = f"nufed-page-{folder.name}-{os.getpid()}"
-        self.environment = os.environ | {
+        self.environment = environment() | {
             "COMPOSE_PROJECT_NAME": self.project,
             "COMPOSE_FILE": str(ROOT / "docker-compose.yml"),
             "NUFED_LISTEN": f"127.0.0.1:{port}",
