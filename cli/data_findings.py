@@ -83,10 +83,9 @@ class Found:
 
 def found(rows: Rows, data: FederatedData, *, natural: bool) -> Found:
     """Return what there is to look at; `natural` clients are those that the data set brings."""
-    names: Sequence[object] = range(data.num_clients)
-    if natural and rows.client is not None:
-        names = np.unique(rows.client).tolist()
-    return Found(data, [str(name) for name in names], natural and rows.test is not None)
+    names = data.partition.names
+    called = range(data.num_clients) if names is None else names.tolist()
+    return Found(data, list(map(str, called)), natural and rows.test is not None)
 
 
 def spread(x: NDArray[np.generic]) -> Spread:

@@ -112,7 +112,8 @@ def _run(
     parameters = sum(p.numel() for p in start.state.params.values())
     participating, new = len(roster.participating), len(roster.new)
     sizes = Sizes.of(task.data)
-    info = RunInfo(config, parameters, participating, new, start.rows, sizes)
+    names = task.data.partition.names
+    info = RunInfo(config, parameters, participating, new, start.rows, sizes, names)
     for callback in callbacks:
         callback.on_start(info)
     summary, kept = _facts(info), "no round was completed"

@@ -60,6 +60,7 @@ class LogStream(Callback):
         self._lock = threading.Lock()
         self._params: Params = {}
         self._sizes: Sizes | None = None
+        self._names: list[Any] | None = None
         logging.getLogger("nufed").addHandler(_Notes(self._say))
 
     def on_start(self, run: RunInfo) -> None:
@@ -69,6 +70,7 @@ class LogStream(Callback):
         a = run.config.algorithm
         facts = {"parameters": run.parameters, "participating": run.participating, "new": run.new}
         self._sizes = run.sizes
+        self._names = None if run.names is None else run.names.tolist()
         steps = {"alpha": a.alpha, "beta": a.beta}  # which the server may have chosen
         self._say("start", facts | {"steps": steps, "folder": str(self.folder)})
 
@@ -79,7 +81,7 @@ class LogStream(Callback):
 
     def on_clients(self, evaluation: Evaluation) -> None:
         """Print each client's curve."""
-        self._send("clients", clients_json(evaluation).encode())
+        self._send("clients", clients_json(evaluation, self._names).encode())
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Print the model of the last good round, then the summary."""

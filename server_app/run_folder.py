@@ -33,6 +33,7 @@ class RunFolder(Callback):
         self.path = path
         self._params: Params = {}
         self._sizes: Sizes | None = None
+        self._names: list[Any] | None = None
 
     def on_start(self, run: RunInfo) -> None:
         """Write the configuration, and metrics.jsonl as far as it goes.
@@ -52,6 +53,7 @@ class RunFolder(Callback):
             except FileExistsError as error:
                 raise _taken(self.path) from error
         self._sizes = run.sizes
+        self._names = None if run.names is None else run.names.tolist()
         _replace(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode())
 
     def on_round(self, row: Row, state: State) -> None:
@@ -62,7 +64,7 @@ class RunFolder(Callback):
 
     def on_clients(self, evaluation: Evaluation) -> None:
         """Write each client's curve."""
-        _replace(self.path / CLIENTS, clients_json(evaluation).encode())
+        _replace(self.path / CLIENTS, clients_json(evaluation, self._names).encode())
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Write the model of the last good round, then the summary."""
@@ -91,12 +93,21 @@ def require_free(path: Path) -> None:
         ) from error
 
 
-def clients_json(evaluation: Evaluation) -> str:
-    """Return an evaluation as JSON: group -> client ids, train rows, and each metric's curves.
+def clients_json(evaluation: Evaluation, names: list[Any] | None) -> str:
+    """Return an evaluation as JSON: group -> client numbers, train rows, each metric's curves.
 
     Numbers have six digits: so many are measured in float32, and 100,000 clients take 10 MB.
+
+    Parameters
+    ----------
+    evaluation
+        What was measured.
+    names
+        [n] What the data set calls clients 0, 1, …, if anything else.
     """
     content: dict[str, Any] = {"round": evaluation.round}
+    if names is not None:
+        content["names"] = names
     for group, members in evaluation.groups.items():
         content[group] = {"client": members.clients, "rows": members.rows} | {
             name: [[float(f"{value:.6g}") for value in curve] for curve in curves]

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from client_app.meta_gradient import Params
 from conf.schema import Config
 from strategies.curves import Evaluation
@@ -40,6 +43,8 @@ class RunInfo:
     """What metrics.jsonl holds already, of a run that is resumed."""
     sizes: Sizes | None = None
     """Of the data that the model is for, where they are known."""
+    names: NDArray[np.integer | np.str_] | None = None
+    """[n] what the data set calls the clients; None where it calls them 0, 1, … or has none."""
 
 
 class Callback:

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class Partition:
     """[n + 1]; client i has index[offset[i] : offset[i + 1]]."""
     train: NDArray[np.int64]
     """[n] how many of them are train rows."""
+    names: NDArray[np.integer | np.str_] | None = None
+    """[n] what the data set calls the clients; None where it calls them 0, 1, … or has none."""
 
     def train_rows(self, client: int) -> NDArray[np.int64]:
         """Return the row numbers that the client trains and fine-tunes on."""
@@ -44,7 +46,7 @@ class Partition:
         index = [self.train_rows(client) for client in range(len(self.train))]
         offset = np.concatenate([[0], np.cumsum(self.train)])
         train = np.maximum(self.train - held_out, self.train > 0)  # 0 of those who are elsewhere
-        return Partition(np.concatenate(index), offset, train)
+        return replace(self, index=np.concatenate(index), offset=offset, train=train)
 
 
 def partition(rows: Rows, config: PartitionConfig) -> Partition:
@@ -57,6 +59,7 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
         made, or a client is left without a train row.
     """
     owner = _owners(rows, config)
+    names = None if config.partitioner is not None else np.unique(np.asarray(rows.client))
     shuffled = np.random.default_rng([config.seed, 1]).permutation(np.flatnonzero(owner >= 0))
     of = owner[shuffled]
     size = np.bincount(of)
@@ -70,12 +73,13 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
         train = np.bincount(of, weights=~rows.test[shuffled]).astype(np.int64)
     if not train.all():
         client = int(np.argmin(train))
-        natural = rows.client if config.partitioner is None else None
-        name = client if natural is None else np.unique(natural)[client]
+        name = client if names is None else names[client]
         raise InputError(
             f"client {name} has no train row ({size[client]} rows, all for testing); give it one"
         )
-    return Partition(order, np.concatenate([[0], np.cumsum(size)]), train)
+    if names is not None and np.array_equal(names, np.arange(len(names))):
+        names = None
+    return Partition(order, np.concatenate([[0], np.cumsum(size)]), train, names)
 
 
 def _owners(rows: Rows, config: PartitionConfig) -> NDArray[np.int64]:

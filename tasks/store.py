@@ -1,7 +1,7 @@
 """Data sets on disk: prepared once into memory-mapped arrays, then only mapped.
 
     $NUFED_DATA/<data set>-<key>/{x,y,client,test}.npy
-    $NUFED_DATA/<data set>-<key>/<partition>-<key>/{index,offset,train}.npy
+    $NUFED_DATA/<data set>-<key>/<partition>-<key>/{index,offset,train,names}.npy
 
 A key is a digest of the configuration (and of the user's file as it stands), so another seed or
 option is another folder. Folders appear whole, by one rename: processes may prepare side by side.
@@ -27,7 +27,7 @@ from conf.schema import PartitionConfig
 from tasks.partitions import Partition, partition
 from tasks.rows import Rows
 
-FORMAT = 1  # raised when what lies in a folder changes its meaning
+FORMAT = 2  # raised when what lies in a folder changes its meaning
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,8 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
     division = folder / f"{config.name}-{_key(asdict(config))}"
     if not division.exists():
         _write(division, vars(partition(rows, config)))
-    return FederatedData(
-        rows.x,
-        rows.y,
-        Partition(**{n: np.load(division / f"{n}.npy") for n in ("index", "offset", "train")}),
-    )
+    index, offset, train = (np.load(division / f"{n}.npy") for n in ("index", "offset", "train"))
+    return FederatedData(rows.x, rows.y, Partition(index, offset, train, _map(division, "names")))
 
 
 def load_rows(dataset: dict[str, Any]) -> tuple[Rows, Path]:
@@ -107,7 +104,7 @@ def load_rows(dataset: dict[str, Any]) -> tuple[Rows, Path]:
     code = [_code(dataset, key) for key in ("_target_", "source") if key in dataset]
     folder = home() / f"{dataset['name']}-{_key(dataset, source, *code)}"
     if not folder.exists():
-        _write(folder, {name: a for name, a in _read(dataset)._asdict().items() if a is not None})
+        _write(folder, _read(dataset)._asdict())
     return Rows(*(_map(folder, name) for name in Rows._fields)), folder  # type: ignore[arg-type]
 
 
@@ -177,14 +174,15 @@ def _map(folder: Path, name: str) -> NDArray[Any] | None:
     return np.load(file, mmap_mode="r") if file.exists() else None
 
 
-def _write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays into a new folder that appears complete or not at all."""
+def _write(folder: Path, arrays: Mapping[str, NDArray[Any] | None]) -> None:
+    """Write the arrays that are there into a new folder that appears complete or not at all."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             for name, array in arrays.items():
-                np.save(draft / f"{name}.npy", array, allow_pickle=False)
+                if array is not None:
+                    np.save(draft / f"{name}.npy", array, allow_pickle=False)
             draft.chmod(0o755)  # mkdtemp makes it private; a shared data folder is the point
             draft.rename(folder)
         finally:

@@ -21,7 +21,7 @@ def failures(run: Record) -> Section:
         return Section("Failures", ["None: every client that was asked gave a usable answer."])
     frequent = sorted(found.items(), key=lambda entry: -len(entry[1]))
     rows = [
-        [reason, kind, str(len(those)), _named({c for _, c in those}), _span(those)]
+        [reason, kind, str(len(those)), _named(run, {c for _, c in those}), _span(those)]
         for (kind, reason), those in frequent[:REASONS]
     ]
     text = [f"{total:,} answers were dropped; the rounds went on with the others."]
@@ -31,10 +31,10 @@ def failures(run: Record) -> Section:
     return Section("Failures", text, tables=[Table(head, rows, words=5)])
 
 
-def _named(those: set[int | None]) -> str:
+def _named(run: Record, those: set[int | None]) -> str:
     """Name some clients, and count the others."""
     known = sorted(client for client in those if client is not None)
-    names = [str(client) for client in known[:CLIENTS]] + ["unknown"] * (None in those)
+    names = [run.name(client) for client in known[:CLIENTS]] + ["unknown"] * (None in those)
     more = len(known) - CLIENTS
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 

@@ -100,6 +100,11 @@ class Record:
             return None
         return np.array(self.clients[group][self.metric], np.float64)
 
+    def name(self, client: int) -> str:
+        """Return what the data set calls a client, where that is known; else its number."""
+        names = (self.clients or {}).get("names")
+        return str(names[client] if names else client)
+
 
 def badness(values: Array, *, lower_is_better: bool) -> Array:
     """Return numbers that are the greater the worse a value is; ∞ where it is not finite."""

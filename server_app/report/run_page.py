@@ -202,7 +202,7 @@ def _served(run: Record) -> Section | None:
         for i in np.argsort(-bad, kind="stable")[:WORST].tolist():
             ends = (number(each[i, step], metric) for step in (-1, 0))
             rows = "–" if of["rows"][i] is None else str(of["rows"][i])
-            found.append((bad[i], [str(of["client"][i]), group, *ends, rows]))
+            found.append((bad[i], [run.name(of["client"][i]), group, *ends, rows]))
     middle = sorted(ranks)[len(ranks) // 2]
     worst = sorted((each for each in found if each[0] > middle), key=lambda each: -each[0])[:WORST]
     if not worst:
@@ -210,7 +210,8 @@ def _served(run: Record) -> Section | None:
     head = ("client", "kind", f"k={k}", "k=0", "train rows")
     caption = f"{metric.capitalize()} of those who are served worst"
     table = Table(head, [row for _, row in worst], caption, words=2)
-    text = "Clients are numbered from 0 in the order of their ids."
+    named = "names" in run.clients
+    text = "Clients go by their names in the data." if named else "Clients are numbered from 0."
     return Section("Who is served worst", [text], tables=[table])
 
 

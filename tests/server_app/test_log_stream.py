@@ -20,6 +20,7 @@ CONFIG = compose_config(["dataset=quadratics"])
 PARAMS = {"w": torch.randn(3 * PART // 4, generator=torch.Generator().manual_seed(0))}
 SIZES = Sizes((5,), 1, regression=True, pixels=False)
 MEASURED = Evaluation(1, {"new": Members([3, 8], [5, None], {"loss": np.array([[2, 1 / 3]] * 2)})})
+NAMES = [f"ward {i}" for i in range(9)]
 ROWS: list[Row] = [{"round": 0, "train_loss": 1.5}, {"round": 1, "train_loss": float("nan")}]
 
 
@@ -31,7 +32,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     stream = LogStream(Path("/server/run"))
     try:
         log.warning("2 of 5 clients are there")
-        stream.on_start(RunInfo(CONFIG, 7, 4, 1, sizes=SIZES))
+        stream.on_start(RunInfo(CONFIG, 7, 4, 1, sizes=SIZES, names=np.array(NAMES)))
         for row in ROWS:
             print(f"round {row['round']}")
             stream.on_round(row, State(row["round"], PARAMS, {}))
@@ -71,7 +72,7 @@ def test_everything_arrives(lines: list[str], reading: Reading) -> None:
     assert sizes == SIZES
     new = {"client": [3, 8], "rows": [5, None], "loss": [[2.0, 0.333333]] * 2}
     clients = json.loads((reading.folder / "clients.json").read_text())
-    assert clients == {"round": 1, "new": new}
+    assert clients == {"round": 1, "names": NAMES, "new": new}
     assert reading.rows() == [ROWS[0], {"round": 1, "train_loss": None}]
     assert reading.reader.summary == {"rounds": 1}
     assert reading.reader.server_folder == "/server/run"

@@ -25,7 +25,7 @@ config = compose_config(["dataset=npz", f"dataset.path={sys.argv[1]}"])
 print("ready", flush=True)
 sys.stdin.readline()
 data = load(config.dataset, config.partition)
-arrays = [data.x, data.y, *vars(data.partition).values()]
+arrays = [data.x, data.y, data.partition.index, data.partition.offset, data.partition.train]
 print(hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest())
 """
 

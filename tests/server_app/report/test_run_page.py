@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,32 @@ def test_clients_are_named_by_how_well_they_are_served(train: Train, tmp_path: P
         assert float(end) == pytest.approx(ends[int(client)], abs=5e-4)
         assert int(client) in clients[kind]["client"]
         assert train_rows == "18"
+
+
+@pytest.mark.parametrize(
+    "names", [[f"<b>ward {11 - i}" for i in range(12)], [1000 - 7 * i for i in range(12)]]
+)
+def test_clients_go_by_what_the_data_set_calls_them(
+    train: Train, tmp_path: Path, names: list[Any]
+) -> None:
+    """Those whose answers were dropped, too; names are sorted as text, numbers by value."""
+    overrides = [*labelled(tmp_path, loud=3), "strategy.max_norm=10", "fraction=1.0"]
+    with np.load(tmp_path / "rows.npz") as rows:
+        given = dict(rows)
+    np.savez(tmp_path / "rows.npz", **given | {"client": np.array(names)[given["client"]]})
+    run = train(overrides, num_supernodes=12, report=True)
+    clients, page = json.loads((run.folder / "clients.json").read_text()), page_of(run)
+    assert clients["names"] == sorted(names)
+    ends = dict[str, float]()
+    for group in ("participating", "new"):
+        called = [str(clients["names"][client]) for client in clients[group]["client"]]
+        ends |= dict(zip(called, np.array(clients[group]["accuracy"])[:, -1], strict=True))
+    listed = page.table("client kind k=3")
+    assert len(listed) > 1
+    for client, _, end, *_ in listed:
+        assert float(end) == pytest.approx(ends[client], abs=5e-4)
+    assert {row[3] for row in page.table("reason in")} == {str(names[3])}
+    assert "Clients go by their names in the data." in page.text
 
 
 def test_the_command_repeats_the_run_bit_by_bit(train: Train, tmp_path: Path) -> None:
