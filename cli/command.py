@@ -95,8 +95,10 @@ def complaint(parser: argparse.ArgumentParser, message: str, keys: Sequence[str]
     if found := re.fullmatch(r"unrecognized arguments: (\S+).*", message, re.DOTALL):
         options = [o for o in parser._option_string_actions if o.startswith("--")]
         typed = {f"--{key}": f"{key}=…" for key in keys}
-        hint = nearest(found[1].partition("=")[0], [*options, *typed], typed)
-        return f"{found[1]}: no such option; {hint}"
+        name, _, value = found[1].partition("=")
+        if name.removeprefix("--") in keys:
+            return f"{found[1]}: no such option; write {name.removeprefix('--')}={value or '…'}"
+        return f"{found[1]}: no such option; {nearest(name, [*options, *typed], typed)}"
     if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
         choices = re.findall(r"[^', ]+", found[2])
         return f"{found[1]}: no such choice; {nearest(found[1], choices)}"

@@ -24,6 +24,11 @@ def one_line(error: BaseException) -> str | None:
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; write key=value, in quotes if it has spaces"
+    if ambiguous := re.match(r"Ambiguous value for argument '(.*)'\n", str(error)):
+        return (
+            f"{ambiguous[1]}: has several values, which are for nufed -m; a list has brackets, "
+            "a decimal number a point"
+        )
     if plugin := re.search(r"Unknown plugin class : 'hydra_plugins\.(\w+)", str(error)):
         package = plugin[1].replace("_", "-")  # hydra_optuna_sweeper
         return f"{package}: is not installed; pip install {package}"
@@ -75,9 +80,8 @@ def _unknown_key(key: str) -> str:
     """Say that no such key exists here, and where it does, or which one is meant."""
     options = known_keys()
     if options.get(key):
-        return (
-            f"{key}: no such key with the chosen options; it is one of {' and '.join(options[key])}"
-        )
+        owners = ", ".join(options[key])
+        return f"{key}: no such key with the chosen options; it belongs to {owners}: name one too"
     return f"{key}: no such key; {nearest(key, list(options))}"
 
 

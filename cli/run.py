@@ -25,7 +25,7 @@ from cli.command import (
     fail,
     prepare,
 )
-from cli.failures import one_line
+from cli.failures import known_keys, one_line
 from cli.folders import remove_empty
 from cli.sweep import Job, Sweep, begun, is_search, jobs_of, lines_of, prepare_options
 from conf.compose import CONFIG_DIR
@@ -73,7 +73,7 @@ def _require_options(words: list[str]) -> None:
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:
-        fail("nufed", complaint(parser, message))
+        fail("nufed", complaint(parser, message, list(known_keys())))
 
     parser.error = error  # type: ignore[method-assign]
     _, unknown = parser.parse_known_args(words)
@@ -167,24 +167,27 @@ def _conclude(sweep: Sweep) -> bool:
 
 
 def _compare(finished: list[tuple[str, Path]]) -> None:
-    """Show the runs of a sweep side by side, and leave a page that does."""
+    """Show the runs of a sweep side by side, seeds together, and leave a page that does."""
     from rich.console import Console
 
     from server_app.progress import sweep_table
+    from server_app.report.comparison_page import COMPARISON, terminal_table, write_comparison
     from server_app.run_folder import SUMMARY
 
     summaries = {overrides: json.loads((f / SUMMARY).read_text()) for overrides, f in finished}
     console = Console(markup=False)
-    console.print(sweep_table(summaries))
     folder = Path(os.path.commonpath([run for _, run in finished]))  # of the sweep
     try:
-        from server_app.report.comparison_page import COMPARISON, write_comparison
-
-        write_comparison([run for _, run in finished], folder / COMPARISON)
+        found = write_comparison([run for _, run in finished], folder / COMPARISON)
     except InputError as error:
+        console.print(sweep_table(summaries))
         _complain(str(error))
-    else:
-        console.print(f"comparison: {folder / COMPARISON}", highlight=False, soft_wrap=True)
+        return
+    seeds = len(found.groups) < len(finished)
+    console.print(terminal_table(found) if seeds else sweep_table(summaries), highlight=False)
+    for note in found.notes if seeds else ():
+        console.print(note, highlight=False, soft_wrap=True)
+    console.print(f"comparison: {folder / COMPARISON}", highlight=False, soft_wrap=True)
 
 
 def _complain(line: str) -> None:

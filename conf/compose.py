@@ -51,6 +51,8 @@ def of_run(folder: Path, name: str) -> Config:
         If it is no run folder, or its configuration cannot be read.
     """
     file = folder / CONFIG
+    if not folder.exists():
+        raise InputError(f"{name}: is not there; name the folder of a run")
     if not file.is_file():
         raise InputError(f"{name}: is not the folder of a run; it has no {CONFIG}")
     try:

@@ -1,6 +1,7 @@
 """Errors that end a run in one line, without a traceback, and with exit status 2."""
 
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 
 
@@ -33,7 +34,19 @@ class Terminated(KeyboardInterrupt):
 
 
 def reason(error: BaseException) -> str:
-    """Return what an exception says, in one line; its type where it says nothing."""
+    """Return what an exception says, in one line; its type where it says nothing.
+
+    Of a name that a module does not have, the nearest that it has.
+    """
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, ModuleNotFoundError) and cause.name:
+        module, _, name = cause.name.rpartition(".")
+        if module not in sys.modules:
+            return str(cause)
+        close = difflib.get_close_matches(name, dir(sys.modules[module]), n=1)
+        return f"{module} has no {name}" + "".join(f"; did you mean {each}?" for each in close)
     return " ".join(str(error).split()) or type(error).__name__
 
 

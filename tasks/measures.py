@@ -230,11 +230,10 @@ def _target(key: str, spec: dict[str, Any]) -> Any:
     try:
         target = get_object(name)
     except Exception as error:  # importing may raise whatever the user's module raises
-        package = name.split(".")[0]
-        missing = isinstance(error.__cause__ or error, ModuleNotFoundError)
-        if missing and package == "torchmetrics":
+        cause = error.__cause__ or error
+        if isinstance(cause, ModuleNotFoundError) and cause.name == "torchmetrics":
             raise InputError(
-                f"{key}={name}: needs torchmetrics; pip install torchmetrics"
+                f"{key}={name}: needs {cause.name}; pip install {cause.name}"
             ) from error
         raise InputError(f"{key}={name}: {reason(error)}") from error
     if not callable(target):

@@ -59,7 +59,8 @@ def make_module(
             if isinstance(error.__cause__, InputError):
                 raise error.__cause__ from None
             cause = error.__cause__ or error
-            hint = "; be where its file is" if isinstance(cause, ModuleNotFoundError) else ""
+            away = isinstance(cause, ModuleNotFoundError) and cause.name == target.split(".")[0]
+            hint = "; be where its file is" if away else ""
             raise InputError(f"{where}: {reason(cause)}{hint}") from error
         if not isinstance(module, nn.Module):
             raise InputError(f"{where}: makes a {type(module).__name__}, not a torch.nn.Module")

@@ -202,6 +202,8 @@ def run_folders(folder: Path, name: str) -> list[Path]:
     InputError
         If there is none.
     """
+    if not folder.exists():
+        raise InputError(f"{name}: is not there; name the folder of a run or a sweep")
     if (folder / METRICS).is_file():
         return [folder]
     found = sorted((file.parent for file in folder.rglob(METRICS)), key=_by_number)

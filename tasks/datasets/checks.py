@@ -113,6 +113,8 @@ def _classes(y: NDArray[Any], where: str) -> NDArray[np.int64]:
             )
         return y
     places = y.reshape(len(y), -1)
+    if places.shape[1] == 1:
+        raise InputError(f"{where}: y is {list(y.shape)}; give [N] integers, y.ravel()")
     if places.shape[1] > 2 and places.min() == 0 and (places.sum(1) == 1).all():
         raise InputError(f"{where}: y is one-hot {list(y.shape)}; give [N] integers, y.argmax(1)")
     if places.min() < -1:

@@ -137,7 +137,7 @@ MISTAKES = {
     "key": (["algorithm.nuu=2"], "algorithm.nuu: no such key; did you mean algorithm.nu"),
     "option": (["dataset=fashion"], "dataset=fashion: no such option"),
     "value": (["algorithm.nu=-1"], "algorithm.nu=-1: must be 0 or more"),
-    "folder": (["nowhere"], "nowhere: is not the folder of a run; it has no config.yaml"),
+    "folder": (["nowhere"], "nowhere: is not there; name the folder of a run"),
     "both": (["nowhere", "rounds=3"], "nowhere: give one run folder, with device=… at most"),
     "epsilon": (["--epsilon=-1"], "-1: must be a number above 0"),
     "argument": (["--clients=1"], "1: must be a whole number from 2 on"),

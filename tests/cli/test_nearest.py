@@ -22,9 +22,22 @@ MISTYPED = [
     ("nufed engine=batch", "engine=batch: no such option; did you mean batched?"),
     ("nufed -m hydra/launcher=jobli", "hydra/launcher=jobli: no such option; did you mean joblib?"),
     ("nufed --multirn seed=1", "--multirn: no such option; did you mean --multirun?"),
+    ("nufed --rounds 3", "--rounds: no such option; write rounds=…"),
+    (
+        "nufed dataset.path=a.npz",
+        "dataset.path: no such key with the chosen options; it belongs to ",
+    ),
+    (
+        "nufed algorithm.alpha=0,1",
+        "algorithm.alpha=0,1: has several values, which are for nufed -m",
+    ),
+    (
+        "nufed model._target_=tasks.models.mpl",
+        "model._target_=tasks.models.mpl: tasks.models has no mpl; did you mean mlp?",
+    ),
     ("nufed --cfg jop", "jop: no such choice; choose one of job, hydra, all"),
     ("nufed-adapt chekpoint=run", "chekpoint: no such key; did you mean checkpoint?"),
-    ("nufed-adapt --data=mine.npz", "--data=mine.npz: no such option; did you mean data=…?"),
+    ("nufed-adapt --data=mine.npz", "--data=mine.npz: no such option; write data=mine.npz"),
     ("nufed-certify algorithm.ny=3", "algorithm.ny: no such key; did you mean algorithm.nu?"),
     ("nufed-certify --epsilom 3", "--epsilom: no such option; did you mean --epsilon?"),
     ("nufed-data chek mine.npz", "chek: no such choice; did you mean check?"),

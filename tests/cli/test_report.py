@@ -72,7 +72,7 @@ def test_a_folder_of_runs_has_its_comparison_in_it(
 
 
 MISTAKES = {
-    "folder": (["nowhere"], "nowhere: is no folder of a run or a sweep; it has no metrics.jsonl"),
+    "folder": (["nowhere"], "nowhere: is not there; name the folder of a run or a sweep"),
     "nothing": (["out=x.html"], "no run was named; say nufed-report runs/…"),
     "option": (["nowhere", "aim=3"], "aim=3: no such folder or option; choose one of out, target"),
     "target": (["RUN", "target=high"], "target=high: must be a number, such as 0.9"),

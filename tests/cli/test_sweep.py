@@ -33,7 +33,7 @@ def test_jobs_side_by_side_end_as_one_after_another(done: Ended) -> None:
     for run in runs:
         models = [load_file(sweep / run / "model.safetensors") for sweep in (one, other)]
         assert distance(*models) == 0
-    table = turn.out[turn.out.index("the sweep ") :].replace(str(one), str(other))
+    table = turn.out[turn.out.index("loss, means of 2 seeds ") :].replace(str(one), str(other))
     assert side.out.endswith(table)
     assert sorted(side.err.splitlines()) == [
         f"[{job}] nufed: algorithm.tau=0: must be at least 1" for job in (0, 2)

@@ -206,6 +206,8 @@ def test_other_clients_than_it_began_with(train: Train, resume: Resume) -> None:
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"resume={tmp_path}: is not the folder of a run"):
         resumed_config(tmp_path, compose_config([]), [])
+    with pytest.raises(InputError, match=f"resume={tmp_path}/no: is not there; name the folder"):
+        resumed_config(tmp_path / "no", compose_config([]), [])
 
 
 def test_a_diverged_run_does_not_say_resume(train: Train) -> None:

@@ -247,7 +247,7 @@ def test_the_runs_of_a_sweep_are_found_in_their_order(tmp_path: Path) -> None:
     assert [folder.name for folder in found] == ["0_a", "9_b", "10_c"]
     assert run_folders(found[0], "one") == found[:1]
     shutil.rmtree(tmp_path / "0_a")
-    with pytest.raises(InputError, match="sweep: is no folder of a run or a sweep"):
+    with pytest.raises(InputError, match="sweep: is not there; name the folder of a run or"):
         run_folders(tmp_path / "0_a", "sweep")
 
 
