@@ -184,6 +184,15 @@ def test_a_loss_without_a_second_derivative_serves_where_none_is_needed(save: Sa
         assert float(of.loss(of.initial_params(), x, y)) == pytest.approx(float(expected.mean()))
 
 
+def test_a_mistyped_name_is_answered_with_the_nearest(save: Save) -> None:
+    with pytest.raises(
+        InputError, match=r"torch\.nn\.functional has no mse_los; did you mean mse_l"
+    ):
+        task(save(y=REAL), "task.loss=torch.nn.functional.mse_los")
+    with pytest.raises(InputError, match=r"has no R2Scor; did you mean R2Score\?$"):
+        task(save(y=REAL), "+task.metrics.r2=torchmetrics.regression.R2Scor")
+
+
 def test_without_torchmetrics_the_line_says_so(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine where it is not installed."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchmetrics"]:

@@ -119,6 +119,7 @@ REFUSED: dict[str, tuple[dict[str, ArrayLike], list[str]]] = {
     "complex x": ({"x": np.ones((6, 1), complex)}, ["x is of type complex128"]),
     "negative class": ({"y": np.array([0, 1, -1, 0, 1, 2])}, ["y holds classes", "from 0"]),
     "one-hot classes": ({"y": np.eye(6, dtype=int)}, ["one-hot", "[N] integers", "y.argmax(1)"]),
+    "a column of classes": ({"y": np.array([[0], [1]] * 3)}, ["y is [6, 1]", "y.ravel()"]),
     "float client": ({"client": np.repeat([0.0, 1.0], 3)}, ["client is float64", "[N] integers"]),
     "places without a class": (
         {"y": np.array([[0, 1], [-1, -1], [1, 0], [0, -1], [-1, -1], [1, 1]])},
