@@ -51,7 +51,7 @@ th, td {
   vertical-align: top; overflow-wrap: normal;
 }
 thead th { color: var(--soft); font-weight: 600; }
-tbody th { font-weight: 500; min-width: 5rem; max-width: 18rem; overflow-wrap: anywhere; }
+tbody th { font-weight: 500; min-width: 7.5rem; max-width: 18rem; overflow-wrap: anywhere; }
 .n { text-align: right; white-space: nowrap; padding: .3rem 0 .3rem .8rem; }
 dl {
   display: grid; gap: .6rem 1.5rem; margin: .8rem 0;
