@@ -46,7 +46,8 @@ def reason(error: BaseException) -> str:
         if module not in sys.modules:
             return str(cause)
         close = difflib.get_close_matches(name, dir(sys.modules[module]), n=1)
-        return f"{module} has no {name}" + "".join(f"; did you mean {each}?" for each in close)
+        hint = "".join(f"; did you mean {module}.{each}?" for each in close)
+        return f"there is no {cause.name}{hint}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
