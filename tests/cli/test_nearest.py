@@ -33,7 +33,7 @@ MISTYPED = [
     ),
     (
         "nufed model._target_=tasks.models.mpl",
-        "model._target_=tasks.models.mpl: there is no tasks.models.mpl; did you mean tasks.models.mlp?",
+        "model._target_=tasks.models.mpl: there is no tasks.models.mpl; did you mean tasks.models.",
     ),
     ("nufed --cfg jop", "jop: no such choice; choose one of job, hydra, all"),
     ("nufed-adapt chekpoint=run", "chekpoint: no such key; did you mean checkpoint?"),
