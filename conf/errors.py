@@ -39,8 +39,8 @@ def reason(error: BaseException) -> str:
     Of a name that a module does not have, the nearest that it has.
     """
     cause = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    while isinstance(cause, ImportError) and cause.__cause__ is not None:
+        cause = cause.__cause__  # Hydra's own words say only that the import failed
     if isinstance(cause, ModuleNotFoundError) and cause.name:
         module, _, name = cause.name.rpartition(".")
         if module not in sys.modules:

@@ -32,6 +32,7 @@ from conf.schema import Config
 from server_app.run_folder import CLIENTS, MODEL, clients_json, finite
 from server_app.tracking import Callback, Row, RunInfo, State, pass_on
 from strategies.curves import Evaluation
+from tasks.partitions import Names
 from tasks.trained import Sizes, to_bytes
 
 MARK = "@@nufed@@ "  # ASCII: the locale of a container may know no more
@@ -60,7 +61,7 @@ class LogStream(Callback):
         self._lock = threading.Lock()
         self._params: Params = {}
         self._sizes: Sizes | None = None
-        self._names: list[Any] | None = None
+        self._names: Names | None = None
         logging.getLogger("nufed").addHandler(_Notes(self._say))
 
     def on_start(self, run: RunInfo) -> None:
@@ -70,7 +71,7 @@ class LogStream(Callback):
         a = run.config.algorithm
         facts = {"parameters": run.parameters, "participating": run.participating, "new": run.new}
         self._sizes = run.sizes
-        self._names = None if run.names is None else run.names.tolist()
+        self._names = run.names
         steps = {"alpha": a.alpha, "beta": a.beta}  # which the server may have chosen
         self._say("start", facts | {"steps": steps, "folder": str(self.folder)})
 

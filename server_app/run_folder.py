@@ -15,6 +15,7 @@ from conf.compose import CONFIG
 from conf.errors import InputError, reason
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import Evaluation
+from tasks.partitions import Names
 from tasks.trained import MODEL as MODEL  # of a run folder too
 from tasks.trained import Sizes, to_bytes
 
@@ -33,7 +34,7 @@ class RunFolder(Callback):
         self.path = path
         self._params: Params = {}
         self._sizes: Sizes | None = None
-        self._names: list[Any] | None = None
+        self._names: Names | None = None
 
     def on_start(self, run: RunInfo) -> None:
         """Write the configuration, and metrics.jsonl as far as it goes.
@@ -53,7 +54,7 @@ class RunFolder(Callback):
             except FileExistsError as error:
                 raise _taken(self.path) from error
         self._sizes = run.sizes
-        self._names = None if run.names is None else run.names.tolist()
+        self._names = run.names
         _replace(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode())
 
     def on_round(self, row: Row, state: State) -> None:
@@ -93,7 +94,7 @@ def require_free(path: Path) -> None:
         ) from error
 
 
-def clients_json(evaluation: Evaluation, names: list[Any] | None) -> str:
+def clients_json(evaluation: Evaluation, names: Names | None) -> str:
     """Return an evaluation as JSON: group -> client numbers, train rows, each metric's curves.
 
     Numbers have six digits: so many are measured in float32, and 100,000 clients take 10 MB.
@@ -107,7 +108,7 @@ def clients_json(evaluation: Evaluation, names: list[Any] | None) -> str:
     """
     content: dict[str, Any] = {"round": evaluation.round}
     if names is not None:
-        content["names"] = names
+        content["names"] = names.tolist()
     for group, members in evaluation.groups.items():
         content[group] = {"client": members.clients, "rows": members.rows} | {
             name: [[float(f"{value:.6g}") for value in curve] for curve in curves]

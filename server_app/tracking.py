@@ -9,12 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from client_app.meta_gradient import Params
 from conf.schema import Config
 from strategies.curves import Evaluation
+from tasks.partitions import Names
 from tasks.trained import Sizes
 
 Row = dict[str, Any]
@@ -43,8 +41,8 @@ class RunInfo:
     """What metrics.jsonl holds already, of a run that is resumed."""
     sizes: Sizes | None = None
     """Of the data that the model is for, where they are known."""
-    names: NDArray[np.integer | np.str_] | None = None
-    """[n] what the data set calls the clients; None where it calls them 0, 1, … or has none."""
+    names: Names | None = None
+    """Of the clients, as of `tasks.partitions.Partition`."""
 
 
 class Callback:

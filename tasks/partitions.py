@@ -12,6 +12,9 @@ from conf.errors import InputError, reason
 from conf.schema import PartitionConfig
 from tasks.rows import Rows
 
+Names = NDArray[np.integer | np.str_]
+"""[n] What a data set calls its clients."""
+
 log = logging.getLogger("nufed")
 
 
@@ -25,8 +28,8 @@ class Partition:
     """[n + 1]; client i has index[offset[i] : offset[i + 1]]."""
     train: NDArray[np.int64]
     """[n] how many of them are train rows."""
-    names: NDArray[np.integer | np.str_] | None = None
-    """[n] what the data set calls the clients; None where it calls them 0, 1, … or has none."""
+    names: Names | None = None
+    """None where the data set calls its clients 0, 1, … or has none."""
 
     def train_rows(self, client: int) -> NDArray[np.int64]:
         """Return the row numbers that the client trains and fine-tunes on."""
