@@ -1,5 +1,6 @@
 """The ClientApp: answers the server's messages for the clients that this SuperNode hosts."""
 
+import reprlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,7 +112,7 @@ def _task_and_cohort(
 def _require_hosted(clients: list[int], here: range) -> None:
     """Raise unless this SuperNode hosts all of `clients`."""
     if foreign := [client for client in clients if client not in here]:
-        raise MalformedMessage(f"clients {foreign!r:.60} are not hosted here")
+        raise MalformedMessage(f"clients {reprlib.repr(foreign)} are not hosted here")
 
 
 def params_of(message: Message, task: Task) -> Params:

@@ -14,6 +14,7 @@ sides check what they receive: `decode` refuses missing, unknown and ill-typed f
 """
 
 import math
+import reprlib
 import types
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -27,6 +28,7 @@ from conf.schema import WEIGHTINGS, AlgorithmConfig, positive
 
 ARRAYS, REPORT, EVALUATION, METRICS = "arrays", "report", "evaluation", "metrics"
 CURVATURE = "query.curvature"  # a message type
+MOST_ROWS = 10**9  # of one client: the weights of clients are sums of them
 
 T = TypeVar("T")
 
@@ -51,8 +53,10 @@ class Census:
             raise MalformedMessage(f"num_clients is {self.num_clients}")
         if not all(0 <= client < self.num_clients for client in self.clients):
             raise MalformedMessage(f"clients are not all among 0 … {self.num_clients - 1}")
-        if not all(rows >= 1 for rows in self.rows):
-            raise MalformedMessage("a client has no train row")
+        if len(set(self.clients)) < len(self.clients):
+            raise MalformedMessage("a client is there twice")
+        if not all(1 <= rows <= MOST_ROWS for rows in self.rows):
+            raise MalformedMessage(f"a client's train rows are not all among 1 … {MOST_ROWS}")
 
 
 @dataclass(frozen=True)
@@ -235,7 +239,7 @@ def possible(name: str, value: object, valid: bool) -> None:
 def possible_draws(seed: int, clients: list[int]) -> None:
     """Raise unless batches can be drawn from the seed for these clients, each of them once."""
     possible("seed", seed, 0 <= seed < 2**64)
-    possible("clients", f"{clients!r:.60}", len(set(clients)) == len(clients))
+    possible("clients", reprlib.repr(clients), len(set(clients)) == len(clients))
 
 
 def same_length(*columns: list[Any]) -> None:
@@ -340,4 +344,4 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
             return value
     elif type(value) is hint:
         return value
-    raise MalformedMessage(f"{name} is {value!r:.60}, not {hint}")
+    raise MalformedMessage(f"{name} is {reprlib.repr(value):.60}, not {hint}")

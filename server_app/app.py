@@ -57,7 +57,7 @@ def main(grid: Grid, context: Context) -> None:
     streams = log_streams(context.run_config, folder)  # now: they take warnings along
     task = build(config)
     initial = task.initial_params()
-    roster = Roster(config.seed, config.evaluation.new_clients)
+    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
     strategy = make_strategy(config, roster)
     # Before anything is written. Whoever follows the run from afar tracks it there.
     tracked = [] if streams else trackers(config, folder)
@@ -188,6 +188,13 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
     sizes = (batch.support, batch.query, batch.hessian, config.evaluation.batch)
     largest = max(size or 0 for size in sizes)
     small = [client for client in rows if rows[client] < largest]
+    heaviest = max(rows, key=lambda client: rows[client])
+    total, examples = sum(rows.values()), config.strategy.get("weighting") == "examples"
+    if examples and not task.data.rows_here and total < 2 * rows[heaviest] and len(rows) > 1:
+        found.append(
+            f"client {heaviest} says that it has {rows[heaviest]} of {total} train rows, and has "
+            "as much of the weight; strategy.weighting=uniform does without what clients say"
+        )
     if small:
         found.append(
             f"{len(small)} of {len(rows)} clients have fewer train rows than a batch of {largest} "

@@ -1,7 +1,12 @@
 """The roster: which SuperNode hosts which client, and which clients are new.
 
-Flower's node ids are random and change when a node comes back, so nothing is drawn over them: each
-node is asked once which clients it hosts, and clients are known by their partition ids.
+Flower's node ids are random and change when a node comes back without a key of its own, so nothing
+is drawn over them: each node is asked once which clients it hosts, and clients are known by their
+partition ids.
+
+How many clients there are, and what the server's own data say of their rows, is never a node's to
+say. Of a client, the node that was there first is believed as long as it is there; one that comes
+back under its old id, which its key alone can give it, has its clients back.
 """
 
 import logging
@@ -15,6 +20,7 @@ from flwr.serverapp import Grid
 from client_app.messages import Census, MalformedMessage, decode
 from conf.errors import InputError, TooFewReplies, reason
 from strategies.exchange import collect
+from tasks.partitions import Partition
 
 NEW_CLIENTS, SAMPLE, MEASURED, PROBED = 0, 1, 2, 3  # streams of random numbers
 
@@ -37,9 +43,17 @@ class Roster:
         Draws the new clients, and each round's sample.
     new_clients
         The clients that never train: a fraction of all clients, or a list of ids.
+    partition
+        The clients that there are, and their train rows, as the server's own data have them: 0 of
+        those whose rows are with the SuperNodes alone.
+
+    Raises
+    ------
+    InputError
+        If the new clients are not among them, or none is left to train.
     """
 
-    def __init__(self, seed: int, new_clients: float | list[int]) -> None:
+    def __init__(self, seed: int, new_clients: float | list[int], partition: Partition) -> None:
         self.seed = seed
         self.rows: dict[int, int] = {}
         """Train rows of each client present."""
@@ -47,13 +61,15 @@ class Roster:
         """Clients present that train, in order."""
         self.new: list[int] = []
         """Clients present that never train, in order."""
-        self.num_clients = 0
+        self.num_clients = len(partition.train)
         """Clients of the whole federation, present or not."""
-        self.set_aside: set[int] = set()
+        self.set_aside = choose_new_clients(self.num_clients, new_clients, seed)
         """All clients that never train, present or not."""
-        self._wanted_new = new_clients
+        self._known_rows = partition.train
         self._census: dict[int, Census] = {}
+        self._came: dict[int, int] = {}  # node -> when it first did, among all that ever did
         self._left_out: set[int] = set()
+        self._told: set[int] = set()  # nodes of which it was said that others have their clients
         self._asked: dict[str, Message] = {}  # questions without an answer yet, by their ids
         self._home: dict[int, int] = {}
 
@@ -73,7 +89,7 @@ class Roster:
         until = time.monotonic() + timeout
         while True:
             self.refresh(grid, max(timeout, CENSUS_TIMEOUT_S))
-            complete = self.num_clients > 0 and len(self._home) == self.num_clients
+            complete = len(self._home) == self.num_clients
             reached = complete or (enough is not None and len(self.participating) >= enough)
             if reached or time.monotonic() > until:
                 break
@@ -88,12 +104,14 @@ class Roster:
     def refresh(self, grid: Grid, timeout: float = CENSUS_TIMEOUT_S) -> None:
         """Forget nodes that left; ask those that came which clients they host, once each.
 
-        Waits for answers only where a node is new; one that answers late is entered when it does.
+        Waits for answers only where a node is new and a client has none yet; one that answers late
+        is entered when it does.
         """
         present = set(grid.get_node_ids())
         before = dict(self._census)
         self._census = {node: census for node, census in self._census.items() if node in present}
         self._left_out &= present
+        self._told &= present
         self._asked = {
             i: question
             for i, question in self._asked.items()
@@ -105,9 +123,7 @@ class Roster:
         # A refused message has None for its id, and its node is asked again the next time.
         sent = zip(grid.push_messages(messages), messages, strict=False)
         self._asked |= {message_id: question for message_id, question in sent if message_id}
-        for reply in collect(grid, dict(self._asked), timeout if messages else 0.0):
-            question = self._asked.pop(reply.metadata.reply_to_message_id)
-            self._enter(question.metadata.dst_node_id, reply)
+        self._take_answers(grid, timeout if messages else 0.0)
         if self._census != before:  # each census is a node's for good: by identity, and quick
             self._recount()
 
@@ -130,36 +146,77 @@ class Roster:
         kinds = self.participating, self.new
         return sorted(c for kind in kinds for c in some(kind, limit, self.seed, MEASURED))
 
+    def _take_answers(self, grid: Grid, timeout: float) -> None:
+        """Enter nodes as they answer; do not wait for the rest, who may never, once all are here.
+
+        All clients, that is: nobody is missed then.
+        """
+        hosted = {client for census in self._census.values() for client in census.clients}
+        missing = len(hosted) < self.num_clients
+        for reply in collect(grid, dict(self._asked), timeout if missing else 0.0):
+            node = self._asked.pop(reply.metadata.reply_to_message_id).metadata.dst_node_id
+            self._enter(node, reply)
+            if node in self._census:
+                hosted.update(self._census[node].clients)
+            if missing and len(hosted) == self.num_clients:
+                break
+
     def _enter(self, node: int, reply: Message) -> None:
         """Write a node into the roster, or leave it out and say why."""
         try:
             if reply.has_error():
                 raise MalformedMessage(reply.error.reason)
             census = decode(Census, reply)
-            if self.num_clients not in (0, census.num_clients):
-                raise MalformedMessage(
-                    f"it has data of {census.num_clients} clients, others of {self.num_clients}"
-                )
+            self._require_ours(census)
         except MalformedMessage as error:
             self._left_out.add(node)
-            log.warning("a SuperNode that cannot say who it hosts is left out: %s", reason(error))
+            log.warning("SuperNode %d is left out: %.400s", node, reason(error))
             return
-        if self.num_clients == 0:  # the first to answer; who is new is settled here, for good
-            self.num_clients = census.num_clients
-            self.set_aside = choose_new_clients(census.num_clients, self._wanted_new, self.seed)
+        self._came.setdefault(node, len(self._came))
         self._census[node] = census
 
+    def _require_ours(self, census: Census) -> None:
+        """Raise unless a node's census is of this federation."""
+        n = self.num_clients
+        if census.num_clients != n:
+            raise MalformedMessage(
+                f"its data are of {census.num_clients} clients, the run's of {n}"
+            )
+        for client, rows in zip(census.clients, census.rows, strict=True):
+            known = int(self._known_rows[client])
+            if known not in (0, rows):
+                raise MalformedMessage(
+                    f"client {client} has {rows} train rows there, {known} in the run's data"
+                )
+
     def _recount(self) -> None:
-        """Derive who is where from the census of the nodes present."""
-        self._home, self.rows = {}, {}
-        for node, census in self._census.items():  # in the order in which they came
-            if moved := [client for client in census.clients if client in self._home]:
-                # It came back before its old self was missed; or two were given the same data.
-                log.warning("client %d is now at a node that came later", moved[0])
+        """Derive who is where from the census of the nodes present; say what is not as it was."""
+        before, self._home, self.rows = self._home, {}, {}
+        late = dict[int, list[int]]()
+        for node in sorted(self._census, key=self._came.__getitem__):
+            census = self._census[node]
             for client, rows in zip(census.clients, census.rows, strict=True):
-                self._home[client], self.rows[client] = node, rows
+                if self._home.setdefault(client, node) == node:
+                    self.rows[client] = rows
+                else:
+                    late.setdefault(node, []).append(client)
         self.participating = sorted(client for client in self._home if client not in self.set_aside)
         self.new = sorted(client for client in self._home if client in self.set_aside)
+        moved = [client for client, node in self._home.items() if before.get(client, node) != node]
+        if moved:  # to who claimed it second: perhaps its own node, come back before it was missed
+            log.warning("SuperNode %d now has %s", self._home[moved[0]], _called(moved))
+        for node in late.keys() - self._told:
+            log.warning(
+                "SuperNode %d claims %s, which an earlier one has and keeps as long as it is there",
+                *(node, _called(late[node])),
+            )
+        self._told |= late.keys()
+
+
+def _called(clients: list[int]) -> str:
+    """Name clients in a few words."""
+    more = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
+    return f"client {clients[0]}{more}"
 
 
 def some(clients: list[int], limit: int | None, seed: int, purpose: int) -> list[int]:

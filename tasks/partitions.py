@@ -31,6 +31,11 @@ class Partition:
     names: Names | None = None
     """None where the data set calls its clients 0, 1, … or has none."""
 
+    @classmethod
+    def elsewhere(cls, n: int) -> "Partition":
+        """Return that of `n` clients none of whose rows are here."""
+        return cls(np.zeros(0, np.int64), np.zeros(n + 1, np.int64), np.zeros(n, np.int64))
+
     def train_rows(self, client: int) -> NDArray[np.int64]:
         """Return the row numbers that the client trains and fine-tunes on."""
         start = self.offset[client]

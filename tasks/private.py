@@ -49,8 +49,7 @@ def outline(dataset: dict[str, Any]) -> FederatedData:
     kind = np.uint8 if pixels else np.float32 if tokens is None else np.int64
     x: NDArray[np.generic] = np.zeros((0, *shape), kind)
     y = np.zeros((0, outputs), np.float32) if regression else np.zeros((0, *places), np.int64)
-    nobody = Partition(np.zeros(0, np.int64), np.zeros(n + 1, np.int64), np.zeros(n, np.int64))
-    return FederatedData(x, y, nobody, outputs=outputs, tokens=tokens)
+    return FederatedData(x, y, Partition.elsewhere(n), outputs=outputs, tokens=tokens)
 
 
 def _whole(dataset: dict[str, Any], key: str) -> int:

@@ -103,7 +103,7 @@ def _rounds(given: Setting, repeats: int) -> Iterator[RoundTime]:
         return engine
 
     grid = LocalGrid(make_app(cohort), {"config": to_json(config)})
-    roster = Roster(config.seed, config.evaluation.new_clients)
+    roster = Roster(config.seed, config.evaluation.new_clients, given.task.data.partition)
     strategy = make_strategy(config, roster)
     roster.wait(grid, timeout=60.0)
     (lane,) = lanes

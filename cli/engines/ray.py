@@ -38,7 +38,7 @@ def launch(config: Config, folder: Path, console: Console) -> None:
     require(type(cpus) is int and cpus >= 1, "engine.client_cpus", cpus, "a whole number from 1 on")
     require(type(gpus) in (int, float) and gpus >= 0, "engine.client_gpus", gpus, "0 or more")
     trackers(config, folder)  # a package that is missing shows here, not in Flower's log
-    make_strategy(config, Roster(config.seed, config.evaluation.new_clients))
+    make_strategy(config, Roster(config.seed, config.evaluation.new_clients, task.data.partition))
     new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
     for note in notes(config, task, dict(enumerate(task.data.partition.train.tolist()))):
         log.warning(note)

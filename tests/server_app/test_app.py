@@ -9,6 +9,7 @@ from conf.errors import InputError
 from server_app.app import make_strategy, notes
 from server_app.run_folder import require_free
 from strategies.roster import Roster
+from tasks.partitions import Partition
 from tasks.task import build
 
 SGD = "strategy.optimizer={{_target_: torch.optim.SGD, _partial_: true, lr: {}}}"
@@ -28,7 +29,7 @@ SGD = "strategy.optimizer={{_target_: torch.optim.SGD, _partial_: true, lr: {}}}
 )
 def test_a_strategy_that_cannot_be_made_is_named_in_one_line(override: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        make_strategy(compose_config([override]), Roster(0, 0.2))
+        make_strategy(compose_config([override]), Roster(0, 0.2, Partition.elsewhere(5)))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -74,3 +75,16 @@ def test_small_clients_are_named_with_the_largest_batch() -> None:
     assert notes(config, task, {0: 30, 1: 90}) == []
     (note,) = notes(config, task, {0: 30, 4: 29, 7: 3})
     assert "2 of 3 clients have fewer train rows than a batch of 30 (client 4: 29)" in note
+
+
+def test_a_client_whose_own_word_gives_it_most_of_the_weight_is_named() -> None:
+    shapes = ["dataset.input_shape=[4]", "dataset.num_outputs=3", "dataset.num_clients=3"]
+    by_rows = compose_config(["dataset=private", *shapes, "strategy.weighting=examples"])
+    task = build(by_rows)
+    (note,) = notes(by_rows, task, {0: 30, 1: 90, 2: 40})
+    assert note.startswith("client 1 says that it has 90 of 160 train rows")
+    assert notes(by_rows, task, {0: 80, 1: 90, 2: 40}) == []
+    uniform = compose_config(["dataset=private", *shapes])
+    assert notes(uniform, task, {0: 30, 1: 90, 2: 40}) == []
+    here = compose_config(["strategy.weighting=examples"])
+    assert notes(here, build(here), {0: 30, 1: 90, 2: 40}) == []

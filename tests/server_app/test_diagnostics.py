@@ -36,7 +36,8 @@ def run(
     """Carry a run of six clients out; return its rows, and the model after each round."""
     config = compose_config([*SMALL, "server.round_timeout=0.3", *overrides])
     grid = Unsteady(config, script)
-    roster, task = Roster(config.seed, config.evaluation.new_clients), build(config)
+    task = build(config)
+    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
     strategy = make_strategy(config, roster)
     roster.wait(grid, 0)
 
@@ -50,7 +51,8 @@ def run(
 
 def test_a_federation_that_went_away_is_no_end_of_a_run() -> None:
     config = compose_config([*SMALL, "server.round_timeout=0.3"])
-    grid, roster, task = Unsteady(config), Roster(config.seed, 0), build(config)
+    grid, task = Unsteady(config), build(config)
+    roster = Roster(config.seed, 0, task.data.partition)
     roster.wait(grid, 0)
     assert len(roster.participating) == 6
     grid.nodes.clear()

@@ -44,9 +44,9 @@ def federation() -> tuple[Grid, Roster, Config, Task]:
     """Return clients 0 … 11 on three nodes, and what the server has: no row."""
     config = compose_config(OVERRIDES)
     grid = Grid(client_app, {"config": to_json(config)}, num_supernodes=3)
-    roster = Roster(config.seed, config.evaluation.new_clients)
-    roster.wait(grid, timeout=0)
     task = build(config)
+    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
+    roster.wait(grid, timeout=0)
     return grid, roster, config, replace(task, data=replace(task.data, x=task.data.x[:0]))
 
 

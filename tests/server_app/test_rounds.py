@@ -31,10 +31,11 @@ def run(overrides: list[str], script: dict[int, set[int]] | None = None) -> Ran:
     """Carry a run out; `server.round_timeout` is how long each round with a mute client takes."""
     config = compose_config([*SMALL, "server.round_timeout=0.3", *overrides])
     grid = Unsteady(config, script)
-    roster = Roster(config.seed, config.evaluation.new_clients)
+    task = build(config)
+    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
     strategy = make_strategy(config, roster)
     roster.wait(grid, 0)
-    start = State(-1, build(config).initial_params(), {})
+    start = State(-1, task.initial_params(), {})
     rows, states = zip(*rounds(grid, strategy, config, start), strict=True)
     return Ran(list(rows), states[-1], grid.kinds)
 

@@ -48,13 +48,13 @@ class Federation:
     ) -> None:
         self.config = compose_config([*OVERRIDES, *overrides])
         self.grid = LocalGrid(client_app, {"config": to_json(self.config)}, num_supernodes)
-        self.roster = Roster(0, 0.25)
+        self.task = build(self.config)
+        self.roster = Roster(0, 0.25, self.task.data.partition)
         self.roster.wait(self.grid, timeout=0)
         self.strategy = kind(
             self.config.algorithm, self.config.evaluation, self.roster,
             seed=0, clients_per_round=6, weighting=weighting, optimizer=optimizer, **options,
         )  # fmt: skip
-        self.task = build(self.config)
         self.arrays = ArrayRecord(self.task.initial_params())
 
     def round(self, spoil: Callable[[int, Message], Message | None] = lambda i, reply: reply):

@@ -71,12 +71,13 @@ def scene() -> Scene:
         ]
     )
     grid = LocalGrid(client_app, {"config": to_json(config)}, num_supernodes=CLIENTS)
-    roster = Roster(0, [0])
+    task = build(config)
+    roster = Roster(0, [0], task.data.partition)
     roster.wait(grid, timeout=0)
     strategy = MetaFedAvg(
         config.algorithm, config.evaluation, roster, seed=0, clients_per_round=CLIENTS
     )
-    arrays = ArrayRecord(build(config).initial_params())
+    arrays = ArrayRecord(task.initial_params())
     honest = {
         kind: [
             reply.content
