@@ -17,11 +17,11 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from rich.console import Console
 
 from conf.compose import from_run_config
 from conf.errors import Diverged, InputError, RunStopped, TooFewReplies, reason
+from conf.making import make
 from conf.schema import Config, require
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
@@ -206,8 +206,8 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
 def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
     """Make the strategy that the configuration names."""
     try:
-        make = instantiate(config.strategy, _partial_=True)
         strategy: MetaFedAvg = make(
+            config.strategy,
             config.algorithm,
             config.evaluation,
             roster,

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from torch import Tensor, nn
 
 from conf.errors import InputError, reason
+from conf.making import make, prepared
 from conf.schema import TaskConfig, require
 from tasks.objective import LOWER_IS_BETTER, Batch, Function, Metric, Objective
 
@@ -163,7 +164,7 @@ def _made(key: str, entry: Any, given: dict[str, Any]) -> tuple[Callable[..., An
         sizes["reduction"] = "none"
     arguments = {name: value for name, value in spec.items() if name != DIRECTION}
     try:
-        function = instantiate(arguments, **sizes, _partial_=not inspect.isclass(target))
+        function = (make if inspect.isclass(target) else prepared)(arguments | sizes)
     except (InstantiationException, TypeError, ValueError) as error:
         raise InputError(f"{key}={_name(entry)}: {reason(error.__cause__ or error)}") from error
     if not callable(function):

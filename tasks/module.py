@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from torch import Tensor, nn
 
 from conf.errors import InputError, reason
+from conf.making import make
 from tasks.store import FederatedData
 
 
@@ -54,7 +55,7 @@ def make_module(
         try:
             wanted = inspect.signature(get_object(target)).parameters
             given = {k: v for k, v in sizes(data).items() if k in wanted and k not in config}
-            module = instantiate(config, **given)
+            module = make(config, **given)
         except (InstantiationException, ImportError, ValueError, TypeError) as error:
             if isinstance(error.__cause__, InputError):
                 raise error.__cause__ from None

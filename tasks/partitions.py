@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import InputError, reason
+from conf.making import make
 from conf.schema import PartitionConfig
 from tasks.rows import Rows
 
@@ -116,7 +117,6 @@ def _partitioned(rows: Rows, config: PartitionConfig, n: int | None) -> NDArray[
     # Imported here: it takes seconds, and only the first preparation of a data set needs it.
     import datasets
     from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
 
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", module="flwr_datasets")  # said below, in our words
@@ -129,7 +129,7 @@ def _partitioned(rows: Rows, config: PartitionConfig, n: int | None) -> NDArray[
     if rows.client is not None:
         columns["client"] = rows.client[shuffled].tolist()
     try:
-        partitioner = instantiate(config.partitioner)
+        partitioner = make(config.partitioner)
         partitioner.dataset = datasets.Dataset.from_dict(columns)
         n = partitioner.num_partitions if n is None else n
         owner = np.full(len(rows.y), -1)
@@ -137,9 +137,9 @@ def _partitioned(rows: Rows, config: PartitionConfig, n: int | None) -> NDArray[
             owner[np.asarray(partitioner.load_partition(client)["row"], np.int64)] = client
     except (ValueError, TypeError, InstantiationException) as error:
         cause = error.__cause__ or error  # Hydra's own words say only that the call failed
+        what = "" if n is None else f"partition.num_clients={n} or "
         raise InputError(
-            f"partition={config.name}: {reason(cause)}; "
-            f"change partition.num_clients={n} or partition.partitioner.*"
+            f"partition={config.name}: {reason(cause)}; change {what}partition.partitioner.*"
         ) from error
     left_out = int((owner < 0).sum())
     if empty := n - len(np.unique(owner[owner >= 0])):

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 
 from conf.errors import InputError, reason
+from conf.making import make
 from conf.schema import Config
 from server_app.tracking import Callback, Row, RunInfo, State
 
@@ -36,7 +36,7 @@ def trackers(config: Config, folder: Path) -> list[Callback]:
     if not config.tracking:
         return []
     try:
-        return [Harmless(instantiate(config.tracking, folder))]
+        return [Harmless(make(config.tracking, folder))]
     except (InstantiationException, TypeError) as error:
         raise _mistake(str(config.tracking.get("_target_")), error) from error
 

@@ -184,6 +184,36 @@ def test_rows_that_no_client_gets_are_left_out_and_counted(
     assert "1260 of 1797 rows" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("partitioner", "expected"),
+    [
+        ("SizePartitioner, partition_sizes: [1000, 500, 297]", [297, 500, 1000]),
+        (
+            "InnerDirichletPartitioner, partition_sizes: [1000, 500, 297], partition_by: label, "
+            "alpha: [1, 1, 1, 1, 1, 2, 2, 2, 2, 2]",
+            [297, 500, 1000],
+        ),
+        (
+            "InnerDirichletPartitioner, partition_sizes: [897, 900], partition_by: label, alpha: 1",
+            [897, 900],
+        ),
+        (
+            "DirichletPartitioner, num_partitions: 2, partition_by: label, alpha: [1, 5]",
+            None,
+        ),
+        ("ShardPartitioner, num_partitions: 3, partition_by: label, shard_size: 100", None),
+        ("SquarePartitioner, num_partitions: 3", None),
+    ],
+)
+def test_a_partitioner_takes_lists(partitioner: str, expected: list[int] | None) -> None:
+    """As Python's own: flwr-datasets refuses, or cannot index, those of OmegaConf."""
+    given = f"partitioner={{_target_: flwr_datasets.partitioner.{partitioner}}}"
+    part = divide("natural", given)
+    owned = np.concatenate(clients(part))
+    assert len(set(owned.tolist())) == len(owned)
+    assert expected is None or sorted(map(len, clients(part))) == expected
+
+
 @pytest.mark.parametrize("alpha", ["0", "-1"])
 def test_an_impossible_dirichlet_alpha_is_named(alpha: str) -> None:
     """The line must say what is wrong, not only that Hydra's call of the partitioner failed."""
