@@ -9,11 +9,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from conf.errors import InputError, NuFedError, reason
+from conf.files import read_text, require_no_links
 from conf.schema import Config, read_config, register, to_config
 
 CONFIG_DIR = Path(__file__).parent
 CONFIG = "config.yaml"
 """In a run folder, the configuration of the run."""
+LARGEST = 1 << 20
+"""Bytes of it that are read; it has some three thousand."""
 
 
 def compose_config(overrides: list[str]) -> Config:
@@ -53,10 +56,11 @@ def of_run(folder: Path, name: str) -> Config:
     file = folder / CONFIG
     if not folder.exists():
         raise InputError(f"{name}: is not there; name the folder of a run")
-    if not file.is_file():
+    if not file.exists():
         raise InputError(f"{name}: is not the folder of a run; it has no {CONFIG}")
+    require_no_links((folder, folder / "checkpoint"))
     try:
-        return read_config(file.read_text())
+        return read_config(read_text(file, largest=LARGEST))
     except NuFedError:
         raise
     except Exception as error:  # whatever YAML or OmegaConf make of a file that was written to

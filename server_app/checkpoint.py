@@ -26,6 +26,7 @@ from safetensors.torch import save
 
 from client_app.meta_gradient import Params
 from conf.errors import InputError
+from conf.files import read_bytes, replacing, write_whole
 from server_app.run_folder import finite
 from server_app.tracking import Callback, Row, State
 
@@ -116,15 +117,10 @@ def write(checkpoint: Checkpoint, run: Path) -> Path:
     folder.mkdir(exist_ok=True)
     content = _pack(checkpoint)
     file = folder / f"{checkpoint.state.round:06}.{_checksum(content)}.safetensors"
-    draft = folder / f".{file.name}"
-    try:
-        with draft.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.rename(file)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(file) as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
     with _opened(folder) as directory:
         os.fsync(directory)
     files = _files(run)
@@ -154,7 +150,7 @@ def carry(run: Path, app: Path) -> None:
         If there is none that can be used, or it is too large for an app.
     """
     file = _newest(run)
-    content = file.read_bytes()
+    content = read_bytes(file)
     if len(content) > LARGEST:
         raise InputError(
             f"resume={run}: its checkpoint has {len(content) >> 20} MB, too large to be sent with "
@@ -171,7 +167,7 @@ def unload(app: Path, run: Path) -> None:
     carried = json.loads((app / CARRIED).read_text())
     if NAME.fullmatch(carried["name"]):
         (run / FOLDER).mkdir(parents=True, exist_ok=True)
-        (run / FOLDER / carried["name"]).write_bytes(base64.b64decode(carried["content"]))
+        write_whole(run / FOLDER / carried["name"], base64.b64decode(carried["content"]))
 
 
 @contextmanager
@@ -197,7 +193,7 @@ def _newest(run: Path) -> Path:
     """Return the newest checkpoint of a run that is as it was written."""
     for file in _files(run):
         match = NAME.fullmatch(file.name)
-        if match and match[2] == _checksum(file.read_bytes()):
+        if match and match[2] == _checksum(read_bytes(file)):
             return file
         log.warning("%s: is not what was written (truncated or edited); not used", file)
     raise InputError(

@@ -139,6 +139,8 @@ def resumed_watch(folder: Path, config: Config, rows: Sequence[Row]) -> Watch:
 
 def _kept(file: Path) -> dict[str, str]:
     """Return of what the best model is; nothing if there is none that can be read."""
+    if not file.is_file():
+        return {}
     try:
         with safe_open(file, "pt") as content:
             found: dict[str, str] = content.metadata() or {}

@@ -28,6 +28,7 @@ from typing import Any
 
 from client_app.meta_gradient import Params
 from conf.errors import NuFedError
+from conf.files import write_whole
 from conf.schema import Config
 from server_app.run_folder import CLIENTS, MODEL, clients_json, finite
 from server_app.tracking import Callback, Row, RunInfo, State, pass_on
@@ -221,9 +222,7 @@ class LogReader:
         for file in self._files:
             file.require_whole()
         for file in self._files:
-            draft = self.folder / f".{file.name}"
-            draft.write_bytes(file.data)
-            draft.replace(self.folder / file.name)
+            write_whole(self.folder / file.name, file.data)
         self.summary = summary
 
 

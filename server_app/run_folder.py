@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from client_app.meta_gradient import Params
 from conf.compose import CONFIG
 from conf.errors import InputError, reason
+from conf.files import read_text, write_whole
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import Evaluation
 from tasks.partitions import Names
@@ -45,7 +46,7 @@ class RunFolder(Callback):
             If the folder cannot be written; or holds a run already, and none is resumed.
         """
         if run.rows:
-            _replace(self.path / METRICS, "".join(map(_line, run.rows)).encode())
+            write_whole(self.path / METRICS, "".join(map(_line, run.rows)).encode())
             (self.path / SUMMARY).unlink(missing_ok=True)  # of the end that was not one
         else:
             require_free(self.path)
@@ -55,7 +56,9 @@ class RunFolder(Callback):
                 raise _taken(self.path) from error
         self._sizes = run.sizes
         self._names = run.names
-        _replace(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode())
+        write_whole(
+            self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode()
+        )
 
     def on_round(self, row: Row, state: State) -> None:
         """Append the row; remember the model."""
@@ -65,14 +68,14 @@ class RunFolder(Callback):
 
     def on_clients(self, evaluation: Evaluation) -> None:
         """Write each client's curve."""
-        _replace(self.path / CLIENTS, clients_json(evaluation, self._names).encode())
+        write_whole(self.path / CLIENTS, clients_json(evaluation, self._names).encode())
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Write the model of the last good round, then the summary."""
         if self._params:
             save_model(self.path / MODEL, self._params, self._sizes)
         text = json.dumps(finite(summary), indent=2) + "\n"
-        _replace(self.path / SUMMARY, text.encode())
+        write_whole(self.path / SUMMARY, text.encode())
 
 
 def require_free(path: Path) -> None:
@@ -119,7 +122,7 @@ def clients_json(evaluation: Evaluation, names: Names | None) -> str:
 
 def whole_rows(file: Path) -> list[Row]:
     """Return the rows of metrics.jsonl, to which a run may still be writing."""
-    lines = file.read_text().splitlines(keepends=True)
+    lines = read_text(file).splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
@@ -141,14 +144,7 @@ def save_model(
     path: Path, params: Params, sizes: Sizes | None, facts: Mapping[str, object] | None = None
 ) -> None:
     """Write a model, as `tasks.trained.to_bytes` has it, whole or not at all."""
-    _replace(path, to_bytes(params, sizes, facts))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that is whole or, if the process ends meanwhile, as it was."""
-    draft = path.with_name(f".{path.name}")
-    draft.write_bytes(content)
-    draft.replace(path)
+    write_whole(path, to_bytes(params, sizes, facts))
 
 
 def _line(row: Row) -> str:

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from conf.errors import InputError, reason
+from conf.files import regular
 from tasks.store import FederatedData
 
 MODEL = "model.safetensors"
@@ -82,6 +83,7 @@ def read(file: Path) -> tuple[Params, Sizes | None]:
         If it cannot be read.
     """
     try:
+        regular(file, links=True).close()
         with safe_open(file, "pt") as archive:
             metadata = archive.metadata() or {}
             params = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118

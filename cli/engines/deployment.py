@@ -11,6 +11,7 @@ from rich.console import Console
 from cli.bundle import lay_out
 from cli.superlink import SuperLink, connect
 from conf.errors import InputError, RunStopped
+from conf.files import read_text, write_whole
 from conf.schema import Config, to_json
 from server_app.checkpoint import carry
 from server_app.log_stream import BrokenStream, LogReader
@@ -60,7 +61,7 @@ def _server_folder_of(folder: Path) -> str | None:
     if not (folder / SUBMITTED).exists():
         return None
     try:
-        return str(json.loads((folder / SUBMITTED).read_text())["run_dir"])
+        return str(json.loads(read_text(folder / SUBMITTED))["run_dir"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / SUBMITTED}: cannot be read; delete it") from error
 
@@ -68,7 +69,7 @@ def _server_folder_of(folder: Path) -> str | None:
 def _note_down(folder: Path, superlink: SuperLink, run_id: str, run_dir: str) -> None:
     """Keep what finds the run again, should this process be killed."""
     facts = {"superlink": superlink.name, "run_id": run_id, "run_dir": run_dir}
-    (folder / SUBMITTED).write_text(json.dumps(facts) + "\n")
+    write_whole(folder / SUBMITTED, f"{json.dumps(facts)}\n".encode())
 
 
 class Follower:

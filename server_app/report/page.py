@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf.errors import InputError
+from conf.files import write_whole
 from server_app.report.figures import Figure
 from server_app.report.style import CSS
 
@@ -64,12 +65,9 @@ def write(page: str, file: Path) -> None:
     InputError
         If it cannot be written.
     """
-    draft = file.with_name(f".{file.name}")
     try:
-        draft.write_text(page, encoding="utf-8")
-        draft.replace(file)
+        write_whole(file, page.encode())
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise InputError(
             f"{file}: cannot be written ({error.strerror}); name another by out=…"
         ) from error

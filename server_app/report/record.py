@@ -10,6 +10,7 @@ import numpy as np
 
 from conf.compose import of_run
 from conf.errors import InputError
+from conf.files import read_text
 from conf.schema import Config
 from server_app.report.statistics import Array
 from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, whole_rows
@@ -137,7 +138,7 @@ def read_record(folder: Path, name: str | None = None) -> Record:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_text())
+    content = json.loads(read_text(file))
     if not isinstance(content, dict):
         raise ValueError("not an object")
     return content

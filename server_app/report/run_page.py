@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from conf.command import differing_keys, overrides_of
 from conf.compose import compose_config
+from conf.files import read_bytes
 from conf.schema import Config
 from server_app.report import run_figures as draw
 from server_app.report.failures import failures
@@ -224,7 +225,7 @@ def _theory(run: Record) -> Section | None:
     if not certificate.is_file():
         text = "nufed-certify, given this run's folder, draws the bounds of the theory beside it."
         return Section("How far from a stationary point", [text], figures=figures)
-    content = base64.b64encode(certificate.read_bytes()).decode()
+    content = base64.b64encode(read_bytes(certificate)).decode()
     return Section(
         "How far from a stationary point",
         figures=figures,

@@ -16,6 +16,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 
 from conf.errors import InputError, reason
+from conf.files import read_text, write_whole
 from conf.making import make
 from conf.schema import Config
 from server_app.tracking import Callback, Row, RunInfo, State
@@ -92,9 +93,9 @@ class Harmless(Callback):
 def known_as(folder: Path, tracker: str, new: Callable[[], str]) -> tuple[str, bool]:
     """Return under which id a tracker knows the run of a folder, and whether that is a new one."""
     file = folder / IDS
-    ids: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    ids: dict[str, str] = json.loads(read_text(file)) if file.exists() else {}
     is_new = tracker not in ids
     if is_new:
         ids[tracker] = new()
-        file.write_text(json.dumps(ids) + "\n")
+        write_whole(file, f"{json.dumps(ids)}\n".encode())
     return ids[tracker], is_new
