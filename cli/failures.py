@@ -1,16 +1,14 @@
 """Errors as one line: Hydra's and OmegaConf's exceptions in our words, with the nearest option."""
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
-from conf.compose import CONFIG_DIR
 from conf.errors import NuFedError, nearest
+from conf.keys import no_such_key
 
 FILES = {".npz": "npz", ".parquet": "parquet", ".csv": "hf", ".json": "hf", ".jsonl": "hf"}
 KINDS = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
@@ -60,7 +58,11 @@ def _composition(error: Exception) -> str:
         if isinstance(cause, ValidationError) and cause.full_key:
             return _wrong_type(cause)
         if match := re.search(r"Could not override '([^']+)'", str(cause)):
-            return _unknown_key(match.group(1).split("=")[0])
+            return no_such_key(match.group(1).split("=")[0])
+        if match := re.search(r"Could not delete from config\. '([^']+)' does not", str(cause)):
+            return no_such_key(match.group(1))
+        if match := re.search(r"An item is already at '([^']+)'", str(cause)):
+            return f"+{match.group(1)}: is there already; write {match.group(1)}=… without the +"
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
             return f"{cause.full_key}: {str(cause).strip().splitlines()[0]}"
     lines = [str(cause).strip().splitlines() for cause in causes]
@@ -76,46 +78,9 @@ def _wrong_type(error: ValidationError) -> str:
     return f"{error.full_key}={match.group(1)}: must be {KINDS.get(match.group(2), match.group(2))}"
 
 
-def _unknown_key(key: str) -> str:
-    """Say that no such key exists here, and where it does, or which one is meant."""
-    options = known_keys()
-    if options.get(key):
-        owners = ", ".join(options[key])
-        return f"{key}: no such key with the chosen options; it belongs to {owners}: name one too"
-    return f"{key}: no such key; {nearest(key, list(options))}"
-
-
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and those that it came from."""
     current: BaseException | None = error
     while current is not None:
         yield current
         current = current.__cause__ or current.__context__
-
-
-def known_keys() -> dict[str, list[str]]:
-    """Return every key that a file of the configuration sets -> the files, as group=option."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for file in sorted(CONFIG_DIR.rglob("*.yaml")):
-        group = file.parent.relative_to(CONFIG_DIR).as_posix().removeprefix(".")
-        if group.startswith("hydra"):
-            continue
-        if group and group not in found:
-            found[group] = []
-        if group == "experiment":
-            continue  # it sets the keys of others
-        is_global = "@package _global_" in file.read_text()
-        for key in _paths(OmegaConf.to_container(OmegaConf.load(file)), "" if is_global else group):
-            found[key].append(f"{group}={file.stem}" if group else file.name)
-    return found
-
-
-def _paths(node: object, prefix: str) -> Iterator[str]:
-    """Yield the dotted keys of a nested dictionary."""
-    if not isinstance(node, dict):
-        return
-    for key, value in node.items():
-        if key not in ("defaults", "hydra", "_target_", "_partial_"):
-            path = f"{prefix}.{key}".lstrip(".")
-            yield path
-            yield from _paths(value, path)

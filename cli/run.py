@@ -25,11 +25,12 @@ from cli.command import (
     fail,
     prepare,
 )
-from cli.failures import known_keys, one_line
+from cli.failures import one_line
 from cli.folders import remove_empty
 from cli.sweep import Job, Sweep, begun, is_search, jobs_of, lines_of, prepare_options
 from conf.compose import CONFIG_DIR
 from conf.errors import InputError, NuFedError, Terminated
+from conf.keys import known_keys
 from conf.schema import Config, to_config
 
 

@@ -51,8 +51,10 @@ def reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-ALIKE, TIED = 0.7, 0.05
+ALIKE, TIED = 0.7, 0.04
 """How alike a suggestion has to be, of 1; and by how much a second one may be less so."""
+BEGINNING = 3
+"""Letters of a name that are enough to begin it by."""
 
 
 def nearest(wanted: str, options: Sequence[str], typed: Mapping[str, str] | None = None) -> str:
@@ -67,11 +69,35 @@ def nearest(wanted: str, options: Sequence[str], typed: Mapping[str, str] | None
     ]
     if 0 < len(ends) <= 2:
         return f"did you mean {' or '.join(ends)}?"
-    alike = difflib.get_close_matches(wanted, options, n=2, cutoff=ALIKE)
-    if alike:
-        first, *others = (difflib.SequenceMatcher(a=each, b=wanted).ratio() for each in alike)
-        close = alike[: 1 + sum(other > first - TIED for other in others)]
+    if close := alike(wanted, options):
         return f"did you mean {' or '.join(said[options.index(each)] for each in close)}?"
     if 0 < len(options) <= 12:
         return f"choose one of {', '.join(said)}"
     return "see nufed --help"
+
+
+def alike(wanted: str, options: Sequence[str]) -> list[str]:
+    """Return the option that is near to what was typed, two where they are about as near, or none.
+
+    Of a dotted key, its last word has to be near, and what stands before it: algorithm.mu is like
+    algorithm.nu in what they share, and means something else.
+    """
+    degrees = {option: _alike(wanted, option) for option in options}
+    best = sorted((o for o in degrees if degrees[o] >= ALIKE), key=lambda o: -degrees[o])[:2]
+    return [option for option in best if degrees[option] > degrees[best[0]] - TIED]
+
+
+def _alike(wanted: str, option: str) -> float:
+    """Return how alike two names are, of 1."""
+    (group, _, word), (its_group, _, its_word) = (n.rpartition(".") for n in (wanted, option))
+    if not group:  # the group was left away
+        return _same(word, its_word) * (1 if not its_group else 0.95)
+    if word == its_word and group.split(".")[0] == its_group.split(".")[0]:
+        return 0.99  # algorithm.query for algorithm.batch.query
+    return min(_same(group, its_group), _same(word, its_word))
+
+
+def _same(typed: str, word: str) -> float:
+    if len(typed) >= BEGINNING and word.startswith(typed) and "." not in word[len(typed) :]:
+        return max(0.9, len(typed) / len(word))
+    return difflib.SequenceMatcher(a=word.lower(), b=typed.lower()).ratio()

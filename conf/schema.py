@@ -14,7 +14,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from conf.errors import InputError, nearest
+from conf.errors import InputError
+from conf.keys import no_such_key, unknown_of_engine
 
 MODES = ("exact", "first_order", "hessian_free")
 WEIGHTINGS = ("uniform", "examples")
@@ -362,13 +363,15 @@ def to_config(composed: DictConfig) -> Config:
         For a value out of its range, or one that is still missing.
     """
     if unknown := _unknown(composed, Config):
-        raise InputError(f"{unknown}: no such key; {nearest(unknown, list(_keys(Config)))}")
+        raise InputError(no_such_key(unknown, list(_keys(Config))))
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise InputError(f"{missing[0]}: has no value; give one as {missing[0]}=…")
     OmegaConf.resolve(composed)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
+    if unknown := unknown_of_engine(config.engine):
+        raise InputError(no_such_key(unknown))
     return config
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.failures import known_keys, one_line
+from cli.failures import one_line
 from conf.compose import compose_config
 from conf.errors import RunStopped
 
@@ -17,22 +17,25 @@ def line_of(*overrides: str) -> str:
     return line
 
 
+@pytest.mark.parametrize("sign", ["", "+", "++", "~"])
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("key", "told"),
     [
-        ("algoritm.nu", "algorithm.nu"),
-        ("evaluation.step", "evaluation.steps"),
-        ("clients_per_rounds", "clients_per_round"),
-        ("partition.num_client", "partition.num_clients"),
+        ("algorithm.mu", "algorithm.mu: no such key; algorithm has name, nu, alpha, "),
+        ("algorithm.nuu", "algorithm.nuu: no such key; did you mean algorithm.nu?"),
+        ("algorithm.batch.size", "algorithm.batch.size: no such key; algorithm.batch has support"),
+        ("server.mu", "server.mu: no such key; server has join_timeout, round_timeout, "),
+        ("mu", "mu: no such key; see nufed --help"),
     ],
 )
-def test_a_mistyped_key_is_answered_with_the_nearest(typed: str, meant: str) -> None:
-    line = line_of(f"{typed}=1")
-    assert line.startswith(f"{typed}: no such key; did you mean {meant}")
+def test_a_sign_does_not_change_the_answer(sign: str, key: str, told: str) -> None:
+    """A key can be typed to be set, added, set or added, and taken away."""
+    assert line_of(f"{sign}{key}" if sign == "~" else f"{sign}{key}=1").startswith(told)
 
 
-def test_a_key_like_no_other_is_answered_with_where_to_look() -> None:
-    assert line_of("zzz=1") == "zzz: no such key; see nufed --help"
+def test_a_key_that_is_there_needs_no_sign() -> None:
+    told = "+algorithm.nu: is there already; write algorithm.nu=… without the +"
+    assert line_of("+algorithm.nu=3") == told
 
 
 def test_an_option_that_does_not_exist_is_answered_with_those_that_do() -> None:
@@ -60,27 +63,6 @@ def test_an_option_that_does_not_exist_is_answered_with_those_that_do() -> None:
 def test_a_value_of_the_wrong_type_is_named_by_its_key(override: str, key: str) -> None:
     """A line that does not say which key leaves one to guess among a dozen overrides."""
     assert key in line_of(override)
-
-
-def test_a_key_of_another_option_is_answered_with_that_option() -> None:
-    """Every option that has the key, and no other."""
-    assert "dataset=quadratics" in line_of("dataset.curvature=[1,2]")
-    line = line_of("dataset.path=x")
-    assert [o for o in ("fashion_mnist", "mnist", "npz") if f"dataset={o}" not in line] == []
-    assert "digits" not in line
-
-
-def test_known_keys_can_all_be_set() -> None:
-    """A suggestion that leads to the next error is worse than none."""
-    keys = known_keys()
-    assert keys["algorithm.nu"] == [
-        "algorithm=fedavg",
-        "algorithm=nufed",
-        "algorithm=per_fedavg",
-    ]
-    for key in ("rounds", "evaluation.steps", "partition.num_clients", "algorithm.batch.query"):
-        assert key in keys
-        compose_config([f"{key}=2"])
 
 
 def test_a_run_that_stopped_is_told_in_its_own_words() -> None:

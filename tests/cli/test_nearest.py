@@ -38,7 +38,12 @@ MISTYPED = [
     ("nufed --cfg jop", "jop: no such choice; choose one of job, hydra, all"),
     ("nufed-adapt chekpoint=run", "chekpoint: no such key; did you mean checkpoint?"),
     ("nufed-adapt --data=mine.npz", "--data=mine.npz: no such option; write data=mine.npz"),
-    ("nufed-certify algorithm.ny=3", "algorithm.ny: no such key; did you mean algorithm.nu?"),
+    (
+        "nufed-certify algorithm.mu=3",
+        "algorithm.mu: no such key; algorithm has name, nu, alpha, beta, tau, ",
+    ),
+    ("nufed-certify algorithm.nuu=3", "algorithm.nuu: no such key; did you mean algorithm.nu?"),
+    ("nufed +engine.chunk=3", "engine.chunk: no such key; did you mean engine.chunk_size?"),
     ("nufed-certify --epsilom 3", "--epsilom: no such option; did you mean --epsilon?"),
     ("nufed-data chek mine.npz", "chek: no such choice; did you mean check?"),
     ("nufed-keys keys --nods 2", "--nods: no such option; did you mean --nodes?"),
