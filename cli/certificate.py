@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from safetensors.torch import load_file
 
 from client_app.meta_gradient import Params, descend
@@ -15,6 +14,7 @@ from server_app.probe import measured_here
 from server_app.run_folder import METRICS, MODEL, load, whole_rows
 from server_app.steps import with_steps
 from strategies.roster import choose_new_clients, per_round
+from tasks.streams import Purpose, stream
 from tasks.task import build
 from theory.constants import Constants, Method
 from theory.ensemble import Ensemble
@@ -97,7 +97,7 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
     initial, method = task.initial_params(), Method.of(a)
     rows = [] if folder is None else _diagnosed(folder)
     with task.measuring() as still:
-        ensemble = Ensemble(still, clients, *effort.most, np.random.default_rng(config.seed))
+        ensemble = Ensemble(still, clients, *effort.most, stream(Purpose.CONSTANTS, config.seed))
         gap = float(ensemble.meta(ensemble.flat(initial), method)[0].double().mean())
         last = (
             _probe(ensemble, initial, method, a.beta * a.tau)

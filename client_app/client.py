@@ -11,6 +11,7 @@ from client_app.local_update import StepBatches, local_update
 from client_app.messages import EvaluateInstruction, TrainInstruction
 from client_app.meta_gradient import Batch, Params, descend
 from client_app.personalization import personalization_curve
+from tasks.streams import Purpose, model_randomness, stream
 from tasks.task import Task
 
 
@@ -27,9 +28,9 @@ class ClientUpdate(NamedTuple):
 
 def train(task: Task, params: Params, ask: TrainInstruction, client: int) -> ClientUpdate:
     """Take τ local steps from the global model on the client's train rows."""
-    random = sampling.generator(ask.seed, client, ask.round, sampling.TRAIN)
+    random = stream(Purpose.TRAIN, ask.seed, client, ask.round)
     batches = draw_batches(task, ask, client, random)
-    with sampling.model_randomness(random):
+    with model_randomness(random):
         result = local_update(task.loss, params, batches, **ask.step)
     update = descend(params, result.params, 1.0)
     finite = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
@@ -70,9 +71,9 @@ def evaluate(
     train, test = task.data.partition.train_rows(client), task.data.partition.test_rows(client)
     if len(test) == 0:
         return None
-    random = sampling.generator(ask.seed, client, 0, sampling.EVALUATE)
+    random = stream(Purpose.EVALUATE, ask.seed, client)
     support = task.batch(train[sampling.draw(random, (ask.steps,), ask.batch, len(train))])
-    with sampling.model_randomness(random):
+    with model_randomness(random):
         curve = personalization_curve(
             task.loss, task.metrics, params, support, task.batch(test), alpha=ask.alpha
         )

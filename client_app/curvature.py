@@ -12,6 +12,7 @@ from client_app.lanczos import lanczos
 from client_app.messages import ProbeInstruction, ProbeReport
 from client_app.meta_gradient import Params, hessian_vector_product
 from conf.errors import NuFedError
+from tasks.streams import Purpose, stream, torch_stream
 from tasks.task import Task
 
 ROWS, PRODUCTS = 32, 8  # a second for a convolutional network, an instant for a small one
@@ -54,10 +55,10 @@ def curvature(task: Task, params: Params, client: int, seed: int) -> Curvature:
     Curvature
         Lower estimates of L and l; NaN where the Hessian is not finite.
     """
-    random = sampling.generator(seed, client, 0, sampling.PROBE)
+    random = stream(Purpose.PROBE, seed, client)
     rows = task.data.partition.train_rows(client)
     rows = rows[sampling.draw(random, (), min(ROWS, len(rows)), len(rows))]
-    start = torch.Generator().manual_seed(int(random.integers(2**63)))
+    start = torch_stream(random)
     with task.measuring() as plain:
         w = {name: p.to(plain.device, plain.dtype) for name, p in params.items()}
         batch = plain.batch(rows)

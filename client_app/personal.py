@@ -22,6 +22,7 @@ from conf.errors import InputError
 from conf.schema import Config, positive, require
 from tasks.own_rows import own_rows
 from tasks.rows import Rows
+from tasks.streams import Purpose, model_randomness, stream
 from tasks.task import Task, build, federated
 from tasks.trained import MODEL, Sizes, read, to_bytes
 
@@ -196,10 +197,10 @@ def _fine_tune(
     split = task.data.partition
     train, test = split.train_rows(client), split.test_rows(client)
     held_out = task.batch(test) if len(test) else None
-    random = sampling.generator(how.seed, client, 0, sampling.EVALUATE)
+    random = stream(Purpose.EVALUATE, how.seed, client)
     drawn = sampling.draw(random, (how.steps,), how.batch, len(train))
     curve: dict[str, list[float]] = {}
-    with sampling.model_randomness(random), torch.no_grad():
+    with model_randomness(random), torch.no_grad():
         for k in range(how.steps + 1):
             if k > 0:  # a step's rows are gathered when it is due: there may be many
                 support = task.batch(train[drawn[k - 1 : k]])

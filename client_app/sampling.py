@@ -1,20 +1,15 @@
-"""What is drawn: which rows form a batch, from (seed, client, round), so the same on every engine.
+"""Which rows form a batch; `tasks.streams` says where the randomness comes from.
 
 A batch of D rows is a uniformly random subset of the client's train rows. The support, query and
 Hessian batches of a round are drawn independently of each other, as the analysis of the stochastic
 meta-gradient asks.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-
-# One stream of random numbers for each use, so that evaluating more often leaves training as it is.
-TRAIN, EVALUATE, PROBE = 0, 1, 2
 
 
 class Draw(NamedTuple):
@@ -30,11 +25,6 @@ class Draw(NamedTuple):
         """Return the batches of some of the K clients, by position."""
         counts = None if self.counts is None else self.counts[..., clients, :]
         return Draw(self.rows[..., clients, :], counts)
-
-
-def generator(seed: int, client: int, round: int, purpose: int) -> np.random.Generator:
-    """Return the generator of one client's draws in one round."""
-    return np.random.default_rng([seed, client, round, purpose])
 
 
 def draw(
@@ -113,15 +103,3 @@ def subset(uniform: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.
         repeating = (uniform * np.asarray(rows)[..., None]).astype(np.int64)
         subsets = np.where((first < 0)[..., None], repeating, subsets)
     return subsets
-
-
-@contextmanager
-def model_randomness(random: np.random.Generator) -> Iterator[None]:
-    """Let what the model itself draws (dropout) follow from `random`, on every engine."""
-    with torch.random.fork_rng(devices=[]):
-        seed = int(random.integers(2**63))
-        torch.default_generator.manual_seed(seed)
-        in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        if in_use or torch.backends.mps.is_available():
-            torch.manual_seed(seed)  # takes a millisecond to note it for devices not yet in use
-        yield

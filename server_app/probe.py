@@ -13,7 +13,8 @@ from client_app.meta_gradient import Params
 from conf.schema import Config
 from strategies.exchange import exchange
 from strategies.replies import Failure, Sent, read_probe, read_replies
-from strategies.roster import PROBED, Roster, choose_new_clients, some
+from strategies.roster import Roster, choose_new_clients, some
+from tasks.streams import Purpose
 from tasks.task import Task
 
 CLIENTS = 8
@@ -28,7 +29,7 @@ def measured(grid: Grid, roster: Roster, config: Config, task: Task, params: Par
     """
     if task.data.rows_here:  # no message: it would cost a SuperNode a process
         return measured_here(config, task, params)
-    clients = some(roster.participating, CLIENTS, config.seed, PROBED)
+    clients = some(roster.participating, CLIENTS, config.seed, Purpose.PROBED)
     arrays = ArrayRecord(dict(params))
     sent = [
         Sent(
@@ -46,7 +47,7 @@ def measured_here(config: Config, task: Task, params: Params) -> Curvature:
     """Return the same of clients whose rows are in this process."""
     n = task.data.num_clients
     new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
-    clients = some([i for i in range(n) if i not in new], CLIENTS, config.seed, PROBED)
+    clients = some([i for i in range(n) if i not in new], CLIENTS, config.seed, Purpose.PROBED)
     return _joined([probe(task, params, ProbeInstruction(config.seed, clients))], [])
 
 

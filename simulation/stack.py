@@ -20,6 +20,7 @@ from client_app.personalization import MetricsFn, personalization_curve
 from client_app.sampling import Draw
 from client_app.stack import repeated, stacked
 from simulation.source import Source
+from tasks.streams import Purpose, model_randomness, stream
 from tasks.task import Task
 
 
@@ -57,7 +58,7 @@ class StackUpdate(NamedTuple):
 
 def draw_train(task: Task, ask: TrainInstruction, clients: Sequence[int]) -> Drawn:
     """Draw for K clients what `client_app.client.draw_batches` draws for each."""
-    random = [sampling.generator(ask.seed, c, ask.round, sampling.TRAIN) for c in clients]
+    random = [stream(Purpose.TRAIN, ask.seed, c, ask.round) for c in clients]
     part = task.data.partition
     first, rows = part.offset[:-1][clients], part.train[clients]
 
@@ -117,7 +118,7 @@ def train_stack(
         Whether `step` overwrites the parameters that it is given.
     """
     start = repeated(params, len(weights), copied=in_place)
-    with sampling.model_randomness(drawn.random[0]):
+    with model_randomness(drawn.random[0]):
         result = repeat_step(step, start, batches(source, drawn))
     # Subtracted before they are added up: where a client left w as it was, its update is 0.
     updates = {name: torch.sub(params[name], p, out=p) for name, p in result.params.items()}
@@ -150,7 +151,7 @@ def evaluate_stack(
     part = task.data.partition
     first, train = part.offset[:-1][clients], part.train[clients]
     test = part.offset[1:][clients] - first - train
-    random = [sampling.generator(ask.seed, c, 0, sampling.EVALUATE) for c in clients]
+    random = [stream(Purpose.EVALUATE, ask.seed, c) for c in clients]
 
     def gather(start: NDArray[np.int64], draw: Draw) -> Batch:
         (batch,) = source.each(Draw(part.index[start[:, None] + draw.rows], draw.counts))
@@ -158,7 +159,7 @@ def evaluate_stack(
 
     support = gather(first, sampling.draw_stack(random, (1, ask.steps), ask.batch, train))
     x, *others = gather(first + train, sampling.every_row((1,), test))
-    with sampling.model_randomness(random[0]):
+    with model_randomness(random[0]):
         return personalization_curve(
             stacked(task.loss),
             _metrics(task),

@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import Iterable
 
-import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
@@ -21,8 +20,7 @@ from client_app.messages import Census, MalformedMessage, decode
 from conf.errors import InputError, TooFewReplies, reason
 from strategies.exchange import collect
 from tasks.partitions import Partition
-
-NEW_CLIENTS, SAMPLE, MEASURED, PROBED = 0, 1, 2, 3  # streams of random numbers
+from tasks.streams import Purpose, stream
 
 CENSUS_TIMEOUT_S = 60.0
 
@@ -137,14 +135,14 @@ class Roster:
     def sample(self, round: int, size: int) -> list[int]:
         """Draw `size` participating clients, or all if there are fewer, from (seed, round)."""
         size = min(size, len(self.participating))
-        random = np.random.default_rng([self.seed, SAMPLE, round])
+        random = stream(Purpose.SAMPLE, self.seed, round=round)
         chosen = random.choice(len(self.participating), size, replace=False)
         return sorted(self.participating[i] for i in chosen)
 
     def measured(self, limit: int | None) -> list[int]:
         """Return the clients to evaluate: all, or a drawn `limit` of each kind, always the same."""
-        kinds = self.participating, self.new
-        return sorted(c for kind in kinds for c in some(kind, limit, self.seed, MEASURED))
+        participating = some(self.participating, limit, self.seed, Purpose.MEASURED)
+        return sorted(participating + some(self.new, limit, self.seed, Purpose.MEASURED_NEW))
 
     def _take_answers(self, grid: Grid, timeout: float) -> None:
         """Enter nodes as they answer; do not wait for the rest, who may never, once all are here.
@@ -219,11 +217,11 @@ def _called(clients: list[int]) -> str:
     return f"client {clients[0]}{more}"
 
 
-def some(clients: list[int], limit: int | None, seed: int, purpose: int) -> list[int]:
+def some(clients: list[int], limit: int | None, seed: int, purpose: Purpose) -> list[int]:
     """Return `clients`, or a drawn `limit` of them, always the same for a purpose."""
     if limit is None or limit >= len(clients):
         return clients
-    random = np.random.default_rng([seed, purpose])
+    random = stream(purpose, seed)
     return [clients[i] for i in random.choice(len(clients), limit, replace=False)]
 
 
@@ -242,7 +240,7 @@ def choose_new_clients(n: int, wanted: float | list[int], seed: int) -> set[int]
             )
         new = set(wanted)
     else:
-        order = np.random.default_rng([seed, NEW_CLIENTS]).permutation(n)
+        order = stream(Purpose.NEW_CLIENTS, seed).permutation(n)
         new = set(order[: round(wanted * n)].tolist())
     if len(new) >= n:
         raise InputError(

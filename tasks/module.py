@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from conf.errors import InputError, reason
 from conf.making import make
 from tasks.store import FederatedData
+from tasks.streams import Purpose, seeded, stream
 
 
 class Made(NamedTuple):
@@ -50,8 +51,7 @@ def make_module(
     # Hydra logs what it also raises; the line that we make of it is enough.
     logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
     logging.getLogger("hydra.utils").propagate = False
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(stream(Purpose.MODEL, seed)):
         try:
             wanted = inspect.signature(get_object(target)).parameters
             given = {k: v for k, v in sizes(data).items() if k in wanted and k not in config}

@@ -12,6 +12,7 @@ from conf.errors import InputError, reason
 from conf.making import make
 from conf.schema import PartitionConfig
 from tasks.rows import Rows
+from tasks.streams import Purpose, stream
 
 Names = NDArray[np.integer | np.str_]
 """[n] What a data set calls its clients."""
@@ -69,7 +70,7 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
     """
     owner = _owners(rows, config)
     names = None if config.partitioner is not None else np.unique(np.asarray(rows.client))
-    shuffled = np.random.default_rng([config.seed, 1]).permutation(np.flatnonzero(owner >= 0))
+    shuffled = stream(Purpose.SPLIT, config.seed).permutation(np.flatnonzero(owner >= 0))
     of = owner[shuffled]
     size = np.bincount(of)
     if rows.test is None or config.partitioner is not None:
@@ -121,7 +122,7 @@ def _partitioned(rows: Rows, config: PartitionConfig, n: int | None) -> NDArray[
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", module="flwr_datasets")  # said below, in our words
     # Some partitioners cut the rows in the order in which they stand.
-    shuffled = np.random.default_rng([config.seed, 0]).permutation(len(rows.y))
+    shuffled = stream(Purpose.ROWS, config.seed).permutation(len(rows.y))
     y = rows.y[shuffled]
     columns: dict[str, Any] = {"row": shuffled, "label": np.zeros(len(shuffled), np.int64)}
     if y.ndim == 1:

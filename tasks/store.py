@@ -27,7 +27,7 @@ from conf.schema import PartitionConfig
 from tasks.partitions import Partition, partition
 from tasks.rows import Rows
 
-FORMAT = 2  # raised when what lies in a folder changes its meaning
+FORMAT = 3  # raised when what lies in a folder changes its meaning
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The house stands: imports go one way, and what must be said twice says the same."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,12 @@ def test_flowers_private_api_is_in_one_file() -> None:
 def test_torchvision_is_imported_where_files_are_read_alone() -> None:
     found = {f.name for f in FILES if any(m.split(".")[0] == "torchvision" for m in imports(f))}
     assert found == {"idx_images.py"}
+
+
+def test_random_numbers_come_from_one_place() -> None:
+    made = re.compile(r"default_rng|SeedSequence|RandomState|manual_seed|Generator\(")
+    found = [file.relative_to(ROOT).as_posix() for file in FILES if made.search(file.read_text())]
+    assert found == ["tasks/streams.py"]
 
 
 def test_the_modes_are_the_same_in_the_schema_and_in_the_algorithm() -> None:

@@ -39,6 +39,7 @@ from torch import Tensor
 
 from client_app.lanczos import Spectrum, lanczos
 from client_app.meta_gradient import Params
+from tasks.streams import Purpose, stream, torch_stream
 from tasks.task import Task
 from theory.constants import Constants, Method
 from theory.ensemble import Ensemble
@@ -132,11 +133,11 @@ def estimate(
     most_rows = int(task.data.partition.train[np.asarray(clients)].max())
     most_clients, most_rows = effort.sample(len(clients), most_rows, work)
     size = method.support if method.shared else None
-    random = torch.Generator().manual_seed(seed)
+    random = torch_stream(stream(Purpose.LANCZOS, seed))
     with task.measuring() as plain:
 
         def ensemble_of(rows: int) -> Ensemble:
-            return Ensemble(plain, clients, most_clients, rows, np.random.default_rng(seed))
+            return Ensemble(plain, clients, most_clients, rows, stream(Purpose.CONSTANTS, seed))
 
         ensemble = ensemble_of(most_rows)
         batches = None if size is None else ensemble_of(min(size, most_rows))

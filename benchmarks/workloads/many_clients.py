@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks.child import Run, nufed
 from benchmarks.outcome import Line, Target
 from benchmarks.workload import Effort, Workload
+from tasks.streams import Purpose, stream
 
 FEW, MANY, A_ROUND, ROWS, FEATURES = 1_000, 100_000, 1_000, 10, 64
 OVERRIDES = (
@@ -69,7 +70,7 @@ def _figures(runs: list[Run], reference: list[Run]) -> dict[str, float]:
 
 def _write(path: Path, clients: int) -> None:
     """Write random rows, as many for each client."""
-    random = np.random.default_rng(0)
+    random = stream(Purpose.DATA, 0)
     rows = clients * ROWS
     np.savez(
         path,

@@ -12,6 +12,7 @@ from hydra.utils import get_method
 from conf.errors import InputError
 from conf.schema import require
 from tasks.rows import Rows
+from tasks.streams import Purpose, stream
 
 
 def read(source: str, num_clients: int, classes: int, rows_per_class: int, seed: int) -> Rows:
@@ -39,7 +40,7 @@ def read(source: str, num_clients: int, classes: int, rows_per_class: int, seed:
         ("rows_per_class", rows_per_class, 2, len(y)),
     ):
         require(least <= value <= most, f"dataset.{name}", value, f"between {least} and {most}")
-    random = np.random.default_rng(seed)
+    random = stream(Purpose.DATA, seed)
     held = np.stack([random.permutation(there)[:classes] for _ in range(num_clients)])
     most = min(int(np.sum(y == c)) // n for c in there if (n := int(np.sum(held == c))))
     if most < 2:

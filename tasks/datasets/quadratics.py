@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from conf.schema import require
 from tasks.rows import Rows
+from tasks.streams import Purpose, stream
 
 
 def clients(
@@ -24,7 +25,7 @@ def clients(
     curvature. c_i = correlation · s_i 1 + (1 − correlation) · noise, where s_i runs from 1 for the
     flattest client to −1 for the steepest: ν matters where optimum and curvature go together.
     """
-    random = np.random.default_rng(seed)
+    random = stream(Purpose.DATA, seed)
     low, high = np.log(curvature[0]), np.log(curvature[1])
     centre = np.linspace(0, 1, num_clients)
     eigenvalues = np.exp(

@@ -11,6 +11,7 @@ from client_app import sampling
 from client_app.client import draw_batches
 from client_app.cohort import OneByOne
 from client_app.messages import EvaluateInstruction
+from tasks.streams import Purpose, stream
 from tests.helpers import distance
 
 CLIENTS, STEPS = 4, 3
@@ -37,7 +38,7 @@ def train_rows(given: Setting, client: int) -> Rows:
 
 def same_batches(given: Setting, client: int) -> list[Rows]:
     """What NuFed draws for a client's round: support and then query batch of each local step."""
-    random = sampling.generator(given.ask.seed, client, given.ask.round, sampling.TRAIN)
+    random = stream(Purpose.TRAIN, given.ask.seed, client, given.ask.round)
     drawn = draw_batches(given.task, given.ask, client, random)
     return [
         (torch.cat([s.support[0], s.query[0][None]]), torch.cat([s.support[1], s.query[1][None]]))
@@ -94,7 +95,7 @@ def test_its_curves_are_ours(tiny: tuple[str, ...]) -> None:
     ours = np.reshape(report.curves, (2, CLIENTS, STEPS + 1))
 
     def support(client: int) -> tuple[Tensor, Tensor]:
-        random = sampling.generator(3, client, 0, sampling.EVALUATE)
+        random = stream(Purpose.EVALUATE, 3, client, 0)
         rows = part.train_rows(client)
         x, y = task.batch(rows[sampling.draw(random, (STEPS,), 7, len(rows))])
         return x, y

@@ -9,13 +9,14 @@ from client_app import sampling
 from client_app.client import draw_batches
 from client_app.messages import TrainInstruction
 from conf.compose import compose_config
+from tasks.streams import Purpose, stream
 from tasks.task import build
 
 ASK = TrainInstruction(1, 0, [0], 3, 0.1, 0.1, 4, "exact", 1e-3, False, "uniform", 8, 8, 8)
 
 
 def random(client: int = 0, round: int = 1) -> np.random.Generator:
-    return sampling.generator(0, client, round, sampling.TRAIN)
+    return stream(Purpose.TRAIN, 0, client, round)
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, 1), (3, 5), (5, 5), (10, 1000), (40, 50)])

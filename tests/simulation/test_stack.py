@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from client_app import sampling
 from client_app.client import draw_batches
 from client_app.cohort import OneByOne
 from client_app.stack import repeated, stacked
 from simulation.source import Source
 from simulation.stack import batches, draw_train
+from tasks.streams import Purpose, stream
 from tests.helpers import cosine, distance
 from tests.simulation.helpers import (
     SIZES,
@@ -157,7 +157,7 @@ def test_a_stack_takes_the_very_rows_that_each_client_takes(size: int | None) ->
     stack = [*batches(Source(of.task), draw_train(of.task, ask, clients))]
     assert len(stack) == ask.tau
     for position, client in enumerate(clients):
-        random = sampling.generator(ask.seed, client, ask.round, sampling.TRAIN)
+        random = stream(Purpose.TRAIN, ask.seed, client, ask.round)
         for together, alone in zip(stack, draw_batches(of.task, ask, client, random), strict=True):
             for mine, (x, y) in zip(together, alone, strict=True):
                 rows = y.shape[-1]
@@ -177,7 +177,7 @@ def test_the_generators_stand_where_each_clients_stands_after_its_draws() -> Non
     of = setting()
     ask = ask_train(of, [1, 3], nu=2, hessian=4)
     for client, random in zip([1, 3], draw_train(of.task, ask, [1, 3]).random, strict=True):
-        alone = sampling.generator(ask.seed, client, ask.round, sampling.TRAIN)
+        alone = stream(Purpose.TRAIN, ask.seed, client, ask.round)
         draw_batches(of.task, ask, client, alone)
         assert random.random() == alone.random()
 
