@@ -14,7 +14,7 @@ from client_app.messages import TrainInstruction
 from conf.compose import compose_config
 from simulation.stack import draw_train
 from strategies.roster import Roster, choose_new_clients, some
-from tasks.partitions import partition
+from tasks.partitions import Partition, partition
 from tasks.rows import Rows
 from tasks.store import FederatedData
 from tasks.streams import Purpose, key, model_randomness, seeded, stream, torch_stream
@@ -83,7 +83,7 @@ def test_what_others_code_draws_follows_and_is_put_back() -> None:
 
 
 def everyone(seed: int, clients: int) -> Roster:
-    roster = Roster(seed, 0.0)
+    roster = Roster(seed, 0.0, Partition.elsewhere(2 * clients))
     roster.participating = [*range(clients)]
     roster.new = [*range(clients, 2 * clients)]
     return roster
