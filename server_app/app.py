@@ -130,7 +130,9 @@ def _run(
             summary |= {"rounds": row["round"]} | _lasting(row) | _untrained(row)
             kept, good = f"the model of round {row['round']} is in {folder}", state.params
             pass_on(row, state, callbacks)
-            if any(callback.stop for callback in callbacks):
+            if who := [callback for callback in callbacks if callback.stop]:
+                if row["round"] < config.rounds:
+                    summary["stopped_early"] = f"{who[0]} asked for it"
                 break
     except BaseException as error:
         lasting = isinstance(error, RunStopped) and not isinstance(error, TooFewReplies)

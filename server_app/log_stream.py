@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from client_app.meta_gradient import Params
-from conf.errors import NuFedError
+from conf.errors import NuFedError, reason
 from conf.files import write_whole
 from conf.schema import Config
-from server_app.run_folder import CLIENTS, MODEL, clients_json, finite
+from server_app.run_folder import CLIENTS, MODEL, clients_json, finite, read_clients
 from server_app.tracking import Callback, Row, RunInfo, State, pass_on
 from strategies.curves import Evaluation
 from tasks.partitions import Names
@@ -132,7 +132,7 @@ class LogReader:
     folder
         Where the model and the clients' curves go; they appear whole or not at all.
     callbacks
-        Called as the server's are, but without these.
+        Called as the server's are: without models, and `on_end` is left to the caller.
     note
         Called with each warning of the server.
     """
@@ -222,8 +222,18 @@ class LogReader:
         for file in self._files:
             file.require_whole()
         for file in self._files:
+            if file.name == CLIENTS:
+                self._pass_on_clients(file)
             write_whole(self.folder / file.name, file.data)
         self.summary = summary
+
+    def _pass_on_clients(self, file: "_File") -> None:
+        try:
+            evaluation = read_clients(file.data)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BrokenStream(f"{file.name} in the run's log: {reason(error)}") from error
+        for callback in self.callbacks:
+            callback.on_clients(evaluation)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
@@ -15,7 +16,7 @@ from conf.compose import CONFIG
 from conf.errors import InputError, reason
 from conf.files import read_text, write_whole
 from server_app.tracking import Callback, Row, RunInfo, State
-from strategies.curves import Evaluation
+from strategies.curves import GROUPS, Evaluation, Members
 from tasks.partitions import Names
 from tasks.trained import MODEL as MODEL  # of a run folder too
 from tasks.trained import Sizes, to_bytes
@@ -118,6 +119,24 @@ def clients_json(evaluation: Evaluation, names: Names | None) -> str:
             for name, curves in members.curves.items()
         }
     return json.dumps(finite(content), separators=(",", ":")) + "\n"
+
+
+def read_clients(text: str | bytes | bytearray) -> Evaluation:
+    """Return what `clients_json` wrote, to its six digits.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError, AttributeError
+        If it is something else.
+    """
+    content = json.loads(text)
+    groups = dict[str, Members]()
+    for group in (group for group in GROUPS if group in content):
+        curves = dict(content[group])
+        clients, rows = curves.pop("client"), curves.pop("rows")
+        stacked = {name: np.array(values, np.float64) for name, values in curves.items()}
+        groups[group] = Members(clients, rows, stacked)
+    return Evaluation(int(content["round"]), groups)
 
 
 def whole_rows(file: Path) -> list[Row]:

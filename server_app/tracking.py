@@ -49,7 +49,10 @@ class Callback:
     """Five hooks; override those you need. An exception from one ends the run."""
 
     stop: bool = False
-    """Set in a hook of a round, it ends the run after that round, as if it were the last."""
+    """Set in a hook of a round, it ends the run after that round, which is not evaluated for it."""
+
+    def __str__(self) -> str:
+        return type(self).__name__
 
     def on_start(self, run: RunInfo) -> None:
         """Before the first round."""
@@ -68,6 +71,9 @@ class Callback:
 
         What a callback adds to the summary, those after it see.
         """
+
+
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 def evaluated(row: Row) -> bool:

@@ -129,6 +129,8 @@ class Follower:
                         log.flush()
                     if self.reader.summary is not None:
                         return None
+                    if who := next((each for each in self.callbacks if each.stop), None):
+                        return f"{who} asked for it; {self._stop()}"
                 if ended is not None:
                     return ended
                 status, details = self.superlink.status(self.run_id)

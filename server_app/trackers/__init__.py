@@ -10,8 +10,8 @@ that is missing, or a key that is wrong, ends the run before it begins.
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hydra.errors import InstantiationException
 
@@ -19,7 +19,7 @@ from conf.errors import InputError, reason
 from conf.files import read_text, write_whole
 from conf.making import make
 from conf.schema import Config
-from server_app.tracking import Callback, Row, RunInfo, State
+from server_app.tracking import HOOKS, Callback
 
 IDS = "tracking.json"
 
@@ -57,37 +57,29 @@ def _mistake(target: str, error: BaseException) -> InputError:
 
 
 class Harmless(Callback):
-    """A tracker whose failure is told in one line, and costs nothing but what it tracks."""
+    """A tracker whose failure is told in one line, and costs nothing but what it tracks.
+
+    Every hook that there is goes to it, and it may end the run as any callback may.
+    """
 
     def __init__(self, tracker: Callback) -> None:
         self._tracker = tracker
         self._lost = False
+        for hook in HOOKS:
+            setattr(self, hook, partial(self._try, hook))
 
-    def on_start(self, run: RunInfo) -> None:
-        """Pass it on."""
-        self._try(self._tracker.on_start, run)
+    def __str__(self) -> str:
+        return str(self._tracker)
 
-    def on_round(self, row: Row, state: State) -> None:
-        """Pass it on."""
-        self._try(self._tracker.on_round, row, state)
-
-    def on_evaluation(self, row: Row, state: State) -> None:
-        """Pass it on."""
-        self._try(self._tracker.on_evaluation, row, state)
-
-    def on_end(self, summary: dict[str, Any]) -> None:
-        """Pass it on."""
-        self._try(self._tracker.on_end, summary)
-
-    def _try(self, hook: Callable[..., None], *arguments: object) -> None:
+    def _try(self, hook: str, *arguments: object) -> None:
         if self._lost:
             return
         try:
-            hook(*arguments)
+            getattr(self._tracker, hook)(*arguments)
+            self.stop = bool(self._tracker.stop)
         except Exception as error:
-            self._lost = True
-            name = type(self._tracker).__name__
-            log.warning("%s: %.300s; the run goes on without it", name, reason(error))
+            self._lost, self.stop = True, False
+            log.warning("%s: %.300s; the run goes on without it", self, reason(error))
 
 
 def known_as(folder: Path, tracker: str, new: Callable[[], str]) -> tuple[str, bool]:

@@ -1,5 +1,6 @@
 """A run folder that travels by a log: whole, or the line that is missing is named."""
 
+import io
 import json
 import logging
 from pathlib import Path
@@ -7,16 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
+from cli.engines.deployment import Follower
 from conf.compose import compose_config
+from conf.errors import RunStopped
 from server_app.log_stream import MARK, PART, BrokenStream, LogReader, LogStream
 from server_app.run_folder import RunFolder
-from server_app.tracking import Row, RunInfo, State
+from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import Evaluation, Members
 from tasks.trained import Sizes, read
 
-CONFIG = compose_config(["dataset=quadratics"])
+CONFIG = compose_config(["dataset=quadratics", "algorithm.alpha=0.1", "algorithm.beta=0.2"])
 PARAMS = {"w": torch.randn(3 * PART // 4, generator=torch.Generator().manual_seed(0))}
 SIZES = Sizes((5,), 1, regression=True, pixels=False)
 MEASURED = Evaluation(1, {"new": Members([3, 8], [5, None], {"loss": np.array([[2, 1 / 3]] * 2)})})
@@ -79,6 +83,58 @@ def test_everything_arrives(lines: list[str], reading: Reading) -> None:
     assert reading.reader.missing is None
     assert reading.notes == ["2 of 5 clients are there"]
     assert reading.plain == ["round 0\n", "round 1\n"]
+
+
+class Watching(Callback):
+    """Keeps what it is told of clients, and may have seen enough of rounds."""
+
+    def __init__(self, enough: int = 9) -> None:
+        self.enough, self.told = enough, list[Evaluation]()
+
+    def on_round(self, row: Row, state: State) -> None:
+        self.stop = row["round"] >= self.enough
+
+    def on_clients(self, evaluation: Evaluation) -> None:
+        self.told.append(evaluation)
+
+
+def test_who_watches_from_afar_is_told_of_clients_too(lines: list[str], tmp_path: Path) -> None:
+    watching = Watching()
+    reader = LogReader(CONFIG, tmp_path, [watching], print)
+    for line in lines:
+        reader.read(line)
+    (told,) = watching.told
+    assert told.round == 1
+    assert list(told.groups) == ["new"]
+    mine, sent = told.groups["new"], MEASURED.groups["new"]
+    assert (mine.clients, mine.rows) == (sent.clients, sent.rows)
+    assert mine.curves["loss"] == pytest.approx(sent.curves["loss"], rel=1e-5)
+
+
+class Link:
+    """A SuperLink's log, and whether a run was stopped."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines, self.stopped = lines, list[str]()
+
+    def log(self, run_id: str) -> list[str]:
+        return self.lines
+
+    def stop(self, run_id: str) -> None:
+        self.stopped.append(run_id)
+
+
+def test_who_watches_from_afar_may_end_the_run(lines: list[str], tmp_path: Path) -> None:
+    """It is stopped after the round in which that was asked for, here before the last."""
+    watching, link, console = Watching(enough=0), Link(lines), Console(file=io.StringIO())
+    (tmp_path / "run").mkdir()
+    follower = Follower(link, "7", CONFIG, tmp_path / "run", console, [watching])  # type: ignore[arg-type]
+    with pytest.raises(RunStopped, match="Watching asked for it; the run was stopped after round"):
+        follower.follow()
+    assert link.stopped == ["7"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["rounds"] == 0
+    assert summary["stopped"].startswith("Watching asked for it; the run was stopped after round 0")
 
 
 def test_lines_are_of_bounded_length(lines: list[str]) -> None:

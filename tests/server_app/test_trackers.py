@@ -13,9 +13,10 @@ import server_app.trackers
 from conf.compose import compose_config
 from conf.errors import InputError
 from server_app.resume import resumed_config
-from server_app.trackers import trackers
+from server_app.trackers import Harmless, trackers
 from server_app.trackers.scalars import scalars
-from server_app.tracking import Callback, Row, RunInfo, State
+from server_app.tracking import HOOKS, Callback, Row, RunInfo, State
+from strategies.curves import Evaluation
 from tests.helpers import RunResult
 
 Train = Callable[..., RunResult]
@@ -137,7 +138,7 @@ def test_a_folder_from_before_trackers_is_resumed_without_one(train: Train) -> N
     assert not (run.folder / "tensorboard").exists()
 
 
-@pytest.mark.parametrize("hook", ["on_start", "on_round", "on_evaluation", "on_end"])
+@pytest.mark.parametrize("hook", HOOKS)
 def test_a_tracker_that_fails_is_told_of_once_and_the_run_goes_on(
     hook: str, train: Train, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -196,7 +197,8 @@ def test_hooks_come_in_order(train: Train, monkeypatch: pytest.MonkeyPatch) -> N
     Seen.hooks = []
     train([*SMALL, "rounds=3", *ours("Seen")])
     hooks = (
-        "start, round 0, evaluation 0, round 1, round 2, evaluation 2, round 3, evaluation 3, end"
+        "start, round 0, evaluation 0, round 1, round 2, evaluation 2, round 3, evaluation 3, "
+        "clients 3, end"
     )
     assert Seen.hooks == hooks.split(", ")
 
@@ -217,8 +219,50 @@ class Seen(Callback):
     def on_evaluation(self, row: Row, state: State) -> None:
         self.hooks.append(f"evaluation {row['round']}")
 
+    def on_clients(self, evaluation: Evaluation) -> None:
+        self.hooks.append(f"clients {evaluation.round}")
+
     def on_end(self, summary: dict[str, Any]) -> None:
         self.hooks.append("end")
+
+
+def test_every_hook_that_there_is_reaches_a_tracker() -> None:
+    """Also one that is added to `Callback` later: it is found, not listed."""
+    hooks = [name for name, value in vars(Callback).items() if callable(value) and name[0] != "_"]
+    assert tuple(hooks) == HOOKS
+    got: list[object] = []
+    tracker = type("Any", (Callback,), {hook: lambda _, *a: got.append(a) for hook in hooks})()
+    given = [(hook, object()) for hook in hooks]
+    for hook, *arguments in given:
+        getattr(Harmless(tracker), hook)(*arguments)
+    assert got == [(argument,) for _, argument in given]
+
+
+class Enough(Callback):
+    """Has seen enough in one of the hooks of a round; or fails as it says so."""
+
+    def __init__(self, folder: Path, hook: str, fails: bool = False) -> None:
+        self.fails = fails
+        setattr(self, hook, self.end)
+
+    def end(self, row: Row, state: State) -> None:
+        self.stop = row["round"] >= 2
+        if self.stop and self.fails:
+            raise ConnectionError("gone")
+
+
+@pytest.mark.parametrize("hook", ["on_round", "on_evaluation"])
+def test_a_tracker_may_end_the_run(hook: str, train: Train) -> None:
+    run = train([*SMALL, "rounds=5", *ours("Enough"), f"+tracking.hook={hook}"])
+    assert [row["round"] for row in run.rows] == [0, 1, 2]
+    assert run.summary["rounds"] == 2
+    assert run.summary["stopped_early"] == "Enough asked for it"
+    assert "stopped" not in run.summary
+
+
+def test_a_tracker_that_failed_ends_nothing(train: Train) -> None:
+    fails = ["+tracking.hook=on_round", "+tracking.fails=true"]
+    assert train([*SMALL, "rounds=3", *ours("Enough"), *fails]).summary["rounds"] == 3
 
 
 def test_every_metric_is_drawn_after_each_k() -> None:
