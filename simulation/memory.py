@@ -1,17 +1,16 @@
 """Memory: how much a computation needs at its peak, and how much there is."""
 
 import ctypes
-import os
 import weakref
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-SHARE = 0.8  # of the free memory that a chunk may fill
+from conf.memory import SHARE as SHARE
+from conf.memory import free_ram
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -72,27 +71,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "mps":
         limit, used = torch.mps.recommended_max_memory(), torch.mps.driver_allocated_memory()
         return int(limit - used)
-    return min(_available_ram(), _control_group())
-
-
-def _available_ram() -> int:
-    """Return what Linux calls available; elsewhere half of all RAM."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) << 10
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _control_group() -> int:
-    """Return what a container may still take; without a limit, more than any machine has."""
-    try:
-        limit, used = (
-            Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current")
-        )
-        return int(limit) - int(used)
-    except (OSError, ValueError):  # no control group, or "max"
-        return 1 << 62
+    return free_ram()
 
 
 def keep_freed_memory() -> None:

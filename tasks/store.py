@@ -138,15 +138,22 @@ def _source(path: str | None) -> list[tuple[str, int, int]]:
     given = Path(path).expanduser().resolve()
     if not given.is_dir():
         return [_state(str(given), given.stat())] if given.is_file() else []
-    return sorted(_tree(given))
+    try:
+        return sorted(_tree(given, set()))
+    except OSError as error:
+        raise InputError(f"dataset.path={path}: cannot be read ({error.strerror})") from error
 
 
-def _tree(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield the files of a folder and of those within; a second for 100,000 files."""
+def _tree(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
+    """Yield the files of a folder and of those within, each once; a second for 100,000 files."""
+    this = folder.stat()
+    if (this.st_dev, this.st_ino) in seen:
+        return  # a link leads back to it
+    seen.add((this.st_dev, this.st_ino))
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
-                yield from _tree(Path(entry.path))
+                yield from _tree(Path(entry.path), seen)
             elif entry.is_file():
                 yield _state(entry.path, entry.stat())
 

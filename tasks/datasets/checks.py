@@ -87,6 +87,8 @@ def _require_one_a_row(x: NDArray[Any], arrays: dict[str, NDArray[Any] | None], 
             raise InputError(
                 f"{where}: {name} has shape {array.shape}, x {x.shape}; give one entry a row"
             )
+        if array is not None and array.size == 0 < len(array):
+            raise InputError(f"{where}: {name} has shape {array.shape}: a row holds nothing")
     if len(x) == 0:
         raise InputError(f"{where}: holds no rows")
 

@@ -1,6 +1,6 @@
 """Columns of an Arrow table, as Parquet files and `datasets` have them, as rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from conf.errors import InputError
 from conf.schema import require
+from tasks.datasets.arrow import require_room_for_text
 from tasks.datasets.checks import checked, numbered, say_numbers
 from tasks.datasets.images import decode
+from tasks.datasets.sources import readable
 from tasks.rows import Rows
 
 
@@ -46,13 +48,8 @@ def rows_of(
         If there is no such column, or what it holds cannot be used.
     """
     names = chosen(features)
-    for name in (*names, target, client, test):
-        if name is not None and name not in table.column_names:
-            found = ", ".join(table.column_names)
-            raise InputError(
-                f"{where}: has no column {name!r} (found: {found}); name yours with "
-                "dataset.features, dataset.target, dataset.client"
-            )
+    require_columns((*names, target, client, test), table.column_names, where)
+    readable(lambda: table.validate(full=True), where, "is damaged")
     x = _features([_array(table[name], name, where, size) for name in names], names, where)
     y = _array(table[target], target, where)
     if y.dtype.kind == "U":
@@ -62,6 +59,16 @@ def rows_of(
         None if name is None else _array(table[name], name, where) for name in (client, test)
     )
     return checked(x, y, owner, held_out, one_class=one_class, where=where)
+
+
+def require_columns(names: Iterable[str | None], found: Sequence[str], where: str) -> None:
+    """Raise an `InputError` unless the columns that are named are among those found."""
+    for name in names:
+        if name is not None and name not in found:
+            raise InputError(
+                f"{where}: has no column {name!r} (found: {', '.join(found)}); name yours with "
+                "dataset.features, dataset.target, dataset.client"
+            )
 
 
 def chosen(features: object) -> list[str]:
@@ -98,6 +105,7 @@ def _array(column: Any, name: str, where: str, size: object = None) -> NDArray[A
     column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
+    require_room_for_text(column, name, where)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if column.null_count:
@@ -123,6 +131,8 @@ def _lists(column: Any, name: str, where: str) -> NDArray[Any]:
     """Return a column of lists of one length, of any depth."""
     import pyarrow.compute
 
+    if len(column) == 0:
+        raise InputError(f"{where}: holds no rows")
     lengths = pyarrow.compute.list_value_length(column).to_numpy(zero_copy_only=False)
     if len(lengths) and lengths.min() != lengths.max():
         raise InputError(

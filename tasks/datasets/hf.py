@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from conf.errors import InputError, reason
+from conf.memory import limited
+from tasks.datasets.sources import opened, readable, require_regular_files
 from tasks.rows import Rows
 
 NAME = "hf"
@@ -56,8 +58,10 @@ def read(
     if not path:
         raise InputError("dataset.path: has no value; name a data set of the hub, or a folder")
     where = f"dataset.path={path}"
+    with limited():
+        table = _table(_load(path, subset, split, where), where)
     return rows_of(
-        _table(_load(path, subset, split, where)),
+        table,
         features=features,
         target=target,
         client=client,
@@ -74,6 +78,10 @@ def _load(path: str, subset: str | None, split: str | None, where: str) -> Any:
 
     datasets.disable_progress_bars()
     given = Path(path).expanduser()
+    if given.is_dir():
+        require_regular_files(given, where)
+    elif given.exists():
+        opened(given, where).close()
     try:
         if any((given / name).is_file() for name in SAVED):
             loaded = datasets.load_from_disk(str(given))
@@ -95,6 +103,6 @@ def _load(path: str, subset: str | None, split: str | None, where: str) -> Any:
     return loaded[split] if split else datasets.concatenate_datasets([*loaded.values()])
 
 
-def _table(dataset: Any) -> Any:
+def _table(dataset: Any, where: str) -> Any:
     """Return the data set as an Arrow table; images as the bytes of their files."""
-    return dataset.with_format("arrow")[:]
+    return readable(lambda: dataset.with_format("arrow")[:], where, "cannot be read")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from conf.errors import InputError, reason
+from tasks.datasets.sources import opened
 from tasks.rows import Rows
 
 FILES = (
@@ -17,6 +18,7 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+LARGEST = 1 << 26  # bytes of one, unpacked: the largest of these has 47,040,016
 
 
 def read_idx(dataset: str, path: str | None, system: Path | None = None) -> Rows:
@@ -64,6 +66,7 @@ def read_idx(dataset: str, path: str | None, system: Path | None = None) -> Rows
 def _unpack(source: Path, target: Path) -> None:
     """Lay the four files out as torchvision wants them: unpacked, no links."""
     target.mkdir(parents=True)
+    where = f"dataset.path={source}"
     for name in FILES:
         plain, packed = source / name, source / f"{name}.gz"
         if not plain.exists() and not packed.exists():
@@ -71,8 +74,12 @@ def _unpack(source: Path, target: Path) -> None:
                 f"dataset.path={source}: {name} (or {name}.gz) is missing; put it there"
             )
         try:
-            with plain.open("rb") if plain.exists() else gzip.open(packed) as source_file:
-                (target / name).write_bytes(source_file.read())
+            with opened(plain if plain.exists() else packed, where) as file:
+                unpacked = file if plain.exists() else gzip.GzipFile(fileobj=file)
+                content = unpacked.read(LARGEST + 1)
+            if len(content) > LARGEST:
+                raise InputError(f"{where}: {name} has more than {LARGEST:,} bytes; fetch it anew")
+            (target / name).write_bytes(content)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(
                 f"dataset.path={source}: {name} cannot be read ({error}); fetch it anew"

@@ -14,6 +14,8 @@ from tasks.rows import Rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
+DEEPEST = 8  # folders that are looked into, for images at a wrong place: links may lead in circles
+
 log = logging.getLogger("nufed")
 
 
@@ -59,6 +61,8 @@ def _images(root: Path, where: str) -> list[Path]:
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         depth = len(Path(folder).relative_to(root).parts)
+        if depth > DEEPEST:
+            folders.clear()
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
             if suffix not in SUFFIXES or name.startswith("."):

@@ -1,18 +1,20 @@
 """The user's own data: one .npz file; `client` says of every row whose it is."""
 
 import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import InputError
 from tasks.datasets.checks import checked
+from tasks.datasets.members import require_sound
+from tasks.datasets.sources import opened, readable
 from tasks.rows import Rows
 
 ARRAYS = ("x", "y", "client")
+NO_NPZ = "not a readable .npz"
 
 
 def read(path: str | None, one_class: str = "refuse") -> Rows:
@@ -65,28 +67,28 @@ def _padded(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
 
 def _arrays(path: Path, needed: tuple[str, ...], where: str) -> dict[str, NDArray[Any]]:
     """Read the arrays of the file that we know; no pickle, so no arrays of Python objects."""
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise InputError(f"{where}: no such file; name your .npz file")
-    with path.open("rb") as file:
+    with opened(path, where) as file:
         if file.read(6) == b"\x93NUMPY":
             raise InputError(f"{where}: is one bare array; save x, y, client with numpy.savez")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{where}: not a readable .npz; save it with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in needed if name not in archive]
-            if missing:
-                found = ", ".join(archive.files) or "nothing"
-                remedy = f"numpy.savez(path, {', '.join(f'{name}=…' for name in needed)})"
-                if missing == ["client"]:
-                    remedy += "; one client's own file is for nufed-adapt, as it is"
-                raise InputError(
-                    f"{where}: has no array {missing[0]!r} (found: {found}); save it with {remedy}"
-                )
-            return {name: archive[name] for name in (*ARRAYS, "test") if name in archive}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        if "allow_pickle" in str(error):
-            reason = "an array of Python objects, such as text or ragged rows; save plain numbers"
-        else:
-            reason = f"not a readable .npz ({error}); save it with numpy.savez"
-        raise InputError(f"{where}: {reason}") from error
+        if not zipfile.is_zipfile(file):
+            raise InputError(f"{where}: {NO_NPZ}; save it with numpy.savez")
+        return readable(lambda: _members(file, needed, where), where, NO_NPZ)
+
+
+def _members(file: BinaryIO, needed: tuple[str, ...], where: str) -> dict[str, NDArray[Any]]:
+    """Read them from an archive, once it is known what is in it."""
+    require_sound(file, (*ARRAYS, "test"), where)
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as archive:
+        missing = [name for name in needed if name not in archive]
+        if missing:
+            found = ", ".join(archive.files) or "nothing"
+            remedy = f"numpy.savez(path, {', '.join(f'{name}=…' for name in needed)})"
+            if missing == ["client"]:
+                remedy += "; one client's own file is for nufed-adapt, as it is"
+            raise InputError(
+                f"{where}: has no array {missing[0]!r} (found: {found}); save it with {remedy}"
+            )
+        return {name: archive[name] for name in (*ARRAYS, "test") if name in archive}

@@ -1,8 +1,11 @@
 """The user's own data: a Parquet file, or a folder of them, a row a line."""
 
 from pathlib import Path
+from typing import Any
 
-from conf.errors import InputError, reason
+from conf.errors import InputError
+from conf.memory import limited
+from tasks.datasets.sources import opened, readable, require_regular_files
 from tasks.rows import Rows
 
 
@@ -36,10 +39,7 @@ def read(
     InputError
         For a file that cannot be read, a missing column, or what `checks.checked` refuses.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    from tasks.datasets.columns import rows_of
+    from tasks.datasets.columns import chosen, rows_of
 
     if not path:
         raise InputError("dataset.path: has no value; name your Parquet file, or a folder of them")
@@ -48,10 +48,12 @@ def read(
         raise InputError(f"{where}: no such file; name your Parquet file, or a folder of them")
     if given.is_dir() and not any(given.rglob("*.parquet")):
         raise InputError(f"{where}: holds no .parquet file; name the folder that does")
-    try:
-        table = parquet.read_table(given)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{where}: is no readable Parquet ({reason(error):.200})") from error
+    if given.is_dir():
+        require_regular_files(given, where)
+    else:
+        opened(given, where).close()
+    columns = [name for name in (*chosen(features), target, client, test) if name is not None]
+    table = readable(lambda: _table(given, columns, where), where, "is no readable Parquet")
     return rows_of(
         table,
         features=features,
@@ -61,3 +63,23 @@ def read(
         one_class=one_class,
         where=where,
     )
+
+
+def _table(given: Path, columns: list[str], where: str) -> Any:
+    """Read the columns that are there, of one file or of all in a folder, once their size is known.
+
+    Text stays as its dictionary, where it has one.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    from tasks.datasets.arrow import require_room_for_parquet
+    from tasks.datasets.columns import require_columns
+
+    whole = parquet.ParquetDataset(given)
+    require_columns(columns, whole.schema.names, where)
+    text = [f.name for f in whole.schema if pa.types.is_string(f.type) and f.name in columns]
+    require_room_for_parquet(whole.files, len(columns), where)
+    some = [name for name in whole.schema.names if name in columns]
+    with limited():
+        return parquet.read_table(given, columns=some, read_dictionary=text)
