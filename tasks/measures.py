@@ -6,7 +6,10 @@ signature names them it is given ``reduction="none"`` and, of classes, ``num_cla
 """
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,9 +49,10 @@ def make_objective(
         If a name stands for nothing that can be called, or its package is not installed.
     """
     given = {"num_classes": width} if classes else {}
+    empty = torch.empty(0, dtype=dtype, device=device)
 
     def made(key: str, value: Any) -> tuple[Function, bool]:
-        function, by_row = _made(key, value, given)
+        function, by_row = _made(key, value, given, empty)
         moved = function.to(device, dtype) if isinstance(function, nn.Module) else function
         return _as_function(moved), by_row
 
@@ -72,10 +76,10 @@ def lower_is_better(config: TaskConfig) -> frozenset[str]:
     return (LOWER_IS_BETTER - higher.keys()) | {name for name, is_it in higher.items() if not is_it}
 
 
-def require_usable(
+def usable(
     objective: Objective, config: TaskConfig, outputs: Tensor, y: Tensor, *, twice: bool
-) -> None:
-    """Try losses and metrics on a few real rows.
+) -> Objective:
+    """Try losses and metrics on a few real rows; return them, knowing which give one value a row.
 
     Parameters
     ----------
@@ -100,13 +104,28 @@ def require_usable(
             f"task.loss={_name(config.loss)}: with outputs {list(batch.outputs.shape)} for targets "
             f"{list(batch.y.shape)} there is no mae; say what to report, as task.metrics={{}}"
         )
-    for name, metric in (objective.metrics or {}).items():
-        where = f"task.metrics.{name}"
-        value = _tried(where, metric.of, batch._replace(outputs=batch.outputs.detach()))
-        if metric.by_row:
-            _require_one_a_row(where, value, batch)
-        elif value.ndim:
-            raise InputError(f"{where}: gives shape {list(value.shape)}; it must be one number")
+    if objective.metrics is None:
+        return objective
+    rows = batch._replace(outputs=batch.outputs.detach())
+    settled = {name: _settled(name, metric, rows) for name, metric in objective.metrics.items()}
+    return replace(objective, metrics=settled)
+
+
+def _settled(name: str, metric: Metric, batch: Batch) -> Metric:
+    """Return a metric, as one of each row if that is what it turns out to be."""
+    where = f"task.metrics.{name}"
+    value = _tried(where, metric.of, batch)
+    if metric.by_row:
+        _require_one_a_row(where, value, batch)
+    elif value.ndim:
+        twice = Batch(torch.cat([batch.outputs] * 2), torch.cat([batch.y] * 2), None)
+        if [len(value), len(_tried(where, metric.of, twice))] != [len(batch.y), len(twice.y)]:
+            raise InputError(
+                f"{where}: gives shape {list(value.shape)} for {len(batch.y)} rows; it must be one "
+                "number, or one value a row"
+            )
+        return metric._replace(by_row=True)
+    return metric
 
 
 def _tried(where: str, of: Function, batch: Batch) -> Tensor:
@@ -153,7 +172,9 @@ def _named(config: TaskConfig) -> dict[str, Any]:
     return dict(metrics)
 
 
-def _made(key: str, entry: Any, given: dict[str, Any]) -> tuple[Callable[..., Any], bool]:
+def _made(
+    key: str, entry: Any, given: dict[str, Any], like: Tensor
+) -> tuple[Callable[..., Any], bool]:
     """Return what an entry names, ready to be called, and whether it gives one value a row."""
     spec = _spec(key, entry)
     target = _target(key, spec)
@@ -162,14 +183,53 @@ def _made(key: str, entry: Any, given: dict[str, Any]) -> tuple[Callable[..., An
     by_row = "reduction" in known and not hasattr(target, "compute")
     if by_row:
         sizes["reduction"] = "none"
+        _require_plain_mean(key, spec)
     arguments = {name: value for name, value in spec.items() if name != DIRECTION}
+    tensors = {
+        name: _as_tensor(arguments.pop(name), like)
+        for name in list(arguments)
+        if _wants_tensor(known, name, arguments[name])
+    }
     try:
-        function = (make if inspect.isclass(target) else prepared)(arguments | sizes)
+        if inspect.isclass(target):
+            function = make(arguments | sizes, **tensors)
+        else:
+            function = partial(prepared(arguments | sizes), **tensors)
     except (InstantiationException, TypeError, ValueError) as error:
         raise InputError(f"{key}={_name(entry)}: {reason(error.__cause__ or error)}") from error
     if not callable(function):
         raise InputError(f"{key}={_name(entry)}: its objects cannot be called with (outputs, y)")
     return function, by_row
+
+
+def _require_plain_mean(key: str, spec: Mapping[str, Any]) -> None:
+    """Raise where `reduction` asks for anything but the mean over rows, which alike they are."""
+    asked = spec.get("reduction", "none")
+    plain = asked == "none" or (asked == "mean" and "weight" not in spec)
+    allowed = "left out: each row has its loss, times its class weight, and the mean is taken"
+    require(plain, f"{key}.reduction", asked, allowed)
+
+
+def _wants_tensor(known: Mapping[str, inspect.Parameter], name: str, value: Any) -> bool:
+    """Tell whether a list of numbers stands for a tensor, as YAML has no other way to say it.
+
+    By the annotation, as of torch's class weights; where there is none, by the name.
+    """
+    if not isinstance(value, list):
+        return False
+    annotation = known[name].annotation if name in known else inspect.Parameter.empty
+    if annotation in (inspect.Parameter.empty, Any, "Any"):
+        return name.endswith(("weight", "weights"))
+    words = set(re.findall(r"\w+", str(annotation)))
+    return "Tensor" in words and not words & {"list", "List", "Sequence", "Iterable"}
+
+
+def _as_tensor(value: list[Any], like: Tensor) -> Any:
+    """Return nested lists of numbers as a tensor like `like`, and any other as it is."""
+    try:
+        return torch.tensor(value, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError):
+        return value
 
 
 def _as_function(made: Callable[..., Any]) -> Function:
@@ -242,12 +302,12 @@ def _target(key: str, spec: dict[str, Any]) -> Any:
     return target
 
 
-def _parameters(target: Any) -> set[str]:
+def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
     """Return the arguments that a signature names."""
     try:
-        return set(inspect.signature(target).parameters)
+        return inspect.signature(target).parameters
     except ValueError:  # of a function that is not written in Python
-        return set()
+        return {}
 
 
 def _name(entry: Any) -> str:

@@ -88,7 +88,7 @@ class Objective:
         scores = {"loss": _mean(self._losses(batch), batch.weight)}
         for name, metric in self._metrics.items():
             if metric.by_row:
-                value = _mean(_by_row(metric.of(batch.outputs, batch.y)), batch.weight)
+                value = _mean(_by_row(metric.of(*batch[:2]), outputs.dtype), batch.weight)
             else:
                 value = metric.of(*_counted(batch)).to(outputs.dtype)
             scores[name] = value
@@ -105,10 +105,10 @@ class Objective:
     def _losses(self, batch: Batch) -> Tensor:
         """Return the loss of each row, [R]."""
         if self.row_loss is not None:
-            return _by_row(self.row_loss(batch.outputs, batch.y))
+            return _by_row(self.row_loss(batch.outputs, batch.y), batch.outputs.dtype)
         if self.classes:
             return _cross_entropy(batch.outputs, batch.y)
-        return _by_row((batch.outputs - batch.y).square()) / 2
+        return _by_row((batch.outputs - batch.y).square(), batch.outputs.dtype) / 2
 
     def aligned(self, outputs: Tensor, y: Tensor, weight: Tensor | None = None) -> Batch:
         """Return a batch as losses and metrics take it; arguments as of `loss`."""
@@ -139,8 +139,9 @@ def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
     return -F.log_softmax(outputs, -1).gather(-1, y[:, None])[:, 0]
 
 
-def _by_row(values: Tensor) -> Tensor:
+def _by_row(values: Tensor, dtype: torch.dtype) -> Tensor:
     """Return one value a row: the mean of a row's own, where it has several."""
+    values = values if values.is_floating_point() else values.to(dtype)
     return values.flatten(1).mean(1) if values.ndim > 1 else values
 
 

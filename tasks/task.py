@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from conf.errors import InputError
 from conf.schema import Config, TaskConfig
-from tasks.measures import make_objective, require_usable
+from tasks.measures import make_objective, usable
 from tasks.module import make_module
 from tasks.objective import Objective
 from tasks.private import NAME as PRIVATE
@@ -155,7 +155,8 @@ def build(config: Config, local: Local | None = None, data: FederatedData | None
             outputs = task.module(x).to(dtype)
         with torch.enable_grad():
             outputs.requires_grad_()
-            require_usable(objective, config.task, outputs, y, twice=_needs_hessians(config))
+            objective = usable(objective, config.task, outputs, y, twice=_needs_hessians(config))
+        task = replace(task, objective=objective)
     return task
 
 

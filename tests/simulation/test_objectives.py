@@ -56,6 +56,11 @@ def squared_hinge(outputs: Tensor, y: Tensor) -> Tensor:
     return margin.clamp(min=0).square().sum(-1)
 
 
+def is_right(outputs: Tensor, y: Tensor) -> Tensor:
+    """A metric of one's own: a truth value a row."""
+    return outputs.argmax(-1) == y
+
+
 HUBER = "{_target_: torch.nn.functional.huber_loss, delta: 0.5}"
 TARGETS = "torchmetrics.functional"
 CASES: dict[str, tuple[str, list[str]]] = {
@@ -64,7 +69,15 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "classes",
         ["task.loss={_target_: torch.nn.CrossEntropyLoss, label_smoothing: 0.1}"],
     ),
+    "class weights": (
+        "classes",
+        ["task.loss={_target_: torch.nn.CrossEntropyLoss, weight: [1, 2, 4]}"],
+    ),
     "one's own": ("classes", [f"task.loss={__name__}.squared_hinge"]),
+    "one's own metric of rows": (
+        "classes",
+        [f"task.metrics={{right: {{_target_: {__name__}.is_right, higher_is_better: true}}}}"],
+    ),
     "rows and sets": (
         "classes",
         [

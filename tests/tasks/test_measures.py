@@ -28,6 +28,10 @@ def flat(outputs: Tensor, y: Tensor) -> Tensor:
     return torch.zeros(len(y))
 
 
+def pairs(outputs: Tensor, y: Tensor) -> Tensor:
+    return torch.zeros(2)
+
+
 def lists(outputs: Tensor, y: Tensor) -> Any:
     return y.tolist()
 
@@ -138,8 +142,8 @@ def test_the_number_of_classes_is_that_of_the_model(save: Save) -> None:
         ("task.metrics={a_std: torch.nn.L1Loss}", ["task.metrics=a_std"]),
         ("task.metrics={a b: torch.nn.L1Loss}", ["task.metrics=a b"]),
         (
-            f"task.metrics={{m: {{_target_: {HERE}.flat, higher_is_better: true}}}}",
-            ["task.metrics.m: gives shape [6]", "one number"],
+            f"task.metrics={{m: {{_target_: {HERE}.pairs, higher_is_better: true}}}}",
+            ["task.metrics.m: gives shape [2]", "one number, or one value a row"],
         ),
         (
             f"task.metrics={{m: {{_target_: {HERE}.total, higher_is_better: 1}}}}",
@@ -206,3 +210,85 @@ def test_without_torchmetrics_the_line_says_so(save: Save, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
     with pytest.raises(InputError, match=r"needs torchmetrics; pip install torchmetrics$"):
         task(save(y=REAL), "+task.metrics.r2=torchmetrics.functional.r2_score")
+
+
+def is_right(outputs: Tensor, y: Tensor) -> Tensor:
+    """Return one truth value a row, and take no `reduction`."""
+    return outputs.argmax(-1) == y
+
+
+def per_output(outputs: Tensor, y: Tensor) -> Tensor:
+    """Return as many values as there are outputs, which may be as many as rows."""
+    return outputs.mean(0)
+
+
+def weighted(outputs: Tensor, y: Tensor, weight: Any) -> Tensor:
+    return torch.nn.functional.cross_entropy(outputs, y, reduction="none") * weight[y]
+
+
+def listed(outputs: Tensor, y: Tensor, weights: list[float]) -> Tensor:
+    assert isinstance(weights, list)
+    return torch.nn.functional.cross_entropy(outputs, y, reduction="none") * weights[0]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_metric_of_each_row_is_found_to_be_one(save: Save, weighted: bool) -> None:
+    """And is the mean of the rows that count, so that clients may be stacked."""
+    mine = f"+task.metrics.mine={{_target_: {HERE}.is_right, higher_is_better: true}}"
+    of = task(save(), mine, "+task.metrics.l1=torch.nn.functional.cross_entropy")
+    assert of.objective.by_row
+    params, (x, y) = of.initial_params(), of.batch(np.arange(6))
+    count = torch.tensor([True, False, True, True, False, True] if weighted else [True] * 6)
+    right = of.predict(params, x).argmax(-1) == y
+    scores = of.metrics(params, x, y, count if weighted else None)
+    assert float(scores["mine"]) == pytest.approx(float(right[count].float().mean()))
+
+
+def test_as_many_outputs_as_rows_are_no_values_of_rows(save: Save) -> None:
+    mine = f"+task.metrics.mine={{_target_: {HERE}.per_output, higher_is_better: true}}"
+    with pytest.raises(InputError, match=r"mine: gives shape \[6\] for 6 rows; it must be one nu"):
+        task(save(), mine, "+model.num_outputs=6")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "{_target_: torch.nn.CrossEntropyLoss, weight: [1, 2, 4]}",
+        "{_target_: torch.nn.functional.cross_entropy, weight: [1, 2, 4]}",
+        f"{{_target_: {HERE}.weighted, weight: [1, 2, 4]}}",
+    ],
+)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_class_weights_may_be_a_list(save: Save, loss: str, precision: str) -> None:
+    """Each row's loss times the weight of its class; the mean over rows, whatever their weights."""
+    of = task(save(), f"task.loss={loss}", f"engine.precision={precision}")
+    plain = task(save(), f"engine.precision={precision}")
+    params, (x, y) = of.initial_params(), of.batch(np.arange(6))
+    rows = [float(plain.loss(params, x[[i]], y[[i]])) for i in range(6)]
+    expected = np.mean(np.array(rows) * np.array([1, 2, 4])[y])
+    value = of.loss(params, x, y)
+    assert value.dtype == of.dtype
+    assert float(value) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_list_that_a_loss_asks_for_stays_one(save: Save) -> None:
+    of = task(save(), f"task.loss={{_target_: {HERE}.listed, weights: [3, 2]}}")
+    params, (x, y) = of.initial_params(), of.batch(np.arange(6))
+    assert float(of.loss(params, x, y)) == pytest.approx(3 * float(task(save()).loss(params, x, y)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("weight: [1, 2]", r"^task\.loss=torch\.nn\.CrossEntropyLoss: fails on .* 3 classes"),
+        ("weight: [a, b, c]", r"^task\.loss=torch\.nn\.CrossEntropyLoss: "),
+        ("reduction: sum", r"^task\.loss\.reduction=sum: must be left out"),
+        ("reduction: mean, weight: [1, 2, 4]", r"^task\.loss\.reduction=mean: must be left out"),
+    ],
+)
+def test_weights_and_means_that_cannot_be_kept_are_refused(
+    save: Save, loss: str, words: str
+) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        task(save(), f"task.loss={{_target_: torch.nn.CrossEntropyLoss, {loss}}}")
+    assert "\n" not in str(caught.value)
