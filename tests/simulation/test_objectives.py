@@ -135,6 +135,7 @@ def by_hand(of: Setting, client: int, theta: Params) -> dict[str, float]:
             "ece": float(M.classification.multiclass_calibration_error(outputs, y, n)),
             "ce": float(F.cross_entropy(outputs, y)),
             "accuracy": float(M.classification.multiclass_accuracy(outputs, y, n, "micro")),
+            "weighted": float((F.cross_entropy(outputs, y, reduction="none") * (1 << y)).mean()),
             "smooth": float(F.cross_entropy(outputs, y, label_smoothing=0.1)),
             "hinge": float(
                 np.mean(
@@ -158,6 +159,8 @@ def by_hand(of: Setting, client: int, theta: Params) -> dict[str, float]:
 EXPECTED = {
     "a function": {"loss": "huber half", "mae": "mae"},
     "a class": {"loss": "smooth", "accuracy": "accuracy"},
+    "class weights": {"loss": "weighted", "accuracy": "accuracy"},
+    "one's own metric of rows": {"loss": "ce", "right": "accuracy"},
     "one's own": {"loss": "hinge", "accuracy": "accuracy"},
     "rows and sets": {"loss": "ce", "f1": "f1", "ece": "ece"},
     "a set alone": {"loss": "half", "r2": "r2"},
