@@ -1,15 +1,14 @@
 """engine=batched: the cohort of one node that hosts every client, many of them at once.
 
-`Batched` finds out how many clients at once are quickest (`simulation.plan`) and gives them to a
+`Batched` finds out how many clients at once are quickest (`simulation.search`) and gives them to a
 `Lane`, which does the work on one device; with engine.workers, to Lanes in processes of their own
 (`simulation.workers`). What comes back is joined in one order, whoever was done first.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +17,18 @@ from torch.func import functional_call
 from client_app.cohort import Trained, weight
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction, TrainReport
 from client_app.meta_gradient import Params, random_state
-from conf.errors import InputError, NuFedError, reason
+from conf.errors import InputError, reason
 from conf.schema import Config, require
 from simulation import plan as plans
 from simulation.lane import Lane, Part, join_curves, split
-from simulation.trial import Run, evaluate_trial, train_trial
+from simulation.plan import ONE_BY_ONE, Way
+from simulation.trial import Work, evaluate_trial, train_trial, tried
 from simulation.workers import Workers
 from tasks.task import Task
 
 RANDOM = "the model draws random numbers (dropout), and would draw others in a stack"
 BLOCK = 256  # clients whose batches are drawn in one go
-COMPILED_MOST = 16  # clients at once that are tried with compiled steps on a CPU
+DONE = {"train": "trained", "evaluate": "evaluated"}
 TURNS = 4  # blocks a worker gets in a round, so that a slow one holds nobody up
 
 log = logging.getLogger("nufed")
@@ -53,18 +53,17 @@ class Batched:
     def __init__(self, config: Config, task: Task) -> None:
         engine = config.engine
         check(config)
-        self.task, self.lane = task, Lane(task, compile=engine["compile"])
+        self.task, self.lane = task, Lane(task)
         self._chunk_size: int | None = engine["chunk_size"]
+        self._compile: bool = engine["compile"]
         self._threads = [1] if task.device.type != "cpu" else sorted({1, torch.get_num_threads()})
-        # Each size is a program to compile, and on a CPU those of small chunks are the quick ones.
-        cpu_programs = engine["compile"] and task.device.type == "cpu"
-        self._most = COMPILED_MOST if cpu_programs else len(task.data.partition.train)
-        self._plans: dict[str, int] = {}
+        self._plans: dict[str, Way] = {}
         self._unstackable = why_one_by_one(task, task.initial_params())
         if self._unstackable:
-            asked_for = self._unstackable == RANDOM and (self._chunk_size or 1) > 1
-            how = f"{self._chunk_size} at once, as asked" if asked_for else "one by one"
+            how = f"{self._chunk_size} at once, as asked" if self._as_asked else "one by one"
             log.info("clients go %s: %s", how, self._unstackable)
+            if self._compile and not self._as_asked:
+                log.warning("%s", plans.not_compiled("clients go one by one"))
         self._shape = [
             str(task.module),
             [list(p.shape) for p in task.module.parameters()],
@@ -81,14 +80,14 @@ class Batched:
 
     def train(self, params: Params, ask: TrainInstruction) -> Trained:
         """Train the clients of `ask`, each from the global model `params`."""
-        chunk = self._plan_train(params, ask)
-        blocks = self._blocks(ask.clients, chunk)
+        way = self._plan_train(params, ask)
+        blocks = self._blocks(ask.clients, way.chunk)
         rest = replace(ask, clients=[])
         if self._workers is None:
-            parts = (self.lane.train(params, rest, block, chunk) for block in blocks)
+            parts = (self.lane.train(params, rest, block, way) for block in blocks)
             part, cpu_s = self.lane.join(parts), 0.0
         else:
-            done, cpu_s = self._workers.train(params, rest, blocks, chunk)
+            done, cpu_s = self._workers.train(params, rest, blocks, way)
             part = self.lane.join(iter(done))
         return self._reported(part, ask, cpu_s)
 
@@ -100,13 +99,13 @@ class Batched:
         clients = sorted((c for c in ask.clients if test[c] > 0), key=lambda c: -test[c])
         if not clients:
             return EvaluateReport([], [], [], [], [])
-        chunk = self._plan_evaluate(params, ask, clients)
-        blocks = self._blocks(clients, chunk)
+        way = self._plan_evaluate(params, ask, clients)
+        blocks = self._blocks(clients, way.chunk)
         rest = replace(ask, clients=[])
         if self._workers is None:
-            reports = [self.lane.evaluate(params, rest, block, chunk) for block in blocks]
+            reports = [self.lane.evaluate(params, rest, block, way) for block in blocks]
         else:
-            reports = self._workers.evaluate(params, rest, blocks, chunk)
+            reports = self._workers.evaluate(params, rest, blocks, way)
         return join_curves(reports, ask.steps + 1)
 
     def close(self) -> None:
@@ -144,73 +143,54 @@ class Batched:
             for at in range(0, len(chunks), a_block)
         ]
 
-    def _plan_train(self, params: Params, ask: TrainInstruction) -> int:
-        """Return how many clients to train at once."""
-        shape = ["train", ask.nu, ask.mode, ask.recompute, ask.support, ask.query, ask.hessian]
+    @property
+    def _as_asked(self) -> bool:
+        """Whether a stack is what the person asked for, though it draws other random numbers."""
+        return self._unstackable == RANDOM and (self._chunk_size or 1) > 1
 
-        def trial(limit: int) -> tuple[Run, Run]:
-            """Return what will be run, and the same not compiled."""
-            of = partial(train_trial, self.lane, params, ask, limit)
-            return of(compile=self.lane.compile), of(compile=False)
-
-        return self._plan(shape, "trained", len(ask.clients), trial)
+    def _plan_train(self, params: Params, ask: TrainInstruction) -> Way:
+        """Return how to train clients."""
+        shape = [ask.nu, ask.mode, ask.recompute, ask.support, ask.query, ask.hessian]
+        step = replace(ask, tau=1)
+        trial = partial(train_trial, self.lane, params, step)
+        alone = partial(self.lane.train, params, step, way=ONE_BY_ONE)
+        return self._plan(Work("train", shape, ask.clients, trial, alone, compile=self._compile))
 
     def _plan_evaluate(
         self, params: Params, ask: EvaluateInstruction, clients: Sequence[int]
-    ) -> int:
-        """Return how many clients to evaluate at once."""
+    ) -> Way:
+        """Return how to evaluate clients."""
         part = self.task.data.partition
         size = part.offset[1:] - part.offset[:-1]
         largest = int(size[clients].max())  # what a trial on the largest says holds for all
-        shape = ["evaluate", ask.steps, ask.batch, largest]
+        shape = [ask.steps, ask.batch, largest]
+        trial = partial(evaluate_trial, self.lane, params, ask)
+        alone = partial(self.lane.evaluate, params, ask, way=ONE_BY_ONE)
+        return self._plan(Work("evaluate", shape, clients, trial, alone))
 
-        def trial(limit: int) -> tuple[Run, Run]:
-            run = evaluate_trial(self.lane, params, ask, clients)
-            return run, run
-
-        return self._plan(shape, "evaluated", len(clients), trial)
-
-    def _plan(
-        self,
-        shape: list[Any],
-        done: str,
-        clients: int,
-        trial: Callable[[int], tuple[Run, Run]],
-    ) -> int:
-        """Return the chunk size for a kind of work: given, known, or tried and then kept."""
+    def _plan(self, work: Work) -> Way:
+        """Return the way for a kind of work: given, known, or tried and then kept."""
         lanes = 1 if self._workers is None else self._workers.count
-        limit = -(-clients // lanes)
-        if self._chunk_size == 1 or limit == 1:
-            return 1
-        if self._unstackable and (self._unstackable != RANDOM or self._chunk_size is None):
-            return 1
+        limit = -(-len(work.clients) // lanes)
+        if (self._unstackable and not self._as_asked) or work.kind in self.lane.one_by_one:
+            return ONE_BY_ONE
         if self._chunk_size is not None:
-            return min(self._chunk_size, limit)
-        name = plans.key(*shape, limit, self._threads, self._shape)
+            return Way(min(self._chunk_size, limit), work.compile)
+        if limit == 1 and not work.compile:
+            return ONE_BY_ONE
+        name = plans.key(work.kind, *work.shape, limit, self._threads, self._shape)
         if name not in self._plans:
-            self._plans[name] = self._find(name, done, limit, trial)
+            plan = plans.recall(name)
+            if plan is None:
+                plan = tried(work, self.lane, limit, self._threads)
+                if plan is None:
+                    return ONE_BY_ONE
+                plans.keep(name, plan)
+            torch.set_num_threads(plan.threads)
+            for line in plans.describe(plan, DONE[work.kind]):
+                log.info("%s", line)
+            self._plans[name] = plan.way
         return self._plans[name]
-
-    def _find(
-        self,
-        name: str,
-        done: str,
-        limit: int,
-        trial: Callable[[int], tuple[Run, Run]],
-    ) -> int:
-        plan = plans.recall(name)
-        if plan is None:
-            try:
-                plan = plans.find(*trial(limit), limit, self._most, self._threads, self.task.device)
-            except NuFedError:
-                raise
-            except Exception as error:  # of the model, or of a client's rows: each by itself, then
-                log.warning("clients are %s one by one: a stack failed: %s", done, reason(error))
-                return 1
-            plans.keep(name, plan)
-        torch.set_num_threads(plan.threads)
-        log.info("%s", plans.describe(plan, done))
-        return plan.chunk
 
 
 def check(config: Config) -> None:

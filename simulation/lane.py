@@ -17,9 +17,11 @@ from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstru
 from client_app.meta_gradient import Params
 from client_app.stack import stacked
 from conf.errors import NuFedError, RunStopped, reason
+from simulation.compiled import Untraceable, compiled
 from simulation.memory import keep_freed_memory, out_of_memory
+from simulation.plan import ONE_BY_ONE, Way, not_compiled
 from simulation.source import Source
-from simulation.stack import draw_train, evaluate_stack, train_stack
+from simulation.stack import Drawn, draw_train, evaluate_stack, train_stack
 from tasks.task import Task
 
 log = logging.getLogger("nufed")
@@ -46,55 +48,61 @@ class Lane:
     ----------
     task
         What is learned.
-    compile
-        Whether local steps are compiled.
+
+    Attributes
+    ----------
+    one_by_one
+        Kinds of work, "train" and "evaluate", whose clients were found to work by themselves alone.
+    untraceable
+        Whether steps were found that cannot be compiled.
     """
 
-    def __init__(self, task: Task, *, compile: bool = False) -> None:
+    def __init__(self, task: Task) -> None:
         if task.device.type == "cpu":
             keep_freed_memory()
         self.task, self.source = task, Source(task)
-        self.compile = compile
+        self.one_by_one = set[str]()
+        self.untraceable = False
+        self._said = set[str]()
         self._alone = OneByOne(task)
         self._most = 1 << 62  # clients that were found to fit into memory at once
         self._step = cache(self._make_step)
         self._wide = torch.float32 if task.device.type == "mps" else torch.float64
 
     def train(
-        self, params: Params, ask: TrainInstruction, clients: Sequence[int], chunk: int
+        self, params: Params, ask: TrainInstruction, clients: Sequence[int], way: Way
     ) -> Part:
-        """Train `clients`, `chunk` of them at once."""
-        if chunk == 1:
+        """Train `clients` in this way, as far as they can be."""
+        if way == ONE_BY_ONE:
             return self._train_alone(params, ask, clients)
-        drawn, step = draw_train(self.task, ask, clients), self.step(ask, self.compile)
+        drawn = draw_train(self.task, ask, clients)
 
         def train_chunk(some: range) -> Part:
             members = [clients[i] for i in some]
-            # A program is made for one number of clients: others of no weight fill a chunk up.
-            padding = chunk - len(some) if self.compile and len(some) < chunk <= self._most else 0
-            rows = drawn.of([*some, *[some[-1]] * padding])
-            weights = [weight(self.task, ask, client) for client in members] + [0.0] * padding
+            if "train" in self.one_by_one:
+                return self._train_alone(params, ask, members)
             try:
-                mean, *metrics = train_stack(
-                    self.source, step, params, rows, weights, in_place=self.compile
-                )
+                return self._train_stack(params, ask, drawn, members, some, way)
             except Exception as error:
                 if not _lies_with_the_clients(error):
                     raise
-                return self._train_alone(params, ask, members)
-            kept = torch.stack([m.to(self._wide)[: len(some)] for m in metrics])
-            return Part(self._times(mean, sum(weights)), members, kept, [], [])
+                why = reason(error)
+            # Not above, where the error refers to frames that keep all tensors of the chunk.
+            part = self._train_alone(params, ask, members)
+            self.note("train", why, part.failed, compile=way.compiled)
+            return part
 
-        return self.join(self._chunks(len(clients), chunk, train_chunk))
+        return self.join(self._chunks(len(clients), way.chunk, train_chunk))
 
     def evaluate(
-        self, params: Params, ask: EvaluateInstruction, clients: Sequence[int], chunk: int
+        self, params: Params, ask: EvaluateInstruction, clients: Sequence[int], way: Way
     ) -> EvaluateReport:
         """Measure the personalization curves of `clients`, all with test rows."""
 
         def evaluate_chunk(some: range) -> EvaluateReport:
             members = [clients[i] for i in some]
-            if chunk > 1:
+            why = None
+            if way.chunk > 1 and "evaluate" not in self.one_by_one:
                 try:
                     curves = evaluate_stack(self.task, self.source, params, ask, members)
                     flat = torch.stack(list(curves.values())).mT.flatten().tolist()
@@ -102,9 +110,35 @@ class Lane:
                 except Exception as error:
                     if not _lies_with_the_clients(error):
                         raise
-            return self._alone.evaluate(params, replace(ask, clients=members))
+                    why = reason(error)
+            report = self._alone.evaluate(params, replace(ask, clients=members))
+            if why is not None:
+                self.note("evaluate", why, report.failed)
+            return report
 
-        return join_curves(list(self._chunks(len(clients), chunk, evaluate_chunk)), ask.steps + 1)
+        reports = self._chunks(len(clients), way.chunk, evaluate_chunk)
+        return join_curves(list(reports), ask.steps + 1)
+
+    def note(self, kind: str, why: str, failed: Sequence[int], *, compile: bool = False) -> None:
+        """Say, once, why a stack failed; remember it if each of its clients works by itself.
+
+        Where some fail by themselves too, it is they who are to blame, and are named in the report:
+        the others go on in stacks.
+        """
+        if failed:
+            self._say(f"a chunk failed, its clients go one by one: {why}")
+            return
+        self.one_by_one.add(kind)
+        vain = ", and engine.compile=true is not used" if compile else ""
+        says = f"clients go one by one{vain}: each by itself works, a stack of them does not: {why}"
+        self._say(says, once=f"a stack does not work: {why}")
+
+    def _say(self, warning: str, once: str | None = None) -> None:
+        """Warn of something once."""
+        once = once or warning
+        if once not in self._said:
+            self._said.add(once)
+            log.warning("%s", warning)
 
     def join(self, parts: Iterator[Part]) -> Part:
         """Add parts up, in their order."""
@@ -125,11 +159,34 @@ class Lane:
 
     def _make_step(self, compile: bool, **how: Any) -> LocalStep:
         step = partial(local_step, stacked(self.task.loss), **how)
-        if not compile:
-            return step
-        from simulation.compiled import compiled  # seconds of imports that others need not pay
+        return compiled(step) if compile else step
 
-        return compiled(step)
+    def _train_stack(
+        self,
+        params: Params,
+        ask: TrainInstruction,
+        drawn: Drawn,
+        members: Sequence[int],
+        some: range,
+        way: Way,
+    ) -> Part:
+        """Train a chunk of clients at once: `some` are their positions in `drawn`."""
+        compile = way.compiled and not self.untraceable
+        # A program is made for one number of clients: others of no weight fill a chunk up.
+        short = len(some) < way.chunk <= self._most
+        padding = way.chunk - len(some) if compile and short else 0
+        rows = drawn.of([*some, *[some[-1]] * padding])
+        weights = [weight(self.task, ask, client) for client in members] + [0.0] * padding
+        step = self.step(ask, compile)
+        try:
+            mean, *metrics = train_stack(self.source, step, params, rows, weights, in_place=compile)
+        except Untraceable as error:
+            self.untraceable = True
+            self._say(not_compiled(reason(error)))
+        else:
+            kept = torch.stack([m.to(self._wide)[: len(some)] for m in metrics])
+            return Part(self._times(mean, sum(weights)), [*members], kept, [], [])
+        return self._train_stack(params, ask, drawn, members, some, way)
 
     def _train_alone(self, params: Params, ask: TrainInstruction, clients: Sequence[int]) -> Part:
         update, report = self._alone.train(params, replace(ask, clients=list(clients)))
@@ -190,15 +247,11 @@ class Lane:
 
 
 def _lies_with_the_clients(error: Exception) -> bool:
-    """Tell, and say, whether clients must go one by one, so that whoever is to blame is named.
+    """Tell whether clients must go one by one, so that whoever is to blame is named.
 
-    A person's mistake and memory that is short are others' to handle. They are raised where they
-    were caught, not here: a frame that its own exception refers to keeps all tensors of the chunk.
+    A person's mistake and memory that is short are others' to handle.
     """
-    if isinstance(error, NuFedError) or out_of_memory(error):
-        return False
-    log.warning("a chunk failed, its clients go one by one: %s", reason(error))
-    return True
+    return not (isinstance(error, NuFedError) or out_of_memory(error))
 
 
 def split(clients: range, size: int) -> list[range]:

@@ -1,33 +1,80 @@
-"""What is timed to find how many clients at once are quickest: a small part of the real work."""
+"""What is timed to find the quickest way: a small part of the real work, on the real clients."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from client_app.client import evaluate
 from client_app.local_update import local_step
-from client_app.messages import EvaluateInstruction, TrainInstruction
+from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
 from client_app.meta_gradient import Params
 from client_app.stack import repeated
-from simulation.lane import Lane
+from conf.errors import NuFedError, reason
+from simulation.lane import Lane, Part
+from simulation.memory import out_of_memory
+from simulation.plan import ONE_BY_ONE, Plan, Way
+from simulation.search import Run, find
 from simulation.stack import batches, draw_train, evaluate_stack, gathered
 
-Run = Callable[[int], object]
-"""Does the work of k clients as a stack, or of one by itself for k = 1."""
+log = logging.getLogger("nufed")
 
 
-def train_trial(
-    lane: Lane, params: Params, ask: TrainInstruction, limit: int, *, compile: bool
-) -> Run:
-    """Return one local step of up to `limit` clients of `ask`."""
+class Work(NamedTuple):
+    """What a plan is made for."""
+
+    kind: str
+    """train or evaluate"""
+    shape: list[Any]
+    """What its time depends on, beside the model and the number of clients."""
+    clients: Sequence[int]
+    trial: Callable[[Sequence[int]], Run]
+    """Returns what is timed, from the clients that it is tried on."""
+    alone: Callable[[Sequence[int]], Part | EvaluateReport]
+    """Does it for clients one by one."""
+    compile: bool = False
+    """Whether it may be compiled."""
+
+
+def tried(work: Work, lane: Lane, limit: int, threads: Sequence[int]) -> Plan | None:
+    """Return the plan for `limit` clients at most; None where they work by themselves alone.
+
+    A stack fails because of some client's rows, or whoever is in it: clients that fail by
+    themselves too are left out, to be named where they are due, and it is tried without them.
+    """
+    clients = list(work.clients[:limit])
+    if work.compile:
+        log.info("engine.compile=true: trying programs of a few sizes, a minute or two if new")
+    while clients:
+        run = work.trial(clients)
+        try:
+            return find(run, limit, threads, lane.task.device, compile=work.compile)
+        except NuFedError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                return None
+            why = reason(error)
+        failed = work.alone(clients).failed
+        if not failed:
+            lane.note(work.kind, why, [], compile=work.compile)
+            return None
+        clients = [client for client in clients if client not in failed]
+    return None
+
+
+def train_trial(lane: Lane, params: Params, ask: TrainInstruction, clients: Sequence[int]) -> Run:
+    """Return one local step of a chunk of `clients`; they serve several times if they are few."""
     task = lane.task
-    drawn = draw_train(task, replace(ask, tau=1), ask.clients[:limit])
+    drawn = draw_train(task, replace(ask, tau=1), clients)
 
-    def run(k: int) -> object:
-        if k == 1:
+    def run(way: Way) -> object:
+        if way == ONE_BY_ONE:
             (alone,) = gathered(task, drawn, 0)
             return local_step(task.loss, params, alone, **ask.step)
-        (some,) = batches(lane.source, drawn.of(range(k)))
-        return lane.step(ask, compile)(repeated(params, k, copied=compile), some)
+        (some,) = batches(lane.source, drawn.of([i % len(clients) for i in range(way.chunk)]))
+        start = repeated(params, way.chunk, copied=way.compiled)
+        return lane.step(ask, way.compiled)(start, some)
 
     return run
 
@@ -35,11 +82,12 @@ def train_trial(
 def evaluate_trial(
     lane: Lane, params: Params, ask: EvaluateInstruction, clients: Sequence[int]
 ) -> Run:
-    """Return the personalization curves of some of `clients`."""
+    """Return the personalization curves of a chunk of `clients`, likewise."""
 
-    def run(k: int) -> object:
-        if k == 1:
+    def run(way: Way) -> object:
+        if way == ONE_BY_ONE:
             return evaluate(lane.task, params, ask, clients[0])
-        return evaluate_stack(lane.task, lane.source, params, ask, clients[:k])
+        some = [clients[i % len(clients)] for i in range(way.chunk)]
+        return evaluate_stack(lane.task, lane.source, params, ask, some)
 
     return run

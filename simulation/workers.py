@@ -12,8 +12,8 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ from conf.compose import CONFIG_DIR
 from conf.errors import InputError, NuFedError, RunStopped, reason
 from conf.schema import Config, read_config, to_json
 from simulation.lane import Lane, Part
+from simulation.plan import Way
 from tasks.task import build
 
 START_TIMEOUT_S = 120.0
@@ -38,6 +39,8 @@ class Done(NamedTuple):
 
     result: Any
     cpu_s: float
+    said: list[str]
+    """Warnings, which nobody would see there."""
 
 
 class Worker:
@@ -46,21 +49,22 @@ class Worker:
     def __init__(self, config: str) -> None:
         torch.set_num_threads(1)
         composed = read_config(config)
-        self._lane = Lane(build(composed), compile=composed.engine["compile"])
+        self._lane = Lane(build(composed))
 
     def pid(self) -> int:
         """Return the id of this process."""
         return os.getpid()
 
-    def work(self, kind: str, params: Params, ask: Any, clients: list[int], chunk: int) -> Done:
+    def work(self, kind: str, params: Params, ask: Any, clients: list[int], way: Way) -> Done:
         """Train or evaluate some clients."""
         started, device = time.process_time(), self._lane.task.device
         here = {name: p.to(device) for name, p in params.items()}
-        result = getattr(self._lane, kind)(here, ask, clients, chunk)
+        with _warnings() as said:
+            result = getattr(self._lane, kind)(here, ask, clients, way)
         if isinstance(result, Part):
             total = {name: p.cpu() for name, p in result.total.items()}
             result = result._replace(total=total, metrics=result.metrics.cpu())
-        return Done(result, time.process_time() - started)
+        return Done(result, time.process_time() - started, said)
 
 
 class Workers:
@@ -94,6 +98,7 @@ class Workers:
 
         self._ray: Any = ray
         self.count, self._config = count, to_json(config)
+        self._said = set[str]()
         gpus = 1 if torch.device(config.device).type == "cuda" else 0
         self._start_ray(count, gpus, address)
         have = self._ray.cluster_resources()
@@ -117,17 +122,17 @@ class Workers:
             raise InputError(f"engine.workers={count}: a worker cannot start: {last}") from error
 
     def train(
-        self, params: Params, ask: TrainInstruction, blocks: Sequence[list[int]], chunk: int
+        self, params: Params, ask: TrainInstruction, blocks: Sequence[list[int]], way: Way
     ) -> tuple[list[Part], float]:
         """Return what `Lane.train` gives for each block, and the workers' CPU seconds."""
-        done = self._map("train", params, ask, blocks, chunk)
+        done = self._map("train", params, ask, blocks, way)
         return [each.result for each in done], sum(each.cpu_s for each in done)
 
     def evaluate(
-        self, params: Params, ask: EvaluateInstruction, blocks: Sequence[list[int]], chunk: int
+        self, params: Params, ask: EvaluateInstruction, blocks: Sequence[list[int]], way: Way
     ) -> list[EvaluateReport]:
         """Return what `Lane.evaluate` gives for each block."""
-        return [each.result for each in self._map("evaluate", params, ask, blocks, chunk)]
+        return [each.result for each in self._map("evaluate", params, ask, blocks, way)]
 
     def close(self) -> None:
         """End the processes."""
@@ -135,7 +140,7 @@ class Workers:
             self._ray.kill(actor)
 
     def _map(
-        self, kind: str, params: Params, ask: Any, blocks: Sequence[list[int]], chunk: int
+        self, kind: str, params: Params, ask: Any, blocks: Sequence[list[int]], way: Way
     ) -> list[Done]:
         """Give each block to the next free worker, and again if that one dies."""
         ray = self._ray
@@ -147,12 +152,13 @@ class Workers:
         while len(results) < len(blocks):
             while waiting and free:
                 block, worker = waiting.popleft(), free.pop()
-                call = self._actors[worker].work.remote(kind, shared, ask, blocks[block], chunk)
+                call = self._actors[worker].work.remote(kind, shared, ask, blocks[block], way)
                 running[call] = block, worker
             (ready, *_), _ = ray.wait(list(running))
             block, worker = running.pop(ready)
             try:
                 results[block] = ray.get(ready)
+                self._relay(results[block].said)
             except ray.exceptions.RayTaskError as error:
                 for other in running:  # else their errors would be printed, whenever they come
                     with suppress(ray.exceptions.RayError):
@@ -171,6 +177,13 @@ class Workers:
                 self.pids[worker] = ray.get(self._actors[worker].pid.remote())
             free.append(worker)
         return [results[block] for block in range(len(blocks))]
+
+    def _relay(self, said: Sequence[str]) -> None:
+        """Warn of what workers warn of, once whoever says it."""
+        for warning in said:
+            if warning not in self._said:
+                self._said.add(warning)
+                log.warning("%s", warning)
 
     def _start_ray(self, count: int, gpus: int, address: str | None) -> None:
         """Start Ray on this machine, or join a cluster."""
@@ -197,6 +210,19 @@ class Workers:
                 f"engine.ray_address={address}: {reason(error):.200}; give host:port of a cluster "
                 "that runs, or null"
             ) from error
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collect what is warned of meanwhile."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)
 
 
 def _require_listener(address: str) -> None:

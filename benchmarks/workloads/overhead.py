@@ -98,7 +98,7 @@ def _rounds(given: Setting, repeats: int) -> Iterator[RoundTime]:
 
     def cohort(config: Config, task: Task) -> Cohort:
         engine = Batched(config, task)
-        engine.lane = TimedLane(task, compile=config.engine["compile"])
+        engine.lane = TimedLane(task)
         lanes.append(engine.lane)
         return engine
 
