@@ -59,20 +59,31 @@ def draw_stack(
     batches: Sequence[int],
     size: int | None,
     rows: NDArray[np.int64],
+    among: NDArray[np.int64] | None = None,
 ) -> Draw:
-    """Draw for K clients at once what `draw` draws for each; `random` and `rows` are [K]."""
+    """Draw for K clients at once what `draw` draws for each; `random` and `rows` are [K].
+
+    `among` is as in `every_row`.
+    """
     if size is None:
-        return every_row(batches, rows)
+        return every_row(batches, rows, among)
     uniform = np.stack([r.random((*batches, size)) for r in random], axis=len(batches))
     return Draw(subset(uniform, rows))
 
 
-def every_row(batches: Sequence[int], rows: NDArray[np.int64]) -> Draw:
-    """Return all rows of each client, in order, in batches that are as long as the longest."""
-    order = np.arange(rows.max())
+def every_row(
+    batches: Sequence[int], rows: NDArray[np.int64], among: NDArray[np.int64] | None = None
+) -> Draw:
+    """Return all rows of each client, in order, in batches that are as long as the longest.
+
+    The longest of these clients, or of all those whose rows are given as `among`: then every stack
+    of them has one shape.
+    """
+    among = rows if among is None else among
+    order = np.arange(among.max())
     shape = (*batches, len(rows), len(order))
     positions = np.broadcast_to(np.minimum(order, rows[:, None] - 1), shape)
-    ragged = rows.min() < len(order)
+    ragged = among.min() < len(order)
     return Draw(positions, np.broadcast_to(order < rows[:, None], shape) if ragged else None)
 
 

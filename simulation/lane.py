@@ -75,7 +75,8 @@ class Lane:
         """Train `clients` in this way, as far as they can be."""
         if way == ONE_BY_ONE:
             return self._train_alone(params, ask, clients)
-        drawn = draw_train(self.task, ask, clients)
+        # A program is made for one length of batches.
+        drawn = draw_train(self.task, ask, clients, alike=way.compiled)
 
         def train_chunk(some: range) -> Part:
             members = [clients[i] for i in some]

@@ -56,14 +56,20 @@ class StackUpdate(NamedTuple):
     """[K] the first local step that is not finite, τ if it is only w_τ, τ + 1 if none."""
 
 
-def draw_train(task: Task, ask: TrainInstruction, clients: Sequence[int]) -> Drawn:
-    """Draw for K clients what `client_app.client.draw_batches` draws for each."""
+def draw_train(
+    task: Task, ask: TrainInstruction, clients: Sequence[int], *, alike: bool = False
+) -> Drawn:
+    """Draw for K clients what `client_app.client.draw_batches` draws for each.
+
+    Where they are to be `alike`, their batches are as long as those of any clients would be.
+    """
     random = [stream(Purpose.TRAIN, ask.seed, c, ask.round) for c in clients]
     part = task.data.partition
     first, rows = part.offset[:-1][clients], part.train[clients]
 
     def draw(batches: tuple[int, ...], size: int | None) -> Draw:
-        positions, counts = sampling.draw_stack(random, batches, size, rows)
+        among = part.train if alike else rows
+        positions, counts = sampling.draw_stack(random, batches, size, rows, among)
         return Draw(part.index[first[:, None] + positions], counts)
 
     inner, outer = (ask.tau, ask.nu), (ask.tau,)

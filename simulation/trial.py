@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from client_app.client import evaluate
@@ -64,15 +64,16 @@ def tried(work: Work, lane: Lane, limit: int, threads: Sequence[int]) -> Plan | 
 
 
 def train_trial(lane: Lane, params: Params, ask: TrainInstruction, clients: Sequence[int]) -> Run:
-    """Return one local step of a chunk of `clients`; they serve several times if they are few."""
+    """Return one local step (τ = 1) of a chunk of `clients`; they serve again if they are few."""
     task = lane.task
-    drawn = draw_train(task, replace(ask, tau=1), clients)
+    drawn = cache(lambda alike: draw_train(task, ask, clients, alike=alike))
 
     def run(way: Way) -> object:
         if way == ONE_BY_ONE:
-            (alone,) = gathered(task, drawn, 0)
+            (alone,) = gathered(task, drawn(False), 0)
             return local_step(task.loss, params, alone, **ask.step)
-        (some,) = batches(lane.source, drawn.of([i % len(clients) for i in range(way.chunk)]))
+        rows = drawn(way.compiled).of([i % len(clients) for i in range(way.chunk)])
+        (some,) = batches(lane.source, rows)
         start = repeated(params, way.chunk, copied=way.compiled)
         return lane.step(ask, way.compiled)(start, some)
 

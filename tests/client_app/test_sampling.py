@@ -74,6 +74,20 @@ def test_a_stack_of_all_rows_counts_each_once() -> None:
     assert sampling.draw_stack([random()] * 2, (2,), None, np.array([3, 3])).counts is None
 
 
+def test_stacks_of_any_of_the_clients_have_one_shape() -> None:
+    """That of the longest there is, whoever is in it; each counts its own rows alone."""
+    among = np.array([4, 1, 3, 4])
+    for clients in ([0, 3], [1], [2, 1], [0, 1, 2, 3]):
+        rows = among[clients]
+        stack = sampling.draw_stack([random()] * len(rows), (2,), None, rows, among)
+        assert stack.rows.shape == (2, len(rows), 4)
+        assert stack.counts is not None
+        assert (stack.counts.sum(-1) == rows).all()
+        assert (stack.rows < rows[:, None]).all()
+    equal = np.array([3, 3, 3])
+    assert sampling.draw_stack([random()], (2,), None, equal[:1], equal).counts is None
+
+
 def test_support_query_and_hessian_batches_are_drawn_independently() -> None:
     """Two batches overlap, on average, as independent ones do: in D D′ / rows of their rows."""
     task = build(compose_config([]))

@@ -128,3 +128,13 @@ class Vocabulary(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.scores(x.long())
         return scores.sum(-2)
+
+
+class Scalar(nn.Linear):
+    """It reads a number out of a tensor: each client by itself can, a stack of them cannot."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__(4, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (1.0 + 0.0 * x.sum().item())

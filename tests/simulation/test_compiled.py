@@ -1,9 +1,13 @@
 """A compiled local step gives what it gives as it is written."""
 
+import json
+import logging
+
 import pytest
 import torch
 
 from client_app.cohort import OneByOne
+from simulation import plan as plans
 from simulation.executor import Batched
 from tasks.store import home
 from tests.helpers import distance
@@ -61,15 +65,19 @@ def test_compiled_steps_are_the_steps_as_written(
 
 
 def test_a_later_round_needs_no_new_program(compiled: tuple[Setting, Batched]) -> None:
-    """Other draws, other parameters, more steps, another order: the same program serves."""
+    """Other draws, other parameters, more steps, other clients: the same program serves.
+
+    The largest, with 60 rows, is not among the last: batches of all rows are as long as its.
+    """
     of, engine = compiled
     before = programs()
     assert before
     other = {name: p + 0.1 * torch.randn_like(p) for name, p in of.params.items()}
-    ask = ask_train(of, [6, 2, 0, 1, 4, 3, 5], round=9, tau=5, seed=3)
-    result = engine.train(other, ask)
-    assert programs() == before
-    assert_same_training(result, OneByOne(of.task).train(other, ask), tolerance(of))
+    for clients in ([6, 2, 0, 1, 4, 3, 5], [5, 2, 6]):
+        ask = ask_train(of, clients, round=9, tau=5, seed=3)
+        result = engine.train(other, ask)
+        assert programs() == before
+        assert_same_training(result, OneByOne(of.task).train(other, ask), tolerance(of))
 
 
 def test_programs_write_over_no_parameters_of_others(compiled: tuple[Setting, Batched]) -> None:
@@ -82,6 +90,32 @@ def test_programs_write_over_no_parameters_of_others(compiled: tuple[Setting, Ba
     assert all(torch.equal(before[name], p) for name, p in of.params.items())
     assert distance(first.update, kept) == 0.0
     assert distance(first.update, second.update) == 0.0
+
+
+def test_a_compiled_single_client_is_tried_and_the_plan_is_obeyed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stack of one, with a program of its own. What is not chosen is said to be in vain."""
+    caplog.set_level(logging.INFO, "nufed")
+    monkeypatch.setattr(plans, "PLANS", "plans-single.json")
+    of = setting(*SETTINGS["float32"], "engine.precision=float32")
+    ask, file = ask_train(of, [4]), home() / plans.PLANS
+    expected = OneByOne(of.task).train(of.params, ask)
+    assert_same_training(batched(of, compile=True).train(of.params, ask), expected, 1e-5)
+    ((name, found),) = json.loads(file.read_text()).items()
+    plan, made = plans.Plan(*found), programs()
+    assert plan.seconds_compiled is not None
+    assert plan.seconds == min(plan.seconds_compiled, plan.seconds_one_by_one) or plan.compiled
+    for compiled, says in (
+        (True, "clients are trained one by one, compiled, on 1 thread: in the trial"),
+        (False, "engine.compile=true is not used: in the trial"),
+    ):
+        caplog.clear()
+        file.write_text(json.dumps({name: plan._replace(compiled=compiled)}))
+        engine = batched(of, compile=True)
+        assert_same_training(engine.train(of.params, ask), expected, 1e-5)
+        assert caplog.records[-1].getMessage().startswith(says)
+        assert programs() == made
 
 
 def test_evaluation_beside_compiled_training(compiled: tuple[Setting, Batched]) -> None:

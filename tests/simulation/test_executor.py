@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from client_app.app import make_app
 from client_app.cohort import OneByOne
@@ -24,6 +25,7 @@ from simulation.grid import run_in_process
 from strategies.meta_fedavg import MetaFedAvg
 from tests.helpers import RunResult, distance, read_run
 from tests.simulation.helpers import (
+    Scalar,
     Setting,
     Vocabulary,
     ask_evaluate,
@@ -66,6 +68,19 @@ class Centred(nn.Module):
 def batch_normalized(num_outputs: int) -> nn.Module:
     """It refuses, while it trains, a batch of one row."""
     return Perceptron(nn.BatchNorm1d(8, track_running_stats=False), num_outputs)
+
+
+class Watchful(Perceptron):
+    """It refuses to be traced, as a module that torch.compile made does."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__(nn.Identity(), num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if get_proxy_mode() is not None:
+            raise RuntimeError("a module that is not to be traced")
+        scores: Tensor = super().forward(x)
+        return scores
 
 
 def layer_normalized(num_outputs: int) -> nn.Module:
@@ -288,6 +303,52 @@ def test_impossible_options_are_refused_in_one_line(override: str, says: str) ->
         batched(setting(override))
     assert str(refused.value).startswith(says)
     assert "\n" not in str(refused.value)
+
+
+NOT_USED = "engine.compile=true is not used: "
+
+
+@pytest.mark.parametrize("chunk", [3, None])
+def test_steps_that_cannot_be_compiled_are_done_as_they_are_and_this_is_said(
+    folder: Path, chunk: int | None, said: Callable[[], list[str]]
+) -> None:
+    """Once, in the trial or at the first chunk; in stacks they can be."""
+    of = with_model(Watchful, "algorithm.nu=1")
+    engine = batched(of, compile=True, chunk_size=chunk)
+    for round in (1, 2):
+        ask = ask_train(of, round=round)
+        assert_same_training(
+            engine.train(of.params, ask), OneByOne(of.task).train(of.params, ask), 1e-5
+        )
+    vain = [line for line in said() if "not used" in line]
+    assert vain == [f"{NOT_USED}a module that is not to be traced"]
+    assert engine.lane.one_by_one == set()
+    assert folder.exists() == (chunk is None)
+
+
+@pytest.mark.parametrize("chunk", [2, None])
+def test_clients_that_only_work_by_themselves_are_not_compiled_and_this_is_said(
+    tmp_path: Path, chunk: int | None, said: Callable[[], list[str]]
+) -> None:
+    of = with_rows(tmp_path, np.random.default_rng(0).normal(size=(200, 4)), Scalar)
+    engine = batched(of, compile=True, chunk_size=chunk)
+    for round in (1, 2):
+        ask = ask_train(of, round=round)
+        expected = OneByOne(of.task).train(of.params, ask)
+        assert_same_training(engine.train(of.params, ask), expected, 1e-6)
+    (vain,) = [line for line in said() if "not used" in line]
+    assert vain.startswith("clients go one by one, and engine.compile=true is not used: ")
+    assert ".item()" in vain
+
+
+def test_dropout_is_not_compiled_and_this_is_said(said: Callable[[], list[str]]) -> None:
+    """A stack of one, too, would draw other masks than a client by itself."""
+    of = with_model(dropping, "algorithm.nu=1", "algorithm.batch.support=null")
+    for chunk in (None, 1):
+        engine = batched(of, compile=True, chunk_size=chunk)
+        expected = OneByOne(of.task).train(of.params, ask_train(of))
+        assert_exactly(engine.train(of.params, ask_train(of)), expected)
+    assert [line for line in said() if NOT_USED in line] == [f"{NOT_USED}clients go one by one"] * 2
 
 
 def test_compiling_and_recomputing_exclude_each_other() -> None:

@@ -121,14 +121,14 @@ def test_all_clients_diverging_leaves_no_update(tmp_path: Path) -> None:
     assert trained.report.diverged_at == [0, 0, 0, 0]
 
 
-def words(folder: Path, *strange: int) -> Setting:
+def words(folder: Path, *strange: int, model: str = "Vocabulary") -> Setting:
     """Build a task of five clients, some of whom use a word that the model does not know."""
     random = np.random.default_rng(0)
     x, client = random.integers(9, size=(100, 4)), np.repeat(np.arange(5), 20)
     x[np.isin(client, strange)] = 50
     np.savez(folder / "words.npz", x=x, y=random.integers(3, size=100), client=client)
     data = ("dataset=npz", f"dataset.path={folder / 'words.npz'}", "model=custom")
-    return setting(*data, "model._target_=tests.simulation.helpers.Vocabulary", "algorithm.nu=2")
+    return setting(*data, f"model._target_=tests.simulation.helpers.{model}", "algorithm.nu=2")
 
 
 @pytest.mark.parametrize("chunk", [2, 3, 5])
@@ -162,6 +162,51 @@ def test_a_model_that_always_raises_leaves_reasons_and_no_update(tmp_path: Path)
         assert report.clients == []
         assert sorted(report.failed) == [0, 1, 2, 3, 4]
         assert report.reasons == ["IndexError: index out of range in self"] * 5
+
+
+IN_VAIN = "clients go one by one: each by itself works, a stack of them does not: vmap: "
+
+
+@pytest.mark.parametrize("chunk", [2, 5, None])
+def test_a_model_that_no_stack_can_compute_is_said_once_in_a_run(
+    tmp_path: Path, chunk: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether the size of chunks is given or tried, however many clients; all go one by one."""
+    of = words(tmp_path, model="Scalar")
+    engine, alone = batched(of, chunk_size=chunk), OneByOne(of.task)
+    for round, clients in ((1, [0, 1, 2, 3, 4]), (2, [4, 2, 1]), (3, [0, 1, 2, 3])):
+        ask = ask_train(of, clients, round=round)
+        assert_same_training(engine.train(of.params, ask), alone.train(of.params, ask), 1e-6)
+        asked = ask_evaluate(of, clients)
+        curves = alone.evaluate(of.params, asked)
+        assert_same_curves(engine.evaluate(of.params, asked), curves, 1e-12)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert said[0].startswith(IN_VAIN)
+    assert ".item()" in said[0]
+    assert engine.lane.one_by_one == {"train", "evaluate"}
+
+
+@pytest.mark.parametrize("culprit", [1, 3])
+@pytest.mark.parametrize("chunk", [2, None])
+def test_a_clients_rows_are_its_own_fault_and_do_not_end_the_stacks(
+    tmp_path: Path, chunk: int | None, culprit: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The trial is made without it, if it comes in there; it is named in each round."""
+    of = words(tmp_path, culprit)
+    engine, alone = batched(of, chunk_size=chunk), OneByOne(of.task)
+    for round in (1, 2, 3):
+        ask = ask_train(of, round=round)
+        trained = engine.train(of.params, ask)
+        assert trained.report.failed == [culprit]
+        assert_same_training(trained, alone.train(of.params, ask), 1e-5)
+        assert engine.evaluate(of.params, ask_evaluate(of)).failed == [culprit]
+    assert engine.lane.one_by_one == set()
+    says = {"a chunk failed, its clients go one by one: index out of range in self"}
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == len({*said})
+    assert says >= {*said}
+    assert chunk is None or said
 
 
 def test_more_clients_than_a_block_draws_for(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,6 +21,7 @@ from client_app.meta_gradient import meta_gradient
 from conf.errors import RunStopped
 from simulation.executor import Batched
 from simulation.memory import PeakMemory, free_bytes, out_of_memory
+from simulation.plan import Way
 from tests.helpers import network
 from tests.simulation.helpers import (
     Setting,
@@ -166,7 +167,8 @@ def need(of: Setting, kind: str, clients: int) -> int:
     """Return the bytes that some clients at once take."""
     with PeakMemory() as peak:
         lane = batched(of, chunk_size=7).lane
-        getattr(lane, kind)(of.params, asks(of, ROWS)[kind], LARGEST_FIRST[:clients], clients)
+        some, way = LARGEST_FIRST[:clients], Way(clients)
+        getattr(lane, kind)(of.params, asks(of, ROWS)[kind], some, way)
     return peak.bytes
 
 

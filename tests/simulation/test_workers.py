@@ -37,15 +37,15 @@ from torch import nn
 from conf.errors import InputError
 
 class Particular(nn.Sequential):
-    \"\"\"Ends the run, as a person's mistake does, if it is given 97 rows.\"\"\"
+    \"\"\"Ends the run, as a person's mistake does, at 97 rows; 96 make no stack.\"\"\"
 
     def __init__(self, num_outputs):
         super().__init__(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, num_outputs))
 
     def forward(self, x):
         if len(x) == 97:
-            raise InputError("algorithm.batch.query=97: too many rows; say 96")
-        return super().forward(x)
+            raise InputError("algorithm.batch.query=97: too many rows; say 95")
+        return super().forward(x) * (1.0 + 0.0 * x.sum().item() if len(x) == 96 else 1.0)
 """
 
 
@@ -171,9 +171,22 @@ def test_a_worker_killed_between_rounds_is_replaced_in_the_next(
 def test_a_persons_mistake_found_by_a_worker_is_one_line(of: Setting, engine: Batched) -> None:
     with pytest.raises(InputError) as raised:
         engine.train(of.params, ask_train(of, query=97))
-    assert str(raised.value) == "algorithm.batch.query=97: too many rows; say 96"
+    assert str(raised.value) == "algorithm.batch.query=97: too many rows; say 95"
     expected = OneByOne(of.task).train(of.params, ask_train(of))
     assert_same_training(engine.train(of.params, ask_train(of)), expected, 1e-10)
+
+
+def test_what_workers_warn_of_is_heard_once(
+    of: Setting, engine: Batched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of them finds for itself, in its first chunk, that no stack can be computed."""
+    for round in (1, 2):
+        ask = ask_train(of, query=96, round=round)
+        expected = OneByOne(of.task).train(of.params, ask)
+        assert_same_training(engine.train(of.params, ask), expected, 1e-10)
+    said = [record.getMessage() for record in caplog.records if record.name == "nufed"]
+    assert len(said) == 1
+    assert said[0].startswith("clients go one by one: each by itself works, a stack of them does")
 
 
 @pytest.mark.usefixtures("engine")
