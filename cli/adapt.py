@@ -11,6 +11,7 @@ from omegaconf import MISSING, OmegaConf
 
 from cli.command import Parser, carry_out
 from conf.errors import InputError, nearest
+from conf.words import escaped, path_of
 
 if TYPE_CHECKING:
     from client_app.personal import Personal
@@ -75,7 +76,7 @@ def request(words: Sequence[str]) -> dict[str, Any]:
         if key not in known:
             raise InputError(f"{key}: no such key; {nearest(key, known)}")
         if value != "null":
-            typed[key] = value
+            typed[key] = escaped(value)
         elif key == "batch":  # null takes all rows; of the others it means the default
             typed[key] = None
     for key in ("checkpoint", "data"):
@@ -114,7 +115,7 @@ def targets(out: str, forms: Sequence[str]) -> list[Path]:
     InputError
         If `out` is named as an export.
     """
-    place = Path(out).expanduser().absolute()
+    place = path_of(out).absolute()
     if place.suffix in FORMATS:
         raise InputError(
             f"out={out}: names the personal model; write {Path(out).with_suffix('.safetensors')}, "

@@ -11,6 +11,7 @@ from cli.command import Parser, carry_out, count
 from conf.compose import compose_config, of_run
 from conf.errors import InputError
 from conf.schema import Config
+from conf.words import apart, path_of
 from tasks.private import NAME as PRIVATE
 
 COMMAND = "nufed-certify"
@@ -38,11 +39,11 @@ def subject(words: Sequence[str]) -> tuple[Config, Path | None]:
     InputError
         If the words are neither one run folder nor overrides, or the rows are not here.
     """
-    folders = [word for word in words if "=" not in word]
+    folders, _ = apart(words)
     if not folders:
         config, folder = compose_config(list(words)), None
     else:
-        name, folder = folders[0], Path(folders[0]).expanduser().absolute()
+        name, folder = folders[0], path_of(folders[0]).absolute()
         devices = [word.removeprefix(DEVICE) for word in words if word.startswith(DEVICE)]
         if len(words) > 1 + len(devices):
             raise InputError(

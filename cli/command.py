@@ -83,6 +83,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.keys = keys
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; a word with a leading dash that is no option may be a file's name."""
+        words = sys.argv[1:] if args is None else list(args)
+        for i, word in enumerate(words):
+            known = word.partition("=")[0] in self._option_string_actions
+            if word.startswith("-") and not known and os.path.lexists(word):
+                words[i] = f"./{word}"
+        return super().parse_known_args(words, namespace)
+
     def error(self, message: str) -> NoReturn:
         """End with one line instead of the usage and one line."""
         fail(self.prog, complaint(self, message, self.keys))

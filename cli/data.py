@@ -3,13 +3,13 @@
 import argparse
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.command import Parser, carry_out
 from conf.compose import compose_config
 from conf.errors import InputError
 from conf.schema import Config
+from conf.words import apart, command_line, for_hydra, path_of, there, written
 from tasks.private import NAME as PRIVATE
 
 if TYPE_CHECKING:
@@ -40,18 +40,18 @@ def overrides(words: Sequence[str]) -> list[str]:
     InputError
         If several files are named, or one whose kind cannot be told.
     """
-    files = [word for word in words if "=" not in word]
-    rest = [word for word in words if "=" in word]
+    files, rest = apart(words)
+    rest = for_hydra(rest)
     if not files:
         return rest
     name, *others = files
-    path = Path(name).expanduser()
+    path, named = path_of(name), f"dataset.path={written(name)}"
     if others:
         raise InputError(f"{others[0]}: name one file or folder, beside key=value")
-    if not path.exists():
+    if not there(path):
         raise InputError(f"{name}: no such file or folder; name your data")
     if any(word.startswith("dataset=") for word in rest):
-        return [*rest, f"dataset.path={name}"]
+        return [*rest, named]
     if path.is_dir():
         kind = "parquet" if next(path.rglob("*.parquet"), None) else "image_folder"
     else:
@@ -59,9 +59,9 @@ def overrides(words: Sequence[str]) -> list[str]:
     if not kind:
         raise InputError(
             f"{name}: is no .npz, .parquet or folder of images; for CSV or JSON say dataset=hf "
-            f"dataset.path={name} dataset.features=… dataset.target=…"
+            f"{shlex.quote(named)} dataset.features=… dataset.target=…"
         )
-    return [f"dataset={kind}", f"dataset.path={name}", *rest]
+    return [f"dataset={kind}", named, *rest]
 
 
 def _check(words: list[str]) -> None:
@@ -94,10 +94,11 @@ def _check(words: list[str]) -> None:
     given = {word.lstrip("+").partition("=")[0] for word in words}
     advised = advice(of, given, config.algorithm.batch.support)
     words = [*words, *(f"{key}={value}" for key, value in advised.items())]
+    command = command_line("nufed", words)
     with console.status("trying the model"):
         task = build(compose_config(words))
     parameters = sum(p.numel() for p in task.module.parameters())
-    say("", f"To train, with a model of {parameters:,} parameters:", f"  nufed {shlex.join(words)}")
+    say("", f"To train, with a model of {parameters:,} parameters:", f"  {command}")
     say("Step sizes are chosen before the first round, unless you set them.")
 
 

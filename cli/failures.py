@@ -1,6 +1,7 @@
 """Errors as one line: Hydra's and OmegaConf's exceptions in our words, with the nearest option."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 
 from conf.errors import NuFedError, nearest
 from conf.keys import no_such_key
+from conf.words import written
 
 FILES = {".npz": "npz", ".parquet": "parquet", ".csv": "hf", ".json": "hf", ".jsonl": "hf"}
 KINDS = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
@@ -43,7 +45,8 @@ def _missing_option(error: MissingConfigException) -> str:
     group, _, option = wanted.rpartition("/")
     path = wanted.removeprefix("dataset/")
     if group.startswith("dataset") and (kind := FILES.get(Path(path).suffix)):
-        return f"dataset={path}: names a file; say dataset={kind} dataset.path={path}"
+        say = shlex.join([f"dataset={kind}", f"dataset.path={written(path)}"])
+        return f"dataset={path}: names a file; say {say}"
     return f"{group}={option}: no such option; {nearest(option, sorted(error.options or []))}"
 
 

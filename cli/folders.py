@@ -1,24 +1,41 @@
-"""Folders that Hydra makes before a run begins: taken away again where it never does."""
+"""Folders of runs: one of its own for each, and taken away again where a run never begins."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from conf.files import new_folder
+from conf.words import escaped, written
 
 _made: set[Path] = set()
 
 
 class NewFolders(Callback):
-    """Remember which folders Hydra is about to make: only those may be removed again."""
+    """Make the folder that a run has by default, and remember which ones may be removed again."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Note the folders of a single run."""
-        self._remember(Path(config.hydra.run.dir))
+        """Prepare the folder of a single run."""
+        self._prepare(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note the folders of a sweep."""
-        self._remember(Path(config.hydra.sweep.dir))
+        """Prepare the folder of a sweep, which all of its jobs lie in."""
+        self._prepare(config, "sweep")
+
+    def _prepare(self, config: DictConfig, kind: str) -> None:
+        key = f"hydra.{kind}.dir"
+        folder = Path(OmegaConf.select(config, key))
+        self._remember(folder)
+        if any(word.lstrip("+").startswith(f"{key}=") for word in config.hydra.overrides.hydra):
+            return
+        with suppress(OSError):  # Hydra, which makes it next, will say so
+            folder = new_folder(folder)
+            _made.add(folder.absolute())
+        with read_write(config), open_dict(config):
+            OmegaConf.update(config, key, escaped(str(folder)))
+            config.hydra.overrides.hydra.append(f"{key}={written(folder)}")  # of a sweep's jobs
 
     def _remember(self, folder: Path) -> None:
         folder = folder.absolute()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from cli.command import Parser, carry_out
 from conf.errors import InputError, nearest
+from conf.words import apart, path_of
 
 COMMAND = "nufed-report"
 KEYS = "out", "target"
@@ -48,20 +49,18 @@ def read(words: Sequence[str]) -> Given:
     from server_app.report.comparison import run_folders
     from server_app.report.comparison_page import COMPARISON
 
-    # What is there is a folder, whatever stands in its name.
-    options = [word for word in words if "=" in word and not Path(word).expanduser().exists()]
-    names = [word for word in words if word not in options]
+    names, options = apart(words)
     found = dict(option.split("=", 1) for option in options)
     if unknown := [key for key in found if key not in KEYS]:
         given = f"{unknown[0]}={found[unknown[0]]}"
         raise InputError(f"{given}: no such folder or option; {nearest(unknown[0], KEYS)}")
     if not names:
         raise InputError("no run was named; say nufed-report runs/…")
-    folders = [Path(name).expanduser().absolute() for name in names]
+    folders = [path_of(name).absolute() for name in names]
     runs = list(dict.fromkeys(run for some in map(run_folders, folders, names) for run in some))
     single = len(runs) == 1 and not options
     place = folders[0] if len(folders) == 1 else Path.cwd()
-    out = Path(found["out"]).expanduser().absolute() if "out" in found else place / COMPARISON
+    out = path_of(found["out"]).absolute() if "out" in found else place / COMPARISON
     return Given(runs, single, out, _target(found.get("target")))
 
 

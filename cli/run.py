@@ -8,14 +8,14 @@ import traceback
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cli.command import (
     EXIT_INTERRUPTED,
@@ -32,6 +32,7 @@ from conf.compose import CONFIG_DIR
 from conf.errors import InputError, NuFedError, Terminated
 from conf.keys import known_keys
 from conf.schema import Config, to_config
+from conf.words import for_hydra, path_of
 
 
 def main() -> None:
@@ -42,6 +43,7 @@ def main() -> None:
     _failed.clear()
     signal.signal(signal.SIGTERM, _terminate)
     _require_options(sys.argv[1:])
+    sys.argv[1:] = _typed(sys.argv[1:])
     status = 0
     try:
         _hydra_main()
@@ -82,6 +84,15 @@ def _require_options(words: list[str]) -> None:
         error(f"unrecognized arguments: {unknown[0]}")
 
 
+def _typed(words: list[str]) -> list[str]:
+    """Return what was typed as Hydra is to read it."""
+    words = for_hydra(words, several=not {"-m", "--multirun"}.isdisjoint(words))
+    if not any(word.startswith("resume=") and word != "resume=null" for word in words):
+        return words
+    # The run's data set may have a path; the one that a run has by default has none.
+    return [f"++{word}" if word.startswith("dataset.path=") else word for word in words]
+
+
 def _no_folder(error: Exception) -> str | None:
     """Explain why Hydra could not make the run's folder; None for an error within the run."""
     if not isinstance(error, OSError) or not error.filename:
@@ -104,7 +115,9 @@ def _hydra_main(composed: DictConfig) -> float | None:
 def job(composed: DictConfig) -> float | None:
     """Carry out a single run, or one job of a sweep; return its score if that is a search."""
     hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
+    # As it stands: OmegaConf would take `${x}` in a name for another key.
+    runtime: Any = OmegaConf.to_container(hydra_config.runtime, resolve=False)
+    folder = Path(runtime["output_dir"])
     if hydra_config.mode != RunMode.MULTIRUN:
         if _attempt(composed, folder)[1]:
             _failed.append(folder)
@@ -214,11 +227,11 @@ def run(config: Config, folder: Path) -> Path:
     if config.resume is None:
         require_free(folder)
     else:
-        folder = Path(config.resume).expanduser().absolute()
+        folder = path_of(config.resume).absolute()
         config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
     if isinstance(path := config.dataset.get("path"), str):
         # Absolute: other engines' processes run in other folders.
-        absolute = Path(path).expanduser().absolute()
+        absolute = path_of(path).absolute()
         on_the_hub = config.dataset["name"] == HF and not absolute.exists()
         config.dataset["path"] = path if on_the_hub else str(absolute)
     try:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from cli.sweep import SPLIT, Job
 from conf.errors import InputError
 from conf.schema import Config
+from conf.words import command_line
 from server_app.run_folder import SUMMARY
 from strategies.curves import GROUPS, shown
 
@@ -58,7 +58,7 @@ def best_command(jobs: list[Job]) -> str | None:
     best = max(jobs, key=_score, default=None)
     if best is None or _score(best) == WORST:
         return None
-    return shlex.join(["nufed", *(o for o in best.overrides if not o.startswith(f"{SPLIT}="))])
+    return command_line("nufed", [o for o in best.overrides if not o.startswith(f"{SPLIT}=")])
 
 
 def conclude(jobs: list[Job], folder: Path, console: Console) -> bool:

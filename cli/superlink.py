@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 
 from conf.errors import InputError, RunStopped
 from conf.schema import require
+from conf.words import path_of
 from simulation.flower_command import (
     environment,
     error_in,
@@ -255,7 +256,7 @@ def _address(name: str, certificates: object, insecure: bool) -> Address:
         raise InputError(
             "engine.insecure=true: means plain text, engine.root_certificates TLS; give one of them"
         )
-    file = Path(str(certificates)).expanduser().absolute()
+    file = path_of(str(certificates)).absolute()
     try:
         ssl.create_default_context(cafile=file)
     except OSError as error:  # ssl.SSLError is one

@@ -20,6 +20,7 @@ from client_app.meta_gradient import Params, adapt
 from conf.compose import of_run
 from conf.errors import InputError
 from conf.schema import Config, positive, require
+from conf.words import path_of
 from tasks.own_rows import own_rows
 from tasks.rows import Rows
 from tasks.streams import Purpose, model_randomness, stream
@@ -143,7 +144,7 @@ def personalize(
     InputError
         If the run, its model or the rows cannot be used, or a loss is not finite.
     """
-    folder, config, trained, sizes = _trained(Path(checkpoint).expanduser())
+    folder, config, trained, sizes = _trained(path_of(checkpoint))
     how = FineTuning(
         (config.algorithm.nu or config.evaluation.steps) if steps is None else steps,
         config.algorithm.alpha if alpha is None else alpha,

@@ -1,17 +1,16 @@
 """The overrides that stand for a configuration: what one would type to run it again."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from functools import cache
 from typing import Any
 
 from hydra import compose
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from conf.compose import CONFIG_DIR, composing
 from conf.schema import Config, to_config
+from conf.words import escaped, written
 
 DATASET = "dataset"
 GROUPS = tuple(
@@ -19,8 +18,6 @@ GROUPS = tuple(
     for field in fields(Config)
     if (CONFIG_DIR / field.name).is_dir() and field.name != DATASET
 )
-BARE = re.compile(r"[A-Za-z_/][\w./+@-]*")
-RESERVED = {"null", "true", "false", "inf", "nan"}
 
 
 def overrides_of(config: Config) -> list[str] | None:
@@ -50,22 +47,6 @@ def differing_keys(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     return {
         key: (ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)
     }
-
-
-def written(value: Any) -> str:
-    """Return a value in Hydra's grammar of overrides."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        bare = BARE.fullmatch(value) and value.lower() not in RESERVED
-        return value if bare else str(QuotedString(value, Quote.single).with_quotes())
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{written(entry)}" for key, entry in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(written, value))}]"
-    return repr(value)
 
 
 def _options(config: Config) -> list[str]:
@@ -114,7 +95,7 @@ def _differences(composed: DictConfig, wanted: dict[str, Any]) -> list[str]:
             node = OmegaConf.select(composed, parent) if parent else composed
             new = name not in node.keys()  # noqa: SIM118  (`in` leaves out what has no value yet)
             said[key] = f"{'+' if new else ''}{key}={written(value)}"
-            OmegaConf.update(composed, key, value, merge=False, force_add=True)
+            OmegaConf.update(composed, key, escaped(value), merge=False, force_add=True)
     return list(said.values())
 
 

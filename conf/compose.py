@@ -11,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from conf.errors import InputError, NuFedError, reason
 from conf.files import read_text, require_no_links
 from conf.schema import Config, read_config, register, to_config
+from conf.words import for_hydra
 
 CONFIG_DIR = Path(__file__).parent
 CONFIG = "config.yaml"
@@ -22,7 +23,7 @@ LARGEST = 1 << 20
 def compose_config(overrides: list[str]) -> Config:
     """Compose the YAML files of this folder with Hydra overrides such as ``algorithm.nu=5``."""
     with composing():
-        return to_config(compose("config", overrides))
+        return to_config(compose("config", for_hydra(overrides)))
 
 
 @contextmanager

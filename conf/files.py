@@ -4,10 +4,11 @@ What lies in a folder is not always what its name says: a link leads elsewhere, 
 reader wait for ever, a device has effects.
 """
 
+import itertools
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -99,6 +100,26 @@ def require_no_links(folders: Iterable[Path]) -> None:
                 f"{folder / links[0]}: is a symbolic link, which a run folder has none of; "
                 "remove it, or put the file itself there"
             )
+
+
+def new_folder(folder: Path) -> Path:
+    """Make a new folder, with a number behind its name where there is one of that name.
+
+    Of two runs that start in the same second only one makes it; the other has the next.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    for number in itertools.count(1):
+        mine = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        # Another run that never began may have taken the empty parent away just now.
+        with suppress(FileExistsError, FileNotFoundError):
+            mine.mkdir()
+            return mine
+    raise AssertionError("numbers do not end")
 
 
 @contextmanager

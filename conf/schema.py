@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
 
 from conf.errors import InputError
 from conf.keys import no_such_key, unknown_of_engine
+from conf.words import escaped
 
 MODES = ("exact", "first_order", "hessian_free")
 WEIGHTINGS = ("uniform", "examples")
@@ -367,8 +370,7 @@ def to_config(composed: DictConfig) -> Config:
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise InputError(f"{missing[0]}: has no value; give one as {missing[0]}=…")
-    OmegaConf.resolve(composed)
-    config = OmegaConf.to_object(composed)
+    config = OmegaConf.to_object(composed)  # resolves each `${…}` once
     assert isinstance(config, Config)
     if unknown := unknown_of_engine(config.engine):
         raise InputError(no_such_key(unknown))
@@ -402,6 +404,20 @@ def to_json(config: Config) -> str:
 
 def read_config(text: str) -> Config:
     """Read what `to_json`, or a run folder's config.yaml, says, checking types and values again."""
-    merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text))
+    return to_config(_tree(yaml.load(text, get_yaml_loader())))
+
+
+def tree(config: Config) -> DictConfig:
+    """Return a configuration as OmegaConf's, every text as it stands: of a file called `${x}`."""
+    return _tree(asdict(config))
+
+
+def _tree(said: Any) -> DictConfig:
+    merged = OmegaConf.merge(OmegaConf.structured(Config), escaped(said))
     assert isinstance(merged, DictConfig)
-    return to_config(merged)
+    return merged
+
+
+def to_yaml(config: Config) -> str:
+    """Write a configuration for people to read, and `read_config`."""
+    return OmegaConf.to_yaml(tree(config), resolve=True)

@@ -6,7 +6,8 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -21,8 +22,10 @@ from rich.console import Console
 
 from conf.compose import from_run_config
 from conf.errors import Diverged, InputError, RunStopped, TooFewReplies, reason
+from conf.files import new_folder
 from conf.making import make
 from conf.schema import Config, require
+from conf.words import path_of
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
 from server_app.diagnostics import diagnose
@@ -53,8 +56,14 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train, evaluate, and leave a run folder behind."""
     config = from_run_config(context.run_config)
-    folder = _run_dir(config, context.run_config)
+    with _run_dir(config, context.run_config) as folder:
+        _main(grid, context, config, folder)
+
+
+def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
+    """Set a run up, and carry it to its end."""
     streams = log_streams(context.run_config, folder)  # now: they take warnings along
+    resume.require_found(config)
     task = build(config)
     initial = task.initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
@@ -66,7 +75,7 @@ def main(grid: Grid, context: Context) -> None:
     require(stopping.metric in known, "early_stopping.metric", stopping.metric, " | ".join(known))
     if config.resume:
         unload(Path(__file__).parents[1], folder)
-    saved = resume.read(folder, config, initial) if config.resume else None
+    saved = resume.read(folder, config, initial, task.data.digest) if config.resume else None
     roster.wait(grid, config.server.join_timeout)
     asked = config
     config = with_steps(asked, partial(measured, grid, roster, asked, task, initial))
@@ -76,9 +85,8 @@ def main(grid: Grid, context: Context) -> None:
     if saved is None:
         require_free(folder)
         first = State(-1, initial, {})
-        saved = Checkpoint(
-            first, (), asdict(config), roster.num_clients, sorted(roster.set_aside), wall_s=0.0
-        )
+        new, rows = sorted(roster.set_aside), task.data.digest
+        saved = Checkpoint(first, (), asdict(config), roster.num_clients, new, 0.0, rows)
     resume.require_same_clients(saved, roster)
     with alone(folder):
         # In this order: what is safe first, what is read from it, what may wait for a network.
@@ -226,17 +234,29 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
         raise InputError(f"strategy={config.strategy.get('_target_')}: {reason(cause)}") from error
 
 
-def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Path:
-    """Return the run folder: where `nufed` wants it, else runs/<name>/<time> where we are.
+@contextmanager
+def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the run folder: where `nufed` wants it, else a new runs/<name>/<time> where we are.
 
     A relative one is of another machine's choice: within $NUFED_RUNS, or superlink-runs/.
     """
     if given := str(run_config.get("run-dir") or ""):
-        return Path(os.environ.get("NUFED_RUNS", "superlink-runs")).expanduser().absolute() / given
+        yield path_of(os.environ.get("NUFED_RUNS", "superlink-runs")).absolute() / given
+        return
     if config.resume is not None:
-        return Path(config.resume)
+        yield Path(config.resume)
+        return
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return Path.cwd() / "runs" / config.name / now
+    wanted = Path.cwd() / "runs" / config.name / now
+    try:
+        folder = new_folder(wanted)
+    except OSError as error:
+        raise InputError(f"{wanted}: cannot be made ({error.strerror})") from error
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # it holds a run, or else that never began
+            folder.rmdir()
 
 
 def _facts(info: RunInfo) -> dict[str, Any]:

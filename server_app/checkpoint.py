@@ -27,6 +27,7 @@ from safetensors.torch import save
 from client_app.meta_gradient import Params
 from conf.errors import InputError
 from conf.files import read_bytes, replacing, write_whole
+from conf.words import command_line
 from server_app.run_folder import finite
 from server_app.tracking import Callback, Row, State
 
@@ -54,6 +55,8 @@ class Checkpoint:
     """The federation, and who of it never trains: with the seed, all that sampling depends on."""
     wall_s: float
     """Seconds that the run took so far."""
+    data: str | None = None
+    """Digest of the data set's rows, where they are here; older checkpoints do not know it."""
 
 
 class Checkpoints(Callback):
@@ -100,7 +103,7 @@ class Checkpoints(Callback):
         if summary.get("resumable"):
             summary["resumable"] = bool(_files(self.folder))
             if summary["resumable"]:
-                summary["stopped"] += f"; go on with: nufed resume={self.folder}"
+                summary["stopped"] += f"; go on with: {command_line('nufed', resume=self.folder)}"
 
 
 def write(checkpoint: Checkpoint, run: Path) -> Path:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -12,18 +13,20 @@ from client_app.meta_gradient import Params
 from conf.command import differing_keys
 from conf.compose import of_run
 from conf.errors import InputError
-from conf.schema import Config, read_config, to_config
+from conf.schema import Config, read_config, to_config, tree
+from conf.words import command_line, escaped, there
 from server_app import checkpoint
 from server_app.checkpoint import Checkpoint
 from server_app.early_stopping import describe, resumed_watch
 from server_app.tracking import Row
 from strategies.roster import Roster
 
+PATH = "dataset.path"
 MAY_CHANGE = (
-    *("checkpoint", "device", "diagnostics", "early_stopping", "engine", "resume", "rounds"),
+    *("checkpoint", PATH, "device", "diagnostics", "early_stopping", "engine", "resume", "rounds"),
     *("server", "tracking"),
 )
-"""What does not decide which model comes out of a round."""
+"""What does not decide which model comes out of a round; of the data, where they are."""
 
 
 def resumed_config(run: Path, composed: Config, overrides: list[str]) -> Config:
@@ -41,21 +44,49 @@ def resumed_config(run: Path, composed: Config, overrides: list[str]) -> Config:
     InputError
         If there is no such run, or something is to change that decides what comes out of it.
     """
-    config = OmegaConf.structured(of_run(run, f"resume={run}"))
-    assert isinstance(config, DictConfig)
-    typed = OmegaConf.structured(composed)
+    config, typed = tree(of_run(run, f"resume={run}")), tree(composed)
     keys = (o.key_or_group for o in OverridesParser.create().parse_overrides(overrides))
     for key in sorted(keys):  # a group before its keys
-        if key.split(".")[0] not in MAY_CHANGE:
-            raise InputError(f"{key}: cannot change in a run that is resumed; {_allowed()}")
+        now, was = (_values(each, key) for each in (typed, config))
+        if not _may_change(key):
+            if now != was:
+                raise InputError(f"{key}: cannot change in a run that is resumed; {_allowed()}")
+            continue
         if key.startswith("engine.") and typed.engine["name"] != config.engine["name"]:
             raise InputError(f"{key}: the run had engine={config.engine['name']}; say engine=… too")
-        OmegaConf.update(config, key, OmegaConf.select(typed, key), merge=False)
-    config.resume = str(run)
+        OmegaConf.update(config, key, escaped(now), merge=False)
+    config.resume = escaped(str(run))
     return to_config(config)
 
 
-def read(run: Path, config: Config, initial: Params) -> Checkpoint:
+def _may_change(key: str) -> bool:
+    return key in MAY_CHANGE or key.split(".")[0] in MAY_CHANGE
+
+
+def _values(config: DictConfig, key: str) -> Any:
+    """Return what is below a key, but for where the data are."""
+    found = OmegaConf.select(config, key)
+    if not OmegaConf.is_config(found):
+        return found
+    values = OmegaConf.to_container(found, resolve=True)
+    if key == "dataset" and isinstance(values, dict):
+        values.pop("path", None)
+    return values
+
+
+def require_found(config: Config) -> None:
+    """Raise an `InputError` if the data of a run that is resumed are no longer where they were."""
+    path = config.dataset.get("path")
+    if config.resume is None or not isinstance(path, str) or not Path(path).is_absolute():
+        return  # or they are a name on a hub
+    if not there(Path(path)):
+        again = command_line("nufed", resume=config.resume)
+        raise InputError(
+            f"{PATH}={path}: is not there any more; say where it is now: {again} {PATH}=…"
+        )
+
+
+def read(run: Path, config: Config, initial: Params, data: str | None = None) -> Checkpoint:
     """Read the checkpoint that a run goes on from.
 
     Parameters
@@ -66,17 +97,22 @@ def read(run: Path, config: Config, initial: Params) -> Checkpoint:
         What the run is to go on with.
     initial
         The model that the configuration makes; for its types and shapes.
+    data
+        Digest of the rows that the configuration names, where they are here.
 
     Raises
     ------
     InputError
-        If there is no usable checkpoint, it is of another run, or nothing is left to do.
+        If there is no usable checkpoint, it is of another run or other rows, or nothing is left to
+        do.
     """
     saved = checkpoint.read(run)
     then = read_config(json.dumps(saved.config))  # with keys that are newer than it
     for key, (now, was) in sorted(differing_keys(config, then).items()):
-        if key.split(".")[0] not in MAY_CHANGE:
+        if not _may_change(key):
             raise InputError(f"{key}={now}: the run to resume has {was}; {_allowed()}")
+    if data is not None:
+        _require_same_rows(saved, config, data)
     state = saved.state
     if state.round >= config.rounds:
         raise InputError(
@@ -89,7 +125,26 @@ def read(run: Path, config: Config, initial: Params) -> Checkpoint:
         raise InputError(f"resume={run}: the model or the data are not what they were")
     # In the order that the model has them: sums over them depend on it in the last bit.
     params = {name: state.params[name].to(p.dtype) for name, p in initial.items()}
-    return replace(saved, state=state._replace(params=params), config=asdict(config))
+    state = state._replace(params=params)
+    return replace(saved, state=state, config=asdict(config), data=data)
+
+
+def _require_same_rows(saved: Checkpoint, config: Config, data: str) -> None:
+    """Raise an `InputError` unless the rows have the digest of those that the run began with."""
+    then, path = saved.config["dataset"].get("path"), config.dataset.get("path")
+    name = f"dataset={config.dataset['name']}" if path is None else f"{PATH}={path}"
+    if saved.data is None:  # by an older version
+        if path != then:
+            raise InputError(
+                f"{name}: the checkpoint does not say which rows the run began with; put them "
+                f"back at {then}"
+            )
+    elif data != saved.data:
+        raise InputError(
+            f"{name}: holds other rows than the run began with (digest {data[:12]}, not "
+            f"{saved.data[:12]}); bring those back, name where they are as {PATH}=…, or begin a "
+            "new run"
+        )
 
 
 def _require_patience(run: Path, config: Config, rows: Sequence[Row]) -> None:

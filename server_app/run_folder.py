@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
 from client_app.meta_gradient import Params
 from conf.compose import CONFIG
 from conf.errors import InputError, reason
 from conf.files import read_text, write_whole
+from conf.schema import to_yaml
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import GROUPS, Evaluation, Members
 from tasks.partitions import Names
@@ -57,9 +57,7 @@ class RunFolder(Callback):
                 raise _taken(self.path) from error
         self._sizes = run.sizes
         self._names = run.names
-        write_whole(
-            self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode()
-        )
+        write_whole(self.path / CONFIG, to_yaml(run.config).encode())
 
     def on_round(self, row: Row, state: State) -> None:
         """Append the row; remember the model."""

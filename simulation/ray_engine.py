@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from conf.words import path_of
 from simulation.flower_command import (
     HOST,
     environment,
@@ -132,7 +133,7 @@ def _environment(home: Path) -> dict[str, str]:
     # Code of the user's own, which models and data sets may name, lies where we were started.
     python_path = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), os.getcwd()]))
     if "NUFED_DATA" in env:
-        env["NUFED_DATA"] = str(Path(env["NUFED_DATA"]).expanduser().absolute())
+        env["NUFED_DATA"] = str(path_of(env["NUFED_DATA"]).absolute())
     return env | {
         "FLWR_HOME": str(home),
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # instead of 1 s

@@ -1,10 +1,11 @@
 """Data sets on disk: prepared once into memory-mapped arrays, then only mapped.
 
-    $NUFED_DATA/<data set>-<key>/{x,y,client,test}.npy
+    $NUFED_DATA/<data set>-<key>/{x,y,client,test}.npy, digest
     $NUFED_DATA/<data set>-<key>/<partition>-<key>/{index,offset,train,names}.npy
 
 A key is a digest of the configuration (and of the user's file as it stands), so another seed or
 option is another folder. Folders appear whole, by one rename: processes may prepare side by side.
+The digest in a folder is that of its rows, wherever they were read from.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,13 @@ from numpy.typing import NDArray
 
 from conf.errors import InputError, reason
 from conf.schema import PartitionConfig
+from conf.words import path_of
 from tasks.partitions import Partition, partition
 from tasks.rows import Rows
 
 FORMAT = 3  # raised when what lies in a folder changes its meaning
+DIGEST = "digest"
+BLOCK = 16 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class FederatedData:
     """Outputs of a model, where not all rows are here to tell."""
     tokens: int | None = None
     """So too."""
+    digest: str | None = None
+    """Of the rows as they were prepared, whatever file they came from; None if none are here."""
 
     @property
     def rows_here(self) -> bool:
@@ -92,7 +99,8 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
     if not division.exists():
         _write(division, vars(partition(rows, config)))
     index, offset, train = (np.load(division / f"{n}.npy") for n in ("index", "offset", "train"))
-    return FederatedData(rows.x, rows.y, Partition(index, offset, train, _map(division, "names")))
+    owners = Partition(index, offset, train, _map(division, "names"))
+    return FederatedData(rows.x, rows.y, owners, digest=_digest(folder, rows._asdict()))
 
 
 def load_rows(dataset: dict[str, Any]) -> tuple[Rows, Path]:
@@ -110,7 +118,7 @@ def load_rows(dataset: dict[str, Any]) -> tuple[Rows, Path]:
 
 def home() -> Path:
     """Return the folder of everything that is prepared once and kept: `$NUFED_DATA`."""
-    return Path(os.environ.get("NUFED_DATA", "~/.cache/nufed")).expanduser()
+    return path_of(os.environ.get("NUFED_DATA") or "~/.cache/nufed")
 
 
 def _read(dataset: dict[str, Any]) -> Rows:
@@ -135,7 +143,7 @@ def _source(path: str | None) -> list[tuple[str, int, int]]:
     """Tell a file, or all files in a folder, from any other and from what they were before."""
     if not path:
         return []
-    given = Path(path).expanduser().resolve()
+    given = path_of(path).resolve()
     if not given.is_dir():
         return [_state(str(given), given.stat())] if given.is_file() else []
     try:
@@ -176,6 +184,26 @@ def _key(*parts: object) -> str:
     return hashlib.sha256(json.dumps([FORMAT, *parts], sort_keys=True).encode()).hexdigest()[:12]
 
 
+def _digest(folder: Path, arrays: Mapping[str, NDArray[Any] | None]) -> str:
+    """Return the digest of arrays; taken once, for it reads them from beginning to end."""
+    file = folder / DIGEST
+    if file.exists():
+        return file.read_text()
+    found = hashlib.sha256()
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        step = max(1, BLOCK // max(1, array[:1].nbytes))
+        for start in range(0, len(array), step):
+            found.update(np.ascontiguousarray(array[start : start + step]).tobytes())
+    with suppress(OSError):  # of another's folder, prepared before there were digests
+        draft = folder / f".{DIGEST}-{os.getpid()}"
+        draft.write_text(found.hexdigest())
+        draft.replace(file)
+    return found.hexdigest()
+
+
 def _map(folder: Path, name: str) -> NDArray[Any] | None:
     file = folder / f"{name}.npy"
     return np.load(file, mmap_mode="r") if file.exists() else None
@@ -190,6 +218,7 @@ def _write(folder: Path, arrays: Mapping[str, NDArray[Any] | None]) -> None:
             for name, array in arrays.items():
                 if array is not None:
                     np.save(draft / f"{name}.npy", array, allow_pickle=False)
+            _digest(draft, arrays)
             draft.chmod(0o755)  # mkdtemp makes it private; a shared data folder is the point
             draft.rename(folder)
         finally:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from cli.superlink import SuperLink, connect
 from conf.errors import InputError, RunStopped
 from conf.files import read_text, write_whole
 from conf.schema import Config, to_json
+from conf.words import command_line
 from server_app.checkpoint import carry
 from server_app.log_stream import BrokenStream, LogReader
 from server_app.progress import ProgressBar
@@ -50,10 +52,13 @@ def launch(config: Config, folder: Path, console: Console) -> None:
 
 
 def server_folder(config: Config, folder: Path) -> str:
-    """Return the name of the run folder on the server's side: <name>/<time>, as ours if that is."""
+    """Return the name of the run folder on the server's side: <name>/<time>-<random>.
+
+    Others may submit in the same second, from machines that know nothing of each other.
+    """
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    time = folder.name if re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", folder.name) else now
-    return f"{config.name}/{time}"
+    ours = re.match(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", folder.name)
+    return f"{config.name}/{ours[0] if ours else now}-{secrets.token_hex(4)}"
 
 
 def _server_folder_of(folder: Path) -> str | None:
@@ -110,7 +115,9 @@ class Follower:
         there = str(self.reader.server_folder)
         summary = self.reader.summary | {"server_run_folder": there}
         if "stopped" in summary:  # what the server has is here too, and resumed from here
-            summary["stopped"] = summary["stopped"].replace(there, str(self.folder))
+            said, ours = summary["stopped"], command_line("nufed", resume=self.folder)
+            said = said.replace(command_line("nufed", resume=there), ours)
+            summary["stopped"] = said.replace(there, str(self.folder))
         for callback in self.callbacks:
             callback.on_end(summary)
         self._say(f"server's run folder: {there}")
@@ -157,7 +164,7 @@ class Follower:
             }
             for callback in self.callbacks:
                 callback.on_end(summary)
-            stopped += f"; go on with: nufed resume={self.folder}"
+            stopped += f"; go on with: {command_line('nufed', resume=self.folder)}"
         return stopped
 
     def _stop(self) -> str:

@@ -15,6 +15,7 @@ from conf.errors import RunStopped
 from conf.schema import Config, require, to_json
 from server_app.app import make_strategy, notes
 from server_app.progress import ProgressBar
+from server_app.resume import require_found
 from server_app.run_folder import METRICS, SUMMARY
 from server_app.trackers import trackers
 from server_app.tracking import RunInfo, State, pass_on
@@ -28,6 +29,7 @@ log = logging.getLogger("nufed")
 
 def launch(config: Config, folder: Path, console: Console) -> None:
     """Submit the app to Flower's simulation engine and follow its run folder `folder`."""
+    require_found(config)
     with console.status("preparing the data"):
         task = build(config)  # here, so that no worker has to, and mistakes show before Ray starts
     n = task.data.num_clients

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.errors import reason
+from conf.words import command_line
 from server_app.run_folder import REPORT
 from server_app.tracking import Callback, RunInfo
 
@@ -35,9 +36,9 @@ class Report(Callback):
             write_report(self.folder)
         except Exception as error:
             log.warning(
-                "%s: cannot be made (%s: %s); nufed-report %s tries again",
+                "%s: cannot be made (%s: %s); %s tries again",
                 self.folder / REPORT,
                 type(error).__name__,
                 reason(error),
-                self.folder,
+                command_line("nufed-report", [str(self.folder)]),
             )

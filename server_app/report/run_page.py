@@ -1,18 +1,16 @@
 """The report of one run."""
 
 import base64
-import shlex
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from conf.command import differing_keys, overrides_of
 from conf.compose import compose_config
 from conf.files import read_bytes
-from conf.schema import Config
+from conf.schema import Config, to_yaml
+from conf.words import command_line
 from server_app.report import run_figures as draw
 from server_app.report.failures import failures
 from server_app.report.figures import styled
@@ -243,7 +241,7 @@ def _configuration(run: Record) -> Section:
     """List what was chosen."""
     usual = differing_keys(run.config, _defaults())
     rows = [(key, shown(ours), shown(theirs)) for key, (ours, theirs) in usual.items()]
-    yaml = OmegaConf.to_yaml(OmegaConf.structured(run.config))
+    yaml = to_yaml(run.config)
     table = Table(("key", "this run", "default"), rows, words=3)
     probe = [f"A probe of the task chose {' and '.join(run.probed)}."] if run.probed else []
     return Section(
@@ -266,10 +264,5 @@ def _again(run: Record) -> Section:
         text.append("The noise is not the seed's: another run has another model.")
     if words is None:
         text.append("No overrides say this configuration; it is config.yaml in the run folder.")
-    code = "" if words is None else command(words)
+    code = "" if words is None else command_line("nufed", words)
     return Section("The same again", text, code=code)
-
-
-def command(words: Sequence[str]) -> str:
-    """Return the command with these overrides."""
-    return shlex.join(["nufed", *words])

@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary as summaries
 
+from conf.schema import to_yaml
 from server_app.trackers.scalars import (
     evaluation_scalars,
     flat_config,
@@ -58,7 +58,7 @@ class TensorBoard(Callback):
             self._add(Event(session_log=log, step=run.rows[-1]["round"] + 1))
         for row in () if goes_on else run.rows:
             self._draw(row, scalars(row))
-        config = OmegaConf.to_yaml(OmegaConf.structured(run.config))
+        config = to_yaml(run.config)
         self._add_summary(summaries.text("config", f"```yaml\n{config}```"), 0)
         for part in _hparams(run)[:2]:
             self._add_summary(part, 0)

@@ -1,10 +1,11 @@
 """Any data set of Hugging Face `datasets`: on the hub, or in a file or folder here."""
 
-from pathlib import Path
+import glob
 from typing import Any
 
 from conf.errors import InputError, reason
 from conf.memory import limited
+from conf.words import path_of
 from tasks.datasets.sources import opened, readable, require_regular_files
 from tasks.rows import Rows
 
@@ -77,16 +78,24 @@ def _load(path: str, subset: str | None, split: str | None, where: str) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
-    given = Path(path).expanduser()
+    given = path_of(path)
     if given.is_dir():
         require_regular_files(given, where)
     elif given.exists():
         opened(given, where).close()
+    saved = any((given / name).is_file() for name in SAVED)
+    if given.is_dir() and not saved and glob.has_magic(str(given)):
+        raise InputError(
+            f"{where}: has one of * ? [ ] in its name, by which `datasets` would find other files; "
+            "rename it"
+        )
     try:
-        if any((given / name).is_file() for name in SAVED):
+        if saved:
             loaded = datasets.load_from_disk(str(given))
         elif given.suffix in FORMATS and given.is_file():
-            loaded = datasets.load_dataset(FORMATS[given.suffix], data_files=str(given))
+            loaded = datasets.load_dataset(
+                FORMATS[given.suffix], data_files=glob.escape(str(given))
+            )
         else:
             loaded = datasets.load_dataset(str(given) if given.exists() else path, subset)
     except Exception as error:  # of the hub's client, the network or a reader: of many kinds

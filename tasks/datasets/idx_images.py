@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from conf.errors import InputError, reason
+from conf.words import path_of
 from tasks.datasets.sources import opened
 from tasks.rows import Rows
 
@@ -43,7 +44,7 @@ def read_idx(dataset: str, path: str | None, system: Path | None = None) -> Rows
     InputError
         If files are missing or malformed, or the download fails.
     """
-    folder = Path(path).expanduser() if path else system
+    folder = path_of(path) if path else system
     local = folder is not None and any(
         (folder / f).exists() or (folder / f"{f}.gz").exists() for f in FILES
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from conf.errors import InputError
+from conf.words import path_of
 from tasks.datasets.checks import checked, numbered, say_numbers
 from tasks.datasets.images import decode
 from tasks.rows import Rows
@@ -43,7 +44,7 @@ def read(path: str | None, size: int | list[int] | None = None, one_class: str =
     """
     if not path:
         raise InputError("dataset.path: has no value; name the folder of the clients' folders")
-    where, root = f"dataset.path={path}", Path(path).expanduser()
+    where, root = f"dataset.path={path}", path_of(path)
     if not root.is_dir():
         raise InputError(f"{where}: no such folder; name that of client/class/image.png")
     files = _images(root, where)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import InputError
+from conf.words import path_of
 from tasks.datasets.checks import checked
 from tasks.datasets.members import require_sound
 from tasks.datasets.sources import opened, readable
@@ -36,7 +37,7 @@ def read(path: str | None, one_class: str = "refuse") -> Rows:
     if not path:
         raise InputError("dataset.path: has no value; name your .npz file")
     where = f"dataset.path={path}"
-    arrays = _arrays(Path(path).expanduser(), ARRAYS, where)
+    arrays = _arrays(path_of(path), ARRAYS, where)
     return checked(**_padded(arrays), one_class=one_class, where=where)
 
 
@@ -56,7 +57,7 @@ def read_own(path: str, one_class: str = "refuse", key: str = "data-path") -> Ro
         As `read`.
     """
     where = f"{key}={path}"
-    arrays = _arrays(Path(path).expanduser(), ("x", "y"), where)
+    arrays = _arrays(path_of(path), ("x", "y"), where)
     arrays.setdefault("client", np.zeros(np.shape(arrays["x"])[:1], np.int64))
     return checked(**_padded(arrays), one_class=one_class, where=where)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from conf.errors import InputError
 from conf.memory import limited
+from conf.words import path_of
 from tasks.datasets.sources import opened, readable, require_regular_files
 from tasks.rows import Rows
 
@@ -43,7 +44,7 @@ def read(
 
     if not path:
         raise InputError("dataset.path: has no value; name your Parquet file, or a folder of them")
-    where, given = f"dataset.path={path}", Path(path).expanduser()
+    where, given = f"dataset.path={path}", path_of(path)
     if not given.exists():
         raise InputError(f"{where}: no such file; name your Parquet file, or a folder of them")
     if given.is_dir() and not any(given.rglob("*.parquet")):

@@ -73,4 +73,4 @@ def test_keys_that_differ_come_with_both_values() -> None:
 
 
 def test_values_are_written_as_hydra_reads_them() -> None:
-    assert written({"a": [1, 2.5, None, True], "b": "x y"}) == "{a:[1,2.5,null,true],b:'x y'}"
+    assert written({"a": [1, 2.5, None, True], "b": "x y"}) == '{a:[1,2.5,null,true],b:"x y"}'

@@ -6,8 +6,10 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -201,6 +203,74 @@ def test_other_clients_than_it_began_with(train: Train, resume: Resume) -> None:
     file.write_text(file.read_text().replace("num_clients: 10", "num_clients: 9"))
     with pytest.raises(InputError, match=r"partition\.num_clients=9: the run to resume has 10"):
         resume(run, ["rounds=4"])
+
+
+@pytest.fixture
+def own(train: Train, tmp_path: Path) -> tuple[RunResult, Path, list[str]]:
+    """Return a run on a file of one's own, the file, and what was typed."""
+    random = np.random.default_rng(0)
+    file = tmp_path / "mine (1).npz"
+    client = np.repeat(np.arange(6), 10)
+    np.savez(file, x=random.normal(size=(60, 3)), y=np.arange(60) % 2, client=client)
+    mine = ["dataset=npz", f"dataset.path={file}", "model=logistic", "algorithm.nu=1"]
+    mine += ["algorithm.alpha=0.1", "algorithm.beta=0.1", "evaluation.new_clients=0.2"]
+    mine += ["evaluation.every=1"]
+    mine += ["algorithm.batch.support=4", "algorithm.batch.query=4", "evaluation.steps=1"]
+    return train([*mine, "rounds=2"]), file, mine
+
+
+def test_data_that_moved_can_be_pointed_to(
+    train: Train, resume: Resume, own: tuple[RunResult, Path, list[str]]
+) -> None:
+    """The same model, bit by bit, as of a run whose data stayed; typed again, what is so is so."""
+    run, file, mine = own
+    whole = train([*mine, "rounds=4"])
+    moved = file.parent / "moved, ${x}" / "d.npz"
+    moved.parent.mkdir()
+    file.rename(moved)
+    with pytest.raises(InputError) as caught:
+        resume(run, ["rounds=3"])
+    assert str(caught.value) == (
+        f"dataset.path={file}: is not there any more; say where it is now: "
+        f"nufed resume={run.folder} dataset.path=…"
+    )
+    there = f"++dataset.path={moved}"
+    assert len(resume(run, ["rounds=3", there]).rows) == 4
+    assert_same(resume(run, ["rounds=4", "algorithm.nu=1", "dataset=npz", there]), whole)
+
+
+def test_other_rows_at_the_same_place_are_refused(
+    resume: Resume, own: tuple[RunResult, Path, list[str]]
+) -> None:
+    """One label of sixty, or one row that changed hands: nothing is written."""
+    run, file, _ = own
+    rows = dict(np.load(file))
+    before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
+    for name in ("y", "client", "x"):
+        changed = rows[name].copy()
+        changed[[9, 10]] = changed[[10, 9]]
+        np.savez(file, **rows | {name: changed})
+        with pytest.raises(InputError, match="holds other rows than the run began with") as caught:
+            resume(run, ["rounds=3"])
+        assert str(caught.value).startswith(f"dataset.path={file}: ")
+        assert "\n" not in str(caught.value)
+    assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
+    np.savez(file, **rows)  # newer, and the same
+    assert resume(run, ["rounds=3"]).summary["rounds"] == 3
+
+
+def test_a_checkpoint_that_knows_no_digest_goes_on_where_the_data_were(
+    resume: Resume, own: tuple[RunResult, Path, list[str]]
+) -> None:
+    run, file, _ = own
+    older = replace(checkpoint.read(run.folder), data=None)
+    shutil.rmtree(run.folder / "checkpoint")
+    checkpoint.write(older, run.folder)
+    shutil.copy(file, file.with_name("copy.npz"))
+    with pytest.raises(InputError, match="does not say which rows the run began with"):
+        resume(run, ["rounds=3", f"++dataset.path={file.with_name('copy.npz')}"])
+    assert resume(run, ["rounds=3"]).summary["rounds"] == 3
+    assert checkpoint.read(run.folder).data is not None
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:

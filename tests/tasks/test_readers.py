@@ -311,12 +311,14 @@ def test_a_csv_file_is_a_data_set_too(tmp_path: Path) -> None:
     lines = [
         f"{a},{b},{'yes' if y else 'no'},{c}" for (a, b, *_), y, c in zip(X, Y, CLIENT, strict=True)
     ]
-    (tmp_path / "mine.csv").write_text("\n".join(["age,weight,ill,who", *lines]))
+    file = tmp_path / "mine, [v2]*.csv"  # by which `datasets` would find others too
+    for name, rows in ((file.name, lines), ("mine, v.csv", lines[:1]), ("mine, 2.csv", lines[:1])):
+        (tmp_path / name).write_text("\n".join(["age,weight,ill,who", *rows]))
     task = build(
         compose_config(
             [
                 "dataset=hf",
-                f"dataset.path={tmp_path / 'mine.csv'}",
+                f"dataset.path={file}",
                 "dataset.features=[age,weight]",
                 "dataset.target=ill",
                 "dataset.client=who",

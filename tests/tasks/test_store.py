@@ -113,7 +113,7 @@ def test_a_partition_that_is_refused_leaves_nothing_in_the_store(save: Save, sto
             "dataset=npz", f"dataset.path={path}", "partition=iid", "partition.num_clients=7"
         )
     (folder,) = store.iterdir()
-    assert left_behind(folder) == ["client.npy", "x.npy", "y.npy"]
+    assert left_behind(folder) == ["client.npy", "digest", "x.npy", "y.npy"]
 
 
 def test_an_interrupted_write_is_no_prepared_data(save: Save, store: Path) -> None:
