@@ -1,8 +1,13 @@
-"""The user's own images: one folder a client, in it one folder a class, client/class/image.png."""
+"""The user's own images: one folder a client, in it one folder a class, client/class/image.png.
+
+A split of one's own is one folder more, around them or within each client's:
+train/client/class/image.png, or client/train/class/image.png, and test likewise.
+"""
 
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +16,10 @@ from conf.errors import InputError
 from conf.words import path_of
 from tasks.datasets.checks import checked, numbered, say_numbers
 from tasks.datasets.images import decode
+from tasks.datasets.splits import TEST, TRAIN, are_splits
 from tasks.rows import Rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-
 DEEPEST = 8  # folders that are looked into, for images at a wrong place: links may lead in circles
 
 log = logging.getLogger("nufed")
@@ -26,7 +31,7 @@ def read(path: str | None, size: int | list[int] | None = None, one_class: str =
     Parameters
     ----------
     path
-        The folder of the clients' folders.
+        The folder of the clients' folders, or of their folders train and test.
     size
         Height and width that images are scaled to, or one number for both. None: they have one.
     one_class
@@ -35,7 +40,8 @@ def read(path: str | None, size: int | list[int] | None = None, one_class: str =
     Returns
     -------
     Rows
-        x uint8, [N, H, W] if all images are grey, else [N, 3, H, W]; y [N]; client [N] names.
+        x uint8, [N, H, W] if all images are grey, else [N, 3, H, W]; y [N]; client [N] names; test
+        [N] where folders train and test say so.
 
     Raises
     ------
@@ -48,12 +54,11 @@ def read(path: str | None, size: int | list[int] | None = None, one_class: str =
     if not root.is_dir():
         raise InputError(f"{where}: no such folder; name that of client/class/image.png")
     files = _images(root, where)
-    clients, classes = zip(*(file.parts[-3:-1] for file in files), strict=True)
+    clients, classes, test = _laid_out([file.relative_to(root) for file in files], path, where)
     names, y = numbered(classes)
     say_numbers("classes", names, where)
-    return checked(
-        decode(files, size, where), y, np.array(clients), None, one_class=one_class, where=where
-    )
+    pixels = decode(files, size, where)
+    return checked(pixels, y, np.array(clients), test, one_class=one_class, where=where)
 
 
 def _images(root: Path, where: str) -> list[Path]:
@@ -68,13 +73,8 @@ def _images(root: Path, where: str) -> list[Path]:
             suffix = os.path.splitext(name)[1].lower()
             if suffix not in SUFFIXES or name.startswith("."):
                 others[suffix or name] += 1
-                continue
-            if depth != 2:
-                raise InputError(
-                    f"{where}: {Path(folder, name).relative_to(root)} is not in client/class/; "
-                    "make a folder for each client, and in it one for each class"
-                )
-            files.append(Path(folder, name))
+            else:
+                files.append(Path(folder, name))
     if others:
         kinds = ", ".join(sorted(others))
         log.info("%s: %d files that are no images are left out (%s)", where, others.total(), kinds)
@@ -83,3 +83,56 @@ def _images(root: Path, where: str) -> list[Path]:
             f"{where}: holds no image client/class/image ({', '.join(SUFFIXES)}); put them there"
         )
     return sorted(files)
+
+
+def _laid_out(
+    files: Sequence[Path], path: str, where: str
+) -> tuple[list[str], list[str], np.ndarray | None]:
+    """Return of each image whose it is, its class, and whether it is for testing.
+
+    Raises
+    ------
+    InputError
+        If folders are no clients with classes.
+    """
+    usual = 3 if all(len(file.parts) == 4 for file in files) else 2
+    for file in files:
+        if len(file.parts) != usual + 1:
+            raise InputError(
+                f"{where}: {file} is not in client/class/; make a folder for each client, and in "
+                f"it one for each class{_without_clients(path) * (len(file.parts) == 2)}"
+            )
+    levels = [list(level) for level in zip(*(file.parts[:-1] for file in files), strict=True)]
+    if usual == 2:
+        if are_splits(levels[0]):
+            found = ", ".join(sorted(set(levels[0])))
+            raise InputError(
+                f"{where}: its folders are splits ({found}), not clients; images are found as "
+                f"client/class/image{_without_clients(path)}"
+            )
+        return levels[0], levels[1], None
+    at = next((i for i in (0, 1) if are_splits(levels[i])), None)
+    if at is None:
+        raise InputError(
+            f"{where}: {files[0]} is not in client/class/; of the folders on its way, none is a "
+            "split (train, test)"
+        )
+    split = levels.pop(at)
+    return levels[0], levels[1], _held_out(split, where)
+
+
+def _held_out(split: Sequence[str], where: str) -> np.ndarray:
+    """Return which images are for testing, by the name of a folder that they are in."""
+    other = next((name for name in split if name.lower() not in (*TRAIN, *TEST)), None)
+    if other is not None:
+        raise InputError(
+            f"{where}: a folder {other} is neither train nor test; move its images into train, "
+            "which validation rows are taken from"
+        )
+    return np.array([name.lower() in TEST for name in split])
+
+
+def _without_clients(path: str) -> str:
+    """Say how images without clients are made a federation."""
+    given = f"dataset.path={path}"
+    return f"; without clients, say dataset=hf {given} partition=dirichlet, which makes some"

@@ -89,8 +89,9 @@ class _Room:
 
 
 def _decode(image: Path | bytes, size: tuple[int, int] | None, where: str, room: _Room) -> Pixels:
-    """Return one image, [H, W] if it is grey, else [H, W, 3]."""
+    """Return one image as it is seen, [H, W] if it is grey, else [H, W, 3]."""
     import PIL.Image
+    import PIL.ImageOps
 
     try:
         with (
@@ -106,6 +107,7 @@ def _decode(image: Path | bytes, size: tuple[int, int] | None, where: str, room:
             # Twice: by itself, and among all; as it is first, then of the size that is wanted.
             each = 2 if opened.mode in GREY else 6
             room.take(each * math.prod(opened.size), _name(image))
+            PIL.ImageOps.exif_transpose(opened, in_place=True)  # upright, as viewers show a photo
             pixels = opened.convert("L" if opened.mode in GREY else "RGB")
             if size is not None and pixels.size != size[::-1]:
                 pixels = pixels.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
