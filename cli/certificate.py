@@ -1,5 +1,6 @@
 """The certificate of a task or a run: what was measured, and what the theory makes of it."""
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from theory.theorem import (
     largest_beta,
     rounds_for,
 )
+
+log = logging.getLogger("nufed")
 
 T = TypeVar("T")
 PROBE = 3  # rounds, where no run shows where training leads
@@ -90,6 +93,8 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
         If the run's files cannot be read, or a loss is not finite.
     """
     task = build(config)
+    if line := task.data.gaps:
+        log.warning("dataset=%s: %s", config.dataset["name"], line)
     config = with_steps(config, lambda: measured_here(config, task, task.initial_params()))
     a = config.algorithm
     new = choose_new_clients(task.data.num_clients, config.evaluation.new_clients, config.seed)

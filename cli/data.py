@@ -110,7 +110,7 @@ def _outline(of: "Found", x: "Spread", config: Config) -> list[str]:
     name = config.dataset.get("path") or config.dataset["name"]
     kind = "numbers"
     if data.x.dtype == np.uint8:
-        kind = "pixels, divided by 255"
+        kind = "pixels, divided by 255" + "; tokens would be int64" * (data.x.ndim == 2)
     elif data.x.dtype.kind in "iu":
         kind = "tokens for a model that takes integers, else numbers"
     lines = [

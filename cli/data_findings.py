@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.datasets.targets import one_hot
 from tasks.rows import Rows
 from tasks.store import FederatedData
 
@@ -139,8 +140,13 @@ def _of_targets(of: Found) -> Iterator[str]:
     if not of.data.classes:
         std, mean = (float(f(np.asarray(y, np.float64))) for f in (np.std, np.mean))
         values = np.unique(y)
-        if 1 < len(values) <= FEW_VALUES and (values == values.round()).all():
-            yield f"y are {len(values)} whole numbers as reals; for classes, make it integers"
+        if one_hot(y):
+            yield f"y is one-hot; for classes, give integers [N], y.argmax({y.ndim - 1})"
+        elif 1 < len(values) <= FEW_VALUES and (values == values.round()).all():
+            from_0 = "" if values[0] >= 0 else " from 0"
+            yield (
+                f"y are {len(values)} whole numbers as reals; for classes, make it integers{from_0}"
+            )
         if std == 0:
             yield f"y is {mean:.3g} in every row; there is nothing to learn"
         elif std > FAR or abs(mean) > FAR * std:
@@ -202,8 +208,9 @@ def advice(of: Found, given: Collection[str], support: int | None) -> dict[str, 
     """Return keys and values that suit the data, where the defaults do not and none is `given`."""
     advised = dict[str, str]()
     y, shape = of.data.y, of.data.x.shape[1:]
-    if of.data.classes and y.ndim > 1:
-        advised["model"] = "transformer"
+    sequence = of.data.num_tokens is not None or len(shape) == 2
+    if of.data.classes and y.ndim > 1 and sequence and y.shape[1:] == shape[:1]:
+        advised["model"] = "transformer"  # of places that are not those of x, any model has as many
     elif of.data.x.dtype == np.uint8 and len(shape) in (2, 3) and min(shape[-2:]) >= 20:
         advised["model"] = "cnn"
     train, median = of.train, float(np.median(of.rows))

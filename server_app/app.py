@@ -65,6 +65,8 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     streams = log_streams(context.run_config, folder)  # now: they take warnings along
     resume.require_found(config)
     task = build(config)
+    if line := task.data.gaps:  # now: a model of many outputs may be long in coming
+        log.warning("dataset=%s: %s", config.dataset["name"], line)
     initial = task.initial_params()
     roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
     strategy = make_strategy(config, roster)

@@ -1,7 +1,9 @@
 """Models: functions from the shape of the data to a `torch.nn.Module`.
 
-Any callable serves, by its `_target_`. It is given `input_shape` (of one row) and `num_outputs`
-(classes, or regression targets) if its signature names them.
+Any callable serves, by its `_target_`. It is given `input_shape` (of one row), `num_outputs`
+(classes, or regression targets) and `places` if its signature names them. Where a row has a class
+at each of several places, such as yes or no to each of C labels, these models have outputs
+[B, *places, num_outputs]: each place a last layer of its own.
 """
 
 import math
@@ -12,11 +14,12 @@ from torch import nn
 from conf.errors import InputError
 
 
-def logistic(input_shape: Sequence[int], num_outputs: int, bias: bool = True) -> nn.Module:
+def logistic(
+    input_shape: Sequence[int], num_outputs: int, bias: bool = True, places: Sequence[int] = ()
+) -> nn.Module:
     """Return a linear model: multinomial logistic regression under the cross-entropy loss."""
-    return nn.Sequential(
-        _flat(input_shape), nn.Linear(math.prod(input_shape), num_outputs, bias=bias)
-    )
+    last = _last(math.prod(input_shape), num_outputs, places, bias)
+    return nn.Sequential(_flat(input_shape), *last)
 
 
 def _flat(input_shape: Sequence[int]) -> nn.Module:
@@ -24,14 +27,27 @@ def _flat(input_shape: Sequence[int]) -> nn.Module:
     return nn.Flatten() if input_shape else nn.Unflatten(0, (-1, 1))
 
 
-def mlp(input_shape: Sequence[int], num_outputs: int, hidden: Sequence[int] = (100,)) -> nn.Module:
+def _last(
+    width: int, num_outputs: int, places: Sequence[int], bias: bool = True
+) -> list[nn.Module]:
+    """Return the last layer, and what gives each place its own outputs of it."""
+    linear = nn.Linear(width, math.prod(places) * num_outputs, bias=bias)
+    return [linear, nn.Unflatten(1, (*places, num_outputs))] if places else [linear]
+
+
+def mlp(
+    input_shape: Sequence[int],
+    num_outputs: int,
+    hidden: Sequence[int] = (100,),
+    places: Sequence[int] = (),
+) -> nn.Module:
     """Return a multi-layer perceptron with ReLU."""
     layers: list[nn.Module] = [_flat(input_shape)]
     width = math.prod(input_shape)
     for units in hidden:
         layers += [nn.Linear(width, units), nn.ReLU()]
         width = units
-    return nn.Sequential(*layers, nn.Linear(width, num_outputs))
+    return nn.Sequential(*layers, *_last(width, num_outputs, places))
 
 
 def cnn(
@@ -41,6 +57,7 @@ def cnn(
     hidden: int = 512,
     kernel: int = 5,
     padding: int = 0,
+    places: Sequence[int] = (),
 ) -> nn.Module:
     """Return convolutions with ReLU and 2x2 max-pooling, then one hidden layer.
 
@@ -67,5 +84,5 @@ def cnn(
         nn.Flatten(),
         nn.Linear(depth * height * width, hidden),
         nn.ReLU(),
-        nn.Linear(hidden, num_outputs),
+        *_last(hidden, num_outputs, places),
     )

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from conf.errors import InputError, reason
 from conf.schema import PartitionConfig
 from conf.words import path_of
+from tasks.datasets.targets import gaps
 from tasks.partitions import Partition, partition
 from tasks.rows import Rows
 
@@ -65,6 +66,11 @@ class FederatedData:
         if self.outputs is not None:
             return self.outputs
         return int(self.y.max()) + 1 if self.classes else int(np.prod(self.y.shape[1:]))
+
+    @property
+    def gaps(self) -> str | None:
+        """What to say of classes of which most do not occur; None if there is nothing to say."""
+        return gaps(self.y, self.num_outputs) if self.classes and self.rows_here else None
 
     @property
     def num_tokens(self) -> int | None:
@@ -132,7 +138,7 @@ def _read(dataset: dict[str, Any]) -> Rows:
             raise InputError(f"dataset.{key}={value}: {dataset['name']} knows {options}")
     try:
         rows = read(**arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         given = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise InputError(f"dataset={dataset['name']} with {given}: {reason(error)}") from error
     y = np.asarray(rows.y)

@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import InputError
+from tasks.datasets.splits import held_out
+from tasks.datasets.targets import classes
 from tasks.rows import Rows
+
+REMEDIES = {
+    "U": ", as numpy.unique({0}, return_inverse=True)[1]",
+    "S": ", as numpy.unique({0}, return_inverse=True)[1]",
+    "c": ", as numpy.stack([{0}.real, {0}.imag], -1)",
+}
+"""By kind of type, how numbers are made of what is none; of complex numbers, real ones."""
 
 log = logging.getLogger("nufed")
 
@@ -44,13 +53,12 @@ def checked(
     for name, array in (("x", x), ("y", y)):
         _require_numbers(name, array, where)
     if y.dtype.kind in "iub":
-        y = _classes(y, where)
+        y = classes(y, where)
     if client is not None and (client.dtype.kind not in "iuU" or client.ndim != 1):
         raise InputError(
             f"{where}: client is {client.dtype} {list(client.shape)}; give [N] integers or names"
         )
-    if test is not None and (test.dtype != np.bool_ or test.ndim != 1):
-        raise InputError(f"{where}: test is {test.dtype} {list(test.shape)}; give [N] booleans")
+    test = None if test is None else held_out(test, where)
     if client is not None:
         client = _clients(client, where)
         if one_class == "refuse" and y.dtype == np.int64 and y.ndim == 1:
@@ -95,41 +103,13 @@ def _require_one_a_row(x: NDArray[Any], arrays: dict[str, NDArray[Any] | None], 
 
 def _require_numbers(name: str, array: NDArray[Any], where: str) -> None:
     if array.dtype.kind not in "fiub":
-        text = array.dtype.kind in "US"
-        remedy = f", as numpy.unique({name}, return_inverse=True)[1]" if text else ""
+        remedy = REMEDIES.get(array.dtype.kind, "").format(name)
         raise InputError(f"{where}: {name} is of type {array.dtype}; give numbers{remedy}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         raise InputError(
             f"{where}: {name} has NaN or infinity, first in row {row}; drop or fill it"
         )
-
-
-def _classes(y: NDArray[Any], where: str) -> NDArray[np.int64]:
-    """Return classes, [N] from 0 on; or [N, …], one at each place, −1 where none counts."""
-    y = y.astype(np.int64)
-    if y.ndim == 1:
-        if y.min() < 0:
-            raise InputError(
-                f"{where}: y holds classes, so it must be [N] integers from 0; number them so"
-            )
-        return y
-    places = y.reshape(len(y), -1)
-    if places.shape[1] == 1:
-        raise InputError(f"{where}: y is {list(y.shape)}; give [N] integers, y.ravel()")
-    if places.shape[1] > 2 and places.min() == 0 and (places.sum(1) == 1).all():
-        raise InputError(f"{where}: y is one-hot {list(y.shape)}; give [N] integers, y.argmax(1)")
-    if places.min() < -1:
-        raise InputError(
-            f"{where}: y holds a class at each place, integers from 0, or −1 where none counts; "
-            f"it has {places.min()}"
-        )
-    empty = np.flatnonzero((places < 0).all(1))
-    if len(empty):
-        raise InputError(
-            f"{where}: y has no class at any place of row {empty[0]}; drop it ({len(empty)} rows)"
-        )
-    return y
 
 
 def _clients(client: NDArray[Any], where: str) -> NDArray[Any]:
@@ -153,8 +133,7 @@ def _refuse_one_class(y: NDArray[np.int64], client: NDArray[Any], where: str) ->
     """Raise if there is a client whose rows are all of one class."""
     ids, owner = np.unique(client, return_inverse=True)
     pairs = np.unique(np.stack([owner, y]), axis=1)
-    classes = np.bincount(pairs[0])
-    poor = ids[classes == 1]
+    poor = ids[np.bincount(pairs[0]) == 1]
     if len(poor):
         raise InputError(
             f"{where}: client {poor[0]} has one class only ({len(poor)} of {len(ids)} clients do), "

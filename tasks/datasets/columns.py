@@ -49,11 +49,13 @@ def rows_of(
     """
     names = chosen(features)
     require_columns((*names, target, client, test), table.column_names, where)
+    _require_apart(names, {"target": target, "client": client, "test": test}, where)
     readable(lambda: table.validate(full=True), where, "is damaged")
     x = _features([_array(table[name], name, where, size) for name in names], names, where)
     y = _array(table[target], target, where)
     if y.dtype.kind == "U":
-        classes, y = numbered(y)
+        classes, number = numbered(y.ravel())
+        y = number.reshape(y.shape)
         say_numbers("classes", classes, where)
     owner, held_out = (
         None if name is None else _array(table[name], name, where) for name in (client, test)
@@ -71,6 +73,21 @@ def require_columns(names: Iterable[str | None], found: Sequence[str], where: st
             )
 
 
+def _require_apart(features: list[str], others: dict[str, str | None], where: str) -> None:
+    """Raise an `InputError` if a column is asked for twice: above all, the target as a feature."""
+    keys = dict[str, str]()
+    given = [*((name, "features") for name in features), *((n, key) for key, n in others.items())]
+    for name, key in given:
+        if name in keys:
+            told = ", which tells the model what it is to find" if key == "target" else ""
+            raise InputError(
+                f"{where}: column {name!r} is in dataset.{keys[name]} and in dataset.{key}{told}; "
+                "name it once"
+            )
+        if name is not None:
+            keys[name] = key
+
+
 def chosen(features: object) -> list[str]:
     """Return the names of the feature columns that a person gave: one, or a list of them."""
     names = [features] if isinstance(features, str) else features
@@ -85,7 +102,8 @@ def _features(columns: Sequence[NDArray[Any]], names: Sequence[str], where: str)
     for name, column in zip(names, columns, strict=True):
         if column.dtype.kind == "U":
             raise InputError(
-                f"{where}: column {name!r} holds text; give numbers, such as tokens of it"
+                f"{where}: column {name!r} holds text; give numbers: of categories 0 or 1 for each "
+                "(pandas.get_dummies), of prose tokens"
             )
     if len(columns) == 1 and columns[0].ndim > 1:
         return columns[0]

@@ -1,5 +1,6 @@
 """`nufed-data check`: figures counted by hand, faults that were put there, a command that runs."""
 
+import json
 import logging
 import os
 import shlex
@@ -11,11 +12,14 @@ import numpy as np
 import PIL.Image
 import pyarrow as pa
 import pytest
+import torch
 from pyarrow import parquet
 
+from cli import run
 from cli.data import main, overrides
 from conf.compose import compose_config
 from tasks.task import Task, build
+from tests.cli.in_process import run_here
 
 Check = Callable[..., str]
 RANDOM = np.random.default_rng(0)
@@ -38,12 +42,12 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def check(capsys: pytest.CaptureFixture[str]) -> Check:
     """Return a function that runs the command and returns what it prints."""
 
-    def run(*words: object) -> str:
+    def called(*words: object) -> str:
         capsys.readouterr()
         main(["check", *map(str, words)])
         return capsys.readouterr().out
 
-    return run
+    return called
 
 
 def write(folder: Path, sizes: list[int], **arrays: np.ndarray) -> Path:
@@ -168,6 +172,77 @@ def test_sequences_and_images_are_trained_by_a_model_for_them(tmp_path: Path, ch
     assert "uint8 [24, 24] from 0 to 255, pixels" in output
     assert "dataset=image_folder" in trained(output)[0]
     assert trained(output)[0].endswith("model=cnn")
+
+
+LABELS = RANDOM.random((200, 4)) < 0.4
+TAGS = RANDOM.integers(9, size=(200, 5))
+PIXELS = RANDOM.normal(size=(200, 3, 4, 4))
+KINDS: dict[str, tuple[np.ndarray | None, np.ndarray, str, str]] = {
+    "several labels": (None, LABELS.astype(int), "", "2 classes at each of [4] places"),
+    "several labels, as booleans": (None, LABELS, "", "2 classes at each of [4] places"),
+    "as many labels as features": (None, LABELS[:, [0, 1, 2, 3, 0]].astype(np.uint8), "", "[5] pl"),
+    "several labels, as reals": (None, LABELS * 1.0, "", "make it integers"),
+    "one-hot reals": (
+        None,
+        np.eye(3)[TAGS[:, 0] % 3],
+        "",
+        "y is one-hot; for classes, give in",
+    ),
+    "whole numbers": (
+        None,
+        TAGS[:, 0] % 3 * 1.0,
+        "",
+        "3 whole numbers as reals; for classes",
+    ),
+    "-1 and 1": (None, TAGS[:, 0] % 2 * 2.0 - 1, "", "make it integers from 0"),
+    "tags of tokens": (TAGS, (TAGS + 1) % 9, " model=transformer", "9 classes at each of [5] pla"),
+    "tags of reals": (None, TAGS, "", "9 classes at each of [5] places"),
+    "a class a pixel": (
+        RANDOM.normal(size=(200, 3, 4, 4)),
+        RANDOM.integers(3, size=(200, 4, 4)),
+        "",
+        "",
+    ),
+    "several targets": (None, RANDOM.normal(size=(200, 3)), "", "3 regression targets"),
+    "a column of targets": (None, RANDOM.normal(size=(200, 1)), "", "1 regression target"),
+    "booleans": (None, LABELS[:, 0], "", "2 classes"),
+}
+
+
+@pytest.mark.parametrize(("x", "y", "model", "said"), KINDS.values(), ids=KINDS.keys())
+def test_the_command_that_is_printed_can_be_carried_out(
+    tmp_path: Path, check: Check, x: np.ndarray | None, y: np.ndarray, model: str, said: str
+) -> None:
+    """Whatever y is: the model has the outputs that it needs, and a gradient."""
+    given = {"y": y} if x is None else {"x": x, "y": y}
+    output = check(write(tmp_path, [40] * 5, **given))
+    assert said in output
+    command, task = trained(output)
+    assert command == f"nufed dataset=npz dataset.path={tmp_path / 'mine.npz'}{model}"
+    params = task.initial_params()
+    for p in params.values():
+        p.requires_grad_()
+    loss = task.loss(params, *task.batch(np.arange(8)))
+    gradient = torch.autograd.grad(loss, list(params.values()))
+    assert all(torch.isfinite(g).all() for g in gradient)
+    assert sum(float(g.abs().sum()) for g in gradient) > 0
+
+
+def test_several_labels_a_row_are_trained_by_the_command(tmp_path: Path, check: Check) -> None:
+    """Two labels that follow from x are learnt; accuracy is over labels."""
+    x = RANDOM.normal(size=(200, 5))
+    path = write(tmp_path, [40] * 5, x=x, y=x[:, :2] > 0)
+    words = shlex.split(trained(check(path))[0])[1:]
+    words += ["rounds=3", "algorithm.alpha=0.3", "algorithm.beta=0.3", "evaluation.steps=2"]
+    words += ["evaluation.every=3", "tracking=none", f"hydra.run.dir={tmp_path / 'run'}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["nufed", *words])
+        patch.setenv("HYDRA_FULL_ERROR", "0")
+        run._prepare.cache_clear()
+        done = run_here()
+    assert done.status == 0, done.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["participating"]["accuracy"][-1] > 0.8
 
 
 def test_a_file_is_known_by_its_kind(tmp_path: Path, check: Check) -> None:

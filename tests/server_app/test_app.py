@@ -1,7 +1,9 @@
 """Setting a run up: values that only the run itself can judge, and the folder that it may have."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conf.compose import compose_config
@@ -11,6 +13,7 @@ from server_app.run_folder import require_free
 from strategies.roster import Roster
 from tasks.partitions import Partition
 from tasks.task import build
+from tests.helpers import RunResult
 
 SGD = "strategy.optimizer={{_target_: torch.optim.SGD, _partial_: true, lr: {}}}"
 
@@ -88,3 +91,21 @@ def test_a_client_whose_own_word_gives_it_most_of_the_weight_is_named() -> None:
     assert notes(uniform, task, {0: 30, 1: 90, 2: 40}) == []
     here = compose_config(["strategy.weighting=examples"])
     assert notes(here, build(here), {0: 30, 1: 90, 2: 40}) == []
+
+
+def test_labels_with_gaps_are_warned_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    train: Callable[..., RunResult],
+) -> None:
+    """By the run itself, once: a model of many outputs takes long to come to anything."""
+    monkeypatch.setenv("NUFED_DATA", str(tmp_path / "data"))
+    y = np.where(np.arange(40) % 2, 300, 3)
+    client = np.repeat(np.arange(2), 20)
+    np.savez(tmp_path / "mine.npz", x=np.random.default_rng(0).random((40, 2)), y=y, client=client)
+    path = f"dataset.path={tmp_path / 'mine.npz'}"
+    sizes = ["algorithm.alpha=0.1", "algorithm.beta=0.1", "evaluation.new_clients=0"]
+    train(["dataset=npz", path, "rounds=0", "model.hidden=[2]", *sizes])
+    told = "dataset=npz: y goes up to class 300 but holds 2 classes: the model has 301 outputs"
+    assert caplog.text.count(told) == 1

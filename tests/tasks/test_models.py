@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,6 +93,16 @@ def test_models_take_batches_of_the_shape_that_they_were_made_for(
     make: type[nn.Module], shape: tuple[int, ...]
 ) -> None:
     assert make(shape, 7)(torch.zeros(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("make", [logistic, mlp, cnn])
+def test_each_place_has_a_last_layer_of_its_own(make: Any) -> None:
+    """As many outputs as models of the places one by one, and they share what is before."""
+    whole, single = make((28, 28), 2, places=(3, 4)), make((28, 28), 2)
+    assert whole(torch.rand(5, 28, 28)).shape == (5, 3, 4, 2)
+    last = sum(p.numel() for p in single[-1].parameters())
+    counts = [sum(p.numel() for p in each.parameters()) for each in (whole, single)]
+    assert counts[0] - counts[1] == 11 * last
 
 
 def test_the_cnn_of_fashion_mnist_has_582026_parameters_from_end_to_end() -> None:

@@ -106,6 +106,29 @@ def test_lists_of_lists_and_a_split_of_ones_own(tmp_path: Path) -> None:
     assert sorted(test) == [3, 7, 11]
 
 
+@pytest.mark.parametrize(
+    "held_out",
+    [
+        [int(row % 4 == 3) for row in range(12)],
+        [float(row % 4 == 3) for row in range(12)],
+        ["train", "train", "Train", "test"] * 3,
+        pa.array(["train", "train", "train", "TEST"] * 3).dictionary_encode(),
+    ],
+)
+def test_a_split_may_be_written_in_several_ways(tmp_path: Path, held_out: Any) -> None:
+    path = parquet_file(tmp_path, table(held_out=held_out))
+    data = loaded("dataset=parquet", path, "dataset.test=held_out")
+    test = [row for i in range(3) for row in data.partition.test_rows(i)]
+    assert sorted(test) == [3, 7, 11]
+
+
+def test_names_of_classes_at_each_place_are_numbered_together(tmp_path: Path) -> None:
+    tags = [["noun", "verb"], ["verb", "adverb"], ["noun", "noun"]] * 4
+    data = loaded("dataset=parquet", parquet_file(tmp_path, table(y=tags)))
+    assert data.y[:3].tolist() == [[1, 2], [2, 0], [1, 1]]
+    assert data.num_outputs == 3
+
+
 def test_a_folder_of_parquet_files_one_a_client(tmp_path: Path) -> None:
     """As a database writes it: client=amy/part.parquet, the name being the column."""
     for i, name in enumerate(("amy", "bob")):
@@ -126,9 +149,32 @@ REFUSED: dict[str, tuple[dict[str, Any], Sequence[str], Sequence[str]]] = {
     "empty entries": ({"y": [0, 1, None] + [0, 1, 0] * 3}, [], ["'y' has 1 empty", "row 2"]),
     "empty within lists": ({"x": [[1.0]] * 11 + [[None]]}, [], ["'x' has 1 empty", "row 11"]),
     "NaN": ({"x": [[np.nan]] * 12}, [], ["x has NaN", "row 0"]),
-    "text in x": ({"x": ["a"] * 12}, [], ["'x' holds text"]),
+    "text in x": ({"x": ["a"] * 12}, [], ["'x' holds text", "0 or 1 for each"]),
     "dates": ({"x": pa.array([0] * 12, pa.date32())}, [], ["'x' is of type date32", "numbers"]),
     "one class": ({"y": [int(c == "zoe") for c in CLIENT]}, [], ["client amy has one class only"]),
+    "target as a feature": (
+        {},
+        ["dataset.features=[x,y]"],
+        ["column 'y' is in dataset.features and in dataset.target", "tells the model", "name it"],
+    ),
+    "client as a feature": (
+        {"x": X[:, 0]},
+        ["dataset.features=[client,x]"],
+        ["column 'client' is in dataset.features and in dataset.client; name it once"],
+    ),
+    "split as a feature": (
+        {"x": X[:, 0], "held_out": [0, 1] * 6},
+        ["dataset.features=[x,held_out]", "dataset.test=held_out"],
+        ["column 'held_out' is in dataset.features and in dataset.test"],
+    ),
+    "client as the target": ({}, ["dataset.target=client"], ["dataset.target and in dataset.cl"]),
+    "a feature twice": ({}, ["dataset.features=[x,x]"], ["'x' is in dataset.features and in dat"]),
+    "ragged names": ({"y": [["a"]] * 11 + [["a", "b"]]}, [], ["'y' has rows of 1 to 2", "pad"]),
+    "a third split": (
+        {"held_out": ["train", "val", "test"] * 4},
+        ["dataset.test=held_out"],
+        ["test has 'val'"],
+    ),
     "features": ({}, ["dataset.features=3"], ["dataset.features=3: must be a column"]),
     "matrices": (
         {"x": np.zeros((12, 2, 2)).tolist(), "z": X[:, 0]},

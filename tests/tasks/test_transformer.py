@@ -86,7 +86,12 @@ def test_places_that_do_not_count_change_nothing(save: Save) -> None:
         (np.zeros((6, 2, 2, 2)), PLACES, [], "model=transformer: a row has shape [2, 2, 2]"),
         (TOKENS, PLACES[:, :2], [], "x has 3 places a row and y [2]"),
         (TOKENS, PLACES, ["model.heads=5"], "model.heads=5: must divide model.width=64"),
-        (TOKENS, PLACES, ["model=mlp"], "the data needs [3, 2], classes at each place"),
+        (
+            TOKENS,
+            PLACES,
+            ["model=custom", f"model._target_={__name__}.Own", "+model.tokens=11"],
+            "the data needs [3, 2], classes at each place",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(
