@@ -28,6 +28,7 @@ keys:
   alpha=A, batch=D     step size, and rows a step (null: all); by default the run's
   test_fraction=P      part of the rows to hold out and measure on; 0 takes all to fine-tune on
   device=cpu           where to compute
+  trust=MODULE         whose code may be called where another's run names it, as its model
   out=PLACE            a folder, or a file.safetensors; by default personal.safetensors here
   export=onnx          or pt2, or onnx,pt2: beside it, for any number of rows
 
@@ -52,6 +53,7 @@ class Request:
     device: str = "cpu"
     out: str = FILE
     export: str = ""
+    trust: str | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

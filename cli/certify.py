@@ -11,11 +11,13 @@ from cli.command import Parser, carry_out, count
 from conf.compose import compose_config, of_run
 from conf.errors import InputError
 from conf.schema import Config
+from conf.targets import let_import, modules_of
 from conf.words import apart, path_of
 from tasks.private import NAME as PRIVATE
 
 COMMAND = "nufed-certify"
 DEVICE = "device="  # the run's may not be here
+TRUST = "trust="
 EXAMPLES = """\
 examples:
   nufed-certify                                        the default task, before any training
@@ -42,14 +44,17 @@ def subject(words: Sequence[str]) -> tuple[Config, Path | None]:
     folders, _ = apart(words)
     if not folders:
         config, folder = compose_config(list(words)), None
+        let_import(config)
     else:
         name, folder = folders[0], path_of(folders[0]).absolute()
         devices = [word.removeprefix(DEVICE) for word in words if word.startswith(DEVICE)]
-        if len(words) > 1 + len(devices):
+        trust = [word.removeprefix(TRUST) for word in words if word.startswith(TRUST)]
+        if len(words) > 1 + len(devices) + len(trust):
             raise InputError(
-                f"{name}: give one run folder, with device=… at most, or overrides as key=value"
+                f"{name}: give one run folder, with device=… and trust=… at most, or overrides as "
+                "key=value"
             )
-        config = of_run(folder, name)
+        config = of_run(folder, name, modules_of(",".join(trust)))
         if devices:
             config = replace(config, device=devices[-1])
     if config.dataset["name"] == PRIVATE:

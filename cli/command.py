@@ -22,8 +22,7 @@ def prepare() -> bool:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, and we print one line of them
-    # Code of the user's own, which _target_ may name; last, so that it hides none of ours.
-    sys.path += [str(CONFIG_DIR.parent), os.getcwd()]
+    sys.path.append(str(CONFIG_DIR.parent))
     register()
     logging.getLogger("nufed").setLevel(logging.INFO)
     logging.getLogger("nufed").addHandler(Lines())

@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +33,7 @@ from conf.compose import CONFIG_DIR
 from conf.errors import InputError, NuFedError, Terminated
 from conf.keys import known_keys
 from conf.schema import Config, to_config
+from conf.targets import let_import
 from conf.words import for_hydra, path_of
 
 
@@ -234,6 +236,8 @@ def run(config: Config, folder: Path) -> Path:
         absolute = path_of(path).absolute()
         on_the_hub = config.dataset["name"] == HF and not absolute.exists()
         config.dataset["path"] = path if on_the_hub else str(absolute)
+    config = replace(config, trust=None)  # it is of this machine, and of now
+    let_import(config)
     try:
         launch = get_method(config.engine["launcher"])
     except (ImportError, ValueError) as error:

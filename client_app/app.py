@@ -29,6 +29,7 @@ from client_app.meta_gradient import Params
 from client_app.node import hosted, own_data
 from conf.compose import from_run_config
 from conf.schema import Config
+from conf.targets import modules_here
 from tasks.task import Task, build
 
 # Parameters below which a step is not worth sharing between threads: they only wait for each
@@ -52,7 +53,7 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         texts = str(config.get("config", "")), str(config.get("overrides", ""))
         # Only data of its own set a SuperNode apart: those of one process share the task otherwise.
         node = tuple(context.node_config.items()) if "data-path" in context.node_config else ()
-        return _task_and_cohort(cohort_of, *texts, node)
+        return _task_and_cohort(cohort_of, *texts, node, modules_here(context.node_config))
 
     @app.query()
     def census(message: Message, context: Context) -> Message:
@@ -103,8 +104,9 @@ def _task_and_cohort(
     config: str,
     overrides: str,
     node: tuple[tuple[str, object], ...],
+    trust: tuple[str, ...],
 ) -> tuple[Task, Cohort]:
-    composed = from_run_config({"config": config, "overrides": overrides})
+    composed = from_run_config({"config": config, "overrides": overrides}, trust)
     task = build(composed, own_data(dict(node), composed.dataset["name"]))
     return task, cohort_of(composed, task)
 

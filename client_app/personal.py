@@ -4,7 +4,7 @@ It takes config.yaml and model.safetensors of a run; not the data of the run, an
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +20,7 @@ from client_app.meta_gradient import Params, adapt
 from conf.compose import of_run
 from conf.errors import InputError
 from conf.schema import Config, positive, require
+from conf.targets import modules_of
 from conf.words import path_of
 from tasks.own_rows import own_rows
 from tasks.rows import Rows
@@ -110,6 +111,7 @@ def personalize(
     batch: int | Literal["run"] | None = AS_IN_RUN,
     test_fraction: float | None = None,
     device: str = "cpu",
+    trust: str | Sequence[str] | None = None,
 ) -> Personal:
     """Fine-tune a run's model on a client's own rows; measure it after each step on others of them.
 
@@ -133,6 +135,8 @@ def personalize(
         run.
     device
         Where to compute.
+    trust
+        Modules that may be called where the run, not one of this person's own, names them.
 
     Returns
     -------
@@ -144,7 +148,8 @@ def personalize(
     InputError
         If the run, its model or the rows cannot be used, or a loss is not finite.
     """
-    folder, config, trained, sizes = _trained(path_of(checkpoint))
+    trusted = modules_of(trust)
+    folder, config, trained, sizes = _trained(path_of(checkpoint), trusted)
     how = FineTuning(
         (config.algorithm.nu or config.evaluation.steps) if steps is None else steps,
         config.algorithm.alpha if alpha is None else alpha,
@@ -158,14 +163,14 @@ def personalize(
     return Personal(f"{config.name}/{folder.name}", how, task, number, params, curve)
 
 
-def _trained(checkpoint: Path) -> tuple[Path, Config, Params, Sizes]:
+def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Params, Sizes]:
     """Read a run: its folder, its configuration, its model and the sizes that this is for."""
     named = f"checkpoint={checkpoint}"
     if not checkpoint.exists():
         raise InputError(f"{named}: is not there; name the folder of a run")
     is_file = checkpoint.is_file()
     folder = (checkpoint.parent if is_file else checkpoint).absolute()
-    config = of_run(folder, named)
+    config = of_run(folder, named, trusted)
     file = checkpoint if is_file else checkpoint / MODEL
     if not file.is_file():
         raise InputError(f"{named}: has no {MODEL}; the run has not ended yet")

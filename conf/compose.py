@@ -1,16 +1,21 @@
 """Compose a configuration outside Hydra's command line: in a Flower app, a notebook, a test."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from conf.errors import InputError, NuFedError, reason
 from conf.files import read_text, require_no_links
-from conf.schema import Config, read_config, register, to_config
+from conf.own import is_own, signed
+from conf.schema import Config, read_config, register, to_config, to_yaml
+from conf.targets import HOW_HERE, foreign, let_import, require_allowed
 from conf.words import for_hydra
 
 CONFIG_DIR = Path(__file__).parent
@@ -39,8 +44,27 @@ def composing() -> Iterator[None]:
         GlobalHydra.instance().hydra = hydra
 
 
-def of_run(folder: Path, name: str) -> Config:
-    """Return the configuration of a run.
+def to_file(config: Config) -> str:
+    """Return what config.yaml is to hold of a run that this person starts, or goes on with."""
+    text = to_yaml(config)
+    return signed(text) if foreign(config) else text
+
+
+class Found(NamedTuple):
+    """The configuration in a run folder."""
+
+    config: Config
+    own: bool
+    """Whether this person's own run left it here, and nobody else."""
+
+    def require_allowed(self, name: str, trust: Collection[str] = ()) -> None:
+        """Raise an `InputError` if another's run names code that is not trusted; see `of_run`."""
+        if not self.own:
+            require_allowed(self.config, name, trust)
+
+
+def of_run(folder: Path, name: str, trust: Collection[str] = ()) -> Config:
+    """Return the configuration of a run, all of whose code may be called.
 
     Parameters
     ----------
@@ -48,11 +72,28 @@ def of_run(folder: Path, name: str) -> Config:
         The run folder.
     name
         What a person called it, for the error.
+    trust
+        The modules that they trust, beside what anybody may name.
 
     Raises
     ------
     InputError
-        If it is no run folder, or its configuration cannot be read.
+        If it is no run folder, its configuration cannot be read, or names other code, unless the
+        person's own run did.
+    """
+    found = find_config(folder, name)
+    found.require_allowed(name, trust)
+    let_import(found.config)
+    return found.config
+
+
+def find_config(folder: Path, name: str) -> Found:
+    """Read the configuration of a run, to be shown: it may name any code; arguments as of `of_run`.
+
+    Raises
+    ------
+    InputError
+        If it is no run folder, has links in it, or its configuration cannot be read.
     """
     file = folder / CONFIG
     if not folder.exists():
@@ -60,15 +101,16 @@ def of_run(folder: Path, name: str) -> Config:
     if not file.exists():
         raise InputError(f"{name}: is not the folder of a run; it has no {CONFIG}")
     require_no_links((folder, folder / "checkpoint"))
+    text = read_text(file, largest=LARGEST)
     try:
-        return read_config(read_text(file, largest=LARGEST))
+        return Found(replace(read_config(text), trust=None), is_own(text))
     except NuFedError:
         raise
     except Exception as error:  # whatever YAML or OmegaConf make of a file that was written to
         raise InputError(f"{name}: {CONFIG} cannot be read ({reason(error)})") from error
 
 
-def from_run_config(run_config: Mapping[str, object]) -> Config:
+def from_run_config(run_config: Mapping[str, object], trust: Collection[str] = ()) -> Config:
     """Return the configuration that a Flower run carries, on the server and on clients alike.
 
     Parameters
@@ -76,17 +118,35 @@ def from_run_config(run_config: Mapping[str, object]) -> Config:
     run_config
         Flower's run config: ``config``, a composed configuration as `conf.schema.to_json` writes
         it; or, where that is empty, ``overrides``, Hydra overrides as one would type them.
+    trust
+        The modules that whoever runs this process trusts, beside what anybody may name.
 
     Raises
     ------
     InputError
-        If either cannot be read, or composes to no configuration that is possible.
+        If either cannot be read, composes to no configuration that is possible, or names code that
+        is not trusted here.
     """
     composed, overrides = (str(run_config.get(key) or "") for key in ("config", "overrides"))
     name, text = ("config", composed) if composed else ("overrides", overrides)
+    where = f"run-config {name}"
     try:
-        return read_config(composed) if composed else compose_config(shlex.split(overrides))
+        config = read_config(composed) if composed else _composed_elsewhere(overrides)
     except NuFedError:
         raise
     except Exception as error:  # whatever YAML, OmegaConf or Hydra make of a text from elsewhere
-        raise InputError(f"run-config {name}={text!r:.60}: {reason(error):.200}") from error
+        raise InputError(f"{where}={text!r:.60}: {reason(error):.200}") from error
+    require_allowed(config, where, trust, HOW_HERE)
+    return replace(config, trust=None)
+
+
+def _composed_elsewhere(overrides: str) -> Config:
+    """Compose overrides that somebody typed on another machine: of this one they learn nothing."""
+    words = shlex.split(overrides)
+    for each in OverridesParser.create().parse_overrides(words):
+        line = str(each.input_line)
+        if "${" in line:
+            raise InputError(f"run-config overrides: {line}: write the value itself, not ${{…}}")
+        if each.key_or_group.partition("/")[0].partition(".")[0] == "hydra" or ".." in line:
+            raise InputError(f"run-config overrides: {line}: cannot be said from another machine")
+    return compose_config(words)

@@ -1,10 +1,18 @@
-"""Call what a configuration names: the one place where a `_target_` becomes an object."""
+"""Call what a configuration names: the one place where a `_target_` becomes an object.
+
+As Hydra's `instantiate`, with its `_args_`, `_partial_` and `_recursive_`; but values arrive as
+they are. Hydra's turns lists and dicts into OmegaConf's, which most libraries refuse or misread,
+and takes a text such as ``${…}`` for one that it is to look up.
+"""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object
+
+WORDS = "_target_", "_args_", "_partial_", "_recursive_", "_convert_"
 
 
 def make(config: Mapping[str, Any], /, *given: object, **named: object) -> Any:
@@ -35,13 +43,39 @@ def make(config: Mapping[str, Any], /, *given: object, **named: object) -> Any:
 def prepared(config: Mapping[str, Any]) -> Callable[..., Any]:
     """Return what the `_target_` of a configuration names, its arguments bound, not yet called.
 
-    Lists and dicts among them are Python's own: most libraries refuse, or misread, OmegaConf's.
-    One's own ``_convert_`` is kept.
-
     Raises
     ------
     InstantiationException
         If it, or one that is nested in it, cannot be found or made.
     """
-    bound: Callable[..., Any] = instantiate({"_convert_": "all"} | dict(config), _partial_=True)
-    return bound
+    target = _found(config.get("_target_"))
+    nested = _made if config.get("_recursive_", True) else _same
+    given = [nested(value) for value in config.get("_args_", ())]
+    named = {key: nested(value) for key, value in config.items() if key not in WORDS}
+    return partial(target, *given, **named) if given or named else target
+
+
+def _found(name: object) -> Callable[..., Any]:
+    """Return what goes by a name."""
+    try:
+        if not isinstance(name, str):
+            raise TypeError(f"_target_ is a {type(name).__name__}, not a name")
+        found = get_object(name)
+        if not callable(found):
+            raise TypeError(f"is a {type(found).__name__}, which cannot be called")
+    except Exception as error:  # to import it may raise whatever the user's module raises
+        raise InstantiationException(f"Error locating target '{name}'") from error
+    return found  # type: ignore[no-any-return]
+
+
+def _made(value: Any) -> Any:
+    """Return a value with all that it names made, at any depth."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        return prepared(value) if value.get("_partial_") else make(value)
+    if isinstance(value, Mapping):
+        return {key: _made(entry) for key, entry in value.items()}
+    return [_made(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _same(value: Any) -> Any:
+    return value

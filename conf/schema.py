@@ -7,18 +7,21 @@ while it composes; the values are checked here, when the composed configuration 
 import json
 import math
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import yaml  # type: ignore[import-untyped]
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf._utils import get_yaml_loader
+from omegaconf.errors import OmegaConfBaseException
 
-from conf.errors import InputError
+from conf.errors import InputError, reason
 from conf.keys import no_such_key, unknown_of_engine
-from conf.words import escaped
+from conf.plain import dump, each_text, plain
+
+T = TypeVar("T")
 
 MODES = ("exact", "first_order", "hessian_free")
 WEIGHTINGS = ("uniform", "examples")
@@ -283,6 +286,8 @@ class Config:
     """Where to compute: cpu, cuda, cuda:1 or mps."""
     resume: str | None = None
     """The folder of a run to go on with."""
+    trust: Any = None
+    """Modules that may be called where that run, not one of your own, names them."""
     server: ServerConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
@@ -365,16 +370,27 @@ def to_config(composed: DictConfig) -> Config:
     InputError
         For a value out of its range, or one that is still missing.
     """
-    if unknown := _unknown(composed, Config):
-        raise InputError(no_such_key(unknown, list(_keys(Config))))
-    missing = sorted(OmegaConf.missing_keys(composed))
-    if missing:
-        raise InputError(f"{missing[0]}: has no value; give one as {missing[0]}=…")
-    config = OmegaConf.to_object(composed)  # resolves each `${…}` once
-    assert isinstance(config, Config)
+    _require_whole(composed)
+    # Once: what an interpolation gives, or an escaped \${…}, is a value, whatever stands in it.
+    config = _made(Config, OmegaConf.to_container(composed, resolve=True))
     if unknown := unknown_of_engine(config.engine):
         raise InputError(no_such_key(unknown))
     return config
+
+
+def _require_whole(composed: DictConfig) -> None:
+    """Raise an `InputError` for a key that no type knows, or one without a value."""
+    if unknown := _unknown(composed, Config):
+        raise InputError(no_such_key(unknown, list(_keys(Config))))
+    if missing := sorted(OmegaConf.missing_keys(composed)):
+        raise InputError(f"{missing[0]}: has no value; give one as {missing[0]}=…")
+
+
+def _made(schema: type[T], values: Any) -> T:
+    """Return a dataclass of nested dictionaries, as its fields have them."""
+    of: dict[str, Any] = {each.name: each.type for each in fields(schema)}  # type: ignore[arg-type]
+    nested = {key: _made(of[key], value) for key, value in values.items() if is_dataclass(of[key])}
+    return schema(**{**values, **nested})
 
 
 def _unknown(node: DictConfig, schema: Any, prefix: str = "") -> str | None:
@@ -403,21 +419,42 @@ def to_json(config: Config) -> str:
 
 
 def read_config(text: str) -> Config:
-    """Read what `to_json`, or a run folder's config.yaml, says, checking types and values again."""
-    return to_config(_tree(yaml.load(text, get_yaml_loader())))
+    """Read what `to_json`, or a run folder's config.yaml, says, checking types and values again.
+
+    Raises
+    ------
+    InputError
+        For a key or a value that is not possible.
+    ValueError
+        For a text that is no configuration.
+    """
+    return read_values(plain(text))
 
 
-def tree(config: Config) -> DictConfig:
-    """Return a configuration as OmegaConf's, every text as it stands: of a file called `${x}`."""
-    return _tree(asdict(config))
+def read_values(values: dict[str, Any]) -> Config:
+    """Check keys, types and values of a configuration as plain data: ``${…}`` is text."""
+    texts: list[str] = []
+    stand_in = secrets.token_hex(8)  # for texts that OmegaConf would take for interpolations
 
+    def hidden(text: str) -> str:
+        texts.append(text)
+        return f"{stand_in}:{len(texts) - 1}:"
 
-def _tree(said: Any) -> DictConfig:
-    merged = OmegaConf.merge(OmegaConf.structured(Config), escaped(said))
-    assert isinstance(merged, DictConfig)
-    return merged
+    def shown(text: str) -> str:
+        return re.sub(f"{stand_in}:([0-9]+):", lambda found: texts[int(found[1])], text)
+
+    try:
+        merged = OmegaConf.merge(
+            OmegaConf.structured(Config),
+            OmegaConf.create(each_text(values, lambda t: hidden(t) if "${" in t else t)),
+        )
+        assert isinstance(merged, DictConfig)
+        _require_whole(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(shown(reason(error))) from error
+    return _made(Config, each_text(OmegaConf.to_container(merged), shown))
 
 
 def to_yaml(config: Config) -> str:
     """Write a configuration for people to read, and `read_config`."""
-    return OmegaConf.to_yaml(tree(config), resolve=True)
+    return dump(asdict(config))

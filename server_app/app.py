@@ -25,6 +25,7 @@ from conf.errors import Diverged, InputError, RunStopped, TooFewReplies, reason
 from conf.files import new_folder
 from conf.making import make
 from conf.schema import Config, require
+from conf.targets import modules_here
 from conf.words import path_of
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
@@ -55,7 +56,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train, evaluate, and leave a run folder behind."""
-    config = from_run_config(context.run_config)
+    config = from_run_config(context.run_config, modules_here(context.node_config))
     with _run_dir(config, context.run_config) as folder:
         _main(grid, context, config, folder)
 

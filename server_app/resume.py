@@ -1,30 +1,30 @@
 """Going on with a run: which configuration, from which checkpoint, with which clients."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
 
 from client_app.meta_gradient import Params
 from conf.command import differing_keys
-from conf.compose import of_run
+from conf.compose import find_config
 from conf.errors import InputError
-from conf.schema import Config, read_config, to_config, tree
-from conf.words import command_line, escaped, there
+from conf.schema import Config, read_values
+from conf.targets import foreign, modules_of
+from conf.words import command_line, there
 from server_app import checkpoint
 from server_app.checkpoint import Checkpoint
 from server_app.early_stopping import describe, resumed_watch
 from server_app.tracking import Row
 from strategies.roster import Roster
 
-PATH = "dataset.path"
+DATASET = "dataset"
+PATH = f"{DATASET}.path"
 MAY_CHANGE = (
     *("checkpoint", PATH, "device", "diagnostics", "early_stopping", "engine", "resume", "rounds"),
-    *("server", "tracking"),
+    *("server", "tracking", "trust"),
 )
 """What does not decide which model comes out of a round; of the data, where they are."""
 
@@ -44,34 +44,45 @@ def resumed_config(run: Path, composed: Config, overrides: list[str]) -> Config:
     InputError
         If there is no such run, or something is to change that decides what comes out of it.
     """
-    config, typed = tree(of_run(run, f"resume={run}")), tree(composed)
+    name = f"resume={run}"
+    found = find_config(run, name)
+    values, typed = asdict(found.config), asdict(composed)
     keys = (o.key_or_group for o in OverridesParser.create().parse_overrides(overrides))
     for key in sorted(keys):  # a group before its keys
-        now, was = (_values(each, key) for each in (typed, config))
+        now = _value(typed, key.split("."))
         if not _may_change(key):
-            if now != was:
+            if now != _value(values, key.split(".")):
                 raise InputError(f"{key}: cannot change in a run that is resumed; {_allowed()}")
             continue
-        if key.startswith("engine.") and typed.engine["name"] != config.engine["name"]:
-            raise InputError(f"{key}: the run had engine={config.engine['name']}; say engine=… too")
-        OmegaConf.update(config, key, escaped(now), merge=False)
-    config.resume = escaped(str(run))
-    return to_config(config)
+        if key.startswith("engine.") and typed["engine"]["name"] != values["engine"]["name"]:
+            was = values["engine"]["name"]
+            raise InputError(f"{key}: the run had engine={was}; say engine=… too")
+        _put(values, key.split("."), now)
+    config = read_values(values | {"resume": str(run), "trust": None})
+    trusted = (*modules_of(composed.trust), *foreign(composed).values())  # these were typed now
+    found._replace(config=config).require_allowed(name, trusted)
+    return config
+
+
+def _value(values: dict[str, Any], key: list[str]) -> Any:
+    """Return what stands at a key, but for where the data are; None where nothing does."""
+    found: Any = values
+    for name in key:
+        found = found.get(name) if isinstance(found, dict) else None
+    if key == [DATASET] and isinstance(found, dict):
+        return {name: value for name, value in found.items() if name != "path"}
+    return found
+
+
+def _put(values: dict[str, Any], key: Sequence[str], value: Any) -> None:
+    """Put a value where a key leads."""
+    for name in key[:-1]:
+        values = values.setdefault(name, {})
+    values[key[-1]] = value
 
 
 def _may_change(key: str) -> bool:
     return key in MAY_CHANGE or key.split(".")[0] in MAY_CHANGE
-
-
-def _values(config: DictConfig, key: str) -> Any:
-    """Return what is below a key, but for where the data are."""
-    found = OmegaConf.select(config, key)
-    if not OmegaConf.is_config(found):
-        return found
-    values = OmegaConf.to_container(found, resolve=True)
-    if key == "dataset" and isinstance(values, dict):
-        values.pop("path", None)
-    return values
 
 
 def require_found(config: Config) -> None:
@@ -107,7 +118,7 @@ def read(run: Path, config: Config, initial: Params, data: str | None = None) ->
         do.
     """
     saved = checkpoint.read(run)
-    then = read_config(json.dumps(saved.config))  # with keys that are newer than it
+    then = read_values(saved.config)  # with keys that are newer than it
     for key, (now, was) in sorted(differing_keys(config, then).items()):
         if not _may_change(key):
             raise InputError(f"{key}={now}: the run to resume has {was}; {_allowed()}")

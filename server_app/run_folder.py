@@ -11,10 +11,9 @@ import numpy as np
 from safetensors import SafetensorError
 
 from client_app.meta_gradient import Params
-from conf.compose import CONFIG
+from conf.compose import CONFIG, to_file
 from conf.errors import InputError, reason
 from conf.files import read_text, write_whole
-from conf.schema import to_yaml
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import GROUPS, Evaluation, Members
 from tasks.partitions import Names
@@ -57,7 +56,7 @@ class RunFolder(Callback):
                 raise _taken(self.path) from error
         self._sizes = run.sizes
         self._names = run.names
-        write_whole(self.path / CONFIG, to_yaml(run.config).encode())
+        write_whole(self.path / CONFIG, to_file(run.config).encode())
 
     def on_round(self, row: Row, state: State) -> None:
         """Append the row; remember the model."""

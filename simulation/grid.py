@@ -8,9 +8,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from conf.errors import NuFedError
+from conf.targets import EVERYTHING
 from simulation.flower_host import SERVER_NODE_ID, open_run, stamp
 
 FIRST_NODE_ID = 1000
+TYPED: dict[str, bool | float | int | str] = {"trust": EVERYTHING}
+"""Of every node config here: whoever makes this grid has typed the run's configuration."""
 CLIENT_APP_RAISED = 2  # Flower's ErrorCode for it
 
 
@@ -36,7 +39,7 @@ class LocalGrid(Grid):
             FIRST_NODE_ID + i: Context(
                 run_id=self._run.run_id,
                 node_id=FIRST_NODE_ID + i,
-                node_config={"partition-id": i, "num-partitions": num_supernodes},
+                node_config={"partition-id": i, "num-partitions": num_supernodes} | TYPED,
                 state=RecordDict(),
                 run_config=dict(run_config),
             )
@@ -112,7 +115,7 @@ def run_in_process(
     context = Context(
         run_id=grid.run.run_id,
         node_id=SERVER_NODE_ID,
-        node_config={},
+        node_config=dict(TYPED),
         state=RecordDict(),
         run_config=dict(run_config),
     )

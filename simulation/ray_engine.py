@@ -12,11 +12,13 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from conf.targets import TRUST
 from conf.words import path_of
 from simulation.flower_command import (
     HOST,
@@ -42,6 +44,7 @@ def run_on_ray(
     client_gpus: float = 0,
     log_file: Path,
     poll: Callable[[], None] | None = None,
+    trust: Sequence[str] = (),
 ) -> None:
     """Run a Flower app on the Ray simulation engine and wait for its end.
 
@@ -63,6 +66,8 @@ def run_on_ray(
         File to which all output of Flower, Ray and the app is appended.
     poll : Callable[[], None] or None, default=None
         Called about every 0.2 s while waiting. An exception in it ends the run.
+    trust : Sequence[str], default=()
+        Code of the user's own that the run config names, for `conf.targets`.
 
     Raises
     ------
@@ -88,7 +93,7 @@ def run_on_ray(
         submit += ["--federation-config", federation]
         begin = log.tell()
         try:
-            with _superlink(home, port, log) as superlink:
+            with _superlink(home, port, log, trust) as superlink:
                 code = _wait(_start(submit, home, log), superlink, poll)
                 output = log_file.read_bytes()[begin:].decode(errors="replace")
                 if code != 0:
@@ -130,8 +135,9 @@ def _environment(home: Path) -> dict[str, str]:
     """Return our environment, changed for the processes of Flower and Ray."""
     env = environment()
     env.pop("RAY_ADDRESS", None)  # never join a cluster that we would not stop
-    # Code of the user's own, which models and data sets may name, lies where we were started.
-    python_path = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), os.getcwd()]))
+    # Code of the user's own, where it is imported here, lies where we were started.
+    here = os.getcwd() if os.getcwd() in sys.path else ""
+    python_path = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), here]))
     if "NUFED_DATA" in env:
         env["NUFED_DATA"] = str(path_of(env["NUFED_DATA"]).absolute())
     return env | {
@@ -146,12 +152,15 @@ def _environment(home: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _superlink(home: Path, port: int, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _superlink(
+    home: Path, port: int, log: IO[bytes], trust: Sequence[str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a SuperLink; leave nothing behind that it or Ray started."""
     command = ["flower-superlink", "--insecure", "--simulation"]
     command += ["--isolation", "subprocess", "--host", HOST, "--port", str(port)]
     command += ["--disable-runtime-dependency-installation"]
-    process = _start(command, home, log)
+    trusted = {TRUST: ",".join(trust)} if trust else {}
+    process = start(command, _environment(home) | trusted, home / "cwd", log)
     try:
         wait_until_healthy(process, port)
         yield process

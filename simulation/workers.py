@@ -188,8 +188,9 @@ class Workers:
     def _start_ray(self, count: int, gpus: int, address: str | None) -> None:
         """Start Ray on this machine, or join a cluster."""
         ray = self._ray
-        # Ours, and code of the user's own, which models and data sets may name.
-        paths = [str(CONFIG_DIR.parent), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+        # Ours, and, where it is imported here, code of the user's own.
+        here = [os.getcwd()] if os.getcwd() in sys.path else []
+        paths = [str(CONFIG_DIR.parent), *here, os.environ.get("PYTHONPATH", "")]
         variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
         if "NUFED_DATA" in os.environ:
             variables["NUFED_DATA"] = os.path.abspath(os.environ["NUFED_DATA"])

@@ -25,6 +25,7 @@ from hydra.utils import get_method
 from numpy.typing import NDArray
 
 from conf.errors import InputError, reason
+from conf.own import home as home
 from conf.schema import PartitionConfig
 from conf.words import path_of
 from tasks.datasets.targets import gaps
@@ -120,11 +121,6 @@ def load_rows(dataset: dict[str, Any]) -> tuple[Rows, Path]:
     if not folder.exists():
         _write(folder, _read(dataset)._asdict())
     return Rows(*(_map(folder, name) for name in Rows._fields)), folder  # type: ignore[arg-type]
-
-
-def home() -> Path:
-    """Return the folder of everything that is prepared once and kept: `$NUFED_DATA`."""
-    return path_of(os.environ.get("NUFED_DATA") or "~/.cache/nufed")
 
 
 def _read(dataset: dict[str, Any]) -> Rows:

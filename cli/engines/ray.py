@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from cli.bundle import lay_out
-from conf.compose import CONFIG, of_run
+from conf.compose import CONFIG, find_config
 from conf.errors import RunStopped
 from conf.schema import Config, require, to_json
+from conf.targets import foreign
 from server_app.app import make_strategy, notes
 from server_app.progress import ProgressBar
 from server_app.resume import require_found
@@ -60,6 +61,7 @@ def launch(config: Config, folder: Path, console: Console) -> None:
                 client_gpus=gpus,
                 log_file=folder / LOG,
                 poll=progress.poll,
+                trust=list(foreign(config).values()),
             )
     except RuntimeError as error:
         raise RunStopped(progress.summary().get("stopped") or str(error)) from error
@@ -80,7 +82,7 @@ class Follower:
         if not self._file.exists() or not (self._folder / CONFIG).exists():
             return
         if self._read < 0:
-            chosen = of_run(self._folder, str(self._folder)).algorithm  # its step sizes
+            chosen = find_config(self._folder, str(self._folder)).config.algorithm  # its step sizes
             config = replace(self._run.config, algorithm=chosen)
             self._bar.on_start(replace(self._run, config=config))
             self._read = 0

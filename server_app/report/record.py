@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conf.compose import of_run
+from conf.compose import find_config
 from conf.errors import InputError
 from conf.files import read_text
 from conf.schema import Config
@@ -125,7 +125,7 @@ def read_record(folder: Path, name: str | None = None) -> Record:
     InputError
         If it is no run folder, or a file in it cannot be read.
     """
-    config = of_run(folder, name or str(folder))
+    config = find_config(folder, name or str(folder)).config
     rows = load(folder / METRICS, whole_rows) if (folder / METRICS).is_file() else []
     summary, clients = (
         load(file, _json) if file.is_file() else None

@@ -241,14 +241,13 @@ def _configuration(run: Record) -> Section:
     """List what was chosen."""
     usual = differing_keys(run.config, _defaults())
     rows = [(key, shown(ours), shown(theirs)) for key, (ours, theirs) in usual.items()]
-    yaml = to_yaml(run.config)
     table = Table(("key", "this run", "default"), rows, words=3)
     probe = [f"A probe of the task chose {' and '.join(run.probed)}."] if run.probed else []
     return Section(
         "Configuration",
         probe if rows else ["All as it is by default."],
         tables=[table] if rows else [],
-        folded=[("All of it", yaml)],
+        folded=[("All of it", to_yaml(run.config))],
     )
 
 

@@ -48,9 +48,32 @@ def test_a_partial_that_is_nested_gets_them_too() -> None:
     assert type(optimizer.named["betas"]) is list
 
 
-def test_ones_own_convert_is_kept() -> None:
-    made = make({"_target_": KEPT, "_convert_": "none", "sizes": [1]})
-    assert type(made.named["sizes"]) is not list
+@pytest.mark.parametrize("text", ["${oc.env:HOME}", "a${b", r"\${x}", "${", "???"])
+def test_a_text_arrives_as_it_is(text: str) -> None:
+    """It is not looked up in the environment, say, whatever it looks like."""
+    made = make({"_target_": KEPT, "a": text, "inner": {"_target_": KEPT, "b": [text]}})
+    assert made.named["a"] == text
+    assert made.named["inner"].named["b"] == [text]
+
+
+def test_hydras_words_mean_what_they_mean_there() -> None:
+    inner = {"_target_": KEPT, "a": 1}
+    made = make({"_target_": KEPT, "_args_": [1, inner], "_convert_": "all", "inner": inner})
+    assert made.given[0] == 1
+    assert made.given[1].named == made.named["inner"].named == {"a": 1}
+    left = make({"_target_": KEPT, "_recursive_": False, "inner": inner, "_args_": [inner]})
+    assert left.named == {"inner": inner}
+    assert left.given == (inner,)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [(None, "_target_ is a NoneType"), (["os"], "is a list"), ("sys.path", "cannot be called")],
+)
+def test_what_is_no_name_of_code_is_told_of(target: object, words: str) -> None:
+    with pytest.raises(InstantiationException) as raised:
+        make({"_target_": target})
+    assert words in str(raised.value.__cause__)
 
 
 def test_the_cause_of_a_failure_is_told() -> None:
