@@ -89,16 +89,15 @@ def request(words: Sequence[str]) -> dict[str, Any]:
 
 def _adapt(typed: dict[str, Any]) -> None:
     # Imported here, so that --help and a mistyped key answer at once.
-    from rich.console import Console
-
     from client_app.export import require_available
     from client_app.personal import personalize
+    from server_app.terminal import Terminal
 
     out, forms = typed.pop("out"), list(filter(None, typed.pop("export").split(",")))
     for form in forms:
         require_available(form)
     files = targets(out, forms)
-    console = Console(markup=False)
+    console = Terminal()
     with console.status("fine-tuning"):
         personal = personalize(**typed)
     require_free(files)  # now: of two mistakes, that in what is read is the one to mend
@@ -106,7 +105,7 @@ def _adapt(typed: dict[str, Any]) -> None:
     with console.status("writing"):
         lines = write(personal, files)
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.say(line)
 
 
 def targets(out: str, forms: Sequence[str]) -> list[Path]:
@@ -168,10 +167,10 @@ def _show(console: "Any", personal: "Personal", data: str) -> None:
     from cli.adapt_text import curve_table, heading, sentence
 
     for line in heading(personal, data):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.say(line)
     if personal.curve:
-        console.print(curve_table(personal), highlight=False)
-    console.print(sentence(personal), highlight=False, soft_wrap=True)
+        console.print(curve_table(personal))
+    console.say(sentence(personal))
 
 
 def _parser() -> argparse.ArgumentParser:

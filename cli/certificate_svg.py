@@ -7,6 +7,7 @@ import numpy as np
 
 from cli.certificate import Certificate
 from cli.certificate_text import times
+from conf.text import printable
 from server_app.palette import BLUE, GREY, SKY, VERMILION
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ def draw(of: Certificate, file: Path) -> None:
         axes.set_xlabel("round")
         axes.set_ylabel("squared norm of the meta-gradient, ‖∇F(w)‖²")
         axes.set_title(
-            f"{of.config.name}, ν = {a.nu}: the meta-gradient, measured and bounded\n"
+            f"{printable(of.config.name)}, ν = {a.nu}: the meta-gradient, measured and bounded\n"
             f"α = {a.alpha:g}, β = {a.beta:g}, τ = {a.tau}, {of.rounds.per_round} of "
             f"{of.rounds.clients} clients a round\n"
             "bounds are conditional on constants that are lower estimates",
             loc="left",
             fontsize=11,
+            parse_math=False,  # a $ in a name is one
         )
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -67,22 +67,21 @@ def subject(words: Sequence[str]) -> tuple[Config, Path | None]:
 
 def _certify(given: argparse.Namespace) -> None:
     # Imported here, so that --help and a mistyped key answer at once.
-    from rich.console import Console
-
     from cli.certificate import certificate
     from cli.certificate_text import heading, sentences, tables
+    from server_app.terminal import Terminal
     from theory.estimate import Effort
 
     config, folder = subject(given.what)
-    console = Console(markup=False)
+    console = Terminal()
     with console.status("measuring"):
         found = certificate(config, folder, Effort(clients=given.clients, rows=given.rows))
     for line in heading(found):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.say(line)
     for table in tables(found):
-        console.print(table, highlight=False)
+        console.print(table)
     for line in sentences(found, given.epsilon):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.say(line)
     if folder is not None and found.measured:
         from cli.certificate_svg import draw
 
@@ -93,7 +92,7 @@ def _certify(given: argparse.Namespace) -> None:
             raise InputError(
                 f"{file}: cannot be written ({error.strerror}); copy the run"
             ) from error
-        console.print(f"drawn: {file}", highlight=False, soft_wrap=True)
+        console.say(f"drawn: {file}")
 
 
 def _parser() -> argparse.ArgumentParser:

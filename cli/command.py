@@ -5,8 +5,12 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any, NoReturn
+
+from conf.text import printable
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
@@ -24,6 +28,7 @@ def prepare() -> bool:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, and we print one line of them
     sys.path.append(str(CONFIG_DIR.parent))
     register()
+    sys.excepthook = _tell
     logging.getLogger("nufed").setLevel(logging.INFO)
     logging.getLogger("nufed").addHandler(Lines())
     return wants_traceback
@@ -60,13 +65,19 @@ def carry_out(
         fail(parser.prog, line)
 
 
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of a defect of ours; others may have written what the error says."""
+    lines = "".join(traceback.format_exception(kind, error, trace))
+    print(printable(lines, lines=True), end="", file=sys.stderr)
+
+
 class Lines(logging.Handler):
     """Show what is logged as plain lines, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print to what the streams are now: a progress bar takes their place while it runs."""
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
-        print(record.getMessage(), file=stream)
+        print(printable(record.getMessage()), file=stream)
 
 
 class Parser(argparse.ArgumentParser):
@@ -126,5 +137,5 @@ def count(least: int) -> Callable[[str], int]:
 
 def fail(command: str, line: str, status: int = EXIT_USER_ERROR) -> NoReturn:
     """End a command in one line on stderr."""
-    print(f"{command}: {line}", file=sys.stderr)
+    print(printable(f"{command}: {line}"), file=sys.stderr)
     sys.exit(status)

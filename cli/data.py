@@ -66,9 +66,8 @@ def overrides(words: Sequence[str]) -> list[str]:
 
 def _check(words: list[str]) -> None:
     # Imported here, so that --help and a mistyped key answer at once.
-    from rich.console import Console
-
     from cli.data_findings import advice, found, notes, spread
+    from server_app.terminal import Terminal
     from tasks.store import load, load_rows
     from tasks.task import build
 
@@ -77,11 +76,11 @@ def _check(words: list[str]) -> None:
         raise InputError(
             f"dataset={PRIVATE}: the rows are with the clients; check a client's file by its name"
         )
-    console = Console(markup=False)
+    console = Terminal()
 
     def say(*lines: str) -> None:
         for line in lines:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            console.say(line)
 
     with console.status("reading"):
         rows, _ = load_rows(config.dataset)
@@ -89,7 +88,7 @@ def _check(words: list[str]) -> None:
         of, x = found(rows, data, natural=config.partition.partitioner is None), spread(rows.x)
         remarks = notes(of, x)
     say(*_outline(of, x, config))
-    console.print(_clients(of), highlight=False)
+    console.print(_clients(of))
     say(*(f"! {remark}" for remark in remarks))
     given = {word.lstrip("+").partition("=")[0] for word in words}
     advised = advice(of, given, config.algorithm.batch.support)

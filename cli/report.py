@@ -66,22 +66,22 @@ def read(words: Sequence[str]) -> Given:
 
 def _report(given: Given) -> None:
     # Imported here, so that --help and a mistyped folder answer at once.
-    from rich.console import Console
+    from server_app.terminal import Terminal
 
-    console = Console(markup=False)
+    console = Terminal()
     if given.single:
         from server_app.report.run_page import write_report
 
         file = write_report(given.runs[0])
-        console.print(f"report: {file}", highlight=False, soft_wrap=True)
+        console.say(f"report: {file}")
         return
     from server_app.report.comparison_page import terminal_table, write_comparison
 
     found = write_comparison(given.runs, given.out, given.target)
-    console.print(terminal_table(found), highlight=False)
+    console.print(terminal_table(found))
     for note in found.notes:
-        console.print(note, highlight=False, soft_wrap=True)
-    console.print(f"comparison: {given.out}", highlight=False, soft_wrap=True)
+        console.say(note)
+    console.say(f"comparison: {given.out}")
 
 
 def _target(text: str | None) -> float | None:

@@ -34,6 +34,7 @@ from conf.errors import InputError, NuFedError, Terminated
 from conf.keys import known_keys
 from conf.schema import Config, to_config
 from conf.targets import let_import
+from conf.text import printable
 from conf.words import for_hydra, path_of
 
 
@@ -132,7 +133,7 @@ def _job_of_sweep(composed: DictConfig, hydra_config: HydraConf, folder: Path) -
     search, elsewhere = is_search(hydra_config), not begun
     with lines_of(number) if elsewhere else nullcontext():
         _prepare()
-        print("" if elsewhere else "\n", " ".join(overrides), sep="")
+        print("" if elsewhere else "\n", printable(" ".join(overrides)), sep="")
         folder, error = _attempt(composed, folder, search)
     found = None
     if search:
@@ -171,11 +172,10 @@ def _conclude(sweep: Sweep) -> bool:
     for each in jobs:
         remove_empty(Path(each.folder))  # of another process, which did not know what is new
     if sweep.search and jobs:
-        from rich.console import Console
-
         from cli.search import conclude
+        from server_app.terminal import Terminal
 
-        return conclude(jobs, sweep.folder, Console(markup=False))
+        return conclude(jobs, sweep.folder, Terminal())
     finished = [(" ".join(j.overrides), Path(j.folder)) for j in jobs if j.complaint is None]
     if len(finished) > 1:
         _compare(finished)
@@ -184,14 +184,13 @@ def _conclude(sweep: Sweep) -> bool:
 
 def _compare(finished: list[tuple[str, Path]]) -> None:
     """Show the runs of a sweep side by side, seeds together, and leave a page that does."""
-    from rich.console import Console
-
     from server_app.progress import sweep_table
     from server_app.report.comparison_page import COMPARISON, terminal_table, write_comparison
     from server_app.run_folder import SUMMARY
+    from server_app.terminal import Terminal
 
     summaries = {overrides: json.loads((f / SUMMARY).read_text()) for overrides, f in finished}
-    console = Console(markup=False)
+    console = Terminal()
     folder = Path(os.path.commonpath([run for _, run in finished]))  # of the sweep
     try:
         found = write_comparison([run for _, run in finished], folder / COMPARISON)
@@ -200,14 +199,14 @@ def _compare(finished: list[tuple[str, Path]]) -> None:
         _complain(str(error))
         return
     seeds = len(found.groups) < len(finished)
-    console.print(terminal_table(found) if seeds else sweep_table(summaries), highlight=False)
+    console.print(terminal_table(found) if seeds else sweep_table(summaries))
     for note in found.notes if seeds else ():
-        console.print(note, highlight=False, soft_wrap=True)
-    console.print(f"comparison: {folder / COMPARISON}", highlight=False, soft_wrap=True)
+        console.say(note)
+    console.say(f"comparison: {folder / COMPARISON}")
 
 
 def _complain(line: str) -> None:
-    print(f"nufed: {line}", file=sys.stderr)
+    print(printable(f"nufed: {line}"), file=sys.stderr)
 
 
 def run(config: Config, folder: Path) -> Path:
@@ -220,10 +219,10 @@ def run(config: Config, folder: Path) -> Path:
     """
     # Imported here, so that --help and a mistyped key answer at once.
     from hydra.utils import get_method
-    from rich.console import Console
 
     from server_app.resume import resumed_config
     from server_app.run_folder import require_free
+    from server_app.terminal import Terminal
     from tasks.datasets.hf import NAME as HF
 
     if config.resume is None:
@@ -242,7 +241,7 @@ def run(config: Config, folder: Path) -> Path:
         launch = get_method(config.engine["launcher"])
     except (ImportError, ValueError) as error:
         raise InputError(f"engine.launcher={config.engine['launcher']}: {error}") from error
-    launch(config, folder, Console(markup=False))
+    launch(config, folder, Terminal())
     return folder
 
 

@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from cli.sweep import SPLIT, Job
@@ -13,6 +12,7 @@ from conf.errors import InputError
 from conf.schema import Config
 from conf.words import command_line
 from server_app.run_folder import SUMMARY
+from server_app.terminal import Terminal
 from strategies.curves import GROUPS, shown
 
 BEST = 5
@@ -61,17 +61,15 @@ def best_command(jobs: list[Job]) -> str | None:
     return command_line("nufed", [o for o in best.overrides if not o.startswith(f"{SPLIT}=")])
 
 
-def conclude(jobs: list[Job], folder: Path, console: Console) -> bool:
+def conclude(jobs: list[Job], folder: Path, console: Terminal) -> bool:
     """Show the best trials and how to go on; return whether there is one."""
     command = best_command(jobs)
     if command is None:
         return False
     console.print(_table(jobs), soft_wrap=True)
-    console.print(f"trials: {folder}", highlight=False, soft_wrap=True)
-    console.print(
-        "the best one's step sizes, on test rows:", highlight=False, soft_wrap=True, end="\n  "
-    )
-    console.print(command, highlight=False, soft_wrap=True)
+    console.say(f"trials: {folder}")
+    console.say("the best one's step sizes, on test rows:")
+    console.say(f"  {command}")
     return True
 
 

@@ -18,7 +18,6 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from hydra.errors import InstantiationException
-from rich.console import Console
 
 from conf.compose import from_run_config
 from conf.errors import Diverged, InputError, RunStopped, TooFewReplies, reason
@@ -38,6 +37,7 @@ from server_app.report.callback import Report
 from server_app.rounds import rounds
 from server_app.run_folder import RunFolder, require_free
 from server_app.steps import probed_steps, remedy, with_steps
+from server_app.terminal import Terminal
 from server_app.trackers import trackers
 from server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_on
 from strategies.curves import GROUPS, Evaluation
@@ -98,7 +98,7 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
             EarlyStopping(stopping, folder),
             RunFolder(folder),
             *([Report(folder)] if context.run_config.get("report", True) else []),
-            ProgressBar(Console(markup=False), folder),
+            ProgressBar(Terminal(), folder),
             *tracked,
             *streams,
         ]

@@ -30,6 +30,7 @@ from client_app.meta_gradient import Params
 from conf.errors import NuFedError, reason
 from conf.files import write_whole
 from conf.schema import Config
+from conf.text import printable
 from server_app.run_folder import CLIENTS, MODEL, clients_json, finite, read_clients
 from server_app.tracking import Callback, Row, RunInfo, State, pass_on
 from strategies.curves import Evaluation
@@ -114,7 +115,7 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print it plainly, for who reads the log, and numbered."""
-        print(record.getMessage(), file=sys.stderr)
+        print(printable(record.getMessage()), file=sys.stderr)
         self._say("note", record.getMessage())
 
 

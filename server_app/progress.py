@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from server_app.run_folder import REPORT
+from server_app.terminal import Terminal
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import GROUPS, rises, shown
 
@@ -27,7 +27,7 @@ class ProgressBar(Callback):
         The run folder, named at the end.
     """
 
-    def __init__(self, console: Console, folder: Path) -> None:
+    def __init__(self, console: Terminal, folder: Path) -> None:
         self.console, self.folder = console, folder
         self._bar: Progress | None = None
         self._rounds = self._done = 0
@@ -37,27 +37,23 @@ class ProgressBar(Callback):
     def on_start(self, run: RunInfo) -> None:
         """Say what is run."""
         c, a = run.config, run.config.algorithm
-        self.console.print(
+        self.console.say(
             f"{c.dataset['name']}: {run.participating} participating and {run.new} new clients; "
             f"{run.parameters:,} parameters; {c.rounds} rounds",
-            highlight=False,
-            soft_wrap=True,
         )
-        self.console.print(
+        self.console.say(
             f"{a.name}: ν={a.nu}, τ={a.tau}, α={a.alpha:g}, β={a.beta:g}, {a.mode}",
-            highlight=False,
-            soft_wrap=True,
         )
         self._rounds, self._started = c.rounds, time.monotonic()
         if run.rows:
             self._done = run.rows[-1]["round"]
-            self.console.print(f"going on after round {self._done}", highlight=False)
+            self.console.say(f"going on after round {self._done}")
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("round"),
                 MofNCompleteColumn(),
                 BarColumn(bar_width=10),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 TimeRemainingColumn(compact=True),
                 console=self.console,
             )
@@ -76,16 +72,13 @@ class ProgressBar(Callback):
             )
         else:
             line = f"round {row['round']}/{self._rounds}  {loss}{_curve(row)}"
-            self.console.print(
+            self.console.say(
                 f"{line.rstrip()}  {self._time_left(row['round'])}".rstrip(),
-                highlight=False,
-                soft_wrap=True,
             )
         for failures in filter(None, (row.get("failures"), row.get("evaluation_failures"))):
-            self.console.print(
+            self.console.say(
                 f"round {row['round']}: {describe_failures(failures)}",
                 style="yellow",
-                soft_wrap=True,
             )
 
     def on_end(self, summary: dict[str, Any]) -> None:
@@ -97,33 +90,27 @@ class ProgressBar(Callback):
                 self.console.print(curve_table(summary))
                 self._say_if_it_rises(summary)
             if "epsilon" in summary:
-                self.console.print(
+                self.console.say(
                     f"differential privacy of clients: ε = {summary['epsilon']:.3g} "
                     f"at δ = {summary['delta']:g}; of the models alone",
-                    highlight=False,
-                    soft_wrap=True,
                 )
             if "stopped_early" in summary:
-                self.console.print(
+                self.console.say(
                     f"stopped early after round {summary['rounds']}: {summary['stopped_early']}",
-                    highlight=False,
-                    soft_wrap=True,
                 )
         if (report := self.folder / REPORT).exists():
-            self.console.print(f"report: {report}", highlight=False, soft_wrap=True)
+            self.console.say(f"report: {report}")
         if "stopped" not in summary:
-            self.console.print(f"run folder: {self.folder}", highlight=False, soft_wrap=True)
+            self.console.say(f"run folder: {self.folder}")
 
     def _say_if_it_rises(self, summary: dict[str, Any]) -> None:
         curves = summary[_present(summary)[0]]
         metric = shown(curves)
         if rises(curves[metric], lower_is_better=metric in summary["lower_is_better"]):
             k = curves["k"][-1]
-            self.console.print(
+            self.console.say(
                 f"fine-tuning still pays at k={k}: try evaluation.steps={2 * k}, or a larger "
                 "algorithm.alpha",
-                highlight=False,
-                soft_wrap=True,
             )
 
     def _time_left(self, round: int) -> str:

@@ -23,6 +23,7 @@ from client_app.messages import (
 )
 from client_app.meta_gradient import Params
 from conf.errors import reason
+from conf.text import printable
 
 LONGEST = 200  # characters of a reason: what it quotes was written by somebody else
 
@@ -52,7 +53,7 @@ class Failure:
 
     def __post_init__(self) -> None:
         start = " ".join(self.reason[: 4 * LONGEST].split())
-        line = "".join(c if c.isprintable() else "?" for c in start)
+        line = printable(start)
         short = line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
         object.__setattr__(self, "reason", short)
 

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from conf.schema import Config, to_json
+from server_app.terminal import Terminal
 
 
-def launch(config: Config, folder: Path, console: Console) -> None:
+def launch(config: Config, folder: Path, console: Terminal) -> None:
     """Run in this process, leaving the run folder `folder`."""
     with console.status("starting"):
         from client_app.app import make_app

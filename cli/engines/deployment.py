@@ -7,26 +7,26 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from cli.bundle import lay_out
 from cli.superlink import SuperLink, connect
 from conf.errors import InputError, RunStopped
 from conf.files import read_text, write_whole
 from conf.schema import Config, to_json
+from conf.text import printable
 from conf.words import command_line
 from server_app.checkpoint import carry
 from server_app.log_stream import BrokenStream, LogReader
 from server_app.progress import ProgressBar
 from server_app.report.callback import Report
 from server_app.run_folder import RunFolder
+from server_app.terminal import Terminal
 from server_app.trackers import trackers
 from server_app.tracking import Callback
 
 LOG, SUBMITTED = "flower.log", "submitted.json"
 
 
-def launch(config: Config, folder: Path, console: Console) -> None:
+def launch(config: Config, folder: Path, console: Terminal) -> None:
     """Submit the app and follow its log, leaving the run folder `folder`."""
     known = None if config.resume is None else _server_folder_of(folder)
     tracked = trackers(config, folder)  # here, where a person's logins and packages are
@@ -43,10 +43,8 @@ def launch(config: Config, folder: Path, console: Console) -> None:
                 carry(folder, app)  # it ran here so far
             run_id = superlink.submit(app, run_config)
         _note_down(folder, superlink, run_id, run_dir)
-        console.print(
+        console.say(
             f"Flower run {run_id} on {superlink.name}; its log: {folder / LOG}",
-            highlight=False,
-            soft_wrap=True,
         )
         Follower(superlink, run_id, config, folder, console, tracked).follow()
 
@@ -86,7 +84,7 @@ class Follower:
         run_id: str,
         config: Config,
         folder: Path,
-        console: Console,
+        console: Terminal,
         tracked: list[Callback],
     ) -> None:
         self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
@@ -132,7 +130,7 @@ class Follower:
                 log.truncate(begin)  # it comes from its beginning again
                 for line in self.superlink.log(self.run_id):
                     if plain := self.reader.read(line):
-                        log.write(plain.encode())
+                        log.write(printable(plain, lines=True).encode())
                         log.flush()
                     if self.reader.summary is not None:
                         return None
@@ -177,7 +175,7 @@ class Follower:
         return f"the run was stopped after round {self.reader.rounds}"
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.say(text)
 
     def _warn(self, text: str) -> None:
-        self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
+        self.console.say(text, style="yellow")

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from cli.bundle import lay_out
 from conf.compose import CONFIG, find_config
 from conf.errors import RunStopped
@@ -18,6 +16,7 @@ from server_app.app import make_strategy, notes
 from server_app.progress import ProgressBar
 from server_app.resume import require_found
 from server_app.run_folder import METRICS, SUMMARY
+from server_app.terminal import Terminal
 from server_app.trackers import trackers
 from server_app.tracking import RunInfo, State, pass_on
 from simulation.ray_engine import run_on_ray
@@ -28,7 +27,7 @@ LOG = "flower.log"
 log = logging.getLogger("nufed")
 
 
-def launch(config: Config, folder: Path, console: Console) -> None:
+def launch(config: Config, folder: Path, console: Terminal) -> None:
     """Submit the app to Flower's simulation engine and follow its run folder `folder`."""
     require_found(config)
     with console.status("preparing the data"):
@@ -46,9 +45,7 @@ def launch(config: Config, folder: Path, console: Console) -> None:
     for note in notes(config, task, dict(enumerate(task.data.partition.train.tolist()))):
         log.warning(note)
     parameters = sum(p.numel() for p in task.initial_params().values())
-    console.print(
-        f"Flower's simulation engine: {nodes} SuperNodes; its log: {folder / LOG}", soft_wrap=True
-    )
+    console.say(f"Flower's simulation engine: {nodes} SuperNodes; its log: {folder / LOG}")
     run = RunInfo(config, parameters, n - len(new), len(new))
     progress = Follower(folder, ProgressBar(console, folder), run)
     try:

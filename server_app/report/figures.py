@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from conf.text import printable
 from server_app import palette as p
 from server_app.report.statistics import Array
 
@@ -97,8 +98,8 @@ class Drawing:
         self.name = name
         self._canvas = Canvas(figsize=(4.1, 3.2), layout="constrained")
         self.axes: Axes = self._canvas.subplots()
-        self.axes.set_xlabel(x)
-        self.axes.set_ylabel(y)
+        self.axes.set_xlabel(printable(x))
+        self.axes.set_ylabel(printable(y))
 
     def finish(self, title: str, alt: str) -> Figure:
         """Return the figure; the legend stands below it."""
@@ -162,5 +163,5 @@ def _inline(svg: str, name: str, alt: str) -> Markup:
     rest = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", rest)
     for colour, variable in VARIABLES.items():
         rest = re.sub(colour, f"var(--{variable})", rest, flags=re.IGNORECASE)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {box[0]} role="img" aria-label="{escape(alt)}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {box[0]} role="img" aria-label="{escape(printable(alt))}"'
     return Markup(f"{head}>{rest}")

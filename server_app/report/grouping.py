@@ -6,6 +6,7 @@ from typing import Any
 
 from conf.command import leaves
 from conf.schema import AUTO
+from conf.text import printable
 from server_app.report.record import Record
 from server_app.report.words import shown
 
@@ -64,7 +65,7 @@ def _said(key: str, value: str) -> str:
     """Return ``algorithm=nufed`` for algorithm.name, and the class alone of a path to it."""
     if key.endswith("._target_"):
         return f"{key.removesuffix('._target_')}={value.rpartition('.')[2]}"
-    return f"{key.removesuffix('.name')}={value}"
+    return printable(f"{key.removesuffix('.name')}={value}")
 
 
 def _traits(run: Record) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from conf.errors import InputError
 from conf.files import write_whole
+from conf.text import printable
 from server_app.report.figures import Figure
 from server_app.report.style import CSS
 
@@ -73,12 +74,24 @@ def write(page: str, file: Path) -> None:
         ) from error
 
 
+def _shown(value: Any) -> Any:
+    """Return what is put into a page; texts that are no markup of ours without control characters.
+
+    A browser may hide these, and half of a surrogate pair cannot be written at all.
+    """
+    return printable(value, lines=True) if type(value) is str else value
+
+
 @cache
 def _template() -> "Template":
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
     return environment.from_string(TEMPLATE)
 

@@ -34,6 +34,7 @@ from client_app.messages import (
 )
 from conf.compose import compose_config
 from conf.schema import to_json
+from conf.text import printable
 from simulation.grid import LocalGrid
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.replies import LONGEST
@@ -331,7 +332,7 @@ def assert_named(of: Scene, spoilt: list[int]) -> None:
     assert sorted(named) == sorted(spoilt)
     for failure in failures:
         assert 0 < len(failure.reason) <= LONGEST
-        assert failure.reason.isprintable()
+        assert printable(failure.reason) == failure.reason
 
 
 @FUZZ

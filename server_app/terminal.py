@@ -1,0 +1,35 @@
+"""The terminal that people read: what others wrote is shown there, and steers nothing."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from conf.text import printable
+
+
+class Terminal(Console):
+    """A console on which nothing is markup, and no text a command: all of it passes `printable`."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False, highlight=False)
+
+    def say(self, line: str, style: str | None = None) -> None:
+        """Print one line, however long it is."""
+        self.print(printable(line), style=style, soft_wrap=True)
+
+    def render_str(self, text: str, **kwargs: Any) -> Text:
+        """Turn a text into what is laid out, as in a cell of a table."""
+        return super().render_str(printable(text, lines=True), **kwargs)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Turn whatever is printed into its parts; those that move the cursor are Rich's own."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield segment._replace(text=printable(segment.text, lines=True))
