@@ -53,7 +53,7 @@ class Request:
     device: str = "cpu"
     out: str = FILE
     export: str = ""
-    trust: str | None = None
+    trust: str = MISSING
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,8 +13,8 @@ from conf.text import printable
 class Terminal(Console):
     """A console on which nothing is markup, and no text a command: all of it passes `printable`."""
 
-    def __init__(self) -> None:
-        super().__init__(markup=False, highlight=False)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, **options)
 
     def say(self, line: str, style: str | None = None) -> None:
         """Print one line, however long it is."""

@@ -163,5 +163,6 @@ def _inline(svg: str, name: str, alt: str) -> Markup:
     rest = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", rest)
     for colour, variable in VARIABLES.items():
         rest = re.sub(colour, f"var(--{variable})", rest, flags=re.IGNORECASE)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {box[0]} role="img" aria-label="{escape(printable(alt))}"'
+    alt = escape(printable(alt))
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {box[0]} role="img" aria-label="{alt}"'
     return Markup(f"{head}>{rest}")

@@ -138,7 +138,10 @@ MISTAKES = {
     "option": (["dataset=fashion"], "dataset=fashion: no such option"),
     "value": (["algorithm.nu=-1"], "algorithm.nu=-1: must be 0 or more"),
     "folder": (["nowhere"], "nowhere: is not there; name the folder of a run"),
-    "both": (["nowhere", "rounds=3"], "nowhere: give one run folder, with device=… at most"),
+    "both": (
+        ["nowhere", "rounds=3"],
+        "nowhere: give one run folder, with device=… and",
+    ),
     "epsilon": (["--epsilon=-1"], "-1: must be a number above 0"),
     "argument": (["--clients=1"], "1: must be a whole number from 2 on"),
     "data": (

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from rich.console import Console
 
 from cli.search import WORST, best_command, conclude, score
 from cli.sweep import Job, jobs_of
 from client_app.meta_gradient import descend, value_and_gradient
 from conf.compose import compose_config
+from server_app.terminal import Terminal
 from tasks.task import build
 from tests.cli.in_process import TINY, Ended, sweeps
 
@@ -156,7 +156,7 @@ def test_the_best_trials_are_shown_as_they_were_measured(
             (folder / "summary.json").write_text(json.dumps(summary))
             overrides = [f"algorithm.beta={i}", "dataset.features=[age,weight]"]
             found.append(Job(i, overrides, str(folder), None, score(folder)))
-        assert conclude(found, tmp_path, Console(width=100, markup=False))
+        assert conclude(found, tmp_path, Terminal(width=100))
         out = capsys.readouterr().out
         rows = re.findall(r"│ +(\d) │ +(\S+) │", out)
         assert rows == [("1", f"{values[1]:g}"), ("0", f"{values[0]:g}")]

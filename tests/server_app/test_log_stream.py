@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 
 from cli.engines.deployment import Follower
@@ -16,6 +15,7 @@ from conf.compose import compose_config
 from conf.errors import RunStopped
 from server_app.log_stream import MARK, PART, BrokenStream, LogReader, LogStream
 from server_app.run_folder import RunFolder
+from server_app.terminal import Terminal
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import Evaluation, Members
 from tasks.trained import Sizes, read
@@ -126,7 +126,7 @@ class Link:
 
 def test_who_watches_from_afar_may_end_the_run(lines: list[str], tmp_path: Path) -> None:
     """It is stopped after the round in which that was asked for, here before the last."""
-    watching, link, console = Watching(enough=0), Link(lines), Console(file=io.StringIO())
+    watching, link, console = Watching(enough=0), Link(lines), Terminal(file=io.StringIO())
     (tmp_path / "run").mkdir()
     follower = Follower(link, "7", CONFIG, tmp_path / "run", console, [watching])  # type: ignore[arg-type]
     with pytest.raises(RunStopped, match="Watching asked for it; the run was stopped after round"):

@@ -1,8 +1,7 @@
 """What a run prints at its end."""
 
-from rich.console import Console
-
 from server_app.progress import curve_table
+from server_app.terminal import Terminal
 
 
 def curves(n: int, end: float) -> dict[str, object]:
@@ -12,7 +11,7 @@ def curves(n: int, end: float) -> dict[str, object]:
 
 
 def printed(summary: dict[str, object]) -> list[list[str]]:
-    console = Console(width=80, force_terminal=False)
+    console = Terminal(width=80, force_terminal=False)
     with console.capture() as found:
         console.print(curve_table(summary))
     lines = found.get().splitlines()

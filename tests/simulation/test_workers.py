@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from cli.engines.batched import launch
 from client_app.cohort import OneByOne
 from conf.compose import compose_config
 from conf.errors import InputError
+from server_app.terminal import Terminal
 from simulation.executor import Batched
 from simulation.workers import Workers
 from tests.helpers import distance, read_run
@@ -207,7 +207,7 @@ def test_a_run_gives_its_workers_back_for_the_next_of_a_sweep(
     data = [f"dataset.path={setting().config.dataset['path']}", "dataset.one_class=keep"]
     rounds = ["rounds=1", "clients_per_round=4", "evaluation.steps=1", "model.hidden=[16]"]
     config = compose_config(["dataset=npz", *data, *rounds, "engine.workers=2"])
-    launch(config, tmp_path / "run", Console(quiet=True))
+    launch(config, tmp_path / "run", Terminal(quiet=True))
     assert len(read_run(tmp_path / "run").rows) == 2
     deadline = time.monotonic() + 60
     while ray.available_resources().get("CPU", 0) < total and time.monotonic() < deadline:
