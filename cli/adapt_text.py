@@ -13,8 +13,10 @@ def heading(personal: Personal, data: str) -> list[str]:
     how, train, test = personal.how, len(personal.train_rows), len(personal.test_rows)
     held_out = f"{test} held out" if test else "none held out, so nothing is measured"
     batch = f"{how.batch} rows each" if how.batch is not None else "all rows each"
+    ids = personal.task.data.partition.ids
+    whose = f", client {ids[personal.client]}" if ids.n > 1 else ""
     lines = [
-        f"{data}: {_count(train, 'row')} to fine-tune on, {held_out}",
+        f"{data}{whose}: {_count(train, 'row')} to fine-tune on, {held_out}",
         f"{personal.run}: {_count(how.steps, 'step')}, α={how.alpha:g}, {batch}",
     ]
     return [*lines, "on the rows held out, after k fine-tuning steps:"] if test else lines

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from client_app.meta_gradient import Params, descend
 from conf.errors import InputError
 from conf.schema import Config
+from server_app.older import ended_by_number, with_ids
 from server_app.probe import measured_here
 from server_app.run_folder import METRICS, MODEL, load, whole_rows
 from server_app.steps import with_steps
@@ -95,9 +96,11 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
     task = build(config)
     if line := task.data.gaps:
         log.warning("dataset=%s: %s", config.dataset["name"], line)
+    if folder is not None and ended_by_number(folder):
+        config = with_ids(config, task.data.partition.ids)
     config = with_steps(config, lambda: measured_here(config, task, task.initial_params()))
     a = config.algorithm
-    new = choose_new_clients(task.data.num_clients, config.evaluation.new_clients, config.seed)
+    new = choose_new_clients(task.data.partition.ids, config.evaluation.new_clients, config.seed)
     clients = [i for i in range(task.data.num_clients) if i not in new]
     initial, method = task.initial_params(), Method.of(a)
     rows = [] if folder is None else _diagnosed(folder)

@@ -86,7 +86,8 @@ def _check(words: list[str]) -> None:
         rows, _ = load_rows(config.dataset)
         data = load(config.dataset, config.partition)
         of, x = found(rows, data, natural=config.partition.partitioner is None), spread(rows.x)
-        remarks = notes(of, x)
+        lost = data.partition.not_kept(config.partition.name)
+        remarks = [*lost, *notes(of, x)]
     say(*_outline(of, x, config))
     console.print(_clients(of))
     say(*(f"! {remark}" for remark in remarks))

@@ -1,6 +1,6 @@
 """What `nufed-data` finds in a federated data set: its shape, its clients, and what is amiss."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,8 +36,6 @@ class Found:
     """A data set as it was found."""
 
     data: FederatedData
-    names: Sequence[str]
-    """What the data set calls clients 0, 1, …"""
     own_split: bool
     """Whether it brings its own test rows."""
 
@@ -74,19 +72,15 @@ class Found:
             yield part.index[start:end]
 
     def called(self, clients: NDArray[np.int64]) -> str:
-        """Name clients, of many the first few, by what the data set calls them and by number."""
-        some = [
-            self.names[c] if self.names[c] == str(c) else f"{self.names[c]} = {c}"
-            for c in clients[:NAMED]
-        ]
-        return ", ".join(some) + (", …" if len(clients) > NAMED else "")
+        """Name clients, of many the first few."""
+        ids = self.data.partition.ids
+        some = ", ".join(str(ids[client]) for client in clients[:NAMED].tolist())
+        return some + (", …" if len(clients) > NAMED else "")
 
 
 def found(rows: Rows, data: FederatedData, *, natural: bool) -> Found:
     """Return what there is to look at; `natural` clients are those that the data set brings."""
-    names = data.partition.names
-    called = range(data.num_clients) if names is None else names.tolist()
-    return Found(data, list(map(str, called)), natural and rows.test is not None)
+    return Found(data, natural and rows.test is not None)
 
 
 def spread(x: NDArray[np.generic]) -> Spread:

@@ -135,7 +135,9 @@ class EvaluationConfig:
     batch: int | None = MISSING
     """Rows a fine-tuning step; null takes all train rows of the client."""
     new_clients: Any = MISSING
-    """Clients that never train: a fraction of all clients, or a list of client ids."""
+    """Clients that never train: a fraction of all clients, or a list of ids, as the data set has
+    them: [5,8], [amy,bob], in quotes where they have other signs, ['a, b']; of a partition that
+    makes the clients, and of private data, their numbers from 0."""
     clients: int | None = None
     """At most so many clients of each kind, drawn once; null measures all."""
     split: str = "test"
@@ -154,13 +156,13 @@ class EvaluationConfig:
         )
         require(self.split in SPLITS, "evaluation.split", self.split, " | ".join(SPLITS))
         new = self.new_clients
-        listed = isinstance(new, list) and all(type(i) is int and i >= 0 for i in new)
+        listed = isinstance(new, list) and all(type(i) in (int, str) for i in new)
         fraction = isinstance(new, int | float) and not isinstance(new, bool) and 0 <= new < 1
         require(
             listed or fraction,
             "evaluation.new_clients",
             new,
-            "a fraction in [0, 1), or a list of client ids such as [0,7]",
+            "a fraction in [0, 1), or a list of client ids such as [0,7] or [amy,'1.5']",
         )
 
 

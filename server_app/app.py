@@ -31,6 +31,7 @@ from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
 from server_app.diagnostics import diagnose
 from server_app.early_stopping import EarlyStopping
 from server_app.log_stream import log_streams
+from server_app.older import by_id
 from server_app.probe import measured
 from server_app.progress import ProgressBar
 from server_app.report.callback import Report
@@ -40,7 +41,7 @@ from server_app.steps import probed_steps, remedy, with_steps
 from server_app.terminal import Terminal
 from server_app.trackers import trackers
 from server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_on
-from strategies.curves import GROUPS, Evaluation
+from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
 from tasks.measures import lower_is_better
@@ -69,16 +70,18 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     if line := task.data.gaps:  # now: a model of many outputs may be long in coming
         log.warning("dataset=%s: %s", config.dataset["name"], line)
     initial = task.initial_params()
-    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
-    strategy = make_strategy(config, roster)
     # Before anything is written. Whoever follows the run from afar tracks it there.
     tracked = [] if streams else trackers(config, folder)
+    saved = None
+    if config.resume:
+        unload(Path(__file__).parents[1], folder)
+        saved = resume.read(folder, config, initial, task.data.digest)
+        saved, config = by_id(saved, config, task.data.partition.ids)
+    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
+    strategy = make_strategy(config, roster)
     stopping = config.early_stopping
     known = ("train_loss", *task.objective.names)
     require(stopping.metric in known, "early_stopping.metric", stopping.metric, " | ".join(known))
-    if config.resume:
-        unload(Path(__file__).parents[1], folder)
-    saved = resume.read(folder, config, initial, task.data.digest) if config.resume else None
     roster.wait(grid, config.server.join_timeout)
     asked = config
     config = with_steps(asked, partial(measured, grid, roster, asked, task, initial))
@@ -123,8 +126,7 @@ def _run(
     parameters = sum(p.numel() for p in start.state.params.values())
     participating, new = len(roster.participating), len(roster.new)
     sizes = Sizes.of(task.data)
-    names = task.data.partition.names
-    info = RunInfo(config, parameters, participating, new, start.rows, sizes, names)
+    info = RunInfo(config, parameters, participating, new, start.rows, sizes)
     for callback in callbacks:
         callback.on_start(info)
     summary, kept = _facts(info), "no round was completed"
@@ -152,17 +154,18 @@ def _run(
             found = measured(grid, roster, config, task, good)
             what += f"; {remedy(config, found, error.blamed)}"
         summary |= {"stopped": f"{what}; {kept}", "resumable": not lasting}
-        _end(summary, strategy.measured, callbacks)
+        _end(summary, strategy, callbacks)
         if isinstance(error, RunStopped | KeyboardInterrupt):
             raise type(error)(summary["stopped"]) from error
         raise
-    _end(summary, strategy.measured, callbacks)
+    _end(summary, strategy, callbacks)
 
 
-def _end(summary: dict[str, Any], measured: Evaluation | None, callbacks: list[Callback]) -> None:
+def _end(summary: dict[str, Any], strategy: MetaFedAvg, callbacks: list[Callback]) -> None:
     """Call the hooks of a run's end."""
     summary["peak_rss_mb"] = _peak_rss_mb()
-    if measured is not None:
+    if strategy.measured is not None:
+        measured = strategy.measured.by_id(strategy.roster.ids)
         for callback in callbacks:
             callback.on_clients(measured)
     for callback in callbacks:
@@ -191,7 +194,8 @@ def _what_stopped(error: BaseException) -> str:
 
 def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
     """Return what a person should know of the clients, given their train rows; a line each."""
-    found = list[str]()
+    part = task.data.partition
+    found = part.not_kept(config.partition.name)
     if config.diagnostics.every is not None and not task.data.rows_here:
         found.append(
             f"diagnostics.every={config.diagnostics.every}: ‖∇F‖² alone; with dataset="
@@ -205,13 +209,15 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
     total, examples = sum(rows.values()), config.strategy.get("weighting") == "examples"
     if examples and not task.data.rows_here and total < 2 * rows[heaviest] and len(rows) > 1:
         found.append(
-            f"client {heaviest} says that it has {rows[heaviest]} of {total} train rows, and has "
-            "as much of the weight; strategy.weighting=uniform does without what clients say"
+            f"client {part.ids[heaviest]} says that it has {rows[heaviest]} of {total} train rows, "
+            "and has as much of the weight; strategy.weighting=uniform does without what clients "
+            "say"
         )
     if small:
         found.append(
             f"{len(small)} of {len(rows)} clients have fewer train rows than a batch of {largest} "
-            f"(client {small[0]}: {rows[small[0]]}); their batches are drawn with replacement"
+            f"(client {part.ids[small[0]]}: {rows[small[0]]}); their batches are drawn with "
+            "replacement"
         )
     return found
 

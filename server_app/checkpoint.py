@@ -57,6 +57,8 @@ class Checkpoint:
     """Seconds that the run took so far."""
     data: str | None = None
     """Digest of the data set's rows, where they are here; older checkpoints do not know it."""
+    by_id: bool = True
+    """Whether `config` and `rows` have clients by their ids; in older ones they have numbers."""
 
 
 class Checkpoints(Callback):
@@ -229,7 +231,8 @@ def _unpack(file: Path) -> Checkpoint:
             tensors[owner][name] = content.get_tensor(path)
     values = tensors["strategy"] | rest["state"]["strategy"]
     state = State(rest["state"]["round"], tensors["model"], values)
-    return Checkpoint(**rest | {"state": state, "rows": tuple(rest["rows"])})
+    older = {"by_id": False}  # which do not say so
+    return Checkpoint(**older | rest | {"state": state, "rows": tuple(rest["rows"])})
 
 
 def _files(run: Path) -> list[Path]:

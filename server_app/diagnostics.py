@@ -83,5 +83,5 @@ def meta_gradient_norm(
     return {
         "meta_grad_norm2": float(norm(mean.value(torch.float64)).square()) if clients else None,
         "clients": clients,
-        "failures": [failure.row for failure in failures],
+        "failures": [failure.row(roster.ids) for failure in failures],
     }

@@ -34,7 +34,6 @@ from conf.text import printable
 from server_app.run_folder import CLIENTS, MODEL, clients_json, finite, read_clients
 from server_app.tracking import Callback, Row, RunInfo, State, pass_on
 from strategies.curves import Evaluation
-from tasks.partitions import Names
 from tasks.trained import Sizes, to_bytes
 
 MARK = "@@nufed@@ "  # ASCII: the locale of a container may know no more
@@ -63,7 +62,6 @@ class LogStream(Callback):
         self._lock = threading.Lock()
         self._params: Params = {}
         self._sizes: Sizes | None = None
-        self._names: Names | None = None
         logging.getLogger("nufed").addHandler(_Notes(self._say))
 
     def on_start(self, run: RunInfo) -> None:
@@ -73,7 +71,6 @@ class LogStream(Callback):
         a = run.config.algorithm
         facts = {"parameters": run.parameters, "participating": run.participating, "new": run.new}
         self._sizes = run.sizes
-        self._names = run.names
         steps = {"alpha": a.alpha, "beta": a.beta}  # which the server may have chosen
         self._say("start", facts | {"steps": steps, "folder": str(self.folder)})
 
@@ -84,7 +81,7 @@ class LogStream(Callback):
 
     def on_clients(self, evaluation: Evaluation) -> None:
         """Print each client's curve."""
-        self._send("clients", clients_json(evaluation, self._names).encode())
+        self._send("clients", clients_json(evaluation).encode())
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Print the model of the last good round, then the summary."""

@@ -14,6 +14,7 @@ from conf.schema import Config
 from strategies.exchange import exchange
 from strategies.replies import Failure, Sent, read_probe, read_replies
 from strategies.roster import Roster, choose_new_clients, some
+from tasks.ids import ClientIds
 from tasks.streams import Purpose
 from tasks.task import Task
 
@@ -40,24 +41,24 @@ def measured(grid: Grid, roster: Roster, config: Config, task: Task, params: Par
     failures = list[Failure]()
     replies = exchange(grid, [each.message for each in sent], config.server.round_timeout)
     reports = list(read_replies(read_probe, sent, replies, failures))
-    return _joined(reports, failures)
+    return _joined(reports, failures, roster.ids)
 
 
 def measured_here(config: Config, task: Task, params: Params) -> Curvature:
     """Return the same of clients whose rows are in this process."""
-    n = task.data.num_clients
-    new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
+    n, ids = task.data.num_clients, task.data.partition.ids
+    new = choose_new_clients(ids, config.evaluation.new_clients, config.seed)
     clients = some([i for i in range(n) if i not in new], CLIENTS, config.seed, Purpose.PROBED)
-    return _joined([probe(task, params, ProbeInstruction(config.seed, clients))], [])
+    return _joined([probe(task, params, ProbeInstruction(config.seed, clients))], [], ids)
 
 
-def _joined(reports: Iterable[ProbeReport], failures: list[Failure]) -> Curvature:
+def _joined(reports: Iterable[ProbeReport], failures: list[Failure], ids: ClientIds) -> Curvature:
     found, why = list[Curvature](), defaultdict[str, list[str]](list)
     for report in reports:
         found += map(Curvature, report.largest, report.negative)
         failures += map(Failure, report.failed, report.reasons)
     for failure in failures:
-        why[failure.reason].append(str(failure.client))
+        why[failure.reason].append(str(failure.called(ids)))
     for reason, clients in why.items():
         log.warning("left out of the probe: client %s: %s", ", ".join(clients), reason)
     return widest(found)

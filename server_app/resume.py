@@ -171,8 +171,11 @@ def _require_patience(run: Path, config: Config, rows: Sequence[Row]) -> None:
 def require_same_clients(saved: Checkpoint, roster: Roster) -> None:
     """Raise an `InputError` unless the federation is the one that the run began with."""
     then, now = saved.num_clients, roster.num_clients
-    if then != now or saved.new_clients != sorted(roster.set_aside):
+    if then != now:
         raise InputError(f"resume: the run began with {then} clients, there are {now} now")
+    if changed := roster.set_aside ^ set(saved.new_clients):
+        some = ", ".join(str(roster.ids[client]) for client in sorted(changed)[:5])
+        raise InputError(f"resume: the run began with other new clients; not so with client {some}")
 
 
 def _allowed() -> str:

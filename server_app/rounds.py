@@ -15,7 +15,6 @@ from server_app.tracking import Row, State
 from strategies.curves import GROUPS
 from strategies.exchange import exchange
 from strategies.meta_fedavg import MetaFedAvg
-from strategies.replies import Failure
 
 log = logging.getLogger("nufed")
 
@@ -92,7 +91,7 @@ def _train(
         replies = exchange(grid, messages, config.server.round_timeout)
         measured: list[Message] = []
         updated, metrics = strategy.aggregate_train(row["round"], strategy.apart(replies, measured))
-        row["failures"] += [failure.row for failure in strategy.failures]
+        row["failures"] += [each.row(strategy.roster.ids) for each in strategy.failures]
         row["attempts"] += 1
         row["train_s"] = time.perf_counter() - started
         if updated is not None and metrics is not None:
@@ -114,7 +113,7 @@ def _evaluate(
         done = _write_curves(strategy, exchange(grid, messages, config.server.round_timeout), row)
         attempt += 1
         if not done:
-            why = _why_no_curve(row["round"], strategy.failures)
+            why = _why_no_curve(row["round"], strategy)
             _ask_again(grid, strategy, config, attempt, why)
 
 
@@ -140,7 +139,7 @@ def _ask_again(
 def _write_curves(strategy: MetaFedAvg, replies: Iterable[Message], row: Row) -> bool:
     """Write what the clients measured into `row`; return whether any that was asked could."""
     metrics = strategy.aggregate_evaluate(row["round"], replies)
-    row["evaluation_failures"] = [failure.row for failure in strategy.failures]
+    row["evaluation_failures"] = [each.row(strategy.roster.ids) for each in strategy.failures]
     for group in GROUPS:
         if metrics is not None and (curves := _unflatten(metrics, group)):
             row[group] = {"k": list(range(strategy.evaluation.steps + 1)), **curves}
@@ -155,9 +154,10 @@ def _unflatten(metrics: MetricRecord, group: str) -> dict[str, Any]:
     }
 
 
-def _why_no_curve(round: int, failures: list[Failure]) -> RunStopped:
+def _why_no_curve(round: int, strategy: MetaFedAvg) -> RunStopped:
     """Say why no client could be evaluated."""
-    first = f"client {failures[0].client}: {failures[0].reason}"
+    failures = strategy.failures
+    first = failures[0].line(strategy.roster.ids)
     if not any(failure.diverged_at == 0 for failure in failures):
         return RunStopped(
             f"round {round}: none of {len(failures)} clients could be evaluated ({first})"
@@ -175,11 +175,7 @@ def _why_no_update(round: int, strategy: MetaFedAvg) -> RunStopped:
     steps = [failure.diverged_at for failure in failures if failure.diverged_at is not None]
     too_long = [failure for failure in failures if failure.too_long]
     if not (steps or too_long) or strategy.usable:
-        first = (
-            f"client {failures[0].client}: {failures[0].reason}"
-            if failures
-            else "no client was asked"
-        )
+        first = failures[0].line(strategy.roster.ids) if failures else "no client was asked"
         usable, asked = strategy.usable, strategy.usable + len(failures)
         least = f", server.min_replies={strategy.min_replies} are needed" if usable else ""
         return RunStopped(
@@ -193,6 +189,6 @@ def _why_no_update(round: int, strategy: MetaFedAvg) -> RunStopped:
     if steps:
         what = f"the loss of all {len(steps)} clients became NaN or infinite"
     else:
-        first = f"client {too_long[0].client}: {too_long[0].reason}"
+        first = too_long[0].line(strategy.roster.ids)
         what = f"none of {len(failures)} clients gave a usable update ({first})"
     return Diverged(f"round {round}: {what}", blamed)

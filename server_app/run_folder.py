@@ -16,7 +16,6 @@ from conf.errors import InputError, reason
 from conf.files import read_text, write_whole
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import GROUPS, Evaluation, Members
-from tasks.partitions import Names
 from tasks.trained import MODEL as MODEL  # of a run folder too
 from tasks.trained import Sizes, to_bytes
 
@@ -35,7 +34,6 @@ class RunFolder(Callback):
         self.path = path
         self._params: Params = {}
         self._sizes: Sizes | None = None
-        self._names: Names | None = None
 
     def on_start(self, run: RunInfo) -> None:
         """Write the configuration, and metrics.jsonl as far as it goes.
@@ -55,7 +53,6 @@ class RunFolder(Callback):
             except FileExistsError as error:
                 raise _taken(self.path) from error
         self._sizes = run.sizes
-        self._names = run.names
         write_whole(self.path / CONFIG, to_file(run.config).encode())
 
     def on_round(self, row: Row, state: State) -> None:
@@ -66,7 +63,7 @@ class RunFolder(Callback):
 
     def on_clients(self, evaluation: Evaluation) -> None:
         """Write each client's curve."""
-        write_whole(self.path / CLIENTS, clients_json(evaluation, self._names).encode())
+        write_whole(self.path / CLIENTS, clients_json(evaluation).encode())
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Write the model of the last good round, then the summary."""
@@ -95,21 +92,12 @@ def require_free(path: Path) -> None:
         ) from error
 
 
-def clients_json(evaluation: Evaluation, names: Names | None) -> str:
-    """Return an evaluation as JSON: group -> client numbers, train rows, each metric's curves.
+def clients_json(evaluation: Evaluation) -> str:
+    """Return an evaluation as JSON: group -> client ids, train rows, each metric's curves.
 
     Numbers have six digits: so many are measured in float32, and 100,000 clients take 10 MB.
-
-    Parameters
-    ----------
-    evaluation
-        What was measured.
-    names
-        [n] What the data set calls clients 0, 1, …, if anything else.
     """
     content: dict[str, Any] = {"round": evaluation.round}
-    if names is not None:
-        content["names"] = names.tolist()
     for group, members in evaluation.groups.items():
         content[group] = {"client": members.clients, "rows": members.rows} | {
             name: [[float(f"{value:.6g}") for value in curve] for curve in curves]

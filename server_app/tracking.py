@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from client_app.meta_gradient import Params
 from conf.schema import Config
 from strategies.curves import Evaluation
-from tasks.partitions import Names
 from tasks.trained import Sizes
 
 Row = dict[str, Any]
@@ -41,8 +40,6 @@ class RunInfo:
     """What metrics.jsonl holds already, of a run that is resumed."""
     sizes: Sizes | None = None
     """Of the data that the model is for, where they are known."""
-    names: Names | None = None
-    """Of the clients, as of `tasks.partitions.Partition`."""
 
 
 class Callback:
@@ -64,7 +61,10 @@ class Callback:
         """After `on_round`, where the round was evaluated."""
 
     def on_clients(self, evaluation: Evaluation) -> None:
-        """At the end, before `on_end`: what the last evaluation measured, client by client."""
+        """At the end, before `on_end`: what the last evaluation measured, client by client.
+
+        Clients go by the ids that the data set has for them.
+        """
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """After the last round, or once the run was cut short (`summary["stopped"]` says why).

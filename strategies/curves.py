@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.ids import ClientIds, Id
 from tasks.objective import LOWER_IS_BETTER
 
 GROUPS = ("participating", "new")
@@ -18,7 +19,8 @@ GROUPS = ("participating", "new")
 class Members:
     """The clients of one group that were measured, one by one."""
 
-    clients: list[int]
+    clients: list[Id]
+    """By number in a strategy, by id where they leave it."""
     rows: list[int | None]
     """Train rows of each; None where its node has left."""
     curves: dict[str, NDArray[np.float64]]
@@ -31,6 +33,14 @@ class Evaluation:
 
     round: int
     groups: dict[str, Members]
+
+    def by_id(self, ids: ClientIds) -> "Evaluation":
+        """Return the same of clients by their ids, not their numbers."""
+        called = {
+            group: replace(members, clients=[ids[int(client)] for client in members.clients])
+            for group, members in self.groups.items()
+        }
+        return replace(self, groups=called)
 
 
 def summarize(

@@ -24,6 +24,7 @@ from client_app.messages import (
 from client_app.meta_gradient import Params
 from conf.errors import reason
 from conf.text import printable
+from tasks.ids import ClientIds, Id
 
 LONGEST = 200  # characters of a reason: what it quotes was written by somebody else
 
@@ -36,7 +37,7 @@ class Failure:
     """A client whose reply was not used, and why."""
 
     client: int | None
-    """None for a reply that answers nothing that was asked."""
+    """Its number; None for a reply that answers nothing that was asked."""
     reason: str
     """One short line, printable whatever a client wrote."""
     diverged_at: int | None = None
@@ -46,10 +47,17 @@ class Failure:
     lost: bool = False
     """Whether no reply came, or an error in its place: another attempt may do better."""
 
-    @property
-    def row(self) -> dict[str, Any]:
-        """What metrics.jsonl says of it."""
-        return {"client": self.client, "reason": self.reason}
+    def row(self, ids: ClientIds) -> dict[str, Any]:
+        """Return what metrics.jsonl says of it, by the client's id."""
+        return {"client": self.called(ids), "reason": self.reason}
+
+    def line(self, ids: ClientIds) -> str:
+        """Return what a person is told of it."""
+        return f"client {self.called(ids)}: {self.reason}"
+
+    def called(self, ids: ClientIds) -> Id | None:
+        """Return the client's id; None for a reply that is nobody's."""
+        return None if self.client is None else ids[self.client]
 
     def __post_init__(self) -> None:
         start = " ".join(self.reason[: 4 * LONGEST].split())

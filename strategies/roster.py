@@ -10,6 +10,7 @@ back under its old id, which its key alone can give it, has its clients back.
 """
 
 import logging
+import reprlib
 import time
 from collections.abc import Iterable
 
@@ -19,6 +20,7 @@ from flwr.serverapp import Grid
 from client_app.messages import Census, MalformedMessage, decode
 from conf.errors import InputError, TooFewReplies, reason
 from strategies.exchange import collect
+from tasks.ids import ClientIds, Id
 from tasks.partitions import Partition
 from tasks.streams import Purpose, stream
 
@@ -51,17 +53,19 @@ class Roster:
         If the new clients are not among them, or none is left to train.
     """
 
-    def __init__(self, seed: int, new_clients: float | list[int], partition: Partition) -> None:
+    def __init__(self, seed: int, new_clients: float | list[Id], partition: Partition) -> None:
         self.seed = seed
+        self.ids = partition.ids
+        """What clients are called, wherever a person reads of them; here they are numbers."""
         self.rows: dict[int, int] = {}
         """Train rows of each client present."""
         self.participating: list[int] = []
         """Clients present that train, in order."""
         self.new: list[int] = []
         """Clients present that never train, in order."""
-        self.num_clients = len(partition.train)
+        self.num_clients = self.ids.n
         """Clients of the whole federation, present or not."""
-        self.set_aside = choose_new_clients(self.num_clients, new_clients, seed)
+        self.set_aside = choose_new_clients(self.ids, new_clients, seed)
         """All clients that never train, present or not."""
         self._known_rows = partition.train
         self._census: dict[int, Census] = {}
@@ -184,7 +188,8 @@ class Roster:
             known = int(self._known_rows[client])
             if known not in (0, rows):
                 raise MalformedMessage(
-                    f"client {client} has {rows} train rows there, {known} in the run's data"
+                    f"client {self.ids[client]} has {rows} train rows there, {known} in the run's "
+                    "data"
                 )
 
     def _recount(self) -> None:
@@ -202,19 +207,18 @@ class Roster:
         self.new = sorted(client for client in self._home if client in self.set_aside)
         moved = [client for client, node in self._home.items() if before.get(client, node) != node]
         if moved:  # to who claimed it second: perhaps its own node, come back before it was missed
-            log.warning("SuperNode %d now has %s", self._home[moved[0]], _called(moved))
+            log.warning("SuperNode %d now has %s", self._home[moved[0]], self._called(moved))
         for node in late.keys() - self._told:
             log.warning(
                 "SuperNode %d claims %s, which an earlier one has and keeps as long as it is there",
-                *(node, _called(late[node])),
+                *(node, self._called(late[node])),
             )
         self._told |= late.keys()
 
-
-def _called(clients: list[int]) -> str:
-    """Name clients in a few words."""
-    more = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
-    return f"client {clients[0]}{more}"
+    def _called(self, clients: list[int]) -> str:
+        """Name clients in a few words."""
+        more = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
+        return f"client {self.ids[clients[0]]}{more}"
 
 
 def some(clients: list[int], limit: int | None, seed: int, purpose: Purpose) -> list[int]:
@@ -225,25 +229,25 @@ def some(clients: list[int], limit: int | None, seed: int, purpose: Purpose) -> 
     return [clients[i] for i in random.choice(len(clients), limit, replace=False)]
 
 
-def choose_new_clients(n: int, wanted: float | list[int], seed: int) -> set[int]:
-    """Return the clients that never train.
+def choose_new_clients(ids: ClientIds, wanted: float | list[Id], seed: int) -> set[int]:
+    """Return the clients that never train, by number.
 
     Raises
     ------
     InputError
         If a listed client does not exist, or none would be left to train.
     """
+    n, said = ids.n, f"evaluation.new_clients={reprlib.repr(wanted)}"
     if isinstance(wanted, list):
-        if absent := [client for client in wanted if client >= n]:
+        found = {client: ids.number(client) for client in wanted}
+        if absent := [client for client, number in found.items() if number is None]:
             raise InputError(
-                f"evaluation.new_clients={wanted}: client {absent[0]} is not among 0 … {n - 1}"
+                f"{said}: client {absent[0]} is not among {ids.few}{ids.hint(absent[0])}"
             )
-        new = set(wanted)
+        new = {number for number in found.values() if number is not None}
     else:
         order = stream(Purpose.NEW_CLIENTS, seed).permutation(n)
         new = set(order[: round(wanted * n)].tolist())
     if len(new) >= n:
-        raise InputError(
-            f"evaluation.new_clients={wanted}: leaves none of {n} clients to train; set fewer aside"
-        )
+        raise InputError(f"{said}: leaves none of {n} clients to train; set fewer aside")
     return new

@@ -8,6 +8,7 @@ import numpy as np
 from conf.errors import InputError
 from conf.schema import PartitionConfig, require
 from tasks.datasets.npz import read_own
+from tasks.ids import WHOLE, ClientIds, as_ids, numbered
 from tasks.partitions import Partition, partition
 from tasks.rows import Rows
 from tasks.store import FederatedData
@@ -43,7 +44,7 @@ def own_rows(
         If the rows cannot be read or split, or are not for this model.
     """
     where = "data" if isinstance(data, Rows) else f"data={data}"
-    rows = _rows(data)
+    rows = _rows(data, where)
     number = _number(rows, client, where)
     split = _split(rows, config, test_fraction, where)
     mine = FederatedData(rows.x, rows.y, split, outputs=sizes.num_outputs, tokens=sizes.num_tokens)
@@ -51,27 +52,32 @@ def own_rows(
     return mine, number
 
 
-def _rows(data: str | Path | Rows) -> Rows:
+def _rows(data: str | Path | Rows, where: str) -> Rows:
     if not isinstance(data, Rows):
         return read_own(str(data), one_class="keep", key="data")
     x, y = np.asarray(data.x), np.asarray(data.y)
-    return data._replace(x=x, y=y.astype(np.int64) if y.dtype.kind in "iub" else y)
+    client = None if data.client is None else as_ids(np.asarray(data.client), where)
+    return Rows(x, y.astype(np.int64) if y.dtype.kind in "iub" else y, client, data.test)
 
 
 def _number(rows: Rows, client: int | str | None, where: str) -> int:
     """Return which of the clients of the rows is meant, counted in the order of their ids."""
-    ids = ["0"] if rows.client is None else list(map(str, np.unique(rows.client)))
-    if client is None and len(ids) > 1:
+    given = np.array([0]) if rows.client is None else numbered(rows.client)[0]
+    ids = ClientIds(len(given), given)
+    if client is None:
+        if ids.n > 1:
+            raise InputError(
+                f"{where}: holds the rows of {ids.n} clients; name one, as client={ids[0]}"
+            )
+        return 0
+    number = ids.number(client)
+    if number is None and not any(WHOLE.fullmatch(str(each)) for each in given.tolist()):
+        number = ClientIds(ids.n).number(client)  # of names, by their order
+    if number is None:
         raise InputError(
-            f"{where}: holds the rows of {len(ids)} clients; name one, as client={ids[0]}"
+            f"client={client}: {where} has no rows of it; it has client {ids.few}{ids.hint(client)}"
         )
-    named = not any(each.isdecimal() for each in ids)
-    if named and str(client).isdecimal() and int(str(client)) < len(ids):
-        return int(str(client))  # as reports number those that have names
-    if client is not None and str(client) not in ids:
-        few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
-        raise InputError(f"client={client}: {where} has no rows of it; it has client {few}")
-    return 0 if client is None else ids.index(str(client))
+    return number
 
 
 def _split(

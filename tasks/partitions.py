@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from conf.errors import InputError, reason
 from conf.making import make
 from conf.schema import PartitionConfig
+from tasks.ids import ClientIds, Ids, numbered
 from tasks.rows import Rows
 from tasks.streams import Purpose, stream
-
-Names = NDArray[np.integer | np.str_]
-"""[n] What a data set calls its clients."""
 
 log = logging.getLogger("nufed")
 
@@ -30,8 +28,38 @@ class Partition:
     """[n + 1]; client i has index[offset[i] : offset[i + 1]]."""
     train: NDArray[np.int64]
     """[n] how many of them are train rows."""
-    names: Names | None = None
-    """None where the data set calls its clients 0, 1, … or has none."""
+    names: Ids | None = None
+    """[n] What the data set calls them; None where that is 0, 1, …, or it has none."""
+    discarded: int = 0
+    """Clients that the data set brings, and that were not kept."""
+    resplit: bool = False
+    """Whether it brings a split of their rows, too, that was not kept."""
+
+    @property
+    def ids(self) -> ClientIds:
+        """What the clients are called."""
+        return ClientIds(len(self.train), self.names)
+
+    def not_kept(self, name: str) -> list[str]:
+        """Return what a person should know of what was given and is not used; a line each.
+
+        Parameters
+        ----------
+        name
+            That of the option of the group `partition`.
+        """
+        lines = []
+        if self.discarded:
+            lines += [
+                f"partition={name}: the {self.discarded} clients of the data set are not used; "
+                f"{self.ids.n} new ones are made (partition=natural keeps them)"
+            ]
+        if self.resplit:
+            lines += [
+                f"partition={name}: the test rows of the data set are not used as such; each "
+                "client's are drawn anew (partition=natural keeps them)"
+            ]
+        return lines
 
     @classmethod
     def elsewhere(cls, n: int) -> "Partition":
@@ -68,12 +96,15 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
         If there are more clients than rows, the data set brings no clients of its own and none are
         made, or a client is left without a train row.
     """
-    owner = _owners(rows, config)
-    names = None if config.partitioner is not None else np.unique(np.asarray(rows.client))
+    made, ids, natural = config.partitioner is not None, None, None
+    if rows.client is not None:
+        ids, natural = numbered(rows.client)
+    owner = _owners(rows, config, natural)
+    names = ids if natural is None or ids is None or not made else _kept(owner, natural, ids)
     shuffled = stream(Purpose.SPLIT, config.seed).permutation(np.flatnonzero(owner >= 0))
     of = owner[shuffled]
     size = np.bincount(of)
-    if rows.test is None or config.partitioner is not None:
+    if rows.test is None or made:
         order = shuffled[np.argsort(of, kind="stable")]
         held_out = np.maximum(np.rint(size * config.test_fraction).astype(np.int64), 1)
         train = np.maximum(size - held_out, 1)  # a client of one row trains on it
@@ -81,26 +112,37 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
         # By client, within it train before test, within that shuffled.
         order = shuffled[np.lexsort((rows.test[shuffled], of))]
         train = np.bincount(of, weights=~rows.test[shuffled]).astype(np.int64)
-    if not train.all():
-        client = int(np.argmin(train))
-        name = client if names is None else names[client]
-        raise InputError(
-            f"client {name} has no train row ({size[client]} rows, all for testing); give it one"
-        )
+    discarded = 0 if ids is None or names is not None else len(ids)
     if names is not None and np.array_equal(names, np.arange(len(names))):
         names = None
-    return Partition(order, np.concatenate([[0], np.cumsum(size)]), train, names)
+    offset = np.concatenate([[0], np.cumsum(size)])
+    found = Partition(order, offset, train, names, discarded, made and rows.test is not None)
+    if not train.all():
+        client = int(np.argmin(train))
+        raise InputError(
+            f"client {found.ids[client]} has no train row ({size[client]} rows, all for testing); "
+            "give it one"
+        )
+    return found
 
 
-def _owners(rows: Rows, config: PartitionConfig) -> NDArray[np.int64]:
+def _kept(owner: NDArray[np.int64], natural: NDArray[np.int64], ids: Ids) -> Ids | None:
+    """Return the ids of clients that are the data set's own after all, None if they are not."""
+    pairs = np.unique(np.stack([owner, natural])[:, owner >= 0], axis=1)
+    same = all(len(np.unique(some)) == pairs.shape[1] for some in pairs)
+    return ids[pairs[1]] if same else None
+
+
+def _owners(
+    rows: Rows, config: PartitionConfig, natural: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
     """Return the client 0 … n − 1 of every row, −1 for a row that no client gets."""
     if config.partitioner is None:
-        if rows.client is None:
+        if natural is None:
             raise InputError(
                 f"partition={config.name}: the data set brings no clients; say partition=shards"
             )
-        numbered: NDArray[np.int64] = np.unique(rows.client, return_inverse=True)[1]
-        return numbered
+        return natural
     n = config.num_clients
     if n is not None and n > len(rows.y):
         raise InputError(

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.ids import Ids
+
 
 class Rows(NamedTuple):
     """What a data set's `read` returns."""
@@ -15,8 +17,7 @@ class Rows(NamedTuple):
     y: NDArray[np.generic]
     """Integers are classes 0 … C − 1: [N], or [N, …] one at each place, −1 where none counts.
     Floating point [N] or [N, d] is a regression target."""
-    client: NDArray[np.integer | np.str_] | None = None
-    """[N] numbers or names, where the data set brings its own clients; sorted, they are clients
-    0, 1, …"""
+    client: Ids | None = None
+    """[N] whose each row is, by id, where the data set brings its own clients; see `tasks.ids`."""
     test: NDArray[np.bool_] | None = None
     """[N], where it brings its own split of each client's rows."""

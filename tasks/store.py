@@ -1,7 +1,7 @@
 """Data sets on disk: prepared once into memory-mapped arrays, then only mapped.
 
     $NUFED_DATA/<data set>-<key>/{x,y,client,test}.npy, digest
-    $NUFED_DATA/<data set>-<key>/<partition>-<key>/{index,offset,train,names}.npy
+    $NUFED_DATA/<data set>-<key>/<partition>-<key>/{index,offset,train,names,…}.npy
 
 A key is a digest of the configuration (and of the user's file as it stands), so another seed or
 option is another folder. Folders appear whole, by one rename: processes may prepare side by side.
@@ -29,10 +29,11 @@ from conf.own import home as home
 from conf.schema import PartitionConfig
 from conf.words import path_of
 from tasks.datasets.targets import gaps
+from tasks.ids import as_ids
 from tasks.partitions import Partition, partition
 from tasks.rows import Rows
 
-FORMAT = 3  # raised when what lies in a folder changes its meaning
+FORMAT = 4  # raised when what lies in a folder changes its meaning
 DIGEST = "digest"
 BLOCK = 16 << 20  # bytes
 
@@ -104,10 +105,12 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
     rows, folder = load_rows(dataset)
     division = folder / f"{config.name}-{_key(asdict(config))}"
     if not division.exists():
-        _write(division, vars(partition(rows, config)))
+        made = vars(partition(rows, config)).items()
+        _write(division, {n: None if a is None else np.atleast_1d(a) for n, a in made})
     index, offset, train = (np.load(division / f"{n}.npy") for n in ("index", "offset", "train"))
-    owners = Partition(index, offset, train, _map(division, "names"))
-    return FederatedData(rows.x, rows.y, owners, digest=_digest(folder, rows._asdict()))
+    discarded, resplit = (np.load(division / f"{n}.npy").item() for n in ("discarded", "resplit"))
+    found = Partition(index, offset, train, _map(division, "names"), discarded, resplit)
+    return FederatedData(rows.x, rows.y, found, digest=_digest(folder, rows._asdict()))
 
 
 def load_rows(dataset: dict[str, Any]) -> tuple[Rows, Path]:
@@ -137,8 +140,9 @@ def _read(dataset: dict[str, Any]) -> Rows:
     except (TypeError, ValueError, OverflowError) as error:
         given = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise InputError(f"dataset={dataset['name']} with {given}: {reason(error)}") from error
-    y = np.asarray(rows.y)
-    return rows._replace(y=y.astype(np.int64) if y.dtype.kind in "iub" else y)
+    y, where = np.asarray(rows.y), f"dataset={dataset['name']}"
+    client = None if rows.client is None else as_ids(np.asarray(rows.client), where)
+    return rows._replace(y=y.astype(np.int64) if y.dtype.kind in "iub" else y, client=client)
 
 
 def _source(path: str | None) -> list[tuple[str, int, int]]:

@@ -41,7 +41,7 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     require(type(gpus) in (int, float) and gpus >= 0, "engine.client_gpus", gpus, "0 or more")
     trackers(config, folder)  # a package that is missing shows here, not in Flower's log
     make_strategy(config, Roster(config.seed, config.evaluation.new_clients, task.data.partition))
-    new = choose_new_clients(n, config.evaluation.new_clients, config.seed)
+    new = choose_new_clients(task.data.partition.ids, config.evaluation.new_clients, config.seed)
     for note in notes(config, task, dict(enumerate(task.data.partition.train.tolist()))):
         log.warning(note)
     parameters = sum(p.numel() for p in task.initial_params().values())

@@ -4,6 +4,7 @@ from collections import defaultdict
 
 from server_app.report.page import Section, Table
 from server_app.report.record import Record
+from tasks.ids import Id
 
 REASONS, CLIENTS = 20, 8  # that are named
 KINDS = {"failures": "training", "evaluation_failures": "evaluation"}
@@ -11,7 +12,7 @@ KINDS = {"failures": "training", "evaluation_failures": "evaluation"}
 
 def failures(run: Record) -> Section:
     """Return the section that counts failures by reason, the most frequent first."""
-    found = defaultdict[tuple[str, str], list[tuple[int, int | None]]](list)
+    found = defaultdict[tuple[str, str], list[tuple[int, Id | None]]](list)
     for row in run.rows:
         for key, kind in KINDS.items():
             for failure in row.get(key) or []:
@@ -31,14 +32,19 @@ def failures(run: Record) -> Section:
     return Section("Failures", text, tables=[Table(head, rows, words=5)])
 
 
-def _named(run: Record, those: set[int | None]) -> str:
+def _named(run: Record, those: set[Id | None]) -> str:
     """Name some clients, and count the others."""
-    known = sorted(client for client in those if client is not None)
+    known = sorted((client for client in those if client is not None), key=_in_order)
     names = [run.name(client) for client in known[:CLIENTS]] + ["unknown"] * (None in those)
     more = len(known) - CLIENTS
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
 
-def _span(those: list[tuple[int, int | None]]) -> str:
+def _in_order(client: Id) -> tuple[bool, Id]:
+    """Sort numbers by value, before text."""
+    return isinstance(client, str), client
+
+
+def _span(those: list[tuple[int, Id | None]]) -> str:
     rounds = sorted({round for round, _ in those})
     return str(rounds[0]) if len(rounds) == 1 else f"{rounds[0]} – {rounds[-1]}"

@@ -16,6 +16,7 @@ from server_app.report.statistics import Array
 from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, whole_rows
 from server_app.tracking import Row
 from strategies.curves import GROUPS, shown
+from tasks.ids import Id
 from tasks.measures import lower_is_better
 from tasks.objective import LOWER_IS_BETTER
 
@@ -101,10 +102,10 @@ class Record:
             return None
         return np.array(self.clients[group][self.metric], np.float64)
 
-    def name(self, client: int) -> str:
-        """Return what the data set calls a client, where that is known; else its number."""
-        names = (self.clients or {}).get("names")
-        return str(names[client] if names else client)
+    def name(self, client: Id) -> str:
+        """Return what the data set calls a client, given what a file of the run has for it."""
+        names = (self.clients or {}).get("names")  # of an older run, whose files have numbers
+        return str(client if names is None else names[client])
 
 
 def badness(values: Array, *, lower_is_better: bool) -> Array:

@@ -19,6 +19,7 @@ from server_app.report.record import CERTIFICATE, Record, badness, read_record
 from server_app.report.words import clients, duration, number, shown, steps
 from server_app.run_folder import REPORT
 from strategies.curves import rises
+from tasks.private import NAME as PRIVATE
 
 WORST = 12  # clients that are named
 STATISTICS = {"mean": "", "std": "_std", "worst tenth": "_worst_decile", "worst": "_bottom"}
@@ -209,9 +210,19 @@ def _served(run: Record) -> Section | None:
     head = ("client", "kind", f"k={k}", "k=0", "train rows")
     caption = f"{metric.capitalize()} of those who are served worst"
     table = Table(head, [row for _, row in worst], caption, words=2)
-    named = "names" in run.clients
-    text = "Clients go by their names in the data." if named else "Clients are numbered from 0."
+    numbered = "Clients are numbered from 0."
+    text = numbered if _numbered(run) else "Clients go by their ids in the data."
     return Section("Who is served worst", [text], tables=[table])
+
+
+def _numbered(run: Record) -> bool:
+    """Tell whether clients have no ids but their numbers: nobody brought them, or none is known."""
+    brought = run.config.partition.partitioner is None and run.config.dataset["name"] != PRIVATE
+    clients = run.clients or {}
+    given = "names" in clients or any(
+        type(client) is str for group in run.groups for client in clients[group]["client"]
+    )
+    return not (brought or given)
 
 
 def _theory(run: Record) -> Section | None:

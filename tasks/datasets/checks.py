@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from conf.errors import InputError
 from tasks.datasets.splits import held_out
 from tasks.datasets.targets import classes
+from tasks.ids import Ids, as_ids, numbered
 from tasks.rows import Rows
 
 REMEDIES = {
@@ -54,32 +55,14 @@ def checked(
         _require_numbers(name, array, where)
     if y.dtype.kind in "iub":
         y = classes(y, where)
-    if client is not None and (client.dtype.kind not in "iuU" or client.ndim != 1):
-        raise InputError(
-            f"{where}: client is {client.dtype} {list(client.shape)}; give [N] integers or names"
-        )
     test = None if test is None else held_out(test, where)
     if client is not None:
-        client = _clients(client, where)
+        client = as_ids(client, where)
+        if client.dtype.kind == "U":
+            say_numbers("clients", numbered(client)[0].tolist(), where)
         if one_class == "refuse" and y.dtype == np.int64 and y.ndim == 1:
             _refuse_one_class(y, client, where)
     return Rows(_native(x), _native(y), client, test)
-
-
-def numbered(names: Sequence[str] | NDArray[Any]) -> tuple[list[str], NDArray[np.int64]]:
-    """Give names numbers in sorted order, by value where all are whole numbers ("10" after "9").
-
-    Returns
-    -------
-    list of str, ndarray of int64
-        The names in that order, and the number of each that was given.
-    """
-    array = np.asarray(names).astype(str)
-    order = sorted(set(array.tolist()))
-    if all(name.isdecimal() for name in order):
-        order.sort(key=int)
-    number = {name: i for i, name in enumerate(order)}
-    return order, np.array([number[name] for name in array.tolist()], np.int64)
 
 
 def say_numbers(what: str, names: Sequence[str], where: str) -> None:
@@ -112,26 +95,15 @@ def _require_numbers(name: str, array: NDArray[Any], where: str) -> None:
         )
 
 
-def _clients(client: NDArray[Any], where: str) -> NDArray[Any]:
-    """Return ids as int64 if they are whole numbers, else the names, whose numbers are said."""
-    if client.dtype.kind in "iu":
-        return client.astype(np.int64)
-    names = np.unique(client)
-    if all(name.isdecimal() and str(int(name)) == name for name in names.tolist()):
-        return client.astype(np.int64)
-    say_numbers("clients", names.tolist(), where)
-    return client
-
-
 def _native(array: NDArray[Any]) -> NDArray[Any]:
     """Return the array in a type that torch knows: this machine's byte order, 8 bytes at most."""
     native = array.dtype.newbyteorder("=")
     return array.astype(np.float64 if native == np.longdouble else native, copy=False)
 
 
-def _refuse_one_class(y: NDArray[np.int64], client: NDArray[Any], where: str) -> None:
+def _refuse_one_class(y: NDArray[np.int64], client: Ids, where: str) -> None:
     """Raise if there is a client whose rows are all of one class."""
-    ids, owner = np.unique(client, return_inverse=True)
+    ids, owner = numbered(client)
     pairs = np.unique(np.stack([owner, y]), axis=1)
     poor = ids[np.bincount(pairs[0]) == 1]
     if len(poor):

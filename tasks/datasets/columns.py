@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from conf.errors import InputError
 from conf.schema import require
 from tasks.datasets.arrow import require_room_for_text
-from tasks.datasets.checks import checked, numbered, say_numbers
+from tasks.datasets.checks import checked, say_numbers
 from tasks.datasets.images import decode
 from tasks.datasets.sources import readable
+from tasks.ids import numbered
 from tasks.rows import Rows
+
+TEXT = (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary())
+"""What an id may be stored as, beside numbers."""
 
 
 def rows_of(
@@ -56,10 +60,9 @@ def rows_of(
     if y.dtype.kind == "U":
         classes, number = numbered(y.ravel())
         y = number.reshape(y.shape)
-        say_numbers("classes", classes, where)
-    owner, held_out = (
-        None if name is None else _array(table[name], name, where) for name in (client, test)
-    )
+        say_numbers("classes", classes.tolist(), where)
+    owner = None if client is None else _ids(table[client], client, where)
+    held_out = None if test is None else _array(table[test], test, where)
     return checked(x, y, owner, held_out, one_class=one_class, where=where)
 
 
@@ -119,6 +122,36 @@ def _features(columns: Sequence[NDArray[Any]], names: Sequence[str], where: str)
 
 def _array(column: Any, name: str, where: str, size: object = None) -> NDArray[Any]:
     """Return a column as an array: [N] numbers or text, [N, …] lists or images."""
+    column = _whole(column, name, where)
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.array(column.to_pylist(), dtype=str)
+    if pa.types.is_struct(kind) and {f.name for f in kind} >= {"bytes", "path"}:
+        return decode([_image(entry) for entry in column.to_pylist()], size, where)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _lists(column, name, where)
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise InputError(f"{where}: column {name!r} is of type {kind}; give numbers")
+    array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return array
+
+
+def _ids(column: Any, name: str, where: str) -> NDArray[Any]:
+    """Return the column of the clients, [N], for `tasks.ids.as_ids`."""
+    column = _whole(column, name, where)
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+        return array
+    whole = pa.types.is_decimal(kind) and kind.scale == 0
+    if not (whole or kind in TEXT):
+        raise InputError(f"{where}: column {name!r} is of type {kind}; give integers or text")
+    entries = column.to_pylist()
+    return np.array(list(map(int, entries)) if whole else entries, dtype=object)
+
+
+def _whole(column: Any, name: str, where: str) -> Any:
+    """Return a column as one Arrow array, of values without a gap."""
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
     if isinstance(column, pa.ExtensionArray):
@@ -132,17 +165,7 @@ def _array(column: Any, name: str, where: str, size: object = None) -> NDArray[A
             f"{where}: column {name!r} has {column.null_count} empty entries, first in row "
             f"{first}; drop or fill them"
         )
-    kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return np.array(column.to_pylist(), dtype=str)
-    if pa.types.is_struct(kind) and {f.name for f in kind} >= {"bytes", "path"}:
-        return decode([_image(entry) for entry in column.to_pylist()], size, where)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _lists(column, name, where)
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise InputError(f"{where}: column {name!r} is of type {kind}; give numbers")
-    array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return array
+    return column
 
 
 def _lists(column: Any, name: str, where: str) -> NDArray[Any]:

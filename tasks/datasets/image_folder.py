@@ -14,9 +14,10 @@ import numpy as np
 
 from conf.errors import InputError
 from conf.words import path_of
-from tasks.datasets.checks import checked, numbered, say_numbers
+from tasks.datasets.checks import checked, say_numbers
 from tasks.datasets.images import decode
 from tasks.datasets.splits import TEST, TRAIN, are_splits
+from tasks.ids import numbered
 from tasks.rows import Rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -55,8 +56,8 @@ def read(path: str | None, size: int | list[int] | None = None, one_class: str =
         raise InputError(f"{where}: no such folder; name that of client/class/image.png")
     files = _images(root, where)
     clients, classes, test = _laid_out([file.relative_to(root) for file in files], path, where)
-    names, y = numbered(classes)
-    say_numbers("classes", names, where)
+    names, y = numbered(np.array(classes))
+    say_numbers("classes", names.tolist(), where)
     pixels = decode(files, size, where)
     return checked(pixels, y, np.array(clients), test, one_class=one_class, where=where)
 

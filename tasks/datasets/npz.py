@@ -11,6 +11,7 @@ from conf.errors import InputError
 from conf.words import path_of
 from tasks.datasets.checks import checked
 from tasks.datasets.members import require_sound
+from tasks.datasets.object_ids import Unreadable, read_objects
 from tasks.datasets.sources import opened, readable
 from tasks.rows import Rows
 
@@ -67,7 +68,7 @@ def _padded(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def _arrays(path: Path, needed: tuple[str, ...], where: str) -> dict[str, NDArray[Any]]:
-    """Read the arrays of the file that we know; no pickle, so no arrays of Python objects."""
+    """Read the arrays of the file that we know; of Python objects, ids of clients alone."""
     if not path.exists() or path.is_dir():
         raise InputError(f"{where}: no such file; name your .npz file")
     with opened(path, where) as file:
@@ -92,4 +93,22 @@ def _members(file: BinaryIO, needed: tuple[str, ...], where: str) -> dict[str, N
             raise InputError(
                 f"{where}: has no array {missing[0]!r} (found: {found}); save it with {remedy}"
             )
-        return {name: archive[name] for name in (*ARRAYS, "test") if name in archive}
+        return {name: _array(archive, name, where) for name in (*ARRAYS, "test") if name in archive}
+
+
+def _array(archive: Any, name: str, where: str) -> NDArray[Any]:
+    """Return one array of an opened file."""
+    try:
+        array: NDArray[Any] = archive[name]
+        return array
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+    member = name if name in archive.zip.namelist() else f"{name}.npy"
+    try:
+        with archive.zip.open(member) as content:
+            return read_objects(content)
+    except Unreadable as error:
+        raise InputError(
+            f"{where}: {name} is an array of Python objects, {error}; save integers or text"
+        ) from error

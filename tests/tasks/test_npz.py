@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[dict[str, ArrayLike], list[str]]] = {
         ["x is of type complex128", "numpy.stack([x.real, x.imag], -1)"],
     ),
     "classes": ({"y": np.eye(6, dtype=int)}, ["one-hot", "[N] integers", "y.argmax(1)"]),
-    "float client": ({"client": np.repeat([0.0, 1.0], 3)}, ["client is float64", "[N] integers"]),
+    "float client": ({"client": np.repeat([0.0, 0.5], 3)}, ["client is float64", "[N] integers"]),
     "client of two columns": ({"client": np.zeros((6, 2), int)}, ["client is int64 [6, 2]"]),
     "test": ({"test": np.arange(6)}, ["test is int64 [6] and has 2", "0 elsewhere"]),
 }
