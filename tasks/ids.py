@@ -160,7 +160,9 @@ def _whole(client: NDArray[Any], where: str) -> Ids:
     whole = (client == np.rint(client)) & (abs(client) < exact)  # above, two ids look alike
     if not whole.all():
         row = int(np.argmin(whole))
-        raise _unusable(f"is {client[row].item()!r}", row, where)
+        raise InputError(
+            f"{where}: client is {client.dtype}, {float(client[row])!r} in row {row}; {REMEDY}"
+        )
     return client.astype(np.int64)
 
 

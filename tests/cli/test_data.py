@@ -120,7 +120,7 @@ def test_faults_are_named_with_what_to_do(tmp_path: Path, check: Check) -> None:
     assert f"feature 3 varies {wide / narrow:.2g} times as much" in lines[1]
     assert "standardise" in lines[1]
     assert "3 of 5 classes never occur (1, 2, 3)" in lines[2]
-    assert "2 of 6 clients have fewer than 4 rows (c = 2, e = 4)" in lines[3]
+    assert "2 of 6 clients have fewer than 4 rows (c, e)" in lines[3]
     assert f"1 of {test.sum()} test rows x are among the same client's train rows" in lines[4]
     assert f"3 of {n} rows x are with several clients" in lines[5]
     assert "partition.test_fraction" not in output, "the split is the file's own"

@@ -46,7 +46,7 @@ OUT_OF_RANGE = [
     ("evaluation.new_clients=nan", "evaluation.new_clients=nan", "a fraction in [0, 1)"),
     ("evaluation.new_clients=true", "evaluation.new_clients=True", "a fraction in [0, 1)"),
     ("evaluation.new_clients=null", "evaluation.new_clients=None", "a fraction in [0, 1)"),
-    ("evaluation.new_clients=[0,-1]", "evaluation.new_clients=[0, -1]", "a list of client ids"),
+    ("evaluation.new_clients=amy", "evaluation.new_clients=amy", "a list of client ids"),
     ("evaluation.new_clients=[0.5]", "evaluation.new_clients=[0.5]", "a list of client ids"),
     ("evaluation.new_clients=[true]", "evaluation.new_clients=[True]", "a list of client ids"),
 ]
@@ -65,7 +65,8 @@ AT_THE_EDGE = [
     "evaluation.batch=null",
     "evaluation.new_clients=0",
     "evaluation.new_clients=[]",
-    "evaluation.new_clients=[0,7]",
+    "evaluation.new_clients=[0,-7]",
+    "evaluation.new_clients=[amy,5,'1.5',18446744073709551615]",
 ]
 
 UNLIKE_THE_DEFAULTS = [

@@ -12,6 +12,7 @@ import pytest
 from cli.keys import Paths
 from simulation.flower_command import HOST, free_ports
 from strategies.roster import choose_new_clients
+from tasks.ids import ClientIds
 from tests.deployment.harness import Federation
 from tests.docs.commands import DEPLOYED, commands, place
 from tests.docs.pages import ROOT, environment
@@ -88,6 +89,6 @@ def test_that_of_two_machines_with_tls(tmp_path: Path) -> None:
         shorter = ["rounds=1", "server.join_timeout=20"]
         printed = typed([*here(run, federation), *shorter], node)
         assert started.poll() is None
-        new = choose_new_clients(50, 0.2, seed=0)
+        new = choose_new_clients(ClientIds(50), 0.2, seed=0)
         require_trained(printed, node, len({*range(2, 50, 4)} - new))
         assert "of 50 clients are there; going on" in printed

@@ -23,8 +23,9 @@ from tasks.trained import Sizes, read
 CONFIG = compose_config(["dataset=quadratics", "algorithm.alpha=0.1", "algorithm.beta=0.2"])
 PARAMS = {"w": torch.randn(3 * PART // 4, generator=torch.Generator().manual_seed(0))}
 SIZES = Sizes((5,), 1, regression=True, pixels=False)
-MEASURED = Evaluation(1, {"new": Members([3, 8], [5, None], {"loss": np.array([[2, 1 / 3]] * 2)})})
-NAMES = [f"ward {i}" for i in range(9)]
+MEASURED = Evaluation(
+    1, {"new": Members(["ward é", 8], [5, None], {"loss": np.array([[2, 1 / 3]] * 2)})}
+)
 ROWS: list[Row] = [{"round": 0, "train_loss": 1.5}, {"round": 1, "train_loss": float("nan")}]
 
 
@@ -36,7 +37,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     stream = LogStream(Path("/server/run"))
     try:
         log.warning("2 of 5 clients are there")
-        stream.on_start(RunInfo(CONFIG, 7, 4, 1, sizes=SIZES, names=np.array(NAMES)))
+        stream.on_start(RunInfo(CONFIG, 7, 4, 1, sizes=SIZES))
         for row in ROWS:
             print(f"round {row['round']}")
             stream.on_round(row, State(row["round"], PARAMS, {}))
@@ -74,9 +75,9 @@ def test_everything_arrives(lines: list[str], reading: Reading) -> None:
     params, sizes = read(reading.folder / "model.safetensors")
     assert torch.equal(params["w"], PARAMS["w"])
     assert sizes == SIZES
-    new = {"client": [3, 8], "rows": [5, None], "loss": [[2.0, 0.333333]] * 2}
+    new = {"client": ["ward é", 8], "rows": [5, None], "loss": [[2.0, 0.333333]] * 2}
     clients = json.loads((reading.folder / "clients.json").read_text())
-    assert clients == {"round": 1, "names": NAMES, "new": new}
+    assert clients == {"round": 1, "new": new}
     assert reading.rows() == [ROWS[0], {"round": 1, "train_loss": None}]
     assert reading.reader.summary == {"rounds": 1}
     assert reading.reader.server_folder == "/server/run"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -16,6 +17,7 @@ from conf.errors import InputError, RunStopped
 from conf.schema import to_json
 from simulation.grid import LocalGrid
 from strategies.roster import Roster, choose_new_clients
+from tasks.ids import ClientIds
 from tasks.partitions import Partition
 from tasks.task import build
 
@@ -81,15 +83,33 @@ def test_a_federation_without_clients_to_train_is_an_error() -> None:
 
 
 def test_new_clients() -> None:
-    assert len(choose_new_clients(50, 0.2, seed=0)) == 10
-    assert choose_new_clients(50, 0.2, seed=0) == choose_new_clients(50, 0.2, seed=0)
-    assert choose_new_clients(50, 0.2, seed=0) != choose_new_clients(50, 0.2, seed=1)
-    assert choose_new_clients(50, [4, 9], seed=0) == {4, 9}
-    assert choose_new_clients(50, 0.0, seed=0) == set()
-    with pytest.raises(InputError, match="client 50 is not among 0 … 49"):
-        choose_new_clients(50, [50], seed=0)
+    ids = ClientIds(50)
+    assert len(choose_new_clients(ids, 0.2, seed=0)) == 10
+    assert choose_new_clients(ids, 0.2, seed=0) == choose_new_clients(ids, 0.2, seed=0)
+    assert choose_new_clients(ids, 0.2, seed=0) != choose_new_clients(ids, 0.2, seed=1)
+    assert choose_new_clients(ids, [4, "9"], seed=0) == {4, 9}
+    assert choose_new_clients(ids, 0.0, seed=0) == set()
+    for absent in (50, -1, "amy"):
+        with pytest.raises(InputError, match=f"client {absent} is not among 0 … 49$"):
+            choose_new_clients(ids, [absent], seed=0)
     with pytest.raises(InputError, match="leaves none of 2 clients"):
-        choose_new_clients(2, [0, 1], seed=0)
+        choose_new_clients(ClientIds(2), [0, 1], seed=0)
+
+
+def test_listed_new_clients_are_ids_and_never_places() -> None:
+    """Of ids with gaps 5 is the fourth client; a number typed for text is that text."""
+    ids = ClientIds(5, np.array([1, 2, 3, 5, 8]))
+    assert choose_new_clients(ids, [5, 8], seed=0) == {3, 4}
+    with pytest.raises(InputError, match=r"=\[0\]: client 0 is not among 1, 2, 3, 5, 8$"):
+        choose_new_clients(ids, [0], seed=0)
+    names = ClientIds(7, np.array(["5", "ann", "bob", "cy", "di", "ed", "flo"]))
+    assert choose_new_clients(names, [5, "bob"], seed=0) == {0, 2}
+    with pytest.raises(InputError) as refused:
+        choose_new_clients(names, ["ann", "bobb", 3], seed=0)
+    assert str(refused.value) == (
+        "evaluation.new_clients=['ann', 'bobb', 3]: client bobb is not among 5, ann, bob, cy, di, "
+        "… flo; did you mean bob?"
+    )
 
 
 def test_a_node_that_cannot_say_who_it_hosts_is_left_out_and_asked_once() -> None:
@@ -238,7 +258,7 @@ def test_a_census_that_cannot_be_true_is_named_and_leaves_the_others_theirs(
     theirs = [client for client in range(12) if client % 3]  # of nodes 1001 and 1002
     assert sorted(roster.participating + roster.new) == theirs
     assert roster.num_clients == 12
-    assert roster.set_aside == choose_new_clients(12, 0.25, 0)
+    assert roster.set_aside == choose_new_clients(ClientIds(12), 0.25, 0)
     assert 1000 not in roster.nodes_of(theirs)
 
 

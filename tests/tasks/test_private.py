@@ -137,7 +137,7 @@ MISFITS: list[tuple[dict[str, Any], list[str], list[str]]] = [
         ["2 targets a row", "dataset.num_outputs=3"],
     ),
     ({"client": np.arange(12) // 3}, [], ["client 10", "dataset.num_clients=11"]),
-    ({"client": np.arange(12) // 3 * 1.0}, [], ["client is float64", "integers"]),
+    ({"client": np.arange(12) // 3 * 0.5}, [], ["client is float64", "integers"]),
     ({"y": np.zeros(12, int)}, [], ["one class only", "dataset.one_class=keep"]),
     ({}, ["partition=iid"], ["partition=iid", "partition=natural"]),
 ]

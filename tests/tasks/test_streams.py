@@ -14,6 +14,7 @@ from client_app.messages import TrainInstruction
 from conf.compose import compose_config
 from simulation.stack import draw_train
 from strategies.roster import Roster, choose_new_clients, some
+from tasks.ids import ClientIds
 from tasks.partitions import Partition, partition
 from tasks.rows import Rows
 from tasks.store import FederatedData
@@ -142,7 +143,7 @@ def chosen(seed: int) -> dict[str, list[int]]:
     )
     batches = draw_train(TASK, ask, ask.clients).query.rows[0] % N
     return {
-        "new clients": [*choose_new_clients(N, 0.5, seed)],
+        "new clients": [*choose_new_clients(ClientIds(N), 0.5, seed)],
         "first round": roster.sample(1, N // 2),
         "second round": roster.sample(2, N // 2),
         "evaluated": [client for client in measured if client < N],

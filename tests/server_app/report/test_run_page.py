@@ -107,17 +107,20 @@ def test_clients_go_by_what_the_data_set_calls_them(
     np.savez(tmp_path / "rows.npz", **given | {"client": np.array(names)[given["client"]]})
     run = train(overrides, num_supernodes=12, report=True)
     clients, page = json.loads((run.folder / "clients.json").read_text()), page_of(run)
-    assert clients["names"] == sorted(names)
+    listed = [client for group in ("participating", "new") for client in clients[group]["client"]]
+    assert sorted(listed) == sorted(names)
     ends = dict[str, float]()
     for group in ("participating", "new"):
-        called = [str(clients["names"][client]) for client in clients[group]["client"]]
+        called = list(map(str, clients[group]["client"]))
         ends |= dict(zip(called, np.array(clients[group]["accuracy"])[:, -1], strict=True))
     listed = page.table("client kind k=3")
     assert len(listed) > 1
     for client, _, end, *_ in listed:
         assert float(end) == pytest.approx(ends[client], abs=5e-4)
     assert {row[3] for row in page.table("reason in")} == {str(names[3])}
-    assert "Clients go by their names in the data." in page.text
+    failed = [failure["client"] for row in run.rows for failure in row.get("failures", [])]
+    assert set(failed) == {names[3]}
+    assert "Clients go by their ids in the data." in page.text
 
 
 def test_the_command_repeats_the_run_bit_by_bit(train: Train, tmp_path: Path) -> None:
