@@ -252,3 +252,31 @@ def test_clients_that_are_elsewhere_stay_so_in_validation() -> None:
     apart = here.validation(0.25)
     assert apart.train.tolist() == [0, 3, 0, 2]
     assert np.diff(apart.offset).tolist() == [0, 4, 0, 3]
+
+
+def test_clients_of_the_data_that_are_not_kept_are_said() -> None:
+    """And so is a split of their own; not of rows that bring neither."""
+    rows = natural_rows([3, 8, 11, 3, 8, 11] * 4, [False, False, False, True, True, True] * 4)
+    part = divide("iid", "num_clients=4", rows=rows)
+    assert part.ids.given is None
+    assert part.not_kept("iid") == [
+        "partition=iid: the 3 clients of the data set are not used; 4 new ones are made "
+        "(partition=natural keeps them)",
+        "partition=iid: the test rows of the data set are not used as such; each client's are "
+        "drawn anew (partition=natural keeps them)",
+    ]
+    assert divide("natural", rows=rows).not_kept("natural") == []
+    assert divide("iid", "num_clients=4").not_kept("iid") == []
+
+
+def test_clients_that_a_partitioner_keeps_have_their_ids() -> None:
+    """In its order, which is that of the rows: the number of a client goes with its rows."""
+    rows = natural_rows([89, 2, 55, 2, 89, 55] * 4)
+    kept = "partitioner={_target_: flwr_datasets.partitioner.NaturalIdPartitioner"
+    part = divide("natural", f"{kept}, partition_by: client}}", rows=rows)
+    assert part.not_kept("natural") == []
+    assert sorted(part.ids[i] for i in range(3)) == [2, 55, 89]  # type: ignore[type-var]
+    for number, mine in enumerate(clients(part)):
+        assert rows.client is not None
+        assert set(rows.client[mine]) == {part.ids[number]}
+        assert part.ids.number(part.ids[number]) == number

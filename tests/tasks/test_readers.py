@@ -73,6 +73,42 @@ def test_parquet_columns_are_rows(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "clients are numbered in sorted order: amy = 0, bob = 1, zoe = 2" in caplog.text
 
 
+BIG = [2**63 + 7, 5, 2**64 - 1] * 4
+IDS: dict[str, tuple[Any, list[int] | list[str]]] = {
+    "integers": (pa.array([30, 4, 5] * 4, pa.int16()), [4, 5, 30]),
+    "uint64": (pa.array(BIG, pa.uint64()), [5, 2**63 + 7, 2**64 - 1]),
+    "whole floats": (pa.array([30.0, 4.0, 5.0] * 4), [4, 5, 30]),
+    "decimals": (pa.array(BIG, pa.decimal128(21, 0)), [5, 2**63 + 7, 2**64 - 1]),
+    "large text": (pa.array(CLIENT, pa.large_string()), ["amy", "bob", "zoe"]),
+    "a view of text": (pa.array(CLIENT, pa.string_view()), ["amy", "bob", "zoe"]),
+    "bytes": (pa.array([b"a,b", "é".encode(), b"<b>"] * 4), ["<b>", "a,b", "é"]),
+    "a dictionary": (pa.array(CLIENT).dictionary_encode(), ["amy", "bob", "zoe"]),
+    "a dictionary of numbers": (pa.array([30, 4, 5] * 4).dictionary_encode(), [4, 5, 30]),
+    "21 digits": ([f"1{i:020}" for i in (30, 4, 5)] * 4, [f"1{i:020}" for i in (4, 5, 30)]),
+}
+
+
+@pytest.mark.parametrize(("client", "ids"), IDS.values(), ids=IDS.keys())
+def test_ids_of_parquet_are_kept(tmp_path: Path, client: Any, ids: list[Any]) -> None:
+    file = parquet_file(tmp_path, table(client=client))
+    data = loaded("dataset=parquet", file, "dataset.one_class=keep")
+    assert [data.partition.ids[i] for i in range(3)] == ids
+
+
+@pytest.mark.parametrize(
+    ("client", "words"),
+    [
+        (pa.array([True, False] * 6), "'client' is of type bool; give integers or text"),
+        (pa.array([1.5] * 12), "client is float64, 1.5 in row 0"),
+        (pa.array([1] * 12, pa.date32()), "'client' is of type date32[day]; give integers or text"),
+        (pa.array([b"\xff"] * 12), "the client of row 0 is b'\\xff', no UTF-8"),
+        (pa.array(["a", None] * 6), "'client' has 6 empty entries, first in row 1"),
+    ],
+)
+def test_what_is_no_id_in_parquet_is_refused(tmp_path: Path, client: Any, words: str) -> None:
+    assert words in refusal("dataset=parquet", parquet_file(tmp_path, table(client=client)))
+
+
 def test_features_may_be_columns_of_their_own(tmp_path: Path) -> None:
     """In the order in which they are named; the target too has a name; text is classes."""
     rows = table(
