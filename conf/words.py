@@ -19,8 +19,18 @@ NEW = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 """Keys that name a folder to be; they are often made of other keys, as in runs/${name}."""
 PATHS = (*NEW, "dataset.path", "engine.root_certificates", "resume")
 """Keys whose value names a file or folder."""
+OF_DATA = (
+    *("dataset.client", "dataset.features", "dataset.target", "dataset.test"),
+    "evaluation.new_clients",
+)
+"""Keys whose value is a text out of the data, or a list of them."""
 NOTHING = ("", "null", "???")
 BARE = re.compile(r"[A-Za-z_/][\w./+@-]*", re.ASCII)
+ENTRY = re.compile(
+    r"""[\[\],] | \s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")\s*(?=[\],]|$) | (?P<bare>[^\[\],]+)""",
+    re.VERBOSE,
+)
+"""A bracket or comma, an entry in quotes, or one without."""
 RESERVED = {"null", "true", "false", "inf", "nan"}
 
 
@@ -122,8 +132,13 @@ def _for_hydra(word: str, several: bool) -> str:
     name = key.lstrip("+")
     if not sign or word.startswith("-"):
         return word
-    if name not in PATHS:  # a key of the person's own code may name a file too
-        return word if _parsed(word) or not there(path_of(text)) else f"{key}={_quoted(text)}"
+    if name not in PATHS:
+        if _parsed(word):
+            return word
+        if name in OF_DATA:
+            return f"{key}={_readable(text)}"
+        # A key of the person's own code may name a file too.
+        return f"{key}={_quoted(text)}" if there(path_of(text)) else word
     if text in NOTHING:
         return word
     if not _literal(name, text):
@@ -136,6 +151,17 @@ def _for_hydra(word: str, several: bool) -> str:
         if "${" in text:
             return f"{key}={_in_quotes(text)}"
     return f"{key}={_quoted(str(path_of(text)) if name in NEW and text[0] == '~' else text)}"
+
+
+def _readable(text: str) -> str:
+    """Return texts, in which Hydra stumbles over Zoë and <b>, so that it reads each as it is."""
+
+    def entry(found: re.Match[str]) -> str:
+        each = found["bare"]
+        known = each is None or not each.strip() or _parsed(f"key={each.strip()}")
+        return found[0] if known else _quoted(each.strip())
+
+    return ENTRY.sub(entry, text)
 
 
 def _literal(name: str, text: str) -> bool:

@@ -102,6 +102,33 @@ def test_other_words_stay_as_they_are() -> None:
     assert read(*for_hydra(["+model.weights=my (1)"])) == "my (1)"
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("[李雷]", ["李雷"]),
+        ("[Zoë, a b ,5,-7]", ["Zoë", "a b", 5, -7]),
+        ("[a=b,<b>,x/y]", ["a=b", "<b>", "x/y"]),
+        ("['a,b',é,\"'q'\"]", ["a,b", "é", "'q'"]),
+        ("[O'Brien,'it\\'s',é]", ["O'Brien", "it's", "é"]),
+        ("[\u202eab,#1,f(1)]", ["\u202eab", "#1", "f(1)"]),
+        ("['5',18446744073709551615,100000000000000000007]", ["5", 2**64 - 1, 10**20 + 7]),
+        ("[]", []),
+        ("0.2", 0.2),
+    ],
+)
+def test_ids_are_read_as_they_stand(typed: str, meant: object) -> None:
+    """In quotes, only where a comma or quotes stand in one."""
+    (word,) = for_hydra([f"evaluation.new_clients={typed}"])
+    assert OverridesParser.create().parse_override(word).value() == meant
+    assert compose_config([word]).evaluation.new_clients == meant
+
+
+def test_a_column_of_any_script_is_a_name() -> None:
+    words = for_hydra(["dataset.target=Größe", "dataset.features=[Länge,(mm)]"])
+    assert words == ['dataset.target="Größe"', 'dataset.features=["Länge","(mm)"]']
+    assert for_hydra(["evaluation.new_clients=[é],[ann]"]) == ['evaluation.new_clients=["é"],[ann]']
+
+
 def test_several_files_are_several_values_and_a_comma_in_a_name_is_none() -> None:
     def values(word: str) -> list[object]:
         parsed = OverridesParser.create().parse_override(*for_hydra([word], several=True))
