@@ -6,6 +6,7 @@ it that starts a run is public.
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -19,8 +20,11 @@ from urllib.request import ProxyHandler, build_opener
 
 HOST = "127.0.0.1"
 SCRIPTS = Path(sys.executable).absolute().parent  # not whatever PATH has
-_START_TIMEOUT_S = 60.0  # a first start may have to compile all of Flower
+_TELL_S = 60.0  # a first start may have to compile all of Flower
+_START_TIMEOUT_S = 1800.0  # a busy machine takes minutes
 _STOP_TIMEOUT_S = 10.0
+
+log = logging.getLogger("nufed")
 
 
 def start(
@@ -114,12 +118,15 @@ def wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
         If it ends before, or takes too long.
     """
     opener = build_opener(ProxyHandler({}))
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
+    begin = told = time.monotonic()
+    while (now := time.monotonic()) < begin + _START_TIMEOUT_S:
+        if now > told + _TELL_S:
+            told = now
+            log.warning("the SuperLink has not started in %.0f s: waiting", now - begin)
         if process.poll() is not None:
             raise RuntimeError(f"the SuperLink exited with {process.returncode}")
         with contextlib.suppress(OSError):  # refused, or an HTTP error
-            opener.open(f"http://{HOST}:{port}/health", timeout=1).close()
+            opener.open(f"http://{HOST}:{port}/health", timeout=10).close()
             return
         time.sleep(0.05)
     raise RuntimeError(f"the SuperLink was not ready in {_START_TIMEOUT_S:.0f} s")

@@ -27,8 +27,12 @@ from simulation.lane import Lane, Part
 from simulation.plan import Way
 from tasks.task import build
 
-START_TIMEOUT_S = 120.0
+TELL_S = 60.0
+"""A start that takes so long is told of; a busy machine takes minutes, and gets them."""
+START_TIMEOUT_S = 1800.0
+"""With no worker started for so long, none will be."""
 CONNECT_TIMEOUT_S = 5.0
+RAY_STARTS = 5  # each of 30 s, which is Ray's own limit
 DEATHS = 5  # of workers in one round, after which something is wrong with the work
 
 log = logging.getLogger("nufed")
@@ -87,6 +91,7 @@ class Workers:
 
     def __init__(self, config: Config, count: int, address: str | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")  # 60, then it is killed
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if address is None and "ray" in sys.modules and "RAY_AUTH_TOKEN" not in os.environ:
             log.warning("Ray was imported before: whoever reaches this machine reaches its workers")
@@ -110,14 +115,12 @@ class Workers:
         self._actor = self._ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
         self._actors = [self._actor.remote(self._config) for _ in range(count)]
         try:
-            pids = [actor.pid.remote() for actor in self._actors]
-            self.pids: list[int] = ray.get(pids, timeout=START_TIMEOUT_S)
-        except ray.exceptions.GetTimeoutError as error:
-            raise InputError(
-                f"engine.workers={count}: did not start in {START_TIMEOUT_S:.0f} s; "
-                "others hold the processors, ask for fewer"
-            ) from error
+            self.pids = self._started(self._actors)
+        except InputError:
+            self.close()
+            raise
         except ray.exceptions.RayError as error:
+            self.close()
             last = str(error).strip().splitlines()[-1].strip()
             raise InputError(f"engine.workers={count}: a worker cannot start: {last}") from error
 
@@ -174,7 +177,7 @@ class Workers:
                 log.warning("worker %d died; its clients go to another", self.pids[worker])
                 waiting.appendleft(block)
                 self._actors[worker] = self._actor.remote(self._config)
-                self.pids[worker] = ray.get(self._actors[worker].pid.remote())
+                (self.pids[worker],) = self._started([self._actors[worker]])
             free.append(worker)
         return [results[block] for block in range(len(blocks))]
 
@@ -185,9 +188,29 @@ class Workers:
                 self._said.add(warning)
                 log.warning("%s", warning)
 
+    def _started(self, actors: Sequence[Any]) -> list[int]:
+        """Wait for workers, as long as it takes, and return their processes."""
+        ray = self._ray
+        calls = [actor.pid.remote() for actor in actors]
+        waiting, quiet = list(calls), 0.0
+        while waiting:
+            ready, waiting = ray.wait(waiting, timeout=TELL_S)
+            ray.get(ready)  # one that cannot start says so, whatever the others do
+            quiet = 0.0 if ready else quiet + TELL_S
+            there = f"{len(actors) - len(waiting)} of {len(actors)} started"
+            busy = "others hold the processors, or the machine is busy"
+            if quiet >= START_TIMEOUT_S:
+                raise InputError(
+                    f"engine.workers={self.count}: {there}, and no other in {quiet:.0f} s; "
+                    f"{busy}: ask for fewer"
+                )
+            if quiet:
+                log.warning("engine.workers=%d: %s; %s: waiting", self.count, there, busy)
+        pids: list[int] = ray.get(calls)
+        return pids
+
     def _start_ray(self, count: int, gpus: int, address: str | None) -> None:
         """Start Ray on this machine, or join a cluster."""
-        ray = self._ray
         # Ours, and, where it is imported here, code of the user's own.
         here = [os.getcwd()] if os.getcwd() in sys.path else []
         paths = [str(CONFIG_DIR.parent), *here, os.environ.get("PYTHONPATH", "")]
@@ -205,12 +228,29 @@ class Workers:
         if address is not None and address != "auto":
             _require_listener(address)
         try:
-            ray.init(address, **options)
+            self._init(address, options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"engine.ray_address={address}: {reason(error):.200}; give host:port of a cluster "
                 "that runs, or null"
             ) from error
+
+    def _init(self, address: str | None, options: dict[str, Any]) -> None:
+        """Call `ray.init`, again where Ray gives its own processes up too soon."""
+        for left in reversed(range(RAY_STARTS)):
+            try:
+                self._ray.init(address, **options)
+            except Exception as error:
+                if type(error) is not Exception or "timed out during startup" not in str(error):
+                    raise
+                if not left:
+                    raise InputError(
+                        f"engine.workers={self.count}: Ray did not start in {RAY_STARTS} attempts; "
+                        "the machine is busy: ask for fewer, or try again later"
+                    ) from error
+                log.warning("Ray has not started yet; the machine is busy: trying again")
+            else:
+                return
 
 
 @contextmanager

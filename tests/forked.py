@@ -1,33 +1,27 @@
-"""NuFed's commands as typed, in processes of their own, without the seconds that imports take.
+"""NuFed's and Flower's programs as typed, in processes of their own, without the imports' seconds.
 
-Each is a fork of one process that has imported what they need. From there on it is the real thing:
-folder, arguments, streams, signals, exit status. Tests of federations and of `make demo` start the
-installed scripts, which make the same calls.
+Each is a fork of one process that has imported other people's libraries (tests/zygote.py), which
+all tests of a session share. From there on it is the real thing: it imports our code from where it
+runs, and has the folder, arguments, streams, signals and exit status that were meant. `make demo`,
+the containers and the README's federation start the installed scripts.
 """
 
-import atexit
+import fcntl
 import os
-import signal
+import subprocess
 import sys
-import tempfile
-import tomllib
 from collections.abc import Mapping, Sequence
-from multiprocessing import get_context
-from multiprocessing.context import ForkServerProcess
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-ROOT = Path(__file__).parents[1]
-SCRIPTS: Mapping[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-    "scripts"
-]
-_forks = get_context("forkserver")
-_forks.set_forkserver_preload(
-    [
-        *("cli.run", "cli.engines.batched", "server_app.app", "server_app.report.run_page"),
-        *("server_app.trackers.tensorboard", "theory.estimate", "tensorboard.summary.writer"),
-    ]
-)
+from simulation.flower_command import free_ports
+from tests import zygote
+from tests.helpers import heed_interrupts
+
+PROGRAMS = frozenset(zygote.programs())
+SESSION = "NUFED_TEST_SESSION"  # the process that all of this session's tests end with
+LIMIT_S = 900.0  # for what takes seconds on a quiet machine
 
 
 class Done(NamedTuple):
@@ -38,47 +32,68 @@ class Done(NamedTuple):
     err: str
 
 
+@cache
+def scripts() -> Path:
+    """Return a folder like that of `.venv`'s programs; what they are forks of is started once."""
+    session = int(os.environ.setdefault(SESSION, str(os.getpid())))
+    folder = Path("/tmp", f"nufed-test-{os.getuid()}-{session}")  # short, as sockets' names must be
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / "log").open("ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)  # several processes of pytest
+        if not (folder / "ready").exists():
+            _start(folder, session, log)
+    return folder / "bin"
+
+
+def _start(folder: Path, session: int, log: IO[bytes]) -> None:
+    """Start what programs are forks of, and wait until it serves."""
+    own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    own |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads outlive no fork
+    http, control = free_ports(2)  # of the SuperLink that `flwr run` starts
+    own["FLWR_LOCAL_SUPERLINK_HTTP_API_PORT"] = str(http)
+    own["FLWR_LOCAL_CONTROL_API_PORT"] = str(control)
+    process = subprocess.Popen(
+        [sys.executable, zygote.__file__, folder, str(session)],
+        env=own,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n", (folder / "log").read_text()
+    (folder / "ready").touch()
+
+
 class Started:
-    """A command that runs."""
+    """A command that runs, and heeds Ctrl-C as in a terminal."""
 
     def __init__(
-        self, words: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None
+        self, words: Sequence[object], cwd: Path, env: Mapping[str, str] | None = None
     ) -> None:
-        self.words = words
-        self._streams = tempfile.TemporaryDirectory(prefix="nufed-test-streams-")
-        self.out, self.err = (Path(self._streams.name) / name for name in ("out", "err"))
-        given = dict(os.environ if env is None else env)
-        arguments = list(map(str, words)), str(cwd), given, str(self.out), str(self.err)
-        self.process: ForkServerProcess = _forks.Process(target=_become, args=arguments)
-        self.process.start()
+        self.words = list(map(str, words))
+        self.process = subprocess.Popen(
+            [scripts() / self.words[0], *self.words[1:]],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=heed_interrupts,
+        )
 
-    def done(self, timeout: float = 300) -> Done:
+    def done(self, timeout: float = LIMIT_S) -> Done:
         """Wait for its end; kill it and fail if that does not come."""
-        self.process.join(timeout)
-        if self.process.exitcode is None:
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-            raise AssertionError(f"not within {timeout:.0f} s: {' '.join(map(str, self.words))}")
-        done = Done(self.process.exitcode, self.out.read_text(), self.err.read_text())
-        self._streams.cleanup()
-        return done
+            said = "\n".join(self.process.communicate())
+            raise AssertionError(f"not within {timeout:.0f} s: {self.words}\n{said}") from None
+        return Done(self.process.returncode, out, err)
 
 
-def run(words: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> Done:
-    """Carry out a command of ours."""
+def run(words: Sequence[object], cwd: Path, env: Mapping[str, str] | None = None) -> Done:
+    """Carry out a command of ours or Flower's."""
     return Started(words, cwd, env).done()
-
-
-def _become(words: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
-    """Be that command, and end as it does."""
-    for stream, file in ((1, out), (2, err)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(env)
-    sys.argv = list(words)
-    module, _, function = SCRIPTS[words[0]].partition(":")
-    try:
-        getattr(__import__(module, fromlist=[function]), function)()
-    finally:  # as at an interpreter's end, which multiprocessing leaves out
-        atexit._run_exitfuncs()

@@ -3,28 +3,18 @@
 import contextlib
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from cli.keys import Paths
-from simulation.flower_command import HOST, SCRIPTS, environment, free_ports, kill_all, start
-from tests.helpers import heed_interrupts
-
-ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 60.0
-
-
-class Done(NamedTuple):
-    """What a finished `nufed` leaves."""
-
-    status: int
-    out: str
-    err: str
+from simulation.flower_command import HOST, environment, free_ports, kill_all
+from tests import forked
+from tests.forked import LIMIT_S, Done, Started
 
 
 class Federation:
@@ -42,6 +32,8 @@ class Federation:
         None is plain text, and no authentication.
     superlink
         The SuperLink's command but for where it listens; None: what `certificates` say.
+    scripts
+        The folder of the programs; None: those that are forks, and quick.
     """
 
     def __init__(
@@ -49,7 +41,9 @@ class Federation:
         folder: Path,
         certificates: Paths | None = None,
         superlink: Sequence[str] | None = None,
+        scripts: Path | None = None,
     ) -> None:
+        self.scripts = scripts or forked.scripts()
         self.folder, self.certificates = folder, certificates
         self._command = superlink or self._superlink_command()
         self.home, self.code = folder / "home", folder / "code"
@@ -66,7 +60,9 @@ class Federation:
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment of a process of the federation."""
-        return environment() | {
+        env = environment()
+        return env | {
+            "PATH": f"{self.scripts}{os.pathsep}{env['PATH']}",
             "FLWR_HOME": str(self.home),
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
             "PYTHONPATH": str(self.code),
@@ -78,7 +74,7 @@ class Federation:
         """Start the SuperLink, also anew on the same port, and wait until it answers."""
         command = [*self._command, "--host", HOST, "--port", str(self.port)]
         process = self.start(command, "superlink")
-        wait_until(lambda: self._answers(process), START_TIMEOUT_S, "the SuperLink answers")
+        wait_until(lambda: self._answers(process), LIMIT_S, "the SuperLink answers")
         return process
 
     def start_node(
@@ -111,35 +107,26 @@ class Federation:
                     if ours and b"serverapp" in (folder / "cmdline").read_bytes():
                         os.kill(int(folder.name), signal.SIGKILL)
                         found = True
+        wait_until(lambda: port_is_free(self.port), LIMIT_S, "the SuperLink is gone")
 
     def log(self, name: str) -> str:
         """Return what a process has said so far."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def nufed(self, *overrides: str, cwd: Path, timeout: float = 300) -> Done:
+    def nufed(self, *overrides: str, cwd: Path) -> Done:
         """Run `nufed engine=deployment` against this federation."""
-        done = subprocess.run(
-            self.command(*overrides), cwd=cwd, capture_output=True, text=True, timeout=timeout
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return self.start_nufed(*overrides, cwd=cwd).done()
 
-    def start_nufed(self, *overrides: str, cwd: Path) -> "subprocess.Popen[str]":
+    def start_nufed(self, *overrides: str, cwd: Path) -> Started:
         """Start it and return at once; it heeds SIGINT."""
-        return subprocess.Popen(
-            self.command(*overrides),
-            cwd=cwd,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=heed_interrupts,
-        )
+        return Started(self.command(*overrides), cwd)
 
     def command(self, *overrides: str) -> list[str]:
         """Return the words of that command."""
         engine = ["engine=deployment", f"engine.superlink={self.address}"]
         if self.certificates is not None:
             engine += [f"engine.root_certificates={self.certificates.ca_certificate}"]
-        return [str(SCRIPTS / "nufed"), *engine, *overrides]
+        return ["nufed", *engine, *overrides]
 
     def close(self) -> None:
         """Kill every process, and those that they started."""
@@ -154,7 +141,15 @@ class Federation:
     ) -> "subprocess.Popen[bytes]":
         """Start a program of Flower, in `folder` or the federation's; its log is `name`.log."""
         with (self.folder / f"{name}.log").open("ab") as log:
-            return start(command, self.environment(env), folder or self.folder, log)
+            return subprocess.Popen(
+                [self.scripts / command[0], *command[1:]],
+                cwd=folder or self.folder,
+                env=self.environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _superlink_command(self) -> list[str]:
         command = ["flower-superlink", "--database", "state.db"]
@@ -174,7 +169,7 @@ class Federation:
             context = ssl.create_default_context(cafile=self.certificates.ca_certificate)
         opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
         with contextlib.suppress(OSError):
-            opener.open(f"{scheme}://{self.address}/health", timeout=1).close()
+            opener.open(f"{scheme}://{self.address}/health", timeout=10).close()
             return True
         return False
 
@@ -183,15 +178,21 @@ def wait_until(
     happened: Callable[[], bool],
     timeout: float,
     what: str,
-    process: "subprocess.Popen[str] | None" = None,
+    started: Started | None = None,
 ) -> None:
     """Wait for something to happen; fail if it does not in time, or a process ends before it."""
     until = time.monotonic() + timeout
     while not happened():
         assert time.monotonic() < until, f"not within {timeout:.0f} s: {what}"
-        if process is not None and process.poll() is not None:
-            raise AssertionError(f"ended before {what}: {process.communicate()[1]}")
+        if started is not None and started.process.poll() is not None:
+            raise AssertionError(f"ended before {what}: {started.done()}")
         time.sleep(0.1)
+
+
+def port_is_free(port: int) -> bool:
+    """Return whether nobody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) != 0
 
 
 def kill_all_of_session(process: "subprocess.Popen[bytes]") -> None:

@@ -1,7 +1,6 @@
 """`nufed engine=deployment` against real processes: TLS, keys, and data of the nodes' own."""
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +11,10 @@ import pytest
 from cli.keys import Paths, make_authority, make_node, make_server
 from cli.superlink import Address
 from conf.compose import of_run
-from simulation.flower_command import HOST, SCRIPTS, name_superlink
-from tests.deployment.harness import Done, Federation, wait_until
+from simulation.flower_command import HOST, name_superlink
+from tests import forked
+from tests.deployment.harness import Federation, wait_until
+from tests.forked import LIMIT_S, Done
 from tests.helpers import RunResult, distance, read_run
 from tests.server_app.test_trackers import drawn, written
 
@@ -98,8 +99,9 @@ def register(federation: Federation, name: str) -> None:
     address = federation.address
     name_superlink(federation.home, "here", address=address, root_certificates=certificate)
     public = federation.certificates.node_public(KEYS[name])
-    command = [SCRIPTS / "flwr", "supernode", "register", public, "here"]
-    subprocess.run(command, env=federation.environment(), check=True, capture_output=True)
+    command = ["flwr", "supernode", "register", public, "here"]
+    done = forked.run(command, federation.folder, federation.environment())
+    assert done.status == 0, done.err
 
 
 def start(federation: Federation, name: str, node_config: str) -> None:
@@ -161,7 +163,7 @@ def test_strangers_are_refused(deployed: Deployed) -> None:
     """Neither a key that nobody registered nor a client without TLS ever gets a message."""
     federation = deployed.federation
     stranger = federation.nodes["stranger"]
-    wait_until(lambda: stranger.poll() is not None, 60, "the stranger gives up")
+    wait_until(lambda: stranger.poll() is not None, LIMIT_S, "the stranger gives up")
     assert stranger.returncode != 0
     assert "message (ID" in federation.log("node0")
     assert "message (ID" not in federation.log("stranger")

@@ -11,7 +11,6 @@ One run on three SuperNodes, with client i on node i:
 
 import json
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,9 +21,11 @@ import torch
 from client_app import client
 from client_app.messages import TrainInstruction
 from conf.compose import compose_config
-from simulation.flower_command import SCRIPTS, name_superlink
+from simulation.flower_command import name_superlink
 from tasks.task import build
+from tests import forked
 from tests.deployment.harness import Federation, wait_until
+from tests.forked import LIMIT_S
 from tests.helpers import Row
 
 pytestmark = pytest.mark.deployment
@@ -100,20 +101,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
         for i, faults in enumerate(("ok hang", "raise hang", "nan")):
             (federation.folder / f"node{i}.txt").write_text(faults)
             start_node(federation, i)
-        process = federation.start_nufed(*RUN, f"hydra.run.dir={folder / 'run'}", cwd=folder)
+        nufed = federation.start_nufed(*RUN, f"hydra.run.dir={folder / 'run'}", cwd=folder)
         for i in (0, 1):
             hangs = federation.folder / f"node{i}.hangs"
-            wait_until(hangs.exists, 300, f"node {i} hangs", process)
+            wait_until(hangs.exists, LIMIT_S, f"node {i} hangs", nufed)
         federation.kill_node("node0")
         start_node(federation, 0)
         rows = folder / "run" / "metrics.jsonl"
-        wait_until(lambda: rows.read_text().count("\n") == 3, 200, "round 2 ends", process)
+        wait_until(lambda: rows.read_text().count("\n") == 3, LIMIT_S, "round 2 ends", nufed)
         (federation.folder / "node1.release").touch()
-        wait_until(lambda: '"clients": 3' in rows.read_text(), 300, "all are back", process)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=120)
+        wait_until(lambda: '"clients": 3' in rows.read_text(), LIMIT_S, "all are back", nufed)
+        nufed.process.send_signal(signal.SIGINT)
+        done = nufed.done()
         record = [json.loads(line) for line in rows.read_text().splitlines()]
-        yield Interrupted(federation, folder / "run", record, process.returncode, err)
+        yield Interrupted(federation, folder / "run", record, done.status, done.err)
     finally:
         federation.close()
 
@@ -175,14 +176,9 @@ def test_ctrl_c_stops_the_run_and_says_how_to_go_on(run: Interrupted) -> None:
     summary = json.loads((run.folder / "summary.json").read_text())
     assert run.err.startswith(f"nufed: {summary['stopped']}; ")
     there = Path(summary["server_run_folder"])
-    wait_until(lambda: any(there.glob("checkpoint/*")), 60, "the server saves a checkpoint")
+    wait_until(lambda: any(there.glob("checkpoint/*")), LIMIT_S, "the server saves a checkpoint")
     name_superlink(run.federation.home, "here", address=run.federation.address, insecure=True)
     run_id = json.loads((run.folder / "submitted.json").read_text())["run_id"]
-    listed = subprocess.run(
-        [SCRIPTS / "flwr", "ls", "here", "--run-id", run_id, "--format", "json"],
-        env=run.federation.environment(),
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert json.loads(listed)["runs"][0]["status"] == "finished:stopped"
+    words = ["flwr", "ls", "here", "--run-id", run_id, "--format", "json"]
+    listed = forked.run(words, run.folder, run.federation.environment())
+    assert json.loads(listed.out)["runs"][0]["status"] == "finished:stopped"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.deployment.harness import Federation, wait_until
+from tests.forked import LIMIT_S
 from tests.helpers import RunResult, distance, read_run
 
 pytestmark = pytest.mark.deployment
@@ -30,15 +31,15 @@ def test_a_run_outlives_its_superlink(tmp_path: Path, train: Callable[..., RunRe
     try:
         for i in range(NODES):
             federation.start_node(f"node{i}", f"partition-id={i} num-partitions={NODES}")
-        process = federation.start_nufed(f"resume={run}", "rounds=3", cwd=tmp_path)
+        nufed = federation.start_nufed(f"resume={run}", "rounds=3", cwd=tmp_path)
         runs = federation.folder / "superlink-runs"
-        wait_until(lambda: any(runs.rglob("000002.*")), 300, "round 2 is saved", process)
+        wait_until(lambda: any(runs.rglob("000002.*")), LIMIT_S, "round 2 is saved", nufed)
         federation.kill_server()
         federation.superlink = federation.start_superlink()
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 2
-        assert err.count("\n") == 1, err
-        assert f"go on with: nufed resume={run}" in err
+        lost = nufed.done()
+        assert lost.status == 2
+        assert lost.err.count("\n") == 1, lost.err
+        assert f"go on with: nufed resume={run}" in lost.err
         done = federation.nufed(f"resume={run}", cwd=tmp_path)
         assert done.status == 0, done.err
         assert "going on after round 2\n" in done.out

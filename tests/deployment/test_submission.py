@@ -1,12 +1,12 @@
 """Submissions that cannot be: one line that names key, value and remedy, and no trace."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from simulation.flower_command import HOST, SCRIPTS, free_ports
+from simulation.flower_command import HOST, free_ports
+from tests import forked
 
 
 @pytest.mark.parametrize(
@@ -20,10 +20,11 @@ def test_a_superlink_that_is_not_there(tmp_path: Path, superlink: str, words: li
     environment = os.environ | {"FLWR_HOME": str(tmp_path / "home")}
     here = tmp_path / "here"
     here.mkdir()
-    command = [SCRIPTS / "nufed", "engine=deployment", f"engine.superlink={superlink}"]
-    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith(f"nufed: engine.superlink={superlink}: ")
-    assert [word for word in words if word not in done.stderr] == []
+    done = forked.run(
+        ["nufed", "engine=deployment", f"engine.superlink={superlink}"], here, environment
+    )
+    assert done.status == 2
+    assert done.err.count("\n") == 1, done.err
+    assert done.err.startswith(f"nufed: engine.superlink={superlink}: ")
+    assert [word for word in words if word not in done.err] == []
     assert list(here.iterdir()) == []

@@ -50,7 +50,7 @@ def type_in(words: list[str], folder: Path, **env: str) -> str:
     there = environment() | env
     if not words:
         return ""
-    if words[0] in forked.SCRIPTS and JOBLIB not in words:
+    if words[0] in forked.PROGRAMS and JOBLIB not in words:
         done = forked.run(words, folder, there)
     else:
         ended = subprocess.run(words, cwd=folder, env=there, capture_output=True, text=True)

@@ -1,7 +1,6 @@
 """A run that was cut off and resumed is the run that was not, bit by bit; and what is refused."""
 
 import json
-import os
 import shutil
 import signal
 import time
@@ -40,14 +39,13 @@ def nufed(*overrides: str, cwd: Path) -> Done:
 def cut_off(here: Path, by: signal.Signals, rows: int) -> Done:
     """Start a run, end it by a signal once it has so many rows; return what it leaves."""
     run = forked.Started(["nufed", *RUN, SLOW, "hydra.run.dir=run"], here)
-    metrics, until = here / "run" / "metrics.jsonl", time.monotonic() + 90
+    metrics, until = here / "run" / "metrics.jsonl", time.monotonic() + forked.LIMIT_S
     while not metrics.exists() or metrics.read_text().count("\n") < rows:
-        assert run.process.is_alive()
+        assert run.process.poll() is None, run.done()
         assert time.monotonic() < until
         time.sleep(0.005)
-    assert run.process.pid is not None
-    os.kill(run.process.pid, by)
-    return run.done(60)
+    run.process.send_signal(by)
+    return run.done()
 
 
 def assert_same(run: RunResult, whole: RunResult) -> None:

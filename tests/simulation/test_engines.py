@@ -1,8 +1,6 @@
 """One seed, one result: in this process, on Flower's Ray engine, and under a plain `flwr run`."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +8,10 @@ import numpy as np
 import pytest
 
 from simulation.flower_command import kill_all
+from tests import forked
 from tests.helpers import RunResult, distance, read_run
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = Path(sys.executable).parent
 OVERRIDES = ["rounds=3", "evaluation.every=3", "partition.num_clients=8", "clients_per_round=4"]
 TIMES = ("train_s", "train_cpu_s")
 
@@ -27,8 +25,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 
 def nufed(*overrides: str) -> None:
-    command = [SCRIPTS / "nufed", *OVERRIDES, *overrides]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    done = forked.run(["nufed", *OVERRIDES, *overrides], Path.cwd())
+    assert done.status == 0, done.out + done.err
 
 
 def assert_same(run: RunResult, reference: RunResult) -> None:
@@ -80,8 +78,9 @@ def test_ones_own_data_and_model_reach_the_workers(tmp_path: Path) -> None:
     rounds = ["rounds=1", "clients_per_round=3"]
     folders = {engine: tmp_path / engine for engine in ("batched", "ray")}
     for engine, folder in folders.items():
-        command = [SCRIPTS / "nufed", *own, *rounds, f"engine={engine}", f"hydra.run.dir={folder}"]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+        words = ["nufed", *own, *rounds, f"engine={engine}", f"hydra.run.dir={folder}"]
+        done = forked.run(words, tmp_path)
+        assert done.status == 0, done.out + done.err
     assert_same(read_run(folders["ray"]), read_run(folders["batched"]))
 
 
@@ -91,17 +90,11 @@ def test_plain_flwr_run(reference: RunResult, tmp_path: Path) -> None:
     home, folder = tmp_path / "flwr", tmp_path / "run"
     home.mkdir()
     config = f'overrides="{" ".join(OVERRIDES)}" run-dir="{folder}"'
-    environment = os.environ | {
-        "FLWR_HOME": str(home),
-        "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
-    }
+    words = ["flwr", "run", str(ROOT), "--stream", "--run-config", config]
     try:
-        done = subprocess.run(
-            [SCRIPTS / "flwr", "run", str(ROOT), "--stream", "--run-config", config],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+        done = forked.run(words, tmp_path, os.environ | {"FLWR_HOME": str(home)})
     finally:
         kill_all(home)  # the SuperLink that `flwr run` starts would stay
-    assert folder.is_dir(), done.stdout + done.stderr
+    assert folder.is_dir(), done.out + done.err
     assert_same(read_run(folder), reference)
-    assert f"run folder: {folder}" in done.stdout
+    assert f"run folder: {folder}" in done.out

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,10 @@ from client_app.cohort import OneByOne
 from conf.compose import compose_config
 from conf.errors import InputError
 from server_app.terminal import Terminal
+from simulation import workers
 from simulation.executor import Batched
 from simulation.workers import Workers
+from tests.forked import LIMIT_S
 from tests.helpers import distance, read_run
 from tests.simulation.helpers import (
     Setting,
@@ -196,6 +198,106 @@ def test_more_workers_than_processors_are_refused(of: Setting) -> None:
         batched(of, workers=many)
 
 
+class Holder:
+    """Holds what it is given, as others in a cluster do."""
+
+    def there(self) -> None:
+        """Say that it is."""
+
+
+@pytest.fixture
+def held(engine: Batched, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Hold all of Ray's processors; return what gives them back."""
+    import ray
+
+    engine.close()
+    holder = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Holder).remote()
+    ray.get(holder.there.remote())
+    monkeypatch.setattr(workers, "TELL_S", 0.1)
+    yield lambda: ray.kill(holder)
+    ray.kill(holder)
+
+
+class OnWaiting(logging.Handler):
+    """Carries something out when it is told that workers are waited for."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self.act, self.said = act, list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.said:
+            self.act()
+        self.said.append(record.getMessage())
+
+
+def test_workers_that_cannot_start_yet_are_told_of_and_waited_for(
+    held: Callable[[], None], of: Setting
+) -> None:
+    """However long it takes: the processors are free when the first line was said, here."""
+    handler = OnWaiting(held)
+    workers.log.addHandler(handler)
+    try:
+        started = Workers(of.config, 2, None)
+    finally:
+        workers.log.removeHandler(handler)
+    assert handler.said[0] == (
+        "engine.workers=2: 0 of 2 started; others hold the processors, or the machine is busy: "
+        "waiting"
+    )
+    assert all(Path(f"/proc/{pid}").exists() for pid in started.pids)
+    started.close()
+
+
+def test_workers_that_never_start_are_given_up(
+    held: Callable[[], None], of: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And ask for nothing any more, once others give the processors back."""
+    import ray
+
+    monkeypatch.setattr(workers, "START_TIMEOUT_S", 0.3)
+    with pytest.raises(InputError, match=r"workers=2: 0 of 2 started, and no other in"):
+        Workers(of.config, 2, None)
+    held()
+    total = ray.cluster_resources()["CPU"]
+    wait_until(lambda: ray.available_resources().get("CPU", 0) == total)
+
+
+def test_ray_that_gives_up_too_soon_is_started_again(
+    engine: Batched, of: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own limit for its processes is 30 s, and its error no class of its own."""
+    import ray
+
+    engine.close()
+    real, calls = ray.init, list[object]()
+
+    def init(address: str | None, **options: object) -> object:
+        calls.append(address)
+        if len(calls) == 1:
+            raise Exception("The current node timed out during startup. This could happen because")
+        return real(address, **options)
+
+    monkeypatch.setattr(ray, "init", init)
+    Workers(of.config, 1, None).close()
+    assert len(calls) == 2
+    monkeypatch.setattr(ray, "init", lambda *_, **__: init_error())
+    with pytest.raises(InputError, match=r"Ray did not start in 5 attempts; the machine is busy"):
+        Workers(of.config, 1, None)
+
+
+def init_error() -> None:
+    raise Exception("The current node timed out during startup.")
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Wait for what a busy machine takes minutes for; fail if it does not come."""
+    until = time.monotonic() + LIMIT_S
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def test_a_run_gives_its_workers_back_for_the_next_of_a_sweep(
     engine: Batched, tmp_path: Path
 ) -> None:
@@ -209,7 +311,4 @@ def test_a_run_gives_its_workers_back_for_the_next_of_a_sweep(
     config = compose_config(["dataset=npz", *data, *rounds, "engine.workers=2"])
     launch(config, tmp_path / "run", Terminal(quiet=True))
     assert len(read_run(tmp_path / "run").rows) == 2
-    deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0) < total and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert ray.available_resources().get("CPU", 0) == total
+    wait_until(lambda: ray.available_resources().get("CPU", 0) == total)
