@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from conf.compose import CONFIG_DIR
+from tests import forked
 
 SCRIPT = """
 eval "$(nufed --shell-completion install=bash)"
@@ -21,7 +21,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 def completed(line: str, folder: Path) -> list[str]:
     """Return what a TAB at the end of a line offers."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{forked.scripts()}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", SCRIPT, "bash", line],
         cwd=folder,

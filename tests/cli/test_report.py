@@ -1,15 +1,15 @@
 """`nufed-report` as a person meets it, and what a run and a sweep leave without being asked."""
 
+import os
 import re
-import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cli.report import main
+from tests import forked
 from tests.cli.test_command import nufed
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import SMALL, read_page
@@ -25,8 +25,9 @@ def test_a_run_leaves_its_report_and_the_command_in_it_repeats_the_run(tmp_path:
     assert f"report: {run / 'report.html'}\n" in done.out
     (line,) = re.findall(r"^nufed .*", read_page(run / "report.html").text, re.MULTILINE)[-1:]
     again = tmp_path / "again"
-    shell = f"{shlex.quote(sys.executable)} -m cli.run {line.removeprefix('nufed ')}"
-    subprocess.run(f"{shell} hydra.run.dir=again", shell=True, cwd=tmp_path, check=True)
+    env = os.environ | {"PATH": f"{forked.scripts()}{os.pathsep}{os.environ['PATH']}"}
+    line = f"{line} hydra.run.dir=again"
+    subprocess.run(line, shell=True, cwd=tmp_path, env=env, check=True)
     model = "model.safetensors"
     assert (again / model).read_bytes() == (run / model).read_bytes()
 

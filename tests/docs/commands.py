@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +15,7 @@ from cli import adapt, certify, data, keys, report
 from cli.sweep import prepare_options
 from conf.compose import composing
 from conf.schema import to_config
+from tests import forked
 from tests.docs.pages import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -159,9 +158,9 @@ def docker(words: list[str]) -> None:
 @cache
 def options(*program: str) -> set[str]:
     """Return the options that a program of Flower's says it has."""
-    command = [str(Path(sys.executable).parent / program[0]), *program[1:], "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(re.findall(r"--[\w-]+", done.stdout))
+    done = forked.run([*program, "--help"], ROOT)
+    assert done.status == 0, done.err
+    return set(re.findall(r"--[\w-]+", done.out))
 
 
 CHECKS = {
