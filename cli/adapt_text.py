@@ -1,5 +1,7 @@
 """What `nufed-adapt` says of a personal model."""
 
+import math
+
 import numpy as np
 from rich.table import Table
 
@@ -58,6 +60,8 @@ def sentence(personal: Personal) -> str:
 
 
 def _number(value: float) -> str:
+    if math.isnan(value):  # of a metric: a loss that is not finite ends before
+        return "undefined"
     return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.3g}"
 
 

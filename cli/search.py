@@ -13,7 +13,7 @@ from conf.schema import Config
 from conf.words import command_line
 from server_app.run_folder import SUMMARY
 from server_app.terminal import Terminal
-from strategies.curves import GROUPS, shown
+from strategies.curves import GROUPS, exists, say_undefined, shown
 
 BEST = 5
 WORST = -math.inf
@@ -50,6 +50,8 @@ def _reported(folder: Path) -> tuple[str, int, float | None]:
     if curves is None:
         raise InputError("evaluation.new_clients: leaves no participating client to choose by")
     metric = shown(curves)
+    if not exists(curves, metric):
+        raise InputError(f"task.metrics: {say_undefined(summary)[0]}; put one first that exists")
     return metric, -1 if metric in summary["lower_is_better"] else 1, curves[metric][-1]
 
 

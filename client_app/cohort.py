@@ -13,6 +13,7 @@ from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstru
 from client_app.meta_gradient import Params
 from conf.errors import NuFedError
 from tasks.task import Task
+from tasks.undefined import noting
 
 
 class Trained(NamedTuple):
@@ -65,21 +66,22 @@ class OneByOne:
         """Measure one client after another; those without test rows are left out."""
         measured, columns = list[int](), defaultdict[str, list[float]](list)
         failed, reasons = list[int](), list[str]()
-        for client in ask.clients:
-            try:
-                curve = evaluate(self.task, params, ask, client)
-            except NuFedError:
-                raise
-            except Exception as error:
-                failed.append(client)
-                reasons.append(f"{type(error).__name__}: {error}")
-                continue
-            if curve is not None:
-                measured.append(client)
-                for name, values in curve.items():
-                    columns[name] += values
+        with noting() as undefined:
+            for client in ask.clients:
+                try:
+                    curve = evaluate(self.task, params, ask, client)
+                except NuFedError:
+                    raise
+                except Exception as error:
+                    failed.append(client)
+                    reasons.append(f"{type(error).__name__}: {error}")
+                    continue
+                if curve is not None:
+                    measured.append(client)
+                    for name, values in curve.items():
+                        columns[name] += values
         curves = [value for column in columns.values() for value in column]
-        return EvaluateReport(measured, list(columns), curves, failed, reasons)
+        return EvaluateReport(measured, list(columns), curves, failed, reasons, undefined)
 
 
 def weight(task: Task, ask: TrainInstruction, client: int) -> float:

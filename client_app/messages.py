@@ -25,6 +25,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from client_app.meta_gradient import MODES, Params
 from conf.errors import reason
 from conf.schema import WEIGHTINGS, AlgorithmConfig, positive
+from tasks.undefined import MOST
 
 ARRAYS, REPORT, EVALUATION, METRICS = "arrays", "report", "evaluation", "metrics"
 CURVATURE = "query.curvature"  # a message type
@@ -219,6 +220,8 @@ class EvaluateReport:
     """Clients whose evaluation raised an exception."""
     reasons: list[str]
     """What each of them raised."""
+    undefined: list[str]
+    """Why a metric is NaN where the loss is not, ``metric: reason``, each once."""
 
     def __post_init__(self) -> None:
         same_length(self.failed, self.reasons)
@@ -228,6 +231,10 @@ class EvaluateReport:
             raise MalformedMessage(f"metrics {self.metrics}: must differ, and loss be among them")
         if not all(name.isidentifier() for name in self.metrics):
             raise MalformedMessage(f"metrics {self.metrics}: must be plain names")
+        if len(self.undefined) > MOST:
+            raise MalformedMessage(f"{len(self.undefined)} reasons why metrics are undefined")
+        if not all(line.partition(": ")[0] in self.metrics for line in self.undefined):
+            raise MalformedMessage("undefined is of no metric")
 
 
 def possible(name: str, value: object, valid: bool) -> None:

@@ -214,7 +214,8 @@ def _fine_tune(
             measured = {} if held_out is None else task.metrics(params, *held_out)
             for name, value in measured.items():
                 curve.setdefault(name, []).append(float(value))
-            _require_finite(params, [values[-1] for values in curve.values()], k, how.alpha)
+            loss = [values[-1] for name, values in curve.items() if name == "loss"]
+            _require_finite(params, loss, k, how.alpha)  # another metric may not exist: it is NaN
     return params, curve
 
 

@@ -50,6 +50,8 @@ from tasks.trained import Sizes
 
 PACKAGES = ("nufed", "flwr", "torch", "numpy")
 
+MEASURED = (*GROUPS, "undefined")  # of the last evaluation
+
 log = logging.getLogger("nufed")
 app = ServerApp()
 
@@ -139,7 +141,7 @@ def _run(
             if probed and row["round"] == 0:
                 row["probed"] = probed
             if evaluated(row):  # older curves are not the end's
-                summary = {key: summary[key] for key in summary if key not in GROUPS}
+                summary = {key: summary[key] for key in summary if key not in MEASURED}
             summary |= {"rounds": row["round"]} | _lasting(row) | _untrained(row)
             kept, good = f"the model of round {row['round']} is in {folder}", state.params
             pass_on(row, state, callbacks)
@@ -174,7 +176,7 @@ def _end(summary: dict[str, Any], strategy: MetaFedAvg, callbacks: list[Callback
 
 def _lasting(row: Row) -> dict[str, Any]:
     """Return what a round's row says of the run as a whole."""
-    return {key: row[key] for key in (*GROUPS, "epsilon", "delta") if key in row}
+    return {key: row[key] for key in (*MEASURED, "epsilon", "delta") if key in row}
 
 
 def _untrained(row: Row) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from conf.schema import Config, EarlyStoppingConfig
 from server_app.run_folder import save_model
 from server_app.tracking import Callback, Row, RunInfo, State, evaluated
+from strategies.curves import exists
 from tasks.measures import lower_is_better
 from tasks.objective import LOWER_IS_BETTER
 from tasks.trained import Sizes
@@ -78,8 +79,9 @@ class Watch:
         if self.metric == "train_loss":
             losses, self._losses = self._losses, []
             return math.fsum(losses) / len(losses) if losses else None
-        curve = row.get("participating", {}).get(self.metric)
-        if not curve:
+        curves = row.get("participating", {})
+        curve = curves.get(self.metric)
+        if not curve or not exists(curves, self.metric):
             return None
         return math.nan if curve[-1] is None else float(curve[-1])  # as what is read again has it
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from server_app.run_folder import REPORT
 from server_app.terminal import Terminal
 from server_app.tracking import Callback, Row, RunInfo, State
-from strategies.curves import GROUPS, rises, shown
+from strategies.curves import GROUPS, exists, rises, say_undefined, shown
 
 COLUMNS = 6  # of k, in a table on a terminal of 80 characters
 
@@ -29,6 +29,7 @@ class ProgressBar(Callback):
 
     def __init__(self, console: Terminal, folder: Path) -> None:
         self.console, self.folder = console, folder
+        self._undefined: list[str] = []
         self._bar: Progress | None = None
         self._rounds = self._done = 0
         self._started = 0.0
@@ -81,6 +82,14 @@ class ProgressBar(Callback):
                 style="yellow",
             )
 
+    def on_evaluation(self, row: Row, state: State) -> None:
+        """Say which metrics do not exist for whom, whenever that is not what was said last."""
+        said = say_undefined(row)
+        if said != self._undefined:
+            self._undefined = said
+            for line in said:
+                self._warn(f"round {row['round']}: {line}")
+
     def on_end(self, summary: dict[str, Any]) -> None:
         """Take the bar away; show the last curves, unless the run stopped early."""
         if self._bar is not None:
@@ -88,6 +97,8 @@ class ProgressBar(Callback):
         if "stopped" not in summary:
             if _present(summary):
                 self.console.print(curve_table(summary))
+                for line in say_undefined(summary):
+                    self._warn(line)
                 self._say_if_it_rises(summary)
             if "epsilon" in summary:
                 self.console.say(
@@ -102,6 +113,9 @@ class ProgressBar(Callback):
             self.console.say(f"report: {report}")
         if "stopped" not in summary:
             self.console.say(f"run folder: {self.folder}")
+
+    def _warn(self, text: str) -> None:
+        self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
 
     def _say_if_it_rises(self, summary: dict[str, Any]) -> None:
         curves = summary[_present(summary)[0]]
@@ -142,13 +156,14 @@ def curve_table(summary: dict[str, Any]) -> Table:
         table.add_column(f"k={steps[i]}", justify="right", no_wrap=True)
     for kind in _present(summary):
         curves = summary[kind]
-        untrained = summary.get("untrained", {}).get(kind, {}).get(metric)
+        untrained = summary.get("untrained", {}).get(kind, {})
         rows = {"mean": metric, "std": f"{metric}_std", "worst tenth": f"{metric}_worst_decile"}
         for label, name in rows.items():
             start = f"{kind} ({curves['clients']}), {label}" if label == "mean" else f"  {label}"
-            table.add_row(start, *(_number(curves[name][i]) for i in some))
-        if untrained is not None and summary["rounds"]:
-            table.add_row("  untrained, mean", *(_number(untrained[i]) for i in some))
+            table.add_row(start, *(_number(curves, metric, name, i) for i in some))
+        if metric in untrained and summary["rounds"]:
+            points = (_number(untrained, metric, metric, i) for i in some)
+            table.add_row("  untrained, mean", *points)
     return table
 
 
@@ -169,8 +184,8 @@ def sweep_table(summaries: dict[str, dict[str, Any]]) -> Table:
         name = " ".join(word for word in overrides.split() if word not in shared)
         for group in _present(summary):
             metric = shown(summary[group])
-            curve = summary[group][metric]
-            points = [_number(curve[0]), _number(curve[min(1, len(curve) - 1)]), _number(curve[-1])]
+            last = len(summary[group][metric]) - 1
+            points = [_number(summary[group], metric, metric, i) for i in (0, min(1, last), last)]
             table.add_row(name, group, metric, *points)
             name = ""
     return table
@@ -186,9 +201,13 @@ def _curve(row: Row) -> str:
         return ""
     curves = row[kinds[-1]]
     metric = shown(curves)
-    first, last = _number(curves[metric][0]), _number(curves[metric][-1])
+    first, last = (_number(curves, metric, metric, i) for i in (0, -1))
     return f"{metric} of {kinds[-1]} clients {first} → {last}"
 
 
-def _number(value: float | None) -> str:
+def _number(curves: dict[str, Any], metric: str, statistic: str, i: int) -> str:
+    """Return a statistic of a group's metric at a point of its curve."""
+    if not exists(curves, metric, i):
+        return "undefined"
+    value: float | None = curves[statistic][i]
     return "not finite" if value is None else f"{value:.3f}"

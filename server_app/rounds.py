@@ -140,6 +140,8 @@ def _write_curves(strategy: MetaFedAvg, replies: Iterable[Message], row: Row) ->
     """Write what the clients measured into `row`; return whether any that was asked could."""
     metrics = strategy.aggregate_evaluate(row["round"], replies)
     row["evaluation_failures"] = [each.row(strategy.roster.ids) for each in strategy.failures]
+    if strategy.undefined:
+        row["undefined"] = strategy.undefined
     for group in GROUPS:
         if metrics is not None and (curves := _unflatten(metrics, group)):
             row[group] = {"k": list(range(strategy.evaluation.steps + 1)), **curves}

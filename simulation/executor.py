@@ -98,7 +98,7 @@ class Batched:
         # Of like size together: a stack is as long as its longest test split.
         clients = sorted((c for c in ask.clients if test[c] > 0), key=lambda c: -test[c])
         if not clients:
-            return EvaluateReport([], [], [], [], [])
+            return EvaluateReport([], [], [], [], [], [])
         way = self._plan_evaluate(params, ask, clients)
         blocks = self._blocks(clients, way.chunk)
         rest = replace(ask, clients=[])

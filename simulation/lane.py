@@ -23,6 +23,7 @@ from simulation.plan import ONE_BY_ONE, Way, not_compiled
 from simulation.source import Source
 from simulation.stack import Drawn, draw_train, evaluate_stack, train_stack
 from tasks.task import Task
+from tasks.undefined import MOST, noting
 
 log = logging.getLogger("nufed")
 T = TypeVar("T")
@@ -105,9 +106,10 @@ class Lane:
             why = None
             if way.chunk > 1 and "evaluate" not in self.one_by_one:
                 try:
-                    curves = evaluate_stack(self.task, self.source, params, ask, members)
+                    with noting() as undefined:
+                        curves = evaluate_stack(self.task, self.source, params, ask, members)
                     flat = torch.stack(list(curves.values())).mT.flatten().tolist()
-                    return EvaluateReport(members, list(curves), flat, [], [])
+                    return EvaluateReport(members, list(curves), flat, [], [], undefined)
                 except Exception as error:
                     if not _lies_with_the_clients(error):
                         raise
@@ -275,4 +277,5 @@ def join_curves(reports: list[EvaluateReport], points: int) -> EvaluateReport:
         np.concatenate(cubes, 1).flatten().tolist() if cubes else [],
         [client for report in reports for client in report.failed],
         [text for report in reports for text in report.reasons],
+        [*dict.fromkeys(line for report in reports for line in report.undefined)][:MOST],
     )

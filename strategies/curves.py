@@ -14,6 +14,10 @@ from tasks.objective import LOWER_IS_BETTER
 GROUPS = ("participating", "new")
 """The two kinds of clients that are measured apart."""
 
+STATISTICS = ("", "_std", "_worst_decile", "_bottom")
+"""What the names of statistics over clients end with, after the metric's."""
+UNDEFINED = "_undefined"
+
 
 @dataclass(frozen=True)
 class Members:
@@ -49,19 +53,72 @@ def summarize(
     """Condense curves [clients, K + 1] to mean, std, worst decile and bottom client at each k.
 
     The mean goes by the metric's own name; ``_std`` is over clients, ``_worst_decile`` the mean of
-    the worst tenth of them (at least one), ``_bottom`` the worst served client.
+    the worst tenth of them (at least one), ``_bottom`` the worst served client. Clients for whom a
+    metric does not exist are left out of all four, which are NaN where it exists for nobody, and
+    ``_undefined`` counts them, where there are any. One that diverged is the worst served.
     """
     summary: dict[str, list[float]] = {}
     for name, values in curves.items():
-        worse = values if name in lower_is_better else -values
-        order = np.argsort(-np.where(np.isfinite(values), worse, np.inf), axis=0)
-        worst_first = np.take_along_axis(values, order, axis=0)
-        tenth = math.ceil(len(values) / 10)
-        summary[name] = values.mean(0).tolist()
-        summary[f"{name}_std"] = values.std(0).tolist()
-        summary[f"{name}_worst_decile"] = worst_first[:tenth].mean(0).tolist()
-        summary[f"{name}_bottom"] = worst_first[0].tolist()
+        missing = undefined(values, curves.get("loss", values))
+        kept = [column[~left_out] for column, left_out in zip(values.T, missing.T, strict=True)]
+        statistics = [_statistics(column, name in lower_is_better) for column in kept]
+        for end, found in zip(STATISTICS, zip(*statistics, strict=True), strict=True):
+            summary[name + end] = list(found)
+        if missing.any():
+            summary[name + UNDEFINED] = missing.sum(0).tolist()
     return summary
+
+
+def undefined(values: NDArray[np.float64], loss: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell where a metric does not exist: it is NaN though the loss is finite, so no divergence."""
+    found: NDArray[np.bool_] = np.isnan(values) & np.isfinite(loss)
+    return found
+
+
+def _statistics(values: NDArray[np.float64], lower_is_better: bool) -> tuple[float, ...]:
+    """Return mean, std, worst decile and bottom of values [clients], as `STATISTICS` has them."""
+    if len(values) == 0:
+        return (math.nan,) * len(STATISTICS)
+    worse = values if lower_is_better else -values
+    worst_first = values[np.argsort(-np.where(np.isfinite(values), worse, np.inf))]
+    worst = worst_first[: math.ceil(len(values) / 10)]
+    return float(values.mean()), float(values.std()), float(worst.mean()), float(worst[0])
+
+
+def missing(summary: Mapping[str, Any], metric: str, k: int = -1) -> int:
+    """Return for how many clients of a group a metric does not exist after k steps."""
+    counts = summary.get(metric + UNDEFINED)
+    return int(counts[k]) if counts else 0
+
+
+def exists(summary: Mapping[str, Any], metric: str, k: int = -1) -> bool:
+    """Tell whether a metric exists for any client of a group after k steps."""
+    return missing(summary, metric, k) < int(summary["clients"])
+
+
+def say_undefined(row: Mapping[str, Any]) -> list[str]:
+    """Say for how many clients which metrics of an evaluation do not exist, and why; a line each.
+
+    Parameters
+    ----------
+    row
+        A round's row of metrics.jsonl, or a summary.
+    """
+    groups = {group: row[group] for group in GROUPS if group in row}
+    lines = list[str]()
+    for metric in dict.fromkeys(name for curves in groups.values() for name in curves):
+        counts = [
+            f"{max(curves[metric + UNDEFINED])} of {curves['clients']} {group}"
+            for group, curves in groups.items()
+            if metric + UNDEFINED in curves
+        ]
+        if counts:
+            why = "; ".join(row.get("undefined", {}).get(metric, [])) or "it is NaN"
+            lines.append(
+                f"{metric} is undefined for {' and '.join(counts)} clients ({why}); its figures "
+                "are of the others"
+            )
+    return lines
 
 
 def shown(summary: Mapping[str, Any]) -> str:

@@ -36,7 +36,15 @@ from strategies.curves import GROUPS, Evaluation, Members, summarize
 from strategies.exchange import apart
 from strategies.flower_rules import clip
 from strategies.privacy import CentralDP
-from strategies.replies import Curves, Failure, Sent, read_curves, read_replies, read_update
+from strategies.replies import (
+    Curves,
+    Failure,
+    Sent,
+    note_undefined,
+    read_curves,
+    read_replies,
+    read_update,
+)
 from strategies.roster import Roster, per_round
 from strategies.rule import Rule, TooFewUpdates
 from tasks.objective import LOWER_IS_BETTER
@@ -122,6 +130,8 @@ class MetaFedAvg(Strategy):
         """Clients whose update could be used, of what was last aggregated."""
         self.measured: Evaluation | None = None
         """What the last evaluation measured, client by client; None if it measured nobody."""
+        self.undefined: dict[str, list[str]] = {}
+        """Why metrics do not exist for some clients of the last evaluation, by metric."""
         self._make_optimizer = optimizer
         self._optimizer: torch.optim.Optimizer | None = None
         self._model: dict[str, torch.nn.Parameter] = {}
@@ -238,10 +248,11 @@ class MetaFedAvg(Strategy):
             ``<participating | new>.<statistic>`` -> [K + 1], statistics as in `curves.summarize`,
             and ``<participating | new>.clients``; None if no reply was usable.
         """
-        self.failures, curves = [], Curves()
+        self.failures, self.undefined, curves = [], {}, Curves()
         read = partial(read_curves, points=self.evaluation.steps + 1)
         for report, some in read_replies(read, self._measured, replies, self.failures):
             curves |= some
+            note_undefined(self.undefined, report.undefined)
             self.failures += map(Failure, report.failed, report.reasons)
         curves = self._comparable(curves)
         metrics = MetricRecord()

@@ -26,6 +26,7 @@ from conf.errors import reason
 from conf.text import printable
 from tasks.ids import ClientIds, Id
 
+REASONS = 3  # why a metric does not exist, that are kept
 LONGEST = 200  # characters of a reason: what it quotes was written by somebody else
 
 T = TypeVar("T")
@@ -60,10 +61,14 @@ class Failure:
         return None if self.client is None else ids[self.client]
 
     def __post_init__(self) -> None:
-        start = " ".join(self.reason[: 4 * LONGEST].split())
-        line = printable(start)
-        short = line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
-        object.__setattr__(self, "reason", short)
+        object.__setattr__(self, "reason", short(self.reason))
+
+
+def short(text: str) -> str:
+    """Return what somebody else wrote as one printable line of bounded length."""
+    start = " ".join(text[: 4 * LONGEST].split())
+    line = printable(start)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
 class TooLong(MalformedMessage):
@@ -177,6 +182,15 @@ def read_curves(reply: Message, clients: list[int], points: int) -> tuple[Evalua
         client: dict(zip(report.metrics, by_client[i], strict=True))
         for i, client in enumerate(report.clients)
     }
+
+
+def note_undefined(known: dict[str, list[str]], lines: Iterable[str]) -> None:
+    """Add why metrics do not exist for clients, ``metric: reason``, to a few reasons a metric."""
+    for line in lines:
+        metric, _, why = line.partition(": ")
+        reasons = known.setdefault(metric, [])
+        if len(reasons) < REASONS and short(why) not in reasons:
+            reasons.append(short(why))
 
 
 def read_probe(reply: Message, clients: list[int]) -> ProbeReport:

@@ -21,10 +21,11 @@ from conf.errors import InputError, reason
 from conf.making import make, prepared
 from conf.schema import TaskConfig, require
 from tasks.objective import LOWER_IS_BETTER, Batch, Function, Metric, Objective
+from tasks.undefined import lacks
 
 DIRECTION = "higher_is_better"
 RESERVED = ("loss", "train_loss", "k", "clients", "client", "rows", "round")
-STATISTICS = ("_std", "_worst_decile", "_bottom")
+STATISTICS = ("_std", "_worst_decile", "_bottom", "_undefined")
 
 
 def make_objective(
@@ -51,15 +52,15 @@ def make_objective(
     given = {"num_classes": width} if classes else {}
     empty = torch.empty(0, dtype=dtype, device=device)
 
-    def made(key: str, value: Any) -> tuple[Function, bool]:
-        function, by_row = _made(key, value, given, empty)
-        moved = function.to(device, dtype) if isinstance(function, nn.Module) else function
-        return _as_function(moved), by_row
+    def made(key: str, value: Any) -> Metric:
+        metric = _made(key, value, given, empty)
+        of = metric.of.to(device, dtype) if isinstance(metric.of, nn.Module) else metric.of
+        return metric._replace(of=_as_function(of))
 
-    loss = None if config.loss is None else made("task.loss", config.loss)[0]
+    loss = None if config.loss is None else made("task.loss", config.loss).of
     metrics = None
     if config.metrics is not None:
-        metrics = {n: Metric(*made(f"task.metrics.{n}", v)) for n, v in _named(config).items()}
+        metrics = {n: made(f"task.metrics.{n}", v) for n, v in _named(config).items()}
     lower_is_better(config)
     return Objective(classes, loss, metrics)
 
@@ -114,6 +115,8 @@ def usable(
 def _settled(name: str, metric: Metric, batch: Batch) -> Metric:
     """Return a metric, as one of each row if that is what it turns out to be."""
     where = f"task.metrics.{name}"
+    if metric.lacks is not None and metric.lacks(batch.outputs, batch.y):
+        return metric  # it is of torchmetrics, and there is nothing to try it on
     value = _tried(where, metric.of, batch)
     if metric.by_row:
         _require_one_a_row(where, value, batch)
@@ -172,10 +175,8 @@ def _named(config: TaskConfig) -> dict[str, Any]:
     return dict(metrics)
 
 
-def _made(
-    key: str, entry: Any, given: dict[str, Any], like: Tensor
-) -> tuple[Callable[..., Any], bool]:
-    """Return what an entry names, ready to be called, and whether it gives one value a row."""
+def _made(key: str, entry: Any, given: dict[str, Any], like: Tensor) -> Metric:
+    """Return what an entry names, ready to be called, as far as its signature tells."""
     spec = _spec(key, entry)
     target = _target(key, spec)
     known = _parameters(target)
@@ -199,7 +200,8 @@ def _made(
         raise InputError(f"{key}={_name(entry)}: {reason(error.__cause__ or error)}") from error
     if not callable(function):
         raise InputError(f"{key}={_name(entry)}: its objects cannot be called with (outputs, y)")
-    return function, by_row
+    told = lacks(function if inspect.isclass(target) else target, arguments | sizes)
+    return Metric(function, by_row, told)
 
 
 def _require_plain_mean(key: str, spec: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ y [N(, d)] real  regression                outputs [B(, d)]; half the squared er
 ===============  ========================  ====================================================
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from tasks import undefined
+from tasks.undefined import Lacks
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,6 +34,8 @@ class Metric(NamedTuple):
     """(outputs, y) -> one value a row, or, of a set, one number."""
     by_row: bool
     """Whether it is a mean over rows; else it is one of all rows together, such as F1."""
+    lacks: Lacks | None = None
+    """What tells whether a set of rows will do for it, where that is known."""
 
 
 class Batch(NamedTuple):
@@ -83,6 +89,7 @@ class Objective:
         """Return `loss` and the metrics of a batch, name -> scalar; arguments as of `loss`.
 
         Unless `by_row`, rows that do not count are taken out: a batch for itself, then, not vmap.
+        A metric that does not exist for these rows is NaN, see `tasks.undefined`.
         """
         batch = self.aligned(outputs, y, weight)
         scores = {"loss": _mean(self._losses(batch), batch.weight)}
@@ -90,7 +97,7 @@ class Objective:
             if metric.by_row:
                 value = _mean(_by_row(metric.of(*batch[:2]), outputs.dtype), batch.weight)
             else:
-                value = metric.of(*_counted(batch)).to(outputs.dtype)
+                value = _of_set(name, metric, batch).to(outputs.dtype)
             scores[name] = value
         return scores
 
@@ -122,6 +129,15 @@ class Objective:
         if weight is not None:
             there = there & weight.reshape(-1, *[1] * (y.ndim - 1))
         return Batch(outputs.flatten(0, y.ndim - 1), y.clamp(min=0).flatten(), there.flatten())
+
+
+def _of_set(name: str, metric: Metric, batch: Batch) -> Tensor:
+    """Return a metric of the rows that count, NaN where there is none."""
+    try:
+        return undefined.value(metric.of, metric.lacks, *_counted(batch))
+    except undefined.Undefined as why:
+        undefined.note(name, why)
+        return torch.full((), math.nan, device=batch.outputs.device)
 
 
 def _counted(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from server_app.report.grouping import differing, grouped, labels
 from server_app.report.record import Record, read_record
 from server_app.report.statistics import Array, Interval, interval, paired, rounds_to, smooth
 from server_app.run_folder import METRICS
-from strategies.curves import GROUPS
+from strategies.curves import GROUPS, exists, say_undefined
 
 REACHED = 0.95  # of the way that the first group goes
 
@@ -44,8 +44,12 @@ class Group:
         return self.first.config
 
     def final(self, kind: str, name: str, k: int) -> dict[int, float]:
-        """Return a statistic of the end after k steps, by seed."""
-        return {seed: float(run.final(kind, name)[k]) for seed, run in self.runs.items()}
+        """Return a statistic of the end after k steps, by seed; of seeds for which there is one."""
+        return {
+            seed: float(run.final(kind, name)[k])
+            for seed, run in self.runs.items()
+            if exists(run.last[kind], run.metric, k)
+        }
 
     def curves(self, kind: str, name: str) -> tuple[list[int], Array]:
         """Return the rounds that all runs evaluated, and their curves, [seeds, rounds, K + 1]."""
@@ -165,6 +169,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
         if run.stopped or run.summary is None:
             why = "stopped early" if run.stopped else "has not ended"
             notes.append(f"{folder}: {why}; it stands here as after round {run.last['round']}")
+        notes += [f"{folder}: {line}" for line in say_undefined(run.last)]
         runs.append(run)
     if not runs:
         raise InputError(f"{folders[0]}: no run there was ever evaluated; let one come to its end")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conf.compose import find_config
 from conf.errors import InputError
@@ -15,7 +16,7 @@ from conf.schema import Config
 from server_app.report.statistics import Array
 from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, whole_rows
 from server_app.tracking import Row
-from strategies.curves import GROUPS, shown
+from strategies.curves import GROUPS, shown, undefined
 from tasks.ids import Id
 from tasks.measures import lower_is_better
 from tasks.objective import LOWER_IS_BETTER
@@ -101,6 +102,17 @@ class Record:
         if self.clients is None or group not in self.clients:
             return None
         return np.array(self.clients[group][self.metric], np.float64)
+
+    def measurable(self, group: str) -> Array | None:
+        """Return the curves of `each_client` of those for whom the metric exists in the end."""
+        each = self.each_client(group)
+        return None if each is None else each[self.there(group)]
+
+    def there(self, group: str) -> NDArray[np.bool_]:
+        """Return for which clients of `each_client` the metric exists in the end, [clients]."""
+        assert self.clients is not None
+        values, loss = (np.array(self.clients[group][n], np.float64) for n in (self.metric, "loss"))
+        return ~undefined(values, loss)[:, -1]
 
     def name(self, client: Id) -> str:
         """Return what the data set calls a client, given what a file of the run has for it."""

@@ -104,7 +104,8 @@ def by_step(run: Record) -> list[Figure]:
 def over_clients(run: Record) -> list[Figure]:
     """Draw every client's own model after the last step, the worst served first."""
     metric = run.metric
-    each = {g: values for g in run.groups if (values := run.each_client(g)) is not None}
+    found = {g: values for g in run.groups if (values := run.measurable(g)) is not None}
+    each = {group: values for group, values in found.items() if len(values)}
     if not each:
         return []
     last_k = run.last[run.groups[0]]["k"][-1]
@@ -157,8 +158,8 @@ def worst_first(values: Array, *, lower_is_better: bool) -> Array:
 
 def _spread(run: Record, group: str) -> tuple[Array, Array, str]:
     """Return what most clients lie between at each k, and how that is called."""
-    each = run.each_client(group)
-    if each is not None:
+    each = run.measurable(group)
+    if each is not None and len(each):
         lower = run.lower_is_better
         ordered = np.stack([worst_first(v, lower_is_better=lower) for v in each.T], axis=-1)
         tenth = len(ordered) // 10

@@ -16,9 +16,9 @@ from server_app.report.failures import failures
 from server_app.report.figures import styled
 from server_app.report.page import Section, Table, render, write
 from server_app.report.record import CERTIFICATE, Record, badness, read_record
-from server_app.report.words import clients, duration, number, shown, steps
+from server_app.report.words import clients, duration, number, point, shown, steps
 from server_app.run_folder import REPORT
-from strategies.curves import rises
+from strategies.curves import rises, say_undefined
 from tasks.private import NAME as PRIVATE
 
 WORST = 12  # clients that are named
@@ -71,13 +71,13 @@ def headline(run: Record) -> str:
     k, metric = run.last[run.groups[0]]["k"][-1], run.metric
     said = list[str]()
     for group in reversed(run.groups):  # the new ones first: the method is for them
-        curve = run.final(group, metric)
-        worst = number(run.final(group, f"{metric}_worst_decile")[-1], metric)
+        curves = run.last[group]
+        worst = point(curves, metric, "_worst_decile", -1)
         who = clients(run.last[group]["clients"], group)
         verb = ("is" if run.last[group]["clients"] == 1 else "are") if not said else ""
-        end = number(curve[-1], metric)
+        end = point(curves, metric, "", -1)
         at = f"a {metric} of {end}" if run.lower_is_better else f"{end} {metric}"
-        before = f", from {number(curve[0], metric)} before" if k else ""
+        before = f", from {point(curves, metric, '', 0)} before" if k else ""
         said.append(f"{who} {verb} at {at} (worst tenth {worst}){before}".replace("  ", " "))
     start = f"After {steps(k)}" if k else "Without fine-tuning"
     rows = "" if run.config.evaluation.split == "test" else " on validation rows"
@@ -148,10 +148,7 @@ def _by_round(run: Record) -> Table:
         [
             str(row["round"]),
             number(row["train_loss"], "loss") if "train_loss" in row else "–",
-            *(
-                number(row[group][metric + end][-1], metric) if group in row else "–"
-                for group, end in names
-            ),
+            *(point(row[group], metric, end, -1) if group in row else "–" for group, end in names),
         ]
         for row in run.evaluated
     ]
@@ -168,7 +165,7 @@ def _personal(run: Record) -> Section | None:
         rows = [
             [
                 f"{group}, {label}",
-                *(number(value, metric) for value in run.final(group, f"{metric}{end}")),
+                *(point(run.last[group], metric, end, i) for i in run.last[group]["k"]),
             ]
             for group in run.groups
             for label, end in STATISTICS.items()
@@ -185,7 +182,8 @@ def _personal(run: Record) -> Section | None:
             "algorithm.alpha."
         )
     figures = [*draw.by_step(run), *draw.by_round(run), *draw.over_clients(run)]
-    return Section("Personal models", [text], figures=figures, folded=tables)
+    notes = [f"{line}." for line in say_undefined(run.last)]
+    return Section("Personal models", [text, *notes], figures=figures, folded=tables)
 
 
 def _served(run: Record) -> Section | None:
@@ -198,11 +196,14 @@ def _served(run: Record) -> Section | None:
         of, each = run.clients[group], run.each_client(group)
         assert each is not None
         bad = badness(each[:, -1], lower_is_better=run.lower_is_better)
-        ranks += bad.tolist()
-        for i in np.argsort(-bad, kind="stable")[:WORST].tolist():
+        there = np.flatnonzero(run.there(group))
+        ranks += bad[there].tolist()
+        for i in there[np.argsort(-bad[there], kind="stable")][:WORST].tolist():
             ends = (number(each[i, step], metric) for step in (-1, 0))
             rows = "–" if of["rows"][i] is None else str(of["rows"][i])
             found.append((bad[i], [run.name(of["client"][i]), group, *ends, rows]))
+    if not ranks:
+        return None
     middle = sorted(ranks)[len(ranks) // 2]
     worst = sorted((each for each in found if each[0] > middle), key=lambda each: -each[0])[:WORST]
     if not worst:

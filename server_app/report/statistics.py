@@ -33,8 +33,10 @@ class Interval(NamedTuple):
 
 
 def interval(values: Sequence[float] | Array) -> Interval:
-    """Return the mean of one value a seed with Student's t interval; [−∞, ∞] of a single one."""
+    """Return the mean of one value a seed with Student's t interval; [−∞, ∞] of one or none."""
     array = np.asarray(values, np.float64)
+    if len(array) == 0:
+        return Interval(np.nan, -np.inf, np.inf)
     mean = float(array.mean())
     if len(array) < 2:
         return Interval(mean, -np.inf, np.inf)

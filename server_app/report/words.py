@@ -1,7 +1,10 @@
 """Figures in words, the same wherever a report says them."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
+
+from strategies.curves import exists
 
 
 def number(value: float | None, metric: str) -> str:
@@ -9,6 +12,13 @@ def number(value: float | None, metric: str) -> str:
     if value is None or not math.isfinite(value):
         return "not finite"
     return f"{value:.3f}" if metric == "accuracy" else f"{value:.3g}"
+
+
+def point(curves: Mapping[str, Any], metric: str, statistic: str, i: int) -> str:
+    """Return a statistic of a metric at a point of a group's curve, as metrics.jsonl has it."""
+    if not exists(curves, metric, i):
+        return "undefined"
+    return number(curves[metric + statistic][i], metric)
 
 
 def steps(k: int) -> str:
