@@ -180,7 +180,7 @@ class MetaFedAvg(Strategy):
         Raises
         ------
         RunStopped
-            If the step leaves a model that is not finite.
+            If the step leaves a model that is not finite, or the privacy budget does not allow it.
         """
         asked = sum(len(sent.clients) for sent in self._trained)
         updates, clients, clipped = self.aggregator(), list[int](), 0
@@ -214,6 +214,9 @@ class MetaFedAvg(Strategy):
         if self.clip_norm is not None:
             row["clipped"] = clipped
         if self.privacy is not None:
+            # Here too: a strategy of one's own may have asked clients in its own way.
+            require_each_once([client for sent in self._trained for client in sent.clients])
+            self.privacy.require_budget(server_round, asked, self.roster.num_clients)
             delta = self.privacy.release(delta, len(clients), asked)
             row |= self.privacy.spent()
         row |= {
@@ -358,6 +361,7 @@ class MetaFedAvg(Strategy):
         train
             ``train(clients)`` -> the content of a train message.
         """
+        require_each_once(trained)
         curves = self.roster.nodes_of(measured)
         updates = list(self.roster.nodes_of(trained).items())
         if self.one_reply_each:
@@ -407,3 +411,19 @@ class MetaFedAvg(Strategy):
         if self._optimizer is not None:
             self._optimizer.step()
         return ArrayRecord({name: parameter.detach() for name, parameter in self._model.items()})
+
+
+def require_each_once(clients: Iterable[int]) -> None:
+    """Raise unless a round's sample holds each client once, which privacy's sensitivity rests on.
+
+    Raises
+    ------
+    RunStopped
+        If it does not.
+    """
+    (client, times), *_ = Counter(clients).most_common(1) or [(0, 0)]
+    if times > 1:
+        raise RunStopped(
+            f"client {client} was drawn {times} times for a round; a sampler draws each client at "
+            "most once a round"
+        )

@@ -9,7 +9,9 @@ over those that came would not have that bound. Hence every client counts the sa
 together, and for nothing else: not for `train_loss`, `meta_grad_norm`, `clipped`, `failures`, nor
 the personalization curves, which are exact figures of clients' data. It takes no credit for the
 sampling of clients (no amplification), since who is asked follows from the run's seed, which every
-client is told. It trusts the server, and the noise is of floating-point numbers (Mironov 2012).
+client is told. So it holds for any sampler that draws a client at most once a round, uniform or
+not; one that draws it twice, and would let it move the sum by 2C, is refused. It trusts the server,
+and the noise is of floating-point numbers (Mironov 2012).
 
 The noise comes from the operating system's entropy, so such a run is not reproducible.
 """

@@ -2,11 +2,13 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from flwr.app import Message, MessageType
 from scipy.stats import norm as gaussian
 
 from client_app.messages import to_params
@@ -18,6 +20,7 @@ from strategies.flower_rules import add_noise
 from strategies.krum import Krum
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.privacy import CentralDP
+from strategies.replies import Sent
 from tests.strategies.helpers import Federation, assert_arrays
 
 ALMOST_NONE = 1e-12  # a noise multiplier that leaves the arithmetic to be seen
@@ -117,6 +120,60 @@ def test_epsilon_in_numbers() -> None:
     curve = orders * rho + np.log1p(-1 / orders) - np.log(1e-5 * orders) / (orders - 1)
     assert rows[-1]["epsilon"] == pytest.approx(curve.min(), rel=5e-3)
     assert rows[-1]["epsilon"] >= curve.min() - 1e-9
+
+
+SAMPLERS: dict[str, Callable[[list[int]], list[int]]] = {
+    "the same in every round": lambda clients: clients[:6],
+    "one alone": lambda clients: clients[:1],
+    "all": lambda clients: clients,
+}
+
+
+def sampled(by: Callable[[list[int]], list[int]], **options: Any) -> Federation:
+    """Return a federation whose clients a sampler of one's own draws, not uniformly."""
+    dp = Federation(**options)
+    dp.roster.sample = lambda round, size: by(dp.roster.participating)  # type: ignore[method-assign]
+    return dp
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_sampler_makes_epsilon_smaller(name: str) -> None:
+    """It is that of a client that is asked in every round, whoever is; no amplification."""
+    dp = sampled(SAMPLERS[name], privacy=private(noise_multiplier=2.0))
+    rows = [dp.round()[1] for _ in range(4)]
+    rho = 4 / (2 * 2.0**2)
+    orders = np.linspace(1.01, 200, 200_000)
+    curve = orders * rho + np.log1p(-1 / orders) - np.log(1e-5 * orders) / (orders - 1)
+    assert rows[-1]["epsilon"] == pytest.approx(curve.min(), rel=5e-3)
+    assert rows[-1]["epsilon"] >= curve.min() - 1e-9
+
+
+@pytest.mark.parametrize("options", [{}, {"privacy": private()}])
+def test_a_sampler_that_draws_a_client_twice_is_refused(options: dict[str, Any]) -> None:
+    """It would move the sum by twice the clipping norm; nobody is asked, nothing is spent."""
+    dp = sampled(lambda clients: [*clients[:2], clients[0]], **options)
+    twice = dp.roster.participating[0]
+    with pytest.raises(RunStopped, match=rf"^client {twice} was drawn 2 times for a") as caught:
+        dp.round()
+    assert "\n" not in str(caught.value)
+
+
+class Bypassing(MetaFedAvg):
+    """A strategy of one's own that asks in its own way, one client by two messages."""
+
+    def configure_train(self, *given: Any) -> Any:
+        messages = list(super().configure_train(*given))
+        again = Message(messages[0].content, messages[0].metadata.dst_node_id, MessageType.TRAIN)
+        self._trained.append(Sent(again, self._trained[0].clients))
+        return [*messages, again]
+
+
+def test_who_asks_a_client_twice_past_the_sampler_is_refused_before_anything_is_released() -> None:
+    dp = Federation(kind=Bypassing, privacy=private())
+    with pytest.raises(RunStopped, match=r"was drawn 2 times for a round"):
+        dp.round()
+    assert dp.strategy.privacy is not None
+    assert dp.strategy.privacy.state().get("num_releases", 0) == 0
 
 
 def test_the_budget_ends_the_run_before_it_is_exceeded() -> None:
