@@ -115,7 +115,7 @@ class ProgressBar(Callback):
             self.console.say(f"run folder: {self.folder}")
 
     def _warn(self, text: str) -> None:
-        self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
+        self.console.say(text, style="yellow")
 
     def _say_if_it_rises(self, summary: dict[str, Any]) -> None:
         curves = summary[_present(summary)[0]]
