@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cli.command import Parser, carry_out
-from conf.errors import InputError, nearest
+from conf.errors import InputError, nearest, reason
 from conf.words import apart, path_of
 
 COMMAND = "nufed-report"
@@ -35,7 +35,7 @@ class Given(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    carry_out(_parser(), lambda given: _report(read(given.what)), arguments)
+    carry_out(_parser(), lambda given: _report_of(read(given.what)), arguments)
 
 
 def read(words: Sequence[str]) -> Given:
@@ -62,6 +62,17 @@ def read(words: Sequence[str]) -> Given:
     place = folders[0] if len(folders) == 1 else Path.cwd()
     out = path_of(found["out"]).absolute() if "out" in found else place / COMPARISON
     return Given(runs, single, out, _target(found.get("target")))
+
+
+def _report_of(given: Given) -> None:
+    """Make a report of files that somebody may have written to."""
+    try:
+        _report(given)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        where = given.runs[0] if given.single else "these runs"
+        raise InputError(
+            f"{where}: a file is not as a run writes it ({type(error).__name__}: {reason(error)})"
+        ) from error
 
 
 def _report(given: Given) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -103,7 +104,7 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
         If the data cannot be read or used, or `$NUFED_DATA` cannot be written.
     """
     rows, folder = load_rows(dataset)
-    division = folder / f"{config.name}-{_key(asdict(config))}"
+    division = folder / f"{_plain(config.name)}-{_key(asdict(config))}"
     if not division.exists():
         made = vars(partition(rows, config)).items()
         _write(division, {n: None if a is None else np.atleast_1d(a) for n, a in made})
@@ -120,7 +121,7 @@ def load_rows(dataset: dict[str, Any]) -> tuple[Rows, Path]:
         raise InputError(f"dataset.path={path}: must be a path; put a number in quotes")
     source = _source(path)
     code = [_code(dataset, key) for key in ("_target_", "source") if key in dataset]
-    folder = home() / f"{dataset['name']}-{_key(dataset, source, *code)}"
+    folder = home() / f"{_plain(dataset['name'])}-{_key(dataset, source, *code)}"
     if not folder.exists():
         _write(folder, _read(dataset)._asdict())
     return Rows(*(_map(folder, name) for name in Rows._fields)), folder  # type: ignore[arg-type]
@@ -183,6 +184,11 @@ def _code(dataset: dict[str, Any], key: str) -> str:
     except (ImportError, ValueError) as error:
         raise InputError(f"dataset.{key}={dataset[key]}: {reason(error)}") from error
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+
+
+def _plain(name: str) -> str:
+    """Return a name as part of a folder's, for whoever lists them: it leads nowhere else."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:40]
 
 
 def _key(*parts: object) -> str:

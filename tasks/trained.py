@@ -15,6 +15,7 @@ from torch import Tensor
 
 from conf.errors import InputError, reason
 from conf.files import regular
+from conf.text import printable
 from tasks.store import FederatedData
 
 MODEL = "model.safetensors"
@@ -67,7 +68,7 @@ def to_bytes(
     facts
         What else its metadata is to say.
     """
-    metadata = {key: str(value) for key, value in (facts or {}).items()}
+    metadata = {key: printable(str(value)) for key, value in (facts or {}).items()}
     if sizes is not None:
         metadata[KEY] = json.dumps(asdict(sizes))
     contiguous = {name: tensor.detach().contiguous() for name, tensor in params.items()}

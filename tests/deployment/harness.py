@@ -66,6 +66,7 @@ class Federation:
             "FLWR_HOME": str(self.home),
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
             "PYTHONPATH": str(self.code),
+            "NUFED_TRUST": "faulty",
             "PYTHONUNBUFFERED": "1",
             **(extra or {}),
         }
