@@ -110,6 +110,10 @@ def _of_features(of: Found, x: Spread) -> Iterator[str]:
     if len(constant):
         which = ", ".join(map(str, constant[:NAMED])) + (", …" if len(constant) > NAMED else "")
         yield f"{len(constant)} of {len(x.std)} features are constant ({which}); drop them"
+    if of.data.x.ndim == of.data.y.ndim + 1 == 2:
+        answers = np.flatnonzero((np.asarray(of.data.x) == of.data.y[:, None]).all(0))
+        for feature in answers.tolist():
+            yield f"feature {feature} is y, which tells the model what it is to find; drop it"
     varied = np.flatnonzero(x.std > 0)
     if len(varied) == 0:
         return

@@ -14,6 +14,7 @@ from conf.errors import InputError, reason
 from conf.making import make
 from tasks.store import FederatedData
 from tasks.streams import Purpose, seeded, stream
+from tasks.tokens import hint, require_known, require_seen
 
 
 class Made(NamedTuple):
@@ -121,7 +122,12 @@ def _try(module: nn.Module, data: FederatedData, where: str) -> tuple[Tensor, bo
     except Exception as error:  # whatever the user's code raises
         raise InputError(
             f"{where}: does not take rows of shape {list(shape)}: {reason(error)}"
+            f"{hint(module, data)}"
         ) from error
+    if integers:
+        require_known(module, data, where)
+    else:
+        require_seen(module, data, where, torch.float32)
     for name, buffer in module.named_buffers():
         if not torch.equal(before[name], buffer):
             layer = name.rpartition(".")[0] or "itself"

@@ -6,6 +6,7 @@ train/client/class/image.png, or client/train/class/image.png, and test likewise
 
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from conf.errors import InputError
-from conf.words import path_of
+from conf.words import path_of, written
 from tasks.datasets.checks import checked, say_numbers
 from tasks.datasets.images import decode
 from tasks.datasets.splits import TEST, TRAIN, are_splits
@@ -135,5 +136,5 @@ def _held_out(split: Sequence[str], where: str) -> np.ndarray:
 
 def _without_clients(path: str) -> str:
     """Say how images without clients are made a federation."""
-    given = f"dataset.path={path}"
-    return f"; without clients, say dataset=hf {given} partition=dirichlet, which makes some"
+    words = ["dataset=hf", f"dataset.path={written(path)}", "partition=dirichlet"]
+    return f"; without clients, say {shlex.join(words)}, which makes some"

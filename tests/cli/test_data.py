@@ -174,6 +174,17 @@ def test_sequences_and_images_are_trained_by_a_model_for_them(tmp_path: Path, ch
     assert trained(output)[0].endswith("model=cnn")
 
 
+def test_a_feature_that_is_the_target_is_named(tmp_path: Path, check: Check) -> None:
+    """A copy of y among the features, under another name: every accuracy would be 1."""
+    x = RANDOM.normal(size=(200, 3))
+    y = RANDOM.integers(2, size=200)
+    x[:, 1] = y
+    told = "! feature 1 is y, which tells the model what it is to find; drop it"
+    assert told in check(write(tmp_path, [40] * 5, x=x, y=y))
+    x[7, 1] = 1 - x[7, 1]
+    assert "is y" not in check(write(tmp_path, [40] * 5, x=x, y=y))
+
+
 LABELS = RANDOM.random((200, 4)) < 0.4
 TAGS = RANDOM.integers(9, size=(200, 5))
 PIXELS = RANDOM.normal(size=(200, 3, 4, 4))

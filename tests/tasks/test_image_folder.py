@@ -1,5 +1,6 @@
 """How folders of images are laid out: whose an image is, its class, and its split."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -58,14 +59,15 @@ def test_what_the_line_says_of_images_without_clients_can_be_done(
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    split = images(
-        tmp_path / "split", *(f"{s}/{c}/{i}" for s in ("train", "test") for c in "ab" for i in "01")
-    )
+    names = [f"{s}/{c}/{i}" for s in ("train", "test") for c in "ab" for i in "01"]
+    split = images(tmp_path / "split (1)", *names)
     flat = images(tmp_path / "flat", *(f"{c}/{i}" for c in "ab" for i in "0123"))
     for path in (split, flat):
         line = refusal(path)
-        words = line.partition("; without clients, say ")[2].partition(", which")[0].split()
-        data = loaded(*words, "partition.num_clients=2", "partition.partitioner.alpha=100")
+        words = line.partition("; without clients, say ")[2].partition(", which")[0]
+        data = loaded(
+            *shlex.split(words), "partition.num_clients=2", "partition.partitioner.alpha=100"
+        )
         assert sorted(np.unique(data.x).tolist()) == list(range(8))
         assert np.bincount(data.y).tolist() == [4, 4]
 
