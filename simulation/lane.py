@@ -132,15 +132,14 @@ class Lane:
             self._say(f"a chunk failed, its clients go one by one: {why}")
             return
         self.one_by_one.add(kind)
-        vain = ", and engine.compile=true is not used" if compile else ""
-        says = f"clients go one by one{vain}: each by itself works, a stack of them does not: {why}"
-        self._say(says, once=f"a stack does not work: {why}")
+        self._say(f"clients go one by one: each by itself works, a stack does not: {why:.200}")
+        if compile:
+            self._say(not_compiled("clients go one by one"))
 
-    def _say(self, warning: str, once: str | None = None) -> None:
+    def _say(self, warning: str) -> None:
         """Warn of something once."""
-        once = once or warning
-        if once not in self._said:
-            self._said.add(once)
+        if warning not in self._said:
+            self._said.add(warning)
             log.warning("%s", warning)
 
     def join(self, parts: Iterator[Part]) -> Part:

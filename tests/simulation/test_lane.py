@@ -164,7 +164,7 @@ def test_a_model_that_always_raises_leaves_reasons_and_no_update(tmp_path: Path)
         assert report.reasons == ["IndexError: index out of range in self"] * 5
 
 
-IN_VAIN = "clients go one by one: each by itself works, a stack of them does not: vmap: "
+IN_VAIN = "clients go one by one: each by itself works, a stack does not: vmap: "
 
 
 @pytest.mark.parametrize("chunk", [2, 5, None])

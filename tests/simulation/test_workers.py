@@ -188,7 +188,7 @@ def test_what_workers_warn_of_is_heard_once(
         assert_same_training(engine.train(of.params, ask), expected, 1e-10)
     said = [record.getMessage() for record in caplog.records if record.name == "nufed"]
     assert len(said) == 1
-    assert said[0].startswith("clients go one by one: each by itself works, a stack of them does")
+    assert said[0].startswith("clients go one by one: each by itself works, a stack does not")
 
 
 @pytest.mark.usefixtures("engine")
