@@ -88,7 +88,11 @@ first-order meta-gradients are as good as exact ones at about half of the gradie
 def document(pages: tuple[Page, ...], outcomes: Outcomes, figures: Path) -> str:
     """Draw all figures, and return the text."""
     about = machine.facts()
-    where = f"Run on {about['cpu']}, {about['cores']} cores, at commit {machine.commit()}.\n"
+    where = (
+        f"Run on {about['cpu']}, {about['cores']} cores, at commit {machine.commit()}. "
+        "Figures are of that\n"
+        "commit: another may draw other clients, rows and first models from the same seed.\n"
+    )
     verdicts = [verdict(outcomes), READING] if rounds in pages else []
     return "\n".join([HEAD, where, *verdicts, *(page.section(outcomes, figures) for page in pages)])
 

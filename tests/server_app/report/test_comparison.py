@@ -29,7 +29,7 @@ def runs(train: Train, tmp_path: Path) -> list[RunResult]:
     """Two algorithms with three seeds each."""
     base = [word for word in labelled(tmp_path) if not word.startswith("algorithm.nu")]
     return [
-        train([*base, f"algorithm={method}", f"seed={seed}"])
+        train([*base, "evaluation.new_clients=0.5", f"algorithm={method}", f"seed={seed}"])
         for method in METHODS
         for seed in range(3)
     ]

@@ -32,7 +32,7 @@ def page_of(run: RunResult) -> Page:
 
 
 def test_the_numbers_are_those_of_the_run(train: Train, tmp_path: Path) -> None:
-    run = train(labelled(tmp_path), report=True)
+    run = train([*labelled(tmp_path), "seed=1"], report=True)
     page, end = page_of(run), run.summary
     new, old = end["new"], end["participating"]
     untrained = run.rows[0]["new"]["accuracy"][3]
