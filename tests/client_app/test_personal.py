@@ -305,6 +305,35 @@ def test_clients_that_have_names_may_be_numbered(small: Run) -> None:
     assert by_number.curve == by_name.curve != personalize(run.folder, both, client=0).curve
 
 
+@pytest.mark.parametrize(
+    ("ids", "typed"),
+    [
+        (["a,b", "a=b", "x/y"], ["a,b", "a=b", "x/y"]),
+        (["<b>", "\u202eab", "'q'"], ["<b>", "\u202eab", "'q'"]),
+        (["2", "ann", "bob"], [2, "ann", "bob"]),
+        ([2**63, 2**63 + 11, 2**64 - 1], [2**63, str(2**63 + 11), 2**64 - 1]),
+        ([8.0, 13.0, 89.0], [8, "13", "89"]),
+    ],
+    ids=["commas", "signs", "a number among names", "64 bits", "whole reals"],
+)
+def test_a_client_is_named_by_its_id(small: Run, ids: list[Any], typed: list[Any]) -> None:
+    """Whatever its type, as in the file; each has the curve of its own rows."""
+    run = small()
+    x, y = (np.concatenate([a, a[::-1], a[6:], a[:6]]) for a in one_client(run)[:2])
+    client = np.repeat(np.array(ids, np.uint64 if 2**63 in ids else None), len(y) // 3)
+    order = np.random.default_rng(0).permutation(len(y))
+    np.savez(run.folder / "own.npz", x=x[order], y=y[order], client=client[order])
+    curves = list[Any]()
+    for number, each in enumerate(typed):
+        personal = personalize(run.folder, run.folder / "own.npz", client=each)
+        mine = [*personal.train_rows, *personal.test_rows]
+        assert set(client[order][mine].tolist()) == {ids[number]}
+        curves.append(personal.curve["loss"])
+    assert curves[0] != curves[1]
+    with pytest.raises(InputError, match="has no rows of it; it has client "):
+        personalize(run.folder, run.folder / "own.npz", client=9)
+
+
 def test_predictions_are_those_of_the_module(small: Run) -> None:
     """Pixels are divided as in training."""
     run = small(pixels=True)
