@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors.torch import load_file
-
 from client_app.meta_gradient import Params, descend
 from conf.errors import InputError
 from conf.schema import Config
@@ -18,6 +16,7 @@ from server_app.steps import with_steps
 from strategies.roster import choose_new_clients, per_round
 from tasks.streams import Purpose, stream
 from tasks.task import build
+from tasks.trained import placed, read
 from theory.constants import Constants, Method
 from theory.ensemble import Ensemble
 from theory.estimate import Effort, Estimates, estimate, largest
@@ -147,10 +146,8 @@ def _model(folder: Path, like: Params) -> Params:
     file = folder / MODEL
     if not file.is_file():
         raise InputError(f"{folder}: has no {MODEL}; the run has not ended yet")
-    model = load(file, load_file)
-    if {name: p.shape for name, p in model.items()} != {name: p.shape for name, p in like.items()}:
-        raise InputError(f"{file}: is not of the model that {folder.name} describes")
-    return {name: model[name].to(p) for name, p in like.items()}
+    model, _ = read(file)
+    return placed(model, like, str(file))
 
 
 def _diagnosed(folder: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from conf.compose import CONFIG_DIR
+from conf.errors import InputError, reason
+from conf.files import read_text
+from conf.typed import made, parsed
 
 JOBS = "jobs.jsonl"
 SPLIT = "evaluation.split"
@@ -48,8 +51,11 @@ class Job:
 def jobs_of(sweep: Path) -> list[Job]:
     """Return what became of the jobs of a sweep, in their order."""
     file = sweep / JOBS
-    lines = file.read_text().splitlines() if file.exists() else []
-    return sorted((Job(**json.loads(line)) for line in lines), key=lambda job: job.number)
+    lines = read_text(file).splitlines() if file.exists() else []
+    try:
+        return sorted((made(Job, parsed(line)) for line in lines), key=lambda job: job.number)
+    except ValueError as error:
+        raise InputError(f"{file}: cannot be read ({reason(error)})") from error
 
 
 @dataclass(frozen=True)

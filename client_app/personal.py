@@ -26,7 +26,7 @@ from tasks.own_rows import own_rows
 from tasks.rows import Rows
 from tasks.streams import Purpose, model_randomness, stream
 from tasks.task import Task, build, federated
-from tasks.trained import MODEL, Sizes, read, to_bytes
+from tasks.trained import MODEL, Sizes, placed, read, to_bytes
 
 AS_IN_RUN: Literal["run"] = "run"
 
@@ -187,13 +187,7 @@ def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Pa
 
 def _placed(trained: Params, task: Task, checkpoint: str | Path) -> Params:
     """Return the run's model as the task takes it."""
-    wanted = task.initial_params()
-    if {n: p.shape for n, p in trained.items()} != {n: p.shape for n, p in wanted.items()}:
-        raise InputError(
-            f"checkpoint={checkpoint}: {MODEL} is not of the model that config.yaml describes; "
-            "take both from one run, and the model's code as it was"
-        )
-    return {name: trained[name].to(p) for name, p in wanted.items()}
+    return placed(trained, task.initial_params(), f"checkpoint={checkpoint}: {MODEL}")
 
 
 def _fine_tune(

@@ -25,15 +25,17 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from client_app.meta_gradient import Params
-from conf.errors import InputError
-from conf.files import read_bytes, replacing, write_whole
+from conf.errors import InputError, NuFedError, reason
+from conf.files import read_bytes, read_text, replacing, write_whole
+from conf.typed import made, parsed, typed
 from conf.words import command_line
 from server_app.run_folder import finite
+from server_app.sound import require_sound
 from server_app.tracking import Callback, Row, State
 
 FOLDER = "checkpoint"
 KEPT = 2
-NAME = re.compile(r"(\d{6,})\.([0-9a-f]{32})\.safetensors")
+NAME = re.compile(r"([0-9]{6,15})\.([0-9a-f]{32})\.safetensors")
 
 CARRIED = "checkpoint.json"  # in the bundle of a Flower app
 LARGEST = 6 << 20  # bytes; such a bundle has 10 MB, and base64 takes a third more
@@ -143,7 +145,15 @@ def read(run: Path) -> Checkpoint:
     InputError
         If there is none.
     """
-    return _unpack(_newest(run))
+    file = _newest(run)
+    try:
+        saved = _unpack(file)
+        require_sound(saved, int(file.name.split(".")[0]))
+        return saved
+    except NuFedError:
+        raise
+    except Exception as error:  # whole, but not what a run writes: of what kind, who knows
+        raise InputError(f"{file}: is no checkpoint of a run ({reason(error):.200})") from error
 
 
 def carry(run: Path, app: Path) -> None:
@@ -169,10 +179,14 @@ def unload(app: Path, run: Path) -> None:
     """Take the checkpoint that an app carries, if it does, into the run's folder here."""
     if not (app / CARRIED).exists():
         return
-    carried = json.loads((app / CARRIED).read_text())
-    if NAME.fullmatch(carried["name"]):
+    try:
+        carried = typed(parsed(read_text(app / CARRIED)), dict[str, str], CARRIED)
+        name, content = carried["name"], base64.b64decode(carried["content"], validate=True)
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{CARRIED}: cannot be read ({reason(error)})") from error
+    if NAME.fullmatch(name):
         (run / FOLDER).mkdir(parents=True, exist_ok=True)
-        write_whole(run / FOLDER / carried["name"], base64.b64decode(carried["content"]))
+        write_whole(run / FOLDER / name, content)
 
 
 @contextmanager
@@ -225,14 +239,21 @@ def _unpack(file: Path) -> Checkpoint:
     """Read what `_pack` made."""
     tensors: dict[str, Params] = {"model": {}, "strategy": {}}
     with safe_open(file, "pt") as content:
-        rest = json.loads(content.metadata()["checkpoint"])
+        rest = typed(parsed(content.metadata()["checkpoint"]), dict[str, Any], "checkpoint")
         for path in content.keys():  # noqa: SIM118  (no dictionary)
             owner, _, name = path.partition("/")
             tensors[owner][name] = content.get_tensor(path)
-    values = tensors["strategy"] | rest["state"]["strategy"]
-    state = State(rest["state"]["round"], tensors["model"], values)
-    older = {"by_id": False}  # which do not say so
-    return Checkpoint(**older | rest | {"state": state, "rows": tuple(rest["rows"])})
+    said = made(_Said, rest.pop("state"))
+    state = State(said.round, tensors["model"], tensors["strategy"] | said.strategy)
+    return made(Checkpoint, {"by_id": False} | rest, state=state)  # older ones do not say so
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The part of a run's state that is JSON."""
+
+    round: int
+    strategy: dict[str, Any]
 
 
 def _files(run: Path) -> list[Path]:

@@ -13,7 +13,6 @@ Lines are numbered: Flower may lose some of a log, or deliver some twice. Other 
 """
 
 import base64
-import binascii
 import hashlib
 import itertools
 import json
@@ -22,7 +21,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ from conf.errors import NuFedError, reason
 from conf.files import write_whole
 from conf.schema import Config
 from conf.text import printable
+from conf.typed import Mistyped, made, parsed, typed
 from server_app.run_folder import CLIENTS, MODEL, clients_json, finite, read_clients
 from server_app.tracking import Callback, Row, RunInfo, State, pass_on
+from server_app.written import checked_rows, checked_summary
 from strategies.curves import Evaluation
 from tasks.trained import Sizes, to_bytes
 
@@ -157,12 +159,12 @@ class LogReader:
         self._before: list[Row] = []
         self._files: list[_File] = []
         self._take: dict[str, Callable[[Any], None]] = {
-            "before": self._before.append,
+            "before": self._take_before,
             "start": self._take_start,
             "row": self._take_row,
-            "note": note,
-            "model": lambda facts: self._files.append(_File(MODEL, facts)),
-            "clients": lambda facts: self._files.append(_File(CLIENTS, facts)),
+            "note": lambda text: note(typed(text, str, "a note")),
+            "model": partial(self._take_file, MODEL),
+            "clients": partial(self._take_file, CLIENTS),
             "part": self._take_part,
             "summary": self._take_summary,
         }
@@ -182,11 +184,11 @@ class LogReader:
         if not mark:
             return line
         try:
-            content = json.loads(text)
-            number = content.pop("n")
+            content = typed(parsed(text), dict[str, Any], "a line")
+            number = typed(content.pop("n"), int, "n")
             ((kind, value),) = content.items()
             take = self._take[kind]
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError):
             self.missing = f"line {self.next} of the run's record is damaged: {text.strip():.60}"
             return plain
         if number > self.next:
@@ -194,29 +196,46 @@ class LogReader:
         elif number == self.next:
             self.missing = None
             self.next += 1
-            take(value)
+            try:
+                take(value)
+            except Mistyped as error:
+                raise BrokenStream(f"line {number} of the run's record: {error}") from error
         return plain
 
-    def _take_start(self, facts: dict[str, Any]) -> None:
-        self.server_folder = facts.pop("folder")
-        algorithm = replace(self.config.algorithm, **facts.pop("steps"))
+    def _take_before(self, row: object) -> None:
+        self._before = checked_rows([*self._before, row])
+
+    def _take_start(self, said: object) -> None:
+        start = made(_Start, said)
+        self.server_folder = start.folder
+        algorithm = replace(self.config.algorithm, **asdict(start.steps))
         self.config = replace(self.config, algorithm=algorithm)
         self.started = True
+        counts = start.parameters, start.participating, start.new
         for callback in self.callbacks:
-            callback.on_start(RunInfo(self.config, **facts, rows=tuple(self._before)))
+            callback.on_start(RunInfo(self.config, *counts, rows=tuple(self._before)))
 
-    def _take_row(self, row: Row) -> None:
+    def _take_row(self, said: object) -> None:
+        (row,) = checked_rows([said])
         self.rounds = row["round"]
         pass_on(row, State(row["round"], {}, {}), self.callbacks)
 
-    def _take_part(self, text: str) -> None:
+    def _take_file(self, name: str, said: object) -> None:
+        self._files.append(_File(name, made(_Facts, said)))
+
+    def _take_part(self, text: object) -> None:
+        if not self._files:
+            raise Mistyped("a part of no file")
         file = self._files[-1]
         try:
-            file.data += base64.b64decode(text, validate=True)
-        except binascii.Error as error:
+            file.data += base64.b64decode(typed(text, str, "a part"), validate=True)
+        except ValueError as error:
             raise BrokenStream(f"{file.name} in the run's log is damaged ({error})") from error
+        if len(file.data) > file.facts.bytes:
+            raise BrokenStream(f"{file.name} in the run's log is longer than it was to be")
 
-    def _take_summary(self, summary: dict[str, Any]) -> None:
+    def _take_summary(self, said: object) -> None:
+        summary = checked_summary(said)
         for file in self._files:
             file.require_whole()
         for file in self._files:
@@ -228,10 +247,37 @@ class LogReader:
     def _pass_on_clients(self, file: "_File") -> None:
         try:
             evaluation = read_clients(file.data)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except ValueError as error:
             raise BrokenStream(f"{file.name} in the run's log: {reason(error)}") from error
         for callback in self.callbacks:
             callback.on_clients(evaluation)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The step sizes of a run."""
+
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a submitter cannot know."""
+
+    parameters: int
+    participating: int
+    new: int
+    steps: _Steps
+    folder: str
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a file must be."""
+
+    bytes: int
+    sha256: str
 
 
 @dataclass
@@ -239,14 +285,14 @@ class _File:
     """A file of the run folder, as far as it has come."""
 
     name: str
-    facts: dict[str, Any]
+    facts: _Facts
     data: bytearray = field(default_factory=bytearray)
 
     def require_whole(self) -> None:
         """Raise a `BrokenStream` unless this is what was sent."""
         digest = hashlib.sha256(self.data).hexdigest()
-        if len(self.data) != self.facts["bytes"] or digest != self.facts["sha256"]:
+        if len(self.data) != self.facts.bytes or digest != self.facts.sha256:
             raise BrokenStream(
-                f"{self.name} in the run's log has {len(self.data)} of {self.facts['bytes']} bytes "
+                f"{self.name} in the run's log has {len(self.data)} of {self.facts.bytes} bytes "
                 "or another checksum than the one that was sent"
             )

@@ -10,15 +10,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from client_app.meta_gradient import Params
 from conf.command import differing_keys
 from conf.compose import find_config
-from conf.errors import InputError
+from conf.errors import InputError, NuFedError, reason
 from conf.schema import Config, read_values
 from conf.targets import foreign, modules_of
 from conf.words import command_line, there
 from server_app import checkpoint
 from server_app.checkpoint import Checkpoint
 from server_app.early_stopping import describe, resumed_watch
+from server_app.sound import require_accounted
 from server_app.tracking import Row
 from strategies.roster import Roster
+from tasks.trained import placed
 
 DATASET = "dataset"
 PATH = f"{DATASET}.path"
@@ -118,7 +120,7 @@ def read(run: Path, config: Config, initial: Params, data: str | None = None) ->
         do.
     """
     saved = checkpoint.read(run)
-    then = read_values(saved.config)  # with keys that are newer than it
+    then = _began_with(run, saved)
     for key, (now, was) in sorted(differing_keys(config, then).items()):
         if not _may_change(key):
             raise InputError(f"{key}={now}: the run to resume has {was}; {_allowed()}")
@@ -135,7 +137,8 @@ def read(run: Path, config: Config, initial: Params, data: str | None = None) ->
     if next(shapes) != next(shapes):
         raise InputError(f"resume={run}: the model or the data are not what they were")
     # In the order that the model has them: sums over them depend on it in the last bit.
-    params = {name: state.params[name].to(p.dtype) for name, p in initial.items()}
+    params = placed(state.params, initial, f"resume={run}: the model of the checkpoint")
+    require_accounted(saved, config, run)
     state = state._replace(params=params)
     return replace(saved, state=state, config=asdict(config), data=data)
 
@@ -156,6 +159,17 @@ def _require_same_rows(saved: Checkpoint, config: Config, data: str) -> None:
             f"{saved.data[:12]}); bring those back, name where they are as {PATH}=…, or begin a "
             "new run"
         )
+
+
+def _began_with(run: Path, saved: Checkpoint) -> Config:
+    """Return the configuration of a checkpoint, with keys that are newer than it."""
+    try:
+        return read_values(saved.config)
+    except NuFedError:
+        raise
+    except Exception as error:  # whatever OmegaConf makes of what may have been written to
+        what = f"the configuration of the checkpoint cannot be read ({reason(error):.200})"
+        raise InputError(f"resume={run}: {what}") from error
 
 
 def _require_patience(run: Path, config: Config, rows: Sequence[Row]) -> None:

@@ -14,7 +14,9 @@ from client_app.meta_gradient import Params
 from conf.compose import CONFIG, to_file
 from conf.errors import InputError, reason
 from conf.files import read_text, write_whole
+from conf.typed import parsed
 from server_app.tracking import Callback, Row, RunInfo, State
+from server_app.written import checked_clients, checked_rows
 from strategies.curves import GROUPS, Evaluation, Members
 from tasks.trained import MODEL as MODEL  # of a run folder too
 from tasks.trained import Sizes, to_bytes
@@ -114,7 +116,7 @@ def read_clients(text: str | bytes | bytearray) -> Evaluation:
     ValueError, TypeError, KeyError, AttributeError
         If it is something else.
     """
-    content = json.loads(text)
+    content = checked_clients(parsed(text))
     groups = dict[str, Members]()
     for group in (group for group in GROUPS if group in content):
         curves = dict(content[group])
@@ -126,8 +128,8 @@ def read_clients(text: str | bytes | bytearray) -> Evaluation:
 
 def whole_rows(file: Path) -> list[Row]:
     """Return the rows of metrics.jsonl, to which a run may still be writing."""
-    lines = read_text(file).splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = read_text(file).split("\n")  # no other ends a line: texts within may hold any
+    return checked_rows([parsed(line) for line in lines[:-1]])
 
 
 def load(file: Path, read: Callable[[Path], T]) -> T:

@@ -16,6 +16,7 @@ and the noise is of floating-point numbers (Mironov 2012).
 The noise comes from the operating system's entropy, so such a run is not reproducible.
 """
 
+import math
 from typing import Any
 
 from flwr.serverapp import (
@@ -103,11 +104,36 @@ class CentralDP:
         try:
             accountant = self._new_accountant(state["config"]["population_size"])
             accountant.load_state_dict(state)
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever Flower makes of what may have been written to
             raise InputError(
                 f"privacy: its earlier releases do not fit: {reason(error)}"
             ) from error
         self._accountant = accountant
+
+    def differs(self, releases: int, epsilon: float | None, clients: int) -> str:
+        """Say how the releases so far are not those of a run that told of them; else nothing.
+
+        Parameters
+        ----------
+        releases, epsilon
+            How many there were, and what they had cost by the last.
+        clients
+            Of the federation.
+        """
+        account = self._accountant
+        if account is None:
+            return "" if releases == 0 else f"there were {releases}, and it has none"
+        if account.num_releases != releases:
+            return f"there were {releases}, and it has {account.num_releases}"
+        if account.config.population_size != clients:
+            return f"they are of {account.config.population_size} clients, not {clients}"
+        events = [each["event"] for each in account.state_dict()["compositions"]]
+        if any(event["noise_multiplier"] != self.noise_multiplier for event in events):
+            return "their noise is not that of privacy.noise_multiplier"
+        spent = self.spent()["epsilon"] if releases else None
+        if spent is not None and (epsilon is None or not math.isclose(spent, epsilon)):
+            return f"they cost {spent:.4g}, and the last row says {epsilon}"
+        return ""
 
     def _new_accountant(self, clients: int) -> RdpAccountant:
         accounting = Accounting(

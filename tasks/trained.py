@@ -9,18 +9,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from conf.errors import InputError, reason
+from conf.errors import InputError, NuFedError, reason
 from conf.files import regular
 from conf.text import printable
+from conf.typed import Mistyped, made, parsed
 from tasks.store import FederatedData
 
 MODEL = "model.safetensors"
 """In a run folder, the trained model."""
 KEY = "data"  # of the file's metadata
+LARGEST = 1 << 31  # of one size of the data
 
 Params = dict[str, Tensor]
 
@@ -89,11 +91,44 @@ def read(file: Path) -> tuple[Params, Sizes | None]:
             metadata = archive.metadata() or {}
             params = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
         return params, _sizes(metadata[KEY]) if KEY in metadata else None
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+    except NuFedError:
+        raise
+    except Exception as error:  # whatever safetensors makes of a file that is damaged
         raise InputError(f"{file}: cannot be read ({reason(error)})") from error
 
 
+def placed(trained: Params, like: Params, name: str) -> Params:
+    """Return a model that was read as a task takes it, in the order and the types that it has.
+
+    Parameters
+    ----------
+    like
+        The task's own model.
+    name
+        What names the file to a person.
+
+    Raises
+    ------
+    InputError
+        If it is of another model, of numbers of another kind, or not finite.
+    """
+    shapes = ({n: tuple(p.shape) for n, p in params.items()} for params in (trained, like))
+    if next(shapes) != next(shapes):
+        raise InputError(
+            f"{name} is not of the model that config.yaml describes; take both from one run, and "
+            "the model's code as it was"
+        )
+    for each, tensor in trained.items():
+        if tensor.is_floating_point() != like[each].is_floating_point() or tensor.is_complex():
+            raise InputError(f"{name} has {each!r:.80} in {tensor.dtype}; the file was changed")
+        if not bool(tensor.isfinite().all()):
+            raise InputError(f"{name} has {each!r:.80} with values that are not finite")
+    return {each: trained[each].to(p) for each, p in like.items()}
+
+
 def _sizes(text: str) -> Sizes:
-    facts = json.loads(text)
-    shapes = {key: tuple(facts[key]) for key in ("input_shape", "places") if key in facts}
-    return Sizes(**facts | shapes)
+    sizes = made(Sizes, parsed(text))
+    counts = (*sizes.input_shape, *sizes.places, sizes.num_outputs, sizes.num_tokens or 1)
+    if not all(1 <= count <= LARGEST for count in counts):
+        raise Mistyped(f"sizes are not all from 1 to {LARGEST}")
+    return sizes

@@ -13,6 +13,7 @@ from conf.errors import InputError, RunStopped
 from conf.files import read_text, write_whole
 from conf.schema import Config, to_json
 from conf.text import printable
+from conf.typed import parsed, typed
 from conf.words import command_line
 from server_app.checkpoint import carry
 from server_app.log_stream import BrokenStream, LogReader
@@ -64,8 +65,9 @@ def _server_folder_of(folder: Path) -> str | None:
     if not (folder / SUBMITTED).exists():
         return None
     try:
-        return str(json.loads(read_text(folder / SUBMITTED))["run_dir"])
-    except (ValueError, KeyError, TypeError) as error:
+        facts = typed(parsed(read_text(folder / SUBMITTED)), dict[str, str], SUBMITTED)
+        return str(facts["run_dir"])
+    except (ValueError, KeyError) as error:
         raise InputError(f"{folder / SUBMITTED}: cannot be read; delete it") from error
 
 

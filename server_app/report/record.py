@@ -1,8 +1,8 @@
 """A run folder, read: also one of a run that goes on, was cut off, or is older than this code."""
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from conf.compose import find_config
 from conf.errors import InputError
 from conf.files import read_text
 from conf.schema import Config
+from conf.typed import parsed
 from server_app.report.statistics import Array
 from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, whole_rows
 from server_app.tracking import Row
+from server_app.written import checked_clients, checked_summary
 from strategies.curves import GROUPS, shown, undefined
 from tasks.ids import Id
 from tasks.measures import lower_is_better
@@ -141,8 +143,8 @@ def read_record(folder: Path, name: str | None = None) -> Record:
     config = find_config(folder, name or str(folder)).config
     rows = load(folder / METRICS, whole_rows) if (folder / METRICS).is_file() else []
     summary, clients = (
-        load(file, _json) if file.is_file() else None
-        for file in (folder / SUMMARY, folder / CLIENTS)
+        load(folder / name, partial(_json, check)) if (folder / name).is_file() else None
+        for name, check in ((SUMMARY, checked_summary), (CLIENTS, checked_clients))
     )
     record = Record(folder, config, rows, summary, clients)
     if clients is not None and clients.get("round") != record.last.get("round"):
@@ -150,8 +152,5 @@ def read_record(folder: Path, name: str | None = None) -> Record:
     return record
 
 
-def _json(file: Path) -> dict[str, Any]:
-    content = json.loads(read_text(file))
-    if not isinstance(content, dict):
-        raise ValueError("not an object")
-    return content
+def _json(check: Callable[[object], dict[str, Any]], file: Path) -> dict[str, Any]:
+    return check(parsed(read_text(file)))

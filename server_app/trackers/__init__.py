@@ -19,6 +19,7 @@ from conf.errors import InputError, reason
 from conf.files import read_text, write_whole
 from conf.making import make
 from conf.schema import Config
+from conf.typed import parsed, typed
 from server_app.tracking import HOOKS, Callback
 
 IDS = "tracking.json"
@@ -85,7 +86,10 @@ class Harmless(Callback):
 def known_as(folder: Path, tracker: str, new: Callable[[], str]) -> tuple[str, bool]:
     """Return under which id a tracker knows the run of a folder, and whether that is a new one."""
     file = folder / IDS
-    ids: dict[str, str] = json.loads(read_text(file)) if file.exists() else {}
+    try:
+        ids = typed(parsed(read_text(file)), dict[str, str], IDS) if file.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{file}: cannot be read ({reason(error)}); delete it") from error
     is_new = tracker not in ids
     if is_new:
         ids[tracker] = new()

@@ -20,7 +20,7 @@ def a_checkpoint(round: int) -> Checkpoint:
     """Return one whose tensors are not contiguous, and with numbers that JSON does not know."""
     params = {"w.weight": torch.arange(6.0).reshape(2, 3).T * round, "b": torch.tensor(0.5)}
     strategy = {"optimizer/w.weight/step": torch.tensor(3.0), "privacy/releases": [1, 2.5]}
-    rows = ({"round": 0}, {"round": round, "train_loss": float("nan")})
+    rows = (*([{"round": 0}] if round else []), {"round": round, "train_loss": float("nan")})
     return Checkpoint(State(round, params, strategy), rows, {"rounds": 9}, 5, [1, 4], 2.5)
 
 
