@@ -81,7 +81,11 @@ class Escapes:
 
     def require_none(self) -> None:
         """Fail if a case escaped; or if all are of one kind, which would be no test."""
-        print(f"{self.taken} taken, {self.refused} refused, {len(self.found)} escaped")
+        print(
+            f"{self.taken} taken, {self.refused} refused, {len(self.found)} escaped",
+            *self.found,
+            sep="\n",
+        )
         assert self.found == []
         assert self.taken > 0
         assert self.refused > 0
