@@ -125,7 +125,7 @@ def read(run: Path, config: Config, initial: Params, data: str | None = None) ->
         if not _may_change(key):
             raise InputError(f"{key}={now}: the run to resume has {was}; {_allowed()}")
     if data is not None:
-        _require_same_rows(saved, config, data)
+        _require_same_rows(saved, then, config, data)
     state = saved.state
     if state.round >= config.rounds:
         raise InputError(
@@ -143,9 +143,9 @@ def read(run: Path, config: Config, initial: Params, data: str | None = None) ->
     return replace(saved, state=state, config=asdict(config), data=data)
 
 
-def _require_same_rows(saved: Checkpoint, config: Config, data: str) -> None:
+def _require_same_rows(saved: Checkpoint, began: Config, config: Config, data: str) -> None:
     """Raise an `InputError` unless the rows have the digest of those that the run began with."""
-    then, path = saved.config["dataset"].get("path"), config.dataset.get("path")
+    then, path = began.dataset.get("path"), config.dataset.get("path")
     name = f"dataset={config.dataset['name']}" if path is None else f"{PATH}={path}"
     if saved.data is None:  # by an older version
         if path != then:

@@ -19,7 +19,8 @@ KNOWN: dict[str, Any] = {
     "clients": int,
     "clipped": int,
     **dict.fromkeys(("train_s", "train_cpu_s", "train_loss", "update_norm"), Real),
-    **dict.fromkeys(("meta_grad_norm", "epsilon", "delta"), Real),
+    "meta_grad_norm": Real,
+    **dict.fromkeys(("epsilon", "delta"), float),
     **dict.fromkeys(FAILURES, list[dict[str, Any]]),
     **dict.fromkeys((*GROUPS, "diagnostics"), dict[str, Any]),
     "probed": dict[str, float],
@@ -57,6 +58,8 @@ def checked_rows(said: object) -> list[Row]:
             raise Mistyped("a row has no 'round'")
         if row["round"] <= last:
             raise Mistyped(f"round {row['round']} comes after round {last}")
+        if ("epsilon" in row) != ("delta" in row):
+            raise Mistyped("epsilon and delta do not stand together")
         last = row["round"]
         for key in FAILURES:
             _require_failures(row.get(key, []))
