@@ -8,9 +8,8 @@ from typing import Any
 
 from conf.typed import Mistyped, typed
 from server_app.tracking import Row
-from strategies.curves import GROUPS
+from strategies.curves import GROUPS, STATISTICS, UNDEFINED
 
-STATISTICS = ("", "_std", "_worst_decile", "_bottom")
 Real = float | None  # JSON knows no NaN
 FAILURES = ("failures", "evaluation_failures")
 KNOWN: dict[str, Any] = {
@@ -126,6 +125,9 @@ def _require_curves(of: dict[str, Any]) -> None:
         raise Mistyped("curves have no loss, or k is not 0, 1, …")
     for name in (f"{metric}{end}" for metric in metrics for end in STATISTICS):
         if len(typed(of.get(name), list[Real], name)) != points:
+            raise Mistyped(f"{name} has another number of steps than k")
+    for name in (f"{metric}{UNDEFINED}" for metric in metrics):
+        if len(typed(of.get(name, [0] * points), list[int], name)) != points:
             raise Mistyped(f"{name} has another number of steps than k")
 
 

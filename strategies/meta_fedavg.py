@@ -35,6 +35,7 @@ from conf.schema import (
 from strategies.curves import GROUPS, Evaluation, Members, summarize
 from strategies.exchange import apart
 from strategies.flower_rules import clip
+from strategies.optimizer_state import require_own
 from strategies.privacy import CentralDP
 from strategies.replies import (
     Curves,
@@ -291,7 +292,7 @@ class MetaFedAvg(Strategy):
         self._load(ArrayRecord(dict(params)))
         if self.privacy is not None:
             self.privacy.restore(state.get("privacy", {}))
-        self._require_own(state)
+        require_own(state, self._model, self._make_optimizer)
         for path, value in state.items():
             owner, _, rest = path.partition("/")
             if owner == "optimizer" and self._optimizer is not None:
@@ -300,35 +301,6 @@ class MetaFedAvg(Strategy):
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     value = value.to(parameter.dtype)  # the precision may be another now
                 self._optimizer.state[parameter][key] = value
-
-    def _require_own(self, state: Mapping[str, Any]) -> None:
-        """Raise an `InputError` if a state is of another optimizer, or of another model.
-
-        What an optimizer keeps shows after a step: one that leads nowhere, of a model of zeros.
-        """
-        given = {path: value for path, value in state.items() if path.startswith("optimizer/")}
-        if not given:
-            return
-        kept = dict[str, Any]()
-        if self._make_optimizer is not None:
-            model = {
-                name: torch.nn.Parameter(torch.zeros_like(p)) for name, p in self._model.items()
-            }
-            optimizer = self._make_optimizer(list(model.values()))
-            for parameter in model.values():
-                parameter.grad = torch.zeros_like(parameter)
-            optimizer.step()
-            kept = {
-                f"optimizer/{name}/{key}": value
-                for name, parameter in model.items()
-                for key, value in optimizer.state.get(parameter, {}).items()
-            }
-        shapes = ({path: np.shape(value) for path, value in of.items()} for of in (given, kept))
-        if next(shapes) != next(shapes):
-            raise InputError(
-                "strategy.optimizer: what the checkpoint keeps of one is not what this one keeps "
-                f"({_few(given)}; {_few(kept)}); begin the run anew"
-            )
 
     def summary(self) -> None:
         """Flower's hook for a description at the start; the configuration file is ours."""
@@ -457,9 +429,3 @@ def require_each_once(clients: Iterable[int]) -> None:
             f"client {client} was drawn {times} times for a round; a sampler draws each client at "
             "most once a round"
         )
-
-
-def _few(state: Mapping[str, Any]) -> str:
-    """Name what an optimizer keeps of each parameter."""
-    names = sorted({path.rpartition("/")[2] for path in state})
-    return f"{', '.join(names) or 'nothing':.60}"
