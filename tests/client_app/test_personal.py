@@ -278,7 +278,7 @@ def test_ones_own_model_has_to_be_where_one_is(small: Run) -> None:
     file = run.folder / "config.yaml"
     file.write_text(file.read_text().replace("tasks.models.mlp", "mine_elsewhere.Net"))
     with pytest.raises(InputError, match="No module named 'mine_elsewhere'; be where its file is"):
-        personalize(run.folder, one_client(run))
+        personalize(run.folder, one_client(run), trust="mine_elsewhere")
 
 
 def test_bytes_are_not_confused_with_numbers(small: Run) -> None:
