@@ -1,5 +1,6 @@
 """Errors as one line: Hydra's and OmegaConf's exceptions in our words, with the nearest option."""
 
+import errno
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from conf.errors import NuFedError, nearest
 from conf.keys import no_such_key
 from conf.words import written
 
+FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)
 FILES = {".npz": "npz", ".parquet": "parquet", ".csv": "hf", ".json": "hf", ".jsonl": "hf"}
 KINDS = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
 
@@ -20,6 +22,9 @@ def one_line(error: BaseException) -> str | None:
     """Return the line to print for a person's mistake; None for a defect of ours."""
     if isinstance(error, NuFedError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        name = error.filename or "a file"
+        return f"{name}: cannot be written ({error.strerror}); make room, or name another folder"
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):

@@ -3,6 +3,7 @@
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 
 class NuFedError(Exception):
@@ -27,6 +28,15 @@ class Diverged(RunStopped):
 
 class TooFewReplies(RunStopped):
     """A run cannot go on for want of clients; it can be resumed when they are there again."""
+
+
+class CannotWrite(RunStopped):
+    """A run cannot go on, as its folder is full or cannot be written; it can be resumed."""
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> "CannotWrite":
+        """Return the error of a file that could not be written."""
+        return cls(f"{path}: cannot be written ({error.strerror or error})")
 
 
 class Terminated(KeyboardInterrupt):

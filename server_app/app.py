@@ -20,7 +20,7 @@ from flwr.serverapp import Grid, ServerApp
 from hydra.errors import InstantiationException
 
 from conf.compose import from_run_config
-from conf.errors import Diverged, InputError, RunStopped, TooFewReplies, reason
+from conf.errors import CannotWrite, Diverged, InputError, RunStopped, TooFewReplies, reason
 from conf.files import new_folder
 from conf.making import make
 from conf.schema import Config, require
@@ -31,6 +31,7 @@ from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
 from server_app.diagnostics import diagnose
 from server_app.early_stopping import EarlyStopping
 from server_app.log_stream import log_streams
+from server_app.model_file import ModelFile
 from server_app.older import by_id
 from server_app.probe import measured
 from server_app.progress import ProgressBar
@@ -48,6 +49,8 @@ from tasks.measures import lower_is_better
 from tasks.task import Task, build
 from tasks.trained import Sizes
 
+PASSING = TooFewReplies, CannotWrite
+"""What keeps a run from going on for now."""
 PACKAGES = ("nufed", "flwr", "torch", "numpy")
 
 MEASURED = (*GROUPS, "undefined")  # of the last evaluation
@@ -99,6 +102,7 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     with alone(folder):
         # In this order: what is safe first, what is read from it, what may wait for a network.
         callbacks: list[Callback] = [
+            ModelFile(folder),
             Checkpoints(folder, config.checkpoint.every, saved),
             EarlyStopping(stopping, folder),
             RunFolder(folder),
@@ -131,7 +135,7 @@ def _run(
     info = RunInfo(config, parameters, participating, new, start.rows, sizes)
     for callback in callbacks:
         callback.on_start(info)
-    summary, kept = _facts(info), "no round was completed"
+    summary, kept = _facts(info), "; no round was completed"
     for row in start.rows:
         summary |= _lasting(row) | _untrained(row)
     good = start.state.params
@@ -143,24 +147,26 @@ def _run(
             if evaluated(row):  # older curves are not the end's
                 summary = {key: summary[key] for key in summary if key not in MEASURED}
             summary |= {"rounds": row["round"]} | _lasting(row) | _untrained(row)
-            kept, good = f"the model of round {row['round']} is in {folder}", state.params
+            kept, good = "", state.params
             pass_on(row, state, callbacks)
             if who := [callback for callback in callbacks if callback.stop]:
                 if row["round"] < config.rounds:
                     summary["stopped_early"] = f"{who[0]} asked for it"
                 break
     except BaseException as error:
-        lasting = isinstance(error, RunStopped) and not isinstance(error, TooFewReplies)
+        lasting = isinstance(error, RunStopped) and not isinstance(error, PASSING)
         what = _what_stopped(error)
         if isinstance(error, Diverged):
             found = measured(grid, roster, config, task, good)
             what += f"; {remedy(config, found, error.blamed)}"
-        summary |= {"stopped": f"{what}; {kept}", "resumable": not lasting}
+        summary |= {"stopped": f"{what}{kept}", "resumable": not lasting}
         _end(summary, strategy, callbacks)
         if isinstance(error, RunStopped | KeyboardInterrupt):
             raise type(error)(summary["stopped"]) from error
         raise
     _end(summary, strategy, callbacks)
+    if "stopped" in summary:
+        raise CannotWrite(summary["stopped"])
 
 
 def _end(summary: dict[str, Any], strategy: MetaFedAvg, callbacks: list[Callback]) -> None:

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,11 +25,14 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from client_app.meta_gradient import Params
+from conf.compose import CONFIG, to_file
 from conf.errors import InputError, NuFedError, reason
 from conf.files import read_bytes, read_text, replacing, write_whole
+from conf.schema import read_values
 from conf.typed import made, parsed, typed
 from conf.words import command_line
-from server_app.run_folder import finite
+from server_app.model_file import elsewhere
+from server_app.run_folder import RESCUED, finite
 from server_app.sound import require_sound
 from server_app.tracking import Callback, Row, State
 
@@ -79,6 +82,7 @@ class Checkpoints(Callback):
     def __init__(self, folder: Path, every: int | None, first: Checkpoint) -> None:
         self.folder, self.every = folder, every
         self.latest = self._saved = first
+        self._told = False  # that none can be written
         self._started = time.monotonic() - first.wall_s
 
     def on_round(self, row: Row, state: State) -> None:
@@ -88,26 +92,46 @@ class Checkpoints(Callback):
         if self.every is not None and state.round > 0 and state.round % self.every == 0:
             self.save()
 
-    def save(self) -> None:
-        """Save the run after its last whole round, unless that is done."""
+    def save(self) -> bool:
+        """Save the run after its last whole round, unless that is done; return whether it is."""
         if self.latest is self._saved:
-            return
+            return True
         try:
             write(self.latest, self.folder)
-            self._saved = self.latest
         except OSError as error:  # full, perhaps not for long: no reason to lose the run over it
-            log.warning(
-                "%s: no checkpoint can be written (%s)", self.folder / FOLDER, error.strerror
-            )
+            if not self._told:
+                why, self._told = error.strerror, True
+                log.warning("%s: no checkpoint can be written (%s)", self.folder / FOLDER, why)
+            return False
+        self._saved, self._told = self.latest, False
+        return True
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Save the run; write how long it took into the summary, and how to go on where one can."""
-        self.save()
+        place, saved = self.folder, self.save()
         summary["wall_s"] = self.latest.wall_s
-        if summary.get("resumable"):
-            summary["resumable"] = bool(_files(self.folder))
-            if summary["resumable"]:
-                summary["stopped"] += f"; go on with: {command_line('nufed', resume=self.folder)}"
+        if not summary.get("resumable"):
+            return
+        if not saved and (rescued := self._rescue(summary)):
+            place, summary[RESCUED] = rescued, str(rescued)
+        summary["resumable"] = bool(_files(place))
+        if summary["resumable"]:
+            summary["stopped"] += f"; go on with: {command_line('nufed', resume=place)}"
+
+    def _rescue(self, summary: Mapping[str, Any]) -> Path | None:
+        """Save the run where it can be resumed from: beside the model, or where there is room."""
+        if RESCUED not in summary:
+            return elsewhere(self._write_run)
+        place = Path(summary[RESCUED])
+        try:
+            self._write_run(place)
+        except OSError:
+            return None
+        return place
+
+    def _write_run(self, folder: Path) -> None:
+        write(self.latest, folder)
+        write_whole(folder / CONFIG, to_file(read_values(self.latest.config)).encode())
 
 
 def write(checkpoint: Checkpoint, run: Path) -> Path:

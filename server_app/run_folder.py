@@ -1,9 +1,10 @@
-"""The run folder: metrics.jsonl, clients.json, summary.json, model.safetensors, config.yaml."""
+"""The run folder: metrics.jsonl, clients.json, summary.json, config.yaml."""
 
 import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 
 from client_app.meta_gradient import Params
 from conf.compose import CONFIG, to_file
-from conf.errors import InputError, reason
+from conf.errors import CannotWrite, InputError, reason
 from conf.files import read_text, write_whole
 from conf.typed import parsed
 from server_app.tracking import Callback, Row, RunInfo, State
@@ -25,6 +26,8 @@ METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 CLIENTS = "clients.json"
 """What the last evaluation measured, client by client; rows of metrics.jsonl stay small."""
 REPORT = "report.html"
+RESCUED = "rescued"
+"""In a summary, the folder that took what the run's own could not."""
 
 T = TypeVar("T")
 
@@ -34,8 +37,7 @@ class RunFolder(Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._params: Params = {}
-        self._sizes: Sizes | None = None
+        self._lost: CannotWrite | None = None
 
     def on_start(self, run: RunInfo) -> None:
         """Write the configuration, and metrics.jsonl as far as it goes.
@@ -46,7 +48,10 @@ class RunFolder(Callback):
             If the folder cannot be written; or holds a run already, and none is resumed.
         """
         if run.rows:
-            write_whole(self.path / METRICS, "".join(map(_line, run.rows)).encode())
+            try:
+                write_whole(self.path / METRICS, "".join(map(_line, run.rows)).encode())
+            except OSError as error:
+                raise _unwritable(self.path, error) from error
             (self.path / SUMMARY).unlink(missing_ok=True)  # of the end that was not one
         else:
             require_free(self.path)
@@ -54,25 +59,41 @@ class RunFolder(Callback):
                 (self.path / METRICS).open("x").close()  # another may have found it free too
             except FileExistsError as error:
                 raise _taken(self.path) from error
-        self._sizes = run.sizes
-        write_whole(self.path / CONFIG, to_file(run.config).encode())
+            except OSError as error:
+                raise _unwritable(self.path, error) from error
+        try:
+            write_whole(self.path / CONFIG, to_file(run.config).encode())
+        except OSError as error:
+            if not run.rows:
+                (self.path / METRICS).unlink()
+            raise _unwritable(self.path, error) from error
 
     def on_round(self, row: Row, state: State) -> None:
-        """Append the row; remember the model."""
-        with (self.path / METRICS).open("a") as file:
-            file.write(_line(row))
-        self._params = state.params
+        """Append the row, whole or not at all."""
+        try:
+            append(self.path / METRICS, _line(row).encode())
+        except OSError as error:
+            raise CannotWrite.of(self.path / METRICS, error) from error
 
     def on_clients(self, evaluation: Evaluation) -> None:
         """Write each client's curve."""
-        write_whole(self.path / CLIENTS, clients_json(evaluation).encode())
+        content = clients_json(evaluation).encode()
+        try:
+            write_whole(self.path / CLIENTS, content)
+        except OSError as error:  # told at the end: the model is yet to be written
+            self._lost = CannotWrite.of(self.path / CLIENTS, error)
 
     def on_end(self, summary: dict[str, Any]) -> None:
-        """Write the model of the last good round, then the summary."""
-        if self._params:
-            save_model(self.path / MODEL, self._params, self._sizes)
-        text = json.dumps(finite(summary), indent=2) + "\n"
-        write_whole(self.path / SUMMARY, text.encode())
+        """Write the summary."""
+        if self._lost is not None:
+            summary.setdefault("stopped", str(self._lost))
+        try:
+            write_whole(self.path / SUMMARY, _pretty(summary))
+        except OSError as error:
+            summary.setdefault("stopped", str(CannotWrite.of(self.path / SUMMARY, error)))
+            if RESCUED in summary:
+                with suppress(OSError):
+                    write_whole(Path(summary[RESCUED]) / SUMMARY, _pretty(summary))
 
 
 def require_free(path: Path) -> None:
@@ -89,9 +110,7 @@ def require_free(path: Path) -> None:
             raise _taken(path)
         tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); name another folder"
-        ) from error
+        raise _unwritable(path, error) from error
 
 
 def clients_json(evaluation: Evaluation) -> str:
@@ -149,8 +168,44 @@ def load(file: Path, read: Callable[[Path], T]) -> T:
 def save_model(
     path: Path, params: Params, sizes: Sizes | None, facts: Mapping[str, object] | None = None
 ) -> None:
-    """Write a model, as `tasks.trained.to_bytes` has it, whole or not at all."""
-    write_whole(path, to_bytes(params, sizes, facts))
+    """Write a model, as `tasks.trained.to_bytes` has it, whole or not at all.
+
+    Raises
+    ------
+    CannotWrite
+        If the disk is full, or the folder is not there any more.
+    """
+    try:
+        write_whole(path, to_bytes(params, sizes, facts))
+    except OSError as error:
+        raise CannotWrite.of(path, error) from error
+
+
+def append(file: Path, line: bytes) -> None:
+    """Append a line to a file, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    with file.open("ab", buffering=0) as out:
+        begin = out.tell()
+        try:
+            while line:  # at the edge of a full disk, some of it is written first
+                line = line[out.write(line) :]
+        except OSError:
+            with suppress(OSError):
+                out.truncate(begin)
+            raise
+
+
+def _pretty(summary: Mapping[str, Any]) -> bytes:
+    return (json.dumps(finite(dict(summary)), indent=2) + "\n").encode()
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror}); name another folder")
 
 
 def _line(row: Row) -> str:

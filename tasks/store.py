@@ -238,5 +238,6 @@ def _write(folder: Path, arrays: Mapping[str, NDArray[Any] | None]) -> None:
     except OSError as error:
         if not folder.exists():  # else another process prepared it meanwhile
             raise InputError(
-                f"NUFED_DATA={folder.parent}: cannot be written ({error}); name another folder"
+                f"NUFED_DATA={folder.parent}: cannot be written ({error.strerror or error}); "
+                "name another folder"
             ) from error

@@ -19,7 +19,7 @@ from server_app.checkpoint import carry
 from server_app.log_stream import BrokenStream, LogReader
 from server_app.progress import ProgressBar
 from server_app.report.callback import Report
-from server_app.run_folder import RunFolder
+from server_app.run_folder import RESCUED, RunFolder
 from server_app.terminal import Terminal
 from server_app.trackers import trackers
 from server_app.tracking import Callback
@@ -114,6 +114,7 @@ class Follower:
         assert self.reader.summary is not None
         there = str(self.reader.server_folder)
         summary = self.reader.summary | {"server_run_folder": there}
+        summary.pop(RESCUED, None)  # there, not here
         if "stopped" in summary:  # what the server has is here too, and resumed from here
             said, ours = summary["stopped"], command_line("nufed", resume=self.folder)
             said = said.replace(command_line("nufed", resume=there), ours)

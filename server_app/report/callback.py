@@ -6,7 +6,7 @@ from typing import Any
 
 from conf.errors import reason
 from conf.words import command_line
-from server_app.run_folder import REPORT
+from server_app.run_folder import REPORT, RESCUED
 from server_app.tracking import Callback, RunInfo
 
 log = logging.getLogger("nufed")
@@ -30,6 +30,8 @@ class Report(Callback):
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Make the report; a run is not lost over one that cannot be made, but told of it."""
+        if RESCUED in summary:
+            return  # it could not be written
         try:
             from server_app.report.run_page import write_report  # matplotlib takes a second
 

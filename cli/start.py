@@ -1,0 +1,59 @@
+"""The commands as they are installed: one may interrupt them while they are still being imported.
+
+From there on, each ends as its own `main` has it.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import FrameType
+
+
+def nufed() -> None:
+    """Run an experiment, or a sweep."""
+    _main("cli.run")()
+
+
+def adapt() -> None:
+    """Make a client's personal model."""
+    _main("cli.adapt")()
+
+
+def certify() -> None:
+    """Measure the constants of the theory."""
+    _main("cli.certify")()
+
+
+def report() -> None:
+    """Make a report, or compare runs."""
+    _main("cli.report")()
+
+
+def keys() -> None:
+    """Make keys and certificates."""
+    _main("cli.keys")()
+
+
+def data() -> None:
+    """Look at a data set."""
+    _main("cli.data")()
+
+
+def _main(module: str) -> Callable[[], None]:
+    """Import what a command needs, which takes a second; return its main function."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # a job in the background, which ignores it
+        main: Callable[[], None] = import_module(module).main
+        return main
+    signal.signal(signal.SIGINT, _interrupted)
+    main = import_module(module).main
+    signal.signal(signal.SIGINT, before)
+    return main
+
+
+def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    """End at once: an exception in the midst of an import may be taken for another."""
+    os.write(2, f"{os.path.basename(sys.argv[0])}: interrupted\n".encode())
+    os._exit(130)
