@@ -1,0 +1,46 @@
+"""An interrupt at any time, also in the midst of an import, ends a command in one line."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.forked import ROOT
+
+SCRIPT = """
+import signal, sys
+from cli.start import _main
+sys.path.insert(0, {here!r})
+sys.argv = ["/somewhere/nufed"]
+signal.signal(signal.SIGINT, {handler})
+print(repr(_main("slow")()))
+"""
+SLOW = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except BaseException:  # as in the midst of an import that tries another
+    pass
+def main():
+    return signal.getsignal(signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize(
+    ("handler", "status", "out", "err"),
+    [
+        ("signal.default_int_handler", 130, "", "nufed: interrupted\n"),
+        ("signal.SIG_IGN", 0, f"{signal.SIG_IGN!r}\n", ""),
+    ],
+)
+def test_an_interrupt_while_a_command_is_imported(
+    tmp_path: Path, handler: str, status: int, out: str, err: str
+) -> None:
+    """A job in the background ignores it, as its shell has it."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    script = SCRIPT.format(here=str(tmp_path), handler=handler)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
