@@ -24,6 +24,20 @@ from tests.helpers import RunResult, read_run
 torch.set_num_threads(1)
 
 
+LONGEST = [
+    *("benchmarks/test_experiments", "simulation/test_compiled", "server_app/test_training"),
+    *("cli/test_search", "server_app/report/test_comparison", "docs/test_own_data"),
+    *("benchmarks/test_attack", "server_app/report/test_run_page", "client_app/test_fuzz_messages"),
+]
+"""Files of half a minute and more: begun first, so that no process is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the others stay in their order."""
+    place = {f"tests/{name}.py": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.split("::")[0], len(place)))
+
+
 class OneFederationAtATime(LoadFileScheduling):  # type: ignore[misc]
     """Give each file to one process, and tests/deployment as a whole: its rounds have timeouts."""
 

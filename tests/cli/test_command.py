@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from conf.compose import CONFIG_DIR
 from tests import forked
-from tests.forked import Done
+from tests.forked import LIMIT_S, Done
 
 SMALL = [
     *("dataset=quadratics", "dataset.num_clients=5", "dataset.seed=0", "evaluation.steps=1"),
@@ -153,7 +153,7 @@ def test_what_needs_no_torch_does_not_wait_for_it(folder: Path, typed: str) -> N
         "main()"
     )
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.stdout.splitlines()[-1] == "set()", done.stderr
     assert done.returncode == (0 if typed == "--help" else 2)
 

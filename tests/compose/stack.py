@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 
+from tests.forked import LIMIT_S
+
 ROOT = Path(__file__).parents[2]
-UP_TIMEOUT_S, RUN_TIMEOUT_S = 240, 300
 
 
 class Stack:
@@ -26,7 +27,7 @@ class Stack:
         }
 
     def compose(
-        self, *words: str, check: bool = True, timeout: float = RUN_TIMEOUT_S
+        self, *words: str, check: bool = True, timeout: float = LIMIT_S
     ) -> "subprocess.CompletedProcess[str]":
         """Run `docker compose`, and fail with all that it said if it does."""
         command = ["docker", "compose", "--project-name", self.project, *words]
@@ -73,7 +74,7 @@ def running(profile: str, **environment: str) -> Iterator[Stack]:
     """Bring a profile up; take everything down at the end, its volumes too."""
     stack = Stack(profile, **environment)
     try:
-        stack.compose("up", "--detach", "--wait", timeout=UP_TIMEOUT_S)
+        stack.compose("up", "--detach", "--wait")
         yield stack
     finally:
         stack.compose("--profile", "*", "down", "--volumes", "--timeout", "3", "--remove-orphans")
@@ -81,7 +82,7 @@ def running(profile: str, **environment: str) -> Iterator[Stack]:
 
 def docker(*words: str, check: bool = True) -> "subprocess.CompletedProcess[bytes]":
     """Run `docker`."""
-    return subprocess.run(["docker", *words], capture_output=True, check=check, timeout=120)
+    return subprocess.run(["docker", *words], capture_output=True, check=check, timeout=LIMIT_S)
 
 
 def inspect(container: str, what: str) -> str:
@@ -89,9 +90,15 @@ def inspect(container: str, what: str) -> str:
     return docker("inspect", "--format", what, container).stdout.decode().strip()
 
 
-def wait_until(happened: Callable[[], bool], timeout: float, what: str) -> None:
-    """Wait for something to happen; fail if it does not in time."""
-    until = time.monotonic() + timeout
+def said(container: str) -> str:
+    """Return what a container has said so far."""
+    done = docker("logs", container)
+    return (done.stdout + done.stderr).decode()
+
+
+def wait_until(happened: Callable[[], bool], what: str) -> None:
+    """Wait for something to happen; fail if it does not."""
+    until = time.monotonic() + LIMIT_S
     while not happened():
-        assert time.monotonic() < until, f"not within {timeout:.0f} s: {what}"
+        assert time.monotonic() < until, f"not within {LIMIT_S:.0f} s: {what}"
         time.sleep(0.3)

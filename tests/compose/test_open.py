@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.stack import Stack, docker, inspect, running, wait_until
+from tests.compose.stack import Stack, docker, inspect, running, said, wait_until
+from tests.forked import LIMIT_S
 from tests.helpers import distance, read_run
 
 pytestmark = pytest.mark.compose
@@ -21,8 +22,8 @@ def stack() -> Iterator[Stack]:
 
 
 def test_each_supernode_has_a_partition_of_its_own(stack: Stack) -> None:
-    said = re.findall(r"hosting partition (\d) of 2", stack.log("supernode"))
-    assert sorted(said) == ["0", "1"]
+    hosted = re.findall(r"hosting partition (\d) of 2", stack.log("supernode"))
+    assert sorted(hosted) == ["0", "1"]
 
 
 def test_the_image_has_no_torchvision_and_runs_as_nobody_special(stack: Stack) -> None:
@@ -41,8 +42,8 @@ def test_only_this_machine_can_reach_it(stack: Stack) -> None:
 
 def test_the_model_is_that_of_the_engine_in_one_process(stack: Stack, tmp_path: Path) -> None:
     rounds = [*SMALL, "rounds=2", "evaluation.every=2"]
-    said = stack.compose("run", "--rm", "--no-TTY", "nufed", *rounds).stdout
-    (folder,) = re.findall(r"server's run folder: (\S+)", said)
+    printed = stack.compose("run", "--rm", "--no-TTY", "nufed", *rounds).stdout
+    (folder,) = re.findall(r"server's run folder: (\S+)", printed)
     command = ["run", "--rm", "--no-TTY", "--volume", f"{stack.volume('runs')}:/runs"]
     alone = [*command, "--entrypoint", "nufed", "nufed", "hydra.run.dir=/runs/alone"]
     stack.compose(*alone, *rounds)
@@ -66,11 +67,11 @@ def test_a_supernode_that_dies_within_a_round_comes_back_and_is_used(
     before = said(victim).count("Receiving: train")
     job = stack.start("run", "--rm", "--no-TTY", "nufed", *SMALL, "rounds=4", "evaluation.every=4")
     try:
-        wait_until(lambda: said(victim).count("Receiving: train") > before, 180, "a round begins")
+        wait_until(lambda: said(victim).count("Receiving: train") > before, "a round begins")
         # All its processes at once, as a crash would; its restart policy does the rest. (`docker
         # kill` counts as a wish of the operator's, and is not undone by it.)
         docker("exec", victim, "python", "-c", "import os; os.kill(-1, 9)", check=False)
-        output, _ = job.communicate(timeout=400)
+        output, _ = job.communicate(timeout=LIMIT_S)
     finally:
         job.kill()
     assert job.returncode == 0, output
@@ -81,8 +82,3 @@ def test_a_supernode_that_dies_within_a_round_comes_back_and_is_used(
     assert [row["round"] for row in rows] == [1, 2, 3, 4]
     assert 2 in [row["clients"] for row in rows], "its clients were never missing"
     assert rows[-1]["clients"] == 4, "it was not used again"
-
-
-def said(container: str) -> str:
-    done = docker("logs", container)
-    return (done.stdout + done.stderr).decode()

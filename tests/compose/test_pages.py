@@ -17,6 +17,7 @@ from simulation.flower_command import free_ports
 from tests.compose.stack import ROOT, docker
 from tests.docs.commands import COMPOSED, commands, place
 from tests.docs.pages import environment, sections
+from tests.forked import LIMIT_S
 
 pytestmark = pytest.mark.compose
 
@@ -49,7 +50,7 @@ class Shell:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=LIMIT_S,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

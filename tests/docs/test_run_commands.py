@@ -19,6 +19,7 @@ from simulation.flower_command import free_ports, kill_all
 from tasks.datasets.fashion_mnist import DEBIAN_PACKAGE
 from tests.docs.commands import ALONE, PAGES, STORIES, Command, commands, place
 from tests.docs.pages import ROOT, run, sections, type_in
+from tests.forked import LIMIT_S
 from tests.helpers import require_data
 from tests.test_readme import PYTHON
 
@@ -133,7 +134,7 @@ def test_tensorboard_shows_every_run(command: Command, folder: Path, home: Path)
     )
     ask, runs = build_opener(ProxyHandler({})), list[str]()
     try:
-        until = time.monotonic() + 90
+        until = time.monotonic() + LIMIT_S
         while not any(f"digits-nufed/{TIME}" in each for each in runs):
             assert time.monotonic() < until, runs
             assert server.poll() is None

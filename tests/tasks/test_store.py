@@ -13,6 +13,7 @@ from conf.compose import compose_config
 from conf.errors import InputError
 from tasks.datasets.idx_images import FILES
 from tasks.store import FederatedData, load
+from tests.forked import LIMIT_S
 from tests.tasks.test_datasets import small_mnist, write_idx
 
 Save = Callable[..., Path]
@@ -63,7 +64,7 @@ def test_processes_may_prepare_the_same_data_side_by_side(save: Save, store: Pat
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=LIMIT_S) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     digests = [out.strip() for out, _ in outputs]
     assert len(digests[0]) == 64

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from server_app.report.comparison_page import write_comparison
+from tests.forked import LIMIT_S
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import labelled
 
@@ -81,7 +82,7 @@ def browse(address: str, profile: Path, *options: str) -> tuple[str, list[str]]:
         *("--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000", *options),
         *("--dump-dom", address),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
