@@ -26,11 +26,11 @@ test-flower: $(INSTALLED)  ## Run the same work on Flower's engines, and compare
 	$(VENV)/python -m pytest -n 0 -m flower
 
 test-deployment: $(INSTALLED)  ## Run those on a SuperLink and SuperNodes: private data, faults, resuming
-	$(VENV)/python -m pytest -m deployment
+	$(VENV)/python -m pytest -n 0 -m deployment tests/deployment
 
 test-compose: $(INSTALLED)  ## Run those that start containers; needs a Docker engine with compose
 	docker compose build --quiet
-	$(VENV)/python -m pytest -n 0 -m compose
+	$(VENV)/python -m pytest -n 0 -m compose tests/compose
 
 test-trackers: $(INSTALLED)  ## Run those of wandb, mlflow and trackio, which it installs besides
 	$(VENV)/uv pip install --quiet --python $(VENV)/python --editable '.[dev,trackers]'

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadFileScheduling
 
 # Before anything reads it, and empty at first: kept data would hide changes of the code.
 DATA = tempfile.TemporaryDirectory(prefix="nufed-test-data-")
@@ -33,22 +32,16 @@ LONGEST = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; the others stay in their order."""
+    """Put the longest files first; the others stay in their order.
+
+    What the Makefile looks for in one folder is nowhere else.
+    """
+    for item in items:
+        for name in ("deployment", "compose"):
+            if item.get_closest_marker(name) and not item.nodeid.startswith(f"tests/{name}/"):
+                raise pytest.UsageError(f"{item.nodeid}: marked as {name}, so in tests/{name}/")
     place = {f"tests/{name}.py": i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.nodeid.split("::")[0], len(place)))
-
-
-class OneFederationAtATime(LoadFileScheduling):  # type: ignore[misc]
-    """Give each file to one process, and tests/deployment as a whole: its rounds have timeouts."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        return "tests/deployment" if file.startswith("tests/deployment/") else file
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneFederationAtATime:
-    """Tell pytest-xdist how tests are shared out."""
-    return OneFederationAtATime(config, log)
 
 
 @pytest.fixture
