@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-docs test-flower test-deployment test-compose test-trackers bench attack experiments docs lint clean
+.PHONY: install demo test test-docs test-flower test-deployment test-compose test-trackers bench attack experiments fuzz docs lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -18,6 +18,9 @@ demo: $(INSTALLED)  ## Train on digits with nu = 5, and show the personalization
 
 test: $(INSTALLED)  ## Run the tests, all but those below
 	$(VENV)/python -m pytest
+
+fuzz: $(INSTALLED)  ## Read 4,000 damaged and forged files; FUZZ=7 takes other ones
+	NUFED_FUZZ=$(or $(FUZZ),1) $(VENV)/python -m pytest -rP tests/tasks/test_fuzz_files.py tests/server_app/test_fuzz_run_folders.py
 
 test-docs: $(INSTALLED)  ## Run what the README and docs/ tell people to type
 	$(VENV)/python -m pytest -m docs

@@ -107,7 +107,7 @@ def find_config(folder: Path, name: str) -> Found:
     except NuFedError:
         raise
     except Exception as error:  # whatever YAML or OmegaConf make of a file that was written to
-        raise InputError(f"{name}: {CONFIG} cannot be read ({reason(error)})") from error
+        raise InputError(f"{name}: {CONFIG} cannot be read ({reason(error):.300})") from error
 
 
 def from_run_config(run_config: Mapping[str, object], trust: Collection[str] = ()) -> Config:

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from conf.errors import InputError, reason
 from conf.keys import no_such_key, unknown_of_engine
 from conf.plain import dump, each_text, plain
+from conf.text import printable
 
 T = TypeVar("T")
 
@@ -31,10 +32,13 @@ AUTO = "auto"
 SPLITS = ("test", "validation")
 
 
+LONGEST = 300  # characters of a value, in an error
+
+
 def require(valid: bool, key: str, value: object, allowed: str) -> None:
     """Raise an `InputError` that names the key, the value and what is allowed, unless `valid`."""
     if not valid:
-        raise InputError(f"{key}={value}: must be {allowed}")
+        raise InputError(f"{key}={printable(str(value))[:LONGEST]}: must be {allowed}")
 
 
 def positive(value: float) -> bool:
