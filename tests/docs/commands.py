@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from cli import adapt, certify, data, keys, report
+from cli.run import _typed
 from cli.sweep import prepare_options
 from conf.compose import composing
 from conf.schema import to_config
@@ -94,7 +95,7 @@ def check(command: Command) -> None:
 
 def nufed(words: list[str]) -> None:
     """Compose what is typed; of what a sweep goes through, the first."""
-    given = get_args_parser().parse_args(words)
+    given = get_args_parser().parse_args(_typed(words))
     if given.config_dir or given.shell_completion:
         return  # test_extending runs the one, tests/cli/test_completion the other
     parsed = OverridesParser.create().parse_overrides(given.overrides)
