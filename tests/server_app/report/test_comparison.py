@@ -197,7 +197,8 @@ def test_a_run_that_stopped_or_was_never_evaluated_is_told_of(train: Train) -> N
 
 def test_a_loss_is_better_where_it_is_less(train: Train, tmp_path: Path) -> None:
     methods = (f"algorithm.nu={nu}" for nu in (1, 2))
-    small = [*SMALL, "rounds=6", "fraction=1.0", "algorithm.beta=0.1"]
+    small = [*SMALL, "evaluation.new_clients=[3]", "rounds=6", "fraction=1.0"]
+    small += ["algorithm.beta=0.1"]
     found = compare(folders([train([*small, each]) for each in methods]))
     assert found.metric == "loss"
     assert "at most" in read(found, tmp_path).text
