@@ -52,10 +52,14 @@ def key(purpose: Purpose, seed: int, client: int = 0, round: int = 0) -> NDArray
 
     Raises
     ------
-    OverflowError
+    ValueError
         For a number out of that range.
     """
-    return np.array([purpose, seed, client, round], "<u8").view("<u4")
+    try:
+        return np.array([purpose, seed, client, round], "<u8").view("<u4")
+    except OverflowError as error:
+        given = f"seed={seed}, client={client}, round={round}"
+        raise ValueError(f"{given}: must be from 0 to below 2^64") from error
 
 
 def stream(purpose: Purpose, seed: int, client: int = 0, round: int = 0) -> np.random.Generator:

@@ -82,7 +82,7 @@ def test_fine_tuning_that_overflows_is_found_at_the_same_step(tmp_path: Path, nu
 
 def test_parameters_lost_in_the_last_step_count_as_diverged(tmp_path: Path) -> None:
     """Loss and gradient of the only step are finite; what β makes of them is not."""
-    steps = ("algorithm.nu=0", "algorithm.tau=1", "algorithm.beta=1e36")
+    steps = ("algorithm.nu=0", "algorithm.tau=1", "algorithm.beta=1e37")
     of = least_squares(tmp_path, (1, 50, 1, 1, 50, 1), *steps)
     one_by_one = OneByOne(of.task).train(of.params, ask_train(of))
     assert one_by_one.report.diverged == [1, 4]
