@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from conf.errors import InputError
-from conf.schema import Config, require
+from conf.schema import LONGEST, Config, require
+from conf.text import printable
 
 OPTION = re.compile(r"^ *(?:_target_|launcher): *([\w.]+)", re.MULTILINE)
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -92,8 +93,9 @@ def require_allowed(
     asked = {key: name for key, name in foreign(config).items() if not _covered(name, trust)}
     if not asked:
         return
-    said = " and ".join(f"its {key} is {name}" for key, name in list(asked.items())[:3])
-    modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in asked.values()))
+    called = {key: printable(name)[:LONGEST] for key, name in asked.items()}
+    said = " and ".join(f"its {key} is {name}" for key, name in list(called.items())[:3])
+    modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in called.values()))
     if any(_is_no_ones(name) for name in asked.values()):
         raise InputError(f"{where}: {said}, which no run has a use for; it is not called")
     wanted = modules[0] if len(modules) == 1 else f"[{','.join(modules)}]"
