@@ -3,6 +3,7 @@
 import json
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -78,7 +79,11 @@ def typed(value: Any, hint: Any, name: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in inner:
             return None
-        return typed(value, next(each for each in inner if each is not type(None)), name)
+        *others, last = (each for each in inner if each is not type(None))
+        for each in others:
+            with suppress(Mistyped):
+                return typed(value, each, name)
+        return typed(value, last, name)
     if origin in (list, tuple) and isinstance(value, list):
         entries = [typed(each, inner[0], f"an entry of {name}") for each in value]
         return entries if origin is list else tuple(entries)

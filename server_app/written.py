@@ -23,6 +23,7 @@ KNOWN: dict[str, Any] = {
     **dict.fromkeys(FAILURES, list[dict[str, Any]]),
     **dict.fromkeys((*GROUPS, "diagnostics"), dict[str, Any]),
     "probed": dict[str, float],
+    "undefined": dict[str, list[str]],
 }
 """Of a row."""
 SUMMARY: dict[str, Any] = {
@@ -37,6 +38,7 @@ SUMMARY: dict[str, Any] = {
     "best": dict[str, Real],
     "untrained": dict[str, dict[str, Any]],
     **dict.fromkeys(GROUPS, dict[str, Any]),
+    "undefined": dict[str, list[str]],
 }
 
 

@@ -71,3 +71,8 @@ def test_missing_fields_are_named() -> None:
     with pytest.raises(Mistyped, match="is None, not an object"):
         made(Outer, None)
     assert typed(None, int | None, "x") is None
+    assert [typed(each, int | str | None, "x") for each in (3, "ward 8", None)] == [
+        *(3, "ward 8", None)
+    ]
+    with pytest.raises(Mistyped, match=r"^x is 1\.5, not text$"):
+        typed(1.5, int | str | None, "x")
