@@ -15,8 +15,8 @@ from server_app.run_folder import METRICS, MODEL, load, whole_rows
 from server_app.steps import with_steps
 from strategies.roster import choose_new_clients, per_round
 from tasks.streams import Purpose, stream
-from tasks.task import build
-from tasks.trained import placed, read
+from tasks.task import Task, build
+from tasks.trained import load_model, read
 from theory.constants import Constants, Method
 from theory.ensemble import Ensemble
 from theory.estimate import Effort, Estimates, estimate, largest
@@ -93,6 +93,11 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
         If the run's files cannot be read, or a loss is not finite.
     """
     task = build(config)
+    if (missing := task.derivatives.missing) is not None:
+        raise InputError(
+            f"model._target_={config.model.get('_target_')}: its loss has no second derivative "
+            f"({missing:.150}), and all that is certified follows from those"
+        )
     if line := task.data.gaps:
         log.warning("dataset=%s: %s", config.dataset["name"], line)
     if folder is not None and ended_by_number(folder):
@@ -109,7 +114,7 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
         last = (
             _probe(ensemble, initial, method, a.beta * a.tau)
             if folder is None
-            else _model(folder, initial)
+            else _model(folder, task)
         )
     found = estimate(task, [initial, last], method, clients, effort=effort, seed=config.seed)
     seen = [e for row in rows if (e := _estimates(row)) is not None]
@@ -141,13 +146,13 @@ def _probe(ensemble: Ensemble, initial: Params, method: Method, step: float) -> 
     return w
 
 
-def _model(folder: Path, like: Params) -> Params:
+def _model(folder: Path, task: Task) -> Params:
     """Read a run's last model."""
     file = folder / MODEL
     if not file.is_file():
         raise InputError(f"{folder}: has no {MODEL}; the run has not ended yet")
     model, _ = read(file)
-    return placed(model, like, str(file))
+    return load_model(task, model, str(file))
 
 
 def _diagnosed(folder: Path) -> list[dict[str, Any]]:

@@ -97,8 +97,7 @@ def _check(words: list[str]) -> None:
     command = command_line("nufed", words)
     with console.status("trying the model"):
         task = build(compose_config(words))
-    parameters = sum(p.numel() for p in task.module.parameters())
-    say("", f"To train, with a model of {parameters:,} parameters:", f"  {command}")
+    say("", f"To train, with a model of {task.size}:", f"  {command}")
     say("Step sizes are chosen before the first round, unless you set them.")
 
 

@@ -14,8 +14,10 @@ from client_app.cohort import Cohort, OneByOne
 from client_app.curvature import probe
 from client_app.messages import (
     CURVATURE,
+    FIXED,
     Census,
     EvaluateInstruction,
+    Fixed,
     MalformedMessage,
     ProbeInstruction,
     TrainInstruction,
@@ -30,6 +32,7 @@ from client_app.node import hosted, own_data
 from conf.compose import from_run_config
 from conf.schema import Config
 from conf.targets import modules_here
+from tasks.module_state import trainable
 from tasks.task import Task, build
 
 # Parameters below which a step is not worth sharing between threads: they only wait for each
@@ -120,13 +123,17 @@ def _require_hosted(clients: list[int], here: range) -> None:
 def params_of(message: Message, task: Task) -> Params:
     """Return the global model that came with a message, on the task's device.
 
+    What of it does not train is taken over into the task.
+
     Raises
     ------
     MalformedMessage
         If its names or shapes are not those of the task's model, or its entries no real numbers.
     """
+    if FIXED in message.content.config_records or not task.wholly_trained:
+        decode(Fixed, message).load(task)
     arrays = arrays_of(message)
-    wanted = {name: tuple(p.shape) for name, p in task.module.named_parameters()}
+    wanted = {name: tuple(p.shape) for name, p in trainable(task.module).items()}
     given = {name: tuple(array.shape) for name, array in arrays.items()}
     if given != wanted:
         raise MalformedMessage(f"the global model has {given}, this client's model {wanted}")
@@ -139,7 +146,7 @@ def params_of(message: Message, task: Task) -> Params:
 def one_by_one(config: Config, task: Task) -> Cohort:
     """Return the plain cohort, on as many threads as its model is worth."""
     if task.device.type == "cpu":
-        small = sum(p.numel() for p in task.module.parameters()) < SMALL
+        small = sum(task.size) < SMALL
         torch.set_num_threads(1 if small else THREADS)
     return OneByOne(task)
 

@@ -1,7 +1,8 @@
 """How curved a client's loss is at a model, from a few of its rows: step sizes are chosen by it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 from client_app import sampling
 from client_app.lanczos import lanczos
 from client_app.messages import ProbeInstruction, ProbeReport
-from client_app.meta_gradient import Params, hessian_vector_product
+from client_app.meta_gradient import Params, central_difference, hessian_vector_product
 from conf.errors import NuFedError
 from tasks.streams import Purpose, stream, torch_stream
 from tasks.task import Task
 
 ROWS, PRODUCTS = 32, 8  # a second for a convolutional network, an instant for a small one
+DELTA = 1e-2  # along directions of length 1: below, float32 gradients differ by their rounding
 
 
 class Curvature(NamedTuple):
@@ -25,6 +27,8 @@ class Curvature(NamedTuple):
     """L, the largest |λ|."""
     negative: float
     """l, 0 where nothing negative was found."""
+    unknown: str = ""
+    """Why nothing is known of them."""
 
     @property
     def known(self) -> bool:
@@ -32,10 +36,11 @@ class Curvature(NamedTuple):
         return 0 < self.largest < math.inf
 
 
-def widest(found: Iterable[Curvature]) -> Curvature:
-    """Return what holds for all of several clients; NaN for none."""
-    ends = [*zip(*found, strict=True)] or [(math.nan,), (math.nan,)]
-    return Curvature(*map(max, ends))
+def widest(found: Collection[Curvature], unknown: str) -> Curvature:
+    """Return what holds for all of several clients; of none NaN, and why it is `unknown`."""
+    if not found:
+        return Curvature(math.nan, math.nan, unknown)
+    return Curvature(max(each.largest for each in found), max(each.negative for each in found))
 
 
 def curvature(task: Task, params: Params, client: int, seed: int) -> Curvature:
@@ -53,7 +58,8 @@ def curvature(task: Task, params: Params, client: int, seed: int) -> Curvature:
     Returns
     -------
     Curvature
-        Lower estimates of L and l; NaN where the Hessian is not finite.
+        Lower estimates of L and l; NaN where the Hessian is not finite. Where the loss has no
+        second derivative, Hessian-vector products are differences of gradients.
     """
     random = stream(Purpose.PROBE, seed, client)
     rows = task.data.partition.train_rows(client)
@@ -63,8 +69,12 @@ def curvature(task: Task, params: Params, client: int, seed: int) -> Curvature:
         w = {name: p.to(plain.device, plain.dtype) for name, p in params.items()}
         batch = plain.batch(rows)
 
+        hvp = hessian_vector_product
+        if plain.derivatives.missing is not None:  # by gradients alone, then
+            hvp = partial(central_difference, delta=DELTA)
+
         def product(v: Tensor) -> Tensor:
-            return _flat(hessian_vector_product(plain.loss, w, batch, _like(w, v[0])))[None]
+            return _flat(hvp(plain.loss, w, batch, _like(w, v[0])))[None]
 
         found = lanczos(product, _flat(w)[None], PRODUCTS, start)
     lowest = float(found.lowest)
@@ -89,7 +99,7 @@ def probe(task: Task, params: Params, ask: ProbeInstruction) -> ProbeReport:
             report.negative.append(found.negative)
         else:
             report.failed.append(client)
-            report.reasons.append("the curvature of its loss is not finite")
+            report.reasons.append("the curvature of its loss is not finite; scale x and y down")
     return report
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from client_app.personal import Personal
 from conf.errors import InputError, reason
+from tasks.outputs import scores
 
 Rows = NDArray[Any]
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}
@@ -30,13 +31,13 @@ class Raw(nn.Module):
 
     def __init__(self, personal: Personal) -> None:
         super().__init__()
-        self.module = copy.deepcopy(personal.module).cpu().float()
+        module = copy.deepcopy(personal.module).cpu()
+        self.module = module.float() if personal.task.dtype == torch.float64 else module
         self._inputs = replace(personal.task, dtype=torch.float32).inputs
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, a row each: scores of the classes, or targets."""
-        outputs: Tensor = self.module(self._inputs(x))
-        return outputs
+        return scores(self.module(self._inputs(x)))
 
 
 def require_available(form: str) -> None:
@@ -105,10 +106,9 @@ def _difference(
     InputError
         If that is more than rounding.
     """
-    module, task, largest = personal.module, personal.task, 0.0
+    largest = 0.0
     for some in (rows, rows[:1]):
-        with torch.no_grad():
-            wanted = module(task.inputs(torch.from_numpy(some).to(task.device))).cpu().numpy()
+        wanted = personal.predict(some).cpu().numpy()
         off = float(np.abs(exported(some) - wanted).max())
         allowed = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
         if not off <= allowed:

@@ -6,6 +6,8 @@
     train                 global arrays + TrainInstruction       mean update + TrainReport
     evaluate              global arrays + EvaluateInstruction    EvaluateReport
 
+Where a model has frozen parameters or buffers, Fixed come along with its arrays.
+
 A train message may carry an EvaluateInstruction too, for the model that it brings, and its reply
 then an EvaluateReport: on a SuperNode every message costs the start of a process.
 
@@ -21,13 +23,17 @@ from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hin
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from client_app.meta_gradient import MODES, Params
 from conf.errors import reason
 from conf.schema import WEIGHTINGS, AlgorithmConfig, positive
+from tasks.task import Task
 from tasks.undefined import MOST
 
 ARRAYS, REPORT, EVALUATION, METRICS = "arrays", "report", "evaluation", "metrics"
+FIXED = "fixed"
 CURVATURE = "query.curvature"  # a message type
 MOST_ROWS = 10**9  # of one client: the weights of clients are sums of them
 
@@ -58,6 +64,37 @@ class Census:
             raise MalformedMessage("a client is there twice")
         if not all(1 <= rows <= MOST_ROWS for rows in self.rows):
             raise MalformedMessage(f"a client's train rows are not all among 1 … {MOST_ROWS}")
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What of a model does not train, as its server has it."""
+
+    buffers: bytes
+    """As safetensors."""
+    frozen: str
+    """A checksum of the parameters that are frozen: each client's code has them itself."""
+
+    @classmethod
+    def of(cls, task: Task) -> Self | None:
+        """Return those of a task's model; None if all of it trains."""
+        if task.wholly_trained:
+            return None
+        contiguous = {name: b.cpu().contiguous().clone() for name, b in task.buffers.items()}
+        return cls(save(contiguous), task.frozen)
+
+    def load(self, task: Task) -> None:
+        """Take them over into a client's task.
+
+        Raises
+        ------
+        MalformedMessage
+            If they are not those of its model.
+        """
+        try:
+            task.require_same_fixed(load(self.buffers), self.frozen)
+        except (ValueError, SafetensorError) as error:
+            raise MalformedMessage(f"the global model: {reason(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -258,25 +295,27 @@ def same_length(*columns: list[Any]) -> None:
 
 
 def encode(
-    value: Any, arrays: ArrayRecord | None = None, examples: int | None = None
+    value: Any,
+    arrays: ArrayRecord | None = None,
+    examples: int | None = None,
+    fixed: Fixed | None = None,
 ) -> RecordDict:
     """Pack a dataclass of this file, with the arrays it goes with, as the content of a message.
 
     `examples`, the train rows behind an update, goes where Flower's own strategies look for it.
     """
-    record = ConfigRecord(
-        {
-            f.name: getattr(value, f.name)
-            for f in fields(value)
-            if getattr(value, f.name) is not None
-        }
-    )
-    content = RecordDict({_place(type(value)): record})
+    packed = [value] if fixed is None else [value, fixed]
+    content = RecordDict({_place(type(each)): _record(each) for each in packed})
     if arrays is not None:
         content[ARRAYS] = arrays
     if examples is not None:
         content[METRICS] = MetricRecord({"num-examples": examples})
     return content
+
+
+def _record(value: Any) -> ConfigRecord:
+    given = {f.name: getattr(value, f.name) for f in fields(value)}
+    return ConfigRecord({name: each for name, each in given.items() if each is not None})
 
 
 def decode(kind: type[T], message: Message) -> T:
@@ -304,6 +343,8 @@ def asks_for_evaluation(message: Message) -> bool:
 
 def _place(kind: type) -> str:
     """Return the name of the record that holds a dataclass of this file."""
+    if kind is Fixed:
+        return FIXED
     return EVALUATION if kind in (EvaluateInstruction, EvaluateReport) else REPORT
 
 

@@ -26,7 +26,7 @@ from tasks.own_rows import own_rows
 from tasks.rows import Rows
 from tasks.streams import Purpose, model_randomness, stream
 from tasks.task import Task, build, federated
-from tasks.trained import MODEL, Sizes, placed, read, to_bytes
+from tasks.trained import MODEL, Sizes, load_model, read, to_bytes
 
 AS_IN_RUN: Literal["run"] = "run"
 
@@ -74,7 +74,7 @@ class Personal:
 
     @property
     def module(self) -> nn.Module:
-        """The model with its personal parameters, as one predicts with it."""
+        """The module with its personal parameters, in eval mode, as one predicts with it."""
         self.task.module.load_state_dict(self.params, strict=False)
         return self.task.module.eval()
 
@@ -96,9 +96,7 @@ class Personal:
             If it cannot be written.
         """
         facts = {"run": self.run, **asdict(self.how), "nufed": _version()}
-        # Clones: safetensors refuses tensors that share their memory, such as tied weights.
-        state = {name: tensor.cpu().clone() for name, tensor in self.module.state_dict().items()}
-        Path(file).write_bytes(to_bytes(state, Sizes.of(self.task.data), facts))
+        Path(file).write_bytes(to_bytes(self.task, self.params, facts))
 
 
 def personalize(
@@ -187,7 +185,7 @@ def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Pa
 
 def _placed(trained: Params, task: Task, checkpoint: str | Path) -> Params:
     """Return the run's model as the task takes it."""
-    return placed(trained, task.initial_params(), f"checkpoint={checkpoint}: {MODEL}")
+    return load_model(task, trained, f"checkpoint={checkpoint}: {MODEL}")
 
 
 def _fine_tune(

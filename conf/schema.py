@@ -272,6 +272,13 @@ class TaskConfig:
     classes, else half the squared error."""
     metrics: Any = None
     """`{name: metric}`; null: accuracy where y holds classes, else mae, the mean absolute error."""
+    class_axis: str | None = None
+    """`last`: outputs of a sequence have their classes there, where as many classes as places leave
+    both axes possible; null asks for it then."""
+
+    def __post_init__(self) -> None:
+        axis = self.class_axis
+        require(axis in (None, "last"), "task.class_axis", axis, "last, or null")
 
 
 @dataclass

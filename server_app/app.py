@@ -19,6 +19,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from hydra.errors import InstantiationException
 
+from client_app.messages import Fixed
 from conf.compose import from_run_config
 from conf.errors import CannotWrite, Diverged, InputError, RunStopped, TooFewReplies, reason
 from conf.files import new_folder
@@ -47,7 +48,6 @@ from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
 from tasks.measures import lower_is_better
 from tasks.task import Task, build
-from tasks.trained import Sizes
 
 PASSING = TooFewReplies, CannotWrite
 """What keeps a run from going on for now."""
@@ -80,10 +80,11 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     saved = None
     if config.resume:
         unload(Path(__file__).parents[1], folder)
-        saved = resume.read(folder, config, initial, task.data.digest)
+        saved = resume.read(folder, config, task)
         saved, config = by_id(saved, config, task.data.partition.ids)
     roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
     strategy = make_strategy(config, roster)
+    strategy.fixed = Fixed.of(task)
     stopping = config.early_stopping
     known = ("train_loss", *task.objective.names)
     require(stopping.metric in known, "early_stopping.metric", stopping.metric, " | ".join(known))
@@ -96,8 +97,17 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     if saved is None:
         require_free(folder)
         first = State(-1, initial, {})
-        new, rows = sorted(roster.set_aside), task.data.digest
-        saved = Checkpoint(first, (), asdict(config), roster.num_clients, new, 0.0, rows)
+        saved = Checkpoint(
+            first,
+            (),
+            asdict(config),
+            roster.num_clients,
+            sorted(roster.set_aside),
+            wall_s=0.0,
+            data=task.data.digest,
+            buffers=task.buffers,
+            frozen=task.frozen,
+        )
     resume.require_same_clients(saved, roster)
     with alone(folder):
         # In this order: what is safe first, what is read from it, what may wait for a network.
@@ -129,10 +139,8 @@ def _run(
     `probed` is said in the row of round 0: config.yaml has those step sizes as any others.
     """
     roster = strategy.roster
-    parameters = sum(p.numel() for p in start.state.params.values())
     participating, new = len(roster.participating), len(roster.new)
-    sizes = Sizes.of(task.data)
-    info = RunInfo(config, parameters, participating, new, start.rows, sizes)
+    info = RunInfo(config, task.size, participating, new, start.rows, task)
     for callback in callbacks:
         callback.on_start(info)
     summary, kept = _facts(info), "; no round was completed"
@@ -281,7 +289,8 @@ def _facts(info: RunInfo) -> dict[str, Any]:
     return {
         "rounds": 0,
         "clients": {"participating": info.participating, "new": info.new},
-        "parameters": info.parameters,
+        "parameters": sum(info.size),
+        "trained_parameters": info.size.trained,
         "seed": info.config.seed,
         "versions": {
             "python": sys.version.split()[0],

@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,10 @@ class Checkpoint:
     """Digest of the data set's rows, where they are here; older checkpoints do not know it."""
     by_id: bool = True
     """Whether `config` and `rows` have clients by their ids; in older ones they have numbers."""
+    buffers: Params = field(default_factory=dict)
+    """Those of the model."""
+    frozen: str | None = None
+    """A checksum of the parameters that do not train; None of an older version's checkpoint."""
 
 
 class Checkpoints(Callback):
@@ -254,14 +258,16 @@ def _pack(checkpoint: Checkpoint) -> bytes:
             tensors[f"strategy/{key}"] = value
         else:
             values[key] = value
+    tensors |= {f"buffers/{name}": tensor for name, tensor in checkpoint.buffers.items()}
     rest = vars(checkpoint) | {"state": {"round": state.round, "strategy": values}}
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    del rest["buffers"]
+    contiguous = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
     return save(contiguous, {"checkpoint": json.dumps(finite(rest))})
 
 
 def _unpack(file: Path) -> Checkpoint:
     """Read what `_pack` made."""
-    tensors: dict[str, Params] = {"model": {}, "strategy": {}}
+    tensors: dict[str, Params] = {"model": {}, "strategy": {}, "buffers": {}}
     with safe_open(file, "pt") as content:
         rest = typed(parsed(content.metadata()["checkpoint"]), dict[str, Any], "checkpoint")
         for path in content.keys():  # noqa: SIM118  (no dictionary)
@@ -269,7 +275,8 @@ def _unpack(file: Path) -> Checkpoint:
             tensors[owner][name] = content.get_tensor(path)
     said = made(_Said, rest.pop("state"))
     state = State(said.round, tensors["model"], tensors["strategy"] | said.strategy)
-    return made(Checkpoint, {"by_id": False} | rest, state=state)  # older ones do not say so
+    older = {"by_id": False}  # which do not say so
+    return made(Checkpoint, older | rest, state=state, buffers=tensors["buffers"])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 
 from client_app.local_update import norm
 from client_app.mean import StreamingMean
-from client_app.messages import TrainInstruction, encode, to_params
+from client_app.messages import Fixed, TrainInstruction, encode, to_params
 from client_app.meta_gradient import Params
 from conf.schema import BatchConfig, Config
 from server_app.tracking import Row
@@ -44,7 +44,7 @@ def diagnose(
     """
     started = time.perf_counter()
     roster.refresh(grid)
-    found: dict[str, Any] = meta_gradient_norm(grid, roster, config, round, arrays)
+    found = meta_gradient_norm(grid, roster, config, task, round, arrays)
     if task.data.rows_here and roster.participating:
         measured = estimate(
             task,
@@ -59,15 +59,16 @@ def diagnose(
 
 
 def meta_gradient_norm(
-    grid: Grid, roster: Roster, config: Config, round: int, arrays: ArrayRecord
+    grid: Grid, roster: Roster, config: Config, task: Task, round: int, arrays: ArrayRecord
 ) -> dict[str, Any]:
     """Return ‖∇F(w)‖² over the clients that answered, how many did, and who could not and why."""
     whole = replace(
         config.algorithm, beta=1.0, tau=1, mode="exact", batch=BatchConfig(None, None, None)
     )
-    ask = partial(TrainInstruction.of, whole, round=round, seed=config.seed, weighting="uniform")
+    of = partial(TrainInstruction.of, whole, round=round, seed=config.seed, weighting="uniform")
+    ask = partial(encode, arrays=arrays, fixed=Fixed.of(task))
     sent = [
-        Sent(Message(encode(ask(clients=some), arrays), node, MessageType.TRAIN), some)
+        Sent(Message(ask(of(clients=some)), node, MessageType.TRAIN), some)
         for node, some in roster.nodes_of(roster.participating).items()
     ]
     replies = exchange(grid, [s.message for s in sent], config.server.round_timeout)

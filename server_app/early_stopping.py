@@ -18,7 +18,7 @@ from server_app.tracking import Callback, Row, RunInfo, State, evaluated
 from strategies.curves import exists
 from tasks.measures import lower_is_better
 from tasks.objective import LOWER_IS_BETTER
-from tasks.trained import Sizes
+from tasks.task import Task
 
 BEST = "best.safetensors"
 
@@ -100,21 +100,21 @@ class EarlyStopping(Callback):
     def __init__(self, config: EarlyStoppingConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
         self._watch = Watch(config.metric)
-        self._sizes: Sizes | None = None
+        self._task: Task | None = None
 
     def on_start(self, run: RunInfo) -> None:
         """Take up where a run that is resumed was left."""
         self._watch = resumed_watch(self.folder, run.config, run.rows)
-        self._sizes = run.sizes
+        self._task = run.task
 
     def on_round(self, row: Row, state: State) -> None:
         """Judge a round that was evaluated."""
         better = self._watch.take(row)
         if self.config.patience is None:
             return
-        if better:
+        if better and self._task is not None:
             kept = {"round": row["round"], "metric": self.config.metric}
-            save_model(self.folder / BEST, state.params, self._sizes, kept)
+            save_model(self.folder / BEST, self._task, state.params, kept)
         self.stop = self._watch.waited >= self.config.patience
 
     def on_end(self, summary: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """A run folder that travels by the run's log, the one channel from a ServerApp to who submitted it.
 
-    @@nufed@@ {"n": 0, "start": {"parameters": 7850, "participating": 40, "new": 10, …}}
+    @@nufed@@ {"n": 0, "start": {"size": [7850, 0], "participating": 40, "new": 10, …}}
     @@nufed@@ {"n": 1, "row": {"round": 0, …}}
     @@nufed@@ {"n": 2, "note": "2 of 5 clients are there; going on"}
     @@nufed@@ {"n": 3, "clients": {"bytes": 9120, "sha256": "…"}}
@@ -36,7 +36,9 @@ from server_app.run_folder import CLIENTS, MODEL, clients_json, finite, read_cli
 from server_app.tracking import Callback, Row, RunInfo, State, pass_on
 from server_app.written import checked_rows, checked_summary
 from strategies.curves import Evaluation
-from tasks.trained import Sizes, to_bytes
+from tasks.module_state import Size
+from tasks.task import Task
+from tasks.trained import to_bytes
 
 MARK = "@@nufed@@ "  # ASCII: the locale of a container may know no more
 PART = 48 << 10  # bytes of a file in a line
@@ -63,7 +65,7 @@ class LogStream(Callback):
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._params: Params = {}
-        self._sizes: Sizes | None = None
+        self._task: Task | None = None
         logging.getLogger("nufed").addHandler(_Notes(self._say))
 
     def on_start(self, run: RunInfo) -> None:
@@ -71,8 +73,8 @@ class LogStream(Callback):
         for row in run.rows:
             self._say("before", finite(row))
         a = run.config.algorithm
-        facts = {"parameters": run.parameters, "participating": run.participating, "new": run.new}
-        self._sizes = run.sizes
+        facts = {"size": run.size, "participating": run.participating, "new": run.new}
+        self._task = run.task
         steps = {"alpha": a.alpha, "beta": a.beta}  # which the server may have chosen
         self._say("start", facts | {"steps": steps, "folder": str(self.folder)})
 
@@ -87,8 +89,8 @@ class LogStream(Callback):
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Print the model of the last good round, then the summary."""
-        if self._params:
-            self._send("model", to_bytes(self._params, self._sizes))
+        if self._params and self._task is not None:
+            self._send("model", to_bytes(self._task, self._params))
         self._say("summary", finite(summary))
 
     def _send(self, kind: str, data: bytes) -> None:
@@ -211,9 +213,9 @@ class LogReader:
         algorithm = replace(self.config.algorithm, **asdict(start.steps))
         self.config = replace(self.config, algorithm=algorithm)
         self.started = True
-        counts = start.parameters, start.participating, start.new
         for callback in self.callbacks:
-            callback.on_start(RunInfo(self.config, *counts, rows=tuple(self._before)))
+            counted = RunInfo(self.config, Size(*start.size), start.participating, start.new)
+            callback.on_start(replace(counted, rows=tuple(self._before)))
 
     def _take_row(self, said: object) -> None:
         (row,) = checked_rows([said])
@@ -265,7 +267,7 @@ class _Steps:
 class _Start:
     """What a submitter cannot know."""
 
-    parameters: int
+    size: list[int]
     participating: int
     new: int
     steps: _Steps

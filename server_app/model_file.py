@@ -13,9 +13,9 @@ from client_app.meta_gradient import Params
 from conf.errors import CannotWrite, InputError
 from server_app.run_folder import MODEL, RESCUED, save_model
 from server_app.tracking import Callback, Row, RunInfo, State
-from tasks.trained import Sizes
+from tasks.task import Task
 
-SLACK = 32 << 10  # bytes beside the parameters
+SLACK = 32 << 10  # bytes beside the tensors
 
 
 class ModelFile(Callback):
@@ -33,7 +33,7 @@ class ModelFile(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._room: IO[bytes] | None = None
-        self._sizes: Sizes | None = None
+        self._task: Task | None = None
         self._params: Params = {}
         self._round = -1
 
@@ -45,10 +45,10 @@ class ModelFile(Callback):
         InputError
             If there is none.
         """
-        self._sizes = run.sizes
-        width = 8 if run.config.engine.get("precision") == "float64" else 4
+        self._task = run.task
+        whole = {} if run.task is None else run.task.state({})
         try:
-            self._room = room(self.folder, run.parameters * width + SLACK)
+            self._room = room(self.folder, sum(t.nbytes for t in whole.values()) + SLACK)
         except OSError as error:
             raise InputError(
                 f"{self.folder}: has no room for the model ({error.strerror}); name another folder"
@@ -62,7 +62,7 @@ class ModelFile(Callback):
         """Write it; say where it is, of a run that was cut short."""
         if self._room is not None:
             self._room.close()
-        if not self._params:
+        if not self._params or self._task is None:
             return
         place = self.folder
         try:
@@ -78,7 +78,8 @@ class ModelFile(Callback):
             summary["stopped"] += f"; the model of round {self._round} is in {place}"
 
     def _write(self, folder: Path) -> None:
-        save_model(folder / MODEL, self._params, self._sizes)
+        assert self._task is not None
+        save_model(folder / MODEL, self._task, self._params)
 
 
 def room(folder: Path, size: int) -> IO[bytes]:

@@ -4,11 +4,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 
-from flwr.app import ArrayRecord, Message
+from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from client_app.curvature import Curvature, probe, widest
-from client_app.messages import CURVATURE, ProbeInstruction, ProbeReport, encode
+from client_app.messages import CURVATURE, Fixed, ProbeInstruction, ProbeReport, encode
 from client_app.meta_gradient import Params
 from conf.schema import Config
 from strategies.exchange import exchange
@@ -31,11 +31,13 @@ def measured(grid: Grid, roster: Roster, config: Config, task: Task, params: Par
     if task.data.rows_here:  # no message: it would cost a SuperNode a process
         return measured_here(config, task, params)
     clients = some(roster.participating, CLIENTS, config.seed, Purpose.PROBED)
-    arrays = ArrayRecord(dict(params))
+    arrays, fixed = ArrayRecord(dict(params)), Fixed.of(task)
+
+    def ask(hosted: list[int]) -> RecordDict:
+        return encode(ProbeInstruction(config.seed, hosted), arrays, fixed=fixed)
+
     sent = [
-        Sent(
-            Message(encode(ProbeInstruction(config.seed, hosted), arrays), node, CURVATURE), hosted
-        )
+        Sent(Message(ask(hosted), node, CURVATURE), hosted)
         for node, hosted in roster.nodes_of(clients).items()
     ]
     failures = list[Failure]()
@@ -61,4 +63,5 @@ def _joined(reports: Iterable[ProbeReport], failures: list[Failure], ids: Client
         why[failure.reason].append(str(failure.called(ids)))
     for reason, clients in why.items():
         log.warning("left out of the probe: client %s: %s", ", ".join(clients), reason)
-    return widest(found)
+    first = failures[0] if failures else None
+    return widest(found, f"client {first.client}: {first.reason}" if first else "none was asked")

@@ -40,7 +40,7 @@ class ProgressBar(Callback):
         c, a = run.config, run.config.algorithm
         self.console.say(
             f"{c.dataset['name']}: {run.participating} participating and {run.new} new clients; "
-            f"{run.parameters:,} parameters; {c.rounds} rounds",
+            f"{run.size}; {c.rounds} rounds",
         )
         self.console.say(
             f"{a.name}: ν={a.nu}, τ={a.tau}, α={a.alpha:g}, β={a.beta:g}, {a.mode}",

@@ -7,7 +7,6 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from client_app.meta_gradient import Params
 from conf.command import differing_keys
 from conf.compose import find_config
 from conf.errors import InputError, NuFedError, reason
@@ -20,6 +19,7 @@ from server_app.early_stopping import describe, resumed_watch
 from server_app.sound import require_accounted
 from server_app.tracking import Row
 from strategies.roster import Roster
+from tasks.task import Task
 from tasks.trained import placed
 
 DATASET = "dataset"
@@ -99,7 +99,7 @@ def require_found(config: Config) -> None:
         )
 
 
-def read(run: Path, config: Config, initial: Params, data: str | None = None) -> Checkpoint:
+def read(run: Path, config: Config, task: Task) -> Checkpoint:
     """Read the checkpoint that a run goes on from.
 
     Parameters
@@ -108,10 +108,8 @@ def read(run: Path, config: Config, initial: Params, data: str | None = None) ->
         The run folder.
     config
         What the run is to go on with.
-    initial
-        The model that the configuration makes; for its types and shapes.
-    data
-        Digest of the rows that the configuration names, where they are here.
+    task
+        What the configuration makes; its model takes over what does not train.
 
     Raises
     ------
@@ -124,7 +122,7 @@ def read(run: Path, config: Config, initial: Params, data: str | None = None) ->
     for key, (now, was) in sorted(differing_keys(config, then).items()):
         if not _may_change(key):
             raise InputError(f"{key}={now}: the run to resume has {was}; {_allowed()}")
-    if data is not None:
+    if (data := task.data.digest) is not None:
         _require_same_rows(saved, then, config, data)
     state = saved.state
     if state.round >= config.rounds:
@@ -133,9 +131,15 @@ def read(run: Path, config: Config, initial: Params, data: str | None = None) ->
             f"rounds={config.rounds + state.round} would add as many"
         )
     _require_patience(run, config, saved.rows)
+    initial = task.initial_params()
     shapes = ({name: p.shape for name, p in params.items()} for params in (state.params, initial))
     if next(shapes) != next(shapes):
         raise InputError(f"resume={run}: the model or the data are not what they were")
+    if saved.frozen is not None:
+        try:
+            task.require_same_fixed(saved.buffers, saved.frozen)
+        except ValueError as error:
+            raise InputError(f"resume={run}: the model is not what it was: {error}") from error
     # In the order that the model has them: sums over them depend on it in the last bit.
     params = placed(state.params, initial, f"resume={run}: the model of the checkpoint")
     require_accounted(saved, config, run)

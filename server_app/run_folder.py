@@ -19,8 +19,9 @@ from conf.typed import parsed
 from server_app.tracking import Callback, Row, RunInfo, State
 from server_app.written import checked_clients, checked_rows
 from strategies.curves import GROUPS, Evaluation, Members
+from tasks.task import Task
 from tasks.trained import MODEL as MODEL  # of a run folder too
-from tasks.trained import Sizes, to_bytes
+from tasks.trained import to_bytes
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 CLIENTS = "clients.json"
@@ -166,7 +167,7 @@ def load(file: Path, read: Callable[[Path], T]) -> T:
 
 
 def save_model(
-    path: Path, params: Params, sizes: Sizes | None, facts: Mapping[str, object] | None = None
+    path: Path, task: Task, params: Params, facts: Mapping[str, object] | None = None
 ) -> None:
     """Write a model, as `tasks.trained.to_bytes` has it, whole or not at all.
 
@@ -176,7 +177,7 @@ def save_model(
         If the disk is full, or the folder is not there any more.
     """
     try:
-        write_whole(path, to_bytes(params, sizes, facts))
+        write_whole(path, to_bytes(task, params, facts))
     except OSError as error:
         raise CannotWrite.of(path, error) from error
 

@@ -31,10 +31,10 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
         return config
     found = measure()
     if not found.known:
-        what = "none" if found.largest == 0 else "not finite; scale x and y down"
-        raise InputError(
-            f"algorithm.{wanted[0]}={AUTO}: the curvature of the loss is {what}, or give a number"
-        )
+        what = "the loss has no curvature"
+        if found.unknown:
+            what = f"no client could tell how curved its loss is ({found.unknown})"
+        raise InputError(f"algorithm.{wanted[0]}={AUTO}: {what}; give a number")
     steps = suggested_steps(found, a.nu)
     chosen = {key: getattr(steps, key) for key in wanted}
     log.info(

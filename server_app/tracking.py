@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from client_app.meta_gradient import Params
 from conf.schema import Config
 from strategies.curves import Evaluation
-from tasks.trained import Sizes
+from tasks.module_state import Size
+from tasks.task import Task
 
 Row = dict[str, Any]
 
@@ -32,14 +33,14 @@ class RunInfo:
     """What is known of a run before its first round."""
 
     config: Config
-    parameters: int
+    size: Size
     """Parameters of the model."""
     participating: int
     new: int
     rows: tuple[Row, ...] = ()
     """What metrics.jsonl holds already, of a run that is resumed."""
-    sizes: Sizes | None = None
-    """Of the data that the model is for, where they are known."""
+    task: Task | None = None
+    """What is learned; None where a run is followed from afar."""
 
 
 class Callback:

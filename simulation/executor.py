@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch.func import functional_call
 
 from client_app.cohort import Trained, weight
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction, TrainReport
@@ -23,7 +22,7 @@ from simulation import plan as plans
 from simulation.lane import Lane, Part, join_curves, split
 from simulation.plan import ONE_BY_ONE, Way
 from simulation.trial import Work, evaluate_trial, train_trial, tried
-from simulation.workers import Workers
+from simulation.workers import Model, Workers
 from tasks.task import Task
 
 RANDOM = "the model draws random numbers (dropout), and would draw others in a stack"
@@ -66,7 +65,7 @@ class Batched:
                 log.warning("%s", plans.not_compiled("clients go one by one"))
         self._shape = [
             str(task.module),
-            [list(p.shape) for p in task.module.parameters()],
+            [[*p.shape, p.requires_grad] for p in task.module.parameters()],
             str(engine["precision"]),
             engine["compile"],
             _device_name(task.device),
@@ -87,7 +86,7 @@ class Batched:
             parts = (self.lane.train(params, rest, block, way) for block in blocks)
             part, cpu_s = self.lane.join(parts), 0.0
         else:
-            done, cpu_s = self._workers.train(params, rest, blocks, way)
+            done, cpu_s = self._workers.train(self._model(params), rest, blocks, way)
             part = self.lane.join(iter(done))
         return self._reported(part, ask, cpu_s)
 
@@ -105,13 +104,16 @@ class Batched:
         if self._workers is None:
             reports = [self.lane.evaluate(params, rest, block, way) for block in blocks]
         else:
-            reports = self._workers.evaluate(params, rest, blocks, way)
+            reports = self._workers.evaluate(self._model(params), rest, blocks, way)
         return join_curves(reports, ask.steps + 1)
 
     def close(self) -> None:
         """End the workers, so that their processors are free for the next run of a sweep."""
         if self._workers is not None:
             self._workers.close()
+
+    def _model(self, params: Params) -> Model:
+        return Model(params, self.task.buffers, self.task.frozen)
 
     def _reported(self, part: Part, ask: TrainInstruction, cpu_s: float) -> Trained:
         """Turn what the chunks gave into the mean update and the report; the one look at it."""
@@ -231,8 +233,7 @@ def why_one_by_one(task: Task, params: Params) -> str | None:
             return RANDOM
         with torch.no_grad():
             first, again = (
-                functional_call(task.module, params, (x[some],))[0]
-                for some in ([0, 1, 2, 3], [0, 4, 5, 6])
+                task.predict(params, x[some])[0] for some in ([0, 1, 2, 3], [0, 4, 5, 6])
             )
     except Exception as error:  # by itself each client shows whose rows the model does not take
         return f"the model raises {type(error).__name__}: {reason(error)}"

@@ -47,28 +47,53 @@ class Done(NamedTuple):
     """Warnings, which nobody would see there."""
 
 
+class Model(NamedTuple):
+    """The global model, as it is sent to a worker."""
+
+    params: Params
+    buffers: Params
+    frozen: str
+    """A checksum of the parameters that do not train."""
+
+    def on_cpu(self) -> "Model":
+        """Return it where every process can have it."""
+        params, buffers = (
+            {name: tensor.detach().cpu() for name, tensor in some.items()}
+            for some in (self.params, self.buffers)
+        )
+        return self._replace(params=params, buffers=buffers)
+
+
 class Worker:
     """A Lane in a process of its own; becomes a Ray actor."""
 
     def __init__(self, config: str) -> None:
         torch.set_num_threads(1)
         composed = read_config(config)
-        self._lane = Lane(build(composed))
+        self._task = build(composed)
+        self._lane = Lane(self._task)
 
     def pid(self) -> int:
         """Return the id of this process."""
         return os.getpid()
 
-    def work(self, kind: str, params: Params, ask: Any, clients: list[int], way: Way) -> Done:
+    def work(self, kind: str, model: Model, ask: Any, clients: list[int], way: Way) -> Done:
         """Train or evaluate some clients."""
-        started, device = time.process_time(), self._lane.task.device
-        here = {name: p.to(device) for name, p in params.items()}
+        started, device = time.process_time(), self._task.device
+        self._take_over(model)
+        here = {name: p.to(device) for name, p in model.params.items()}
         with _warnings() as said:
             result = getattr(self._lane, kind)(here, ask, clients, way)
         if isinstance(result, Part):
             total = {name: p.cpu() for name, p in result.total.items()}
             result = result._replace(total=total, metrics=result.metrics.cpu())
         return Done(result, time.process_time() - started, said)
+
+    def _take_over(self, model: Model) -> None:
+        try:
+            self._task.require_same_fixed(model.buffers, model.frozen)
+        except ValueError as error:
+            raise InputError(f"engine.workers: a worker's model is another one: {error}") from error
 
 
 class Workers:
@@ -125,17 +150,17 @@ class Workers:
             raise InputError(f"engine.workers={count}: a worker cannot start: {last}") from error
 
     def train(
-        self, params: Params, ask: TrainInstruction, blocks: Sequence[list[int]], way: Way
+        self, model: Model, ask: TrainInstruction, blocks: Sequence[list[int]], way: Way
     ) -> tuple[list[Part], float]:
         """Return what `Lane.train` gives for each block, and the workers' CPU seconds."""
-        done = self._map("train", params, ask, blocks, way)
+        done = self._map("train", model, ask, blocks, way)
         return [each.result for each in done], sum(each.cpu_s for each in done)
 
     def evaluate(
-        self, params: Params, ask: EvaluateInstruction, blocks: Sequence[list[int]], way: Way
+        self, model: Model, ask: EvaluateInstruction, blocks: Sequence[list[int]], way: Way
     ) -> list[EvaluateReport]:
         """Return what `Lane.evaluate` gives for each block."""
-        return [each.result for each in self._map("evaluate", params, ask, blocks, way)]
+        return [each.result for each in self._map("evaluate", model, ask, blocks, way)]
 
     def close(self) -> None:
         """End the processes."""
@@ -143,11 +168,11 @@ class Workers:
             self._ray.kill(actor)
 
     def _map(
-        self, kind: str, params: Params, ask: Any, blocks: Sequence[list[int]], way: Way
+        self, kind: str, model: Model, ask: Any, blocks: Sequence[list[int]], way: Way
     ) -> list[Done]:
         """Give each block to the next free worker, and again if that one dies."""
         ray = self._ray
-        shared = ray.put({name: p.cpu() for name, p in params.items()})
+        shared = ray.put(model.on_cpu())
         waiting, free = deque(range(len(blocks))), list(range(self.count))
         running: dict[Any, tuple[int, int]] = {}  # result to come -> block, worker
         results: dict[int, Done] = {}

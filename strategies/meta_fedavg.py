@@ -22,7 +22,13 @@ from torch import Tensor
 
 from client_app.local_update import norm
 from client_app.mean import StreamingMean
-from client_app.messages import EvaluateInstruction, TrainInstruction, encode, to_params
+from client_app.messages import (
+    EvaluateInstruction,
+    Fixed,
+    TrainInstruction,
+    encode,
+    to_params,
+)
 from client_app.meta_gradient import Params
 from conf.errors import InputError, RunStopped
 from conf.schema import (
@@ -125,6 +131,8 @@ class MetaFedAvg(Strategy):
         self.seed, self.weighting = seed, weighting
         self.clients_per_round, self.fraction = clients_per_round, fraction
         self.min_replies, self.lower_is_better = min_replies, lower_is_better
+        self.fixed: Fixed | None = None
+        """What of the model does not train, to go with it; None where all of it does."""
         self.failures: list[Failure] = []
         """Clients whose reply could not be used, of what was last aggregated."""
         self.usable = 0
@@ -167,7 +175,11 @@ class MetaFedAvg(Strategy):
         if self.privacy is not None and trained:
             self.privacy.require_budget(server_round, len(trained), self.roster.num_clients)
         measured = self.roster.measured(self.evaluation.clients) if config.get("evaluate") else []
-        return self._send(arrays, trained, measured, lambda c: encode(ask(clients=c), arrays))
+
+        def content(clients: list[int]) -> RecordDict:
+            return encode(ask(clients=clients), arrays, fixed=self.fixed)
+
+        return self._send(arrays, trained, measured, content)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -388,7 +400,7 @@ class MetaFedAvg(Strategy):
         """Return the content of a message that asks for clients' personalization curves."""
         e = self.evaluation
         ask = EvaluateInstruction(self.seed, clients, e.steps, self.algorithm.alpha, e.batch)
-        return encode(ask, arrays)
+        return encode(ask, arrays, fixed=None if arrays is None else self.fixed)
 
     def _weight(self, client: int) -> float:
         """Return the client's weight; from the roster, so that a reply cannot claim another."""

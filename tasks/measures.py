@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from conf.errors import InputError, reason
 from conf.making import make, prepared
 from conf.schema import TaskConfig, require
+from tasks.module_state import same
 from tasks.objective import LOWER_IS_BETTER, Batch, Function, Metric, Objective
 from tasks.undefined import lacks
 
@@ -132,13 +133,20 @@ def _settled(name: str, metric: Metric, batch: Batch) -> Metric:
 
 
 def _tried(where: str, of: Function, batch: Batch) -> Tensor:
+    lent = batch._replace(outputs=batch.outputs.clone(), y=batch.y.clone())
     try:
-        value = of(batch.outputs, batch.y)
+        value = of(lent.outputs, lent.y)
     except Exception as error:  # whatever the user's code raises
         shapes = f"outputs {list(batch.outputs.shape)} and y {list(batch.y.shape)}"
         raise InputError(f"{where}: fails on {shapes}: {reason(error)}") from error
     if not isinstance(value, Tensor):
         raise InputError(f"{where}: gives a {type(value).__name__}, not a tensor")
+    for name, now, was in (("outputs", lent.outputs, batch.outputs), ("y", lent.y, batch.y)):
+        if not same(now, was):
+            raise InputError(
+                f"{where}: writes to the {name} that it is given, which others are given too; "
+                f"work on {name}.clone()"
+            )
     return value
 
 

@@ -1,34 +1,43 @@
-"""Make the module that a configuration names, sized from the data, and check that it fits."""
+"""Make the module that a configuration names, sized from the data, as its constructor leaves it."""
 
 import inspect
 import logging
+from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object
-from torch import Tensor, nn
+from torch import nn
 
 from conf.errors import InputError, reason
 from conf.making import make
+from tasks.module_state import trainable
+from tasks.module_trial import Trial, tried
 from tasks.store import FederatedData
 from tasks.streams import Purpose, seeded, stream
-from tasks.tokens import hint, require_known, require_seen
+
+OURS = "tasks."
+
+log = logging.getLogger("nufed")
 
 
 class Made(NamedTuple):
     """A module, and what was found when rows were pushed through it."""
 
     module: nn.Module
-    width: int
-    """Outputs of a row, or of a place of it where y is a sequence."""
-    integers: bool
-    """Whether it is given x as integers, which an embedding needs and a matrix product refuses."""
+    """On the CPU."""
+    trial: Trial
 
 
 def make_module(
-    config: dict[str, Any], data: FederatedData, seed: int, *, any_width: bool = False
+    config: dict[str, Any],
+    data: FederatedData,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    *,
+    any_width: bool = False,
+    class_axis: str | None = None,
 ) -> Made:
     """Return the module, its initial parameters drawn from `seed`.
 
@@ -37,8 +46,10 @@ def make_module(
     config
         The composed `model` group: `_target_` and its arguments. What `sizes` tells of the data is
         given to it too where its signature names it.
-    any_width
-        Whether any number of outputs will do, as a loss of one's own may ask.
+    dtype
+        What parameters that train have to be. float64 makes all reals so; float32 changes nothing.
+    any_width, class_axis
+        As of `tasks.module_trial.tried`.
 
     Raises
     ------
@@ -52,22 +63,15 @@ def make_module(
     # Hydra logs what it also raises; the line that we make of it is enough.
     logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
     logging.getLogger("hydra.utils").propagate = False
+    if target.startswith(OURS):
+        class_axis = "last"
     with seeded(stream(Purpose.MODEL, seed)):
-        try:
-            wanted = inspect.signature(get_object(target)).parameters
-            given = {k: v for k, v in sizes(data).items() if k in wanted and k not in config}
-            module = make(config, **given)
-        except (InstantiationException, ImportError, ValueError, TypeError) as error:
-            if isinstance(error.__cause__, InputError):
-                raise error.__cause__ from None
-            cause = error.__cause__ or error
-            away = isinstance(cause, ModuleNotFoundError) and cause.name == target.split(".")[0]
-            hint = "; be where its file is" if away else ""
-            raise InputError(f"{where}: {reason(cause)}{hint}") from error
-        if not isinstance(module, nn.Module):
-            raise InputError(f"{where}: makes a {type(module).__name__}, not a torch.nn.Module")
-        outputs, integers = _try(module, data, where)
-    return Made(module, _width(outputs, data, where, any_width), integers)
+        module = _not_compiled(_called(config, data, target, where), where)
+        module = module.double() if dtype == torch.float64 else module
+        _require_type(module, where, dtype)
+        trial = tried(module, data, where, dtype=dtype, any_width=any_width, class_axis=class_axis)
+    _require_trainable(module, where)
+    return Made(module, trial)
 
 
 def sizes(data: FederatedData) -> dict[str, Any]:
@@ -85,63 +89,78 @@ def sizes(data: FederatedData) -> dict[str, Any]:
     }
 
 
-def _holds_integers(data: FederatedData) -> bool:
-    return data.x.dtype.kind in "iu" and data.x.dtype != np.uint8
+def _called(config: dict[str, Any], data: FederatedData, target: str, where: str) -> nn.Module:
+    """Call what the configuration names."""
+    try:
+        wanted = inspect.signature(get_object(target)).parameters
+        given = {k: v for k, v in sizes(data).items() if k in wanted and k not in config}
+        module = make(config, **given)
+    except (InstantiationException, ImportError, ValueError, TypeError) as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        cause = error.__cause__ or error
+        away = isinstance(cause, ModuleNotFoundError) and cause.name == target.split(".")[0]
+        hint = "; be where its file is" if away else ""
+        raise InputError(f"{where}: {reason(cause)}{hint}") from error
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{where}: makes a {type(module).__name__}, not a torch.nn.Module")
+    return module
 
 
-def _width(outputs: Tensor, data: FederatedData, where: str, any_width: bool) -> int:
-    """Return the outputs of a row or place, if they are as many as the data needs."""
-    places, needed = data.y.shape[1:], data.num_outputs
-    if data.classes and places:
-        width = outputs.shape[-1]
-        if outputs.shape[1:-1] != places or width < needed:
-            raise InputError(
-                f"{where}: gives outputs of shape {list(outputs.shape[1:])} a row; the data needs "
-                f"{[*places, needed]}, classes at each place, as of model=transformer"
-            )
-        return width
-    width = int(outputs.reshape(2, -1).shape[1])
-    if width != needed and not (data.classes and width > needed) and not any_width:
-        raise InputError(f"{where}: gives {width} outputs a row; the data needs {needed}")
-    return width
+def _not_compiled(module: nn.Module, where: str) -> nn.Module:
+    """Return a module as it was before `torch.compile`, whose programs have no second derivative.
 
-
-def _try(module: nn.Module, data: FederatedData, where: str) -> tuple[Tensor, bool]:
-    """Push two rows through the module twice, which also sizes lazy layers.
-
-    Integers are tried as such first; a module that does not take them is given them as reals.
+    It computes the same.
     """
-    shape = data.x.shape[1:]
-    nothing = torch.zeros(2, *shape)
-    try:
-        integers = _holds_integers(data) and _takes(module, nothing.long())
-        with torch.no_grad():
-            module(nothing.long() if integers else nothing)
-            before = {name: buffer.clone() for name, buffer in module.named_buffers()}
-            outputs: Tensor = module(nothing.long() if integers else torch.rand(2, *shape))
-    except Exception as error:  # whatever the user's code raises
-        raise InputError(
-            f"{where}: does not take rows of shape {list(shape)}: {reason(error)}"
-            f"{hint(module, data)}"
-        ) from error
-    if integers:
-        require_known(module, data, where)
-    else:
-        require_seen(module, data, where, torch.float32)
-    for name, buffer in module.named_buffers():
-        if not torch.equal(before[name], buffer):
-            layer = name.rpartition(".")[0] or "itself"
+    wrapped = [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if _is_compiled(child)
+    ]
+    for parent, name, child in wrapped:
+        setattr(parent, name, child._orig_mod)
+    called = [each for each in module.modules() if each._compiled_call_impl is not None]
+    for each in called:
+        each._compiled_call_impl = None
+    if wrapped or called or _is_compiled(module):
+        _say_not_compiled(where)
+    inside: nn.Module = module._orig_mod if _is_compiled(module) else module  # type: ignore[assignment]
+    return inside
+
+
+@cache  # server and clients may share a process
+def _say_not_compiled(where: str) -> None:
+    log.info("%s: torch.compile is taken off it; engine.compile=true compiles whole steps", where)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Tell whether `torch.compile` wrapped a module; to ask by its class would import all of it."""
+    return type(module).__name__ == "OptimizedModule"
+
+
+def _require_trainable(module: nn.Module, where: str) -> None:
+    """Raise unless a parameter trains, and a file of tensors can hold all of the module."""
+    if not trainable(module):
+        count = sum(p.numel() for p in module.parameters())
+        what = f"all {count:,} are frozen (requires_grad is False)" if count else "it has none"
+        raise InputError(f"{where}: no parameter trains, {what}; there is nothing to learn")
+    for key, value in module.state_dict().items():
+        if not isinstance(value, torch.Tensor):
             raise InputError(
-                f"{where}: layer {layer} keeps running statistics of the rows it saw ({name}), "
-                "which clients must not share; use torch.nn.GroupNorm"
+                f"{where}: its state_dict has {key}, a {type(value).__name__}, which no file of "
+                "tensors holds; register it as a buffer"
             )
-    return outputs, integers
 
 
-def _takes(module: nn.Module, rows: Tensor) -> bool:
-    try:
-        with torch.no_grad():
-            module(rows)
-    except Exception:  # whatever the user's code raises
-        return False
-    return True
+def _require_type(module: nn.Module, where: str, dtype: torch.dtype) -> None:
+    """Raise unless the parameters that train are of the type that the engine computes in."""
+    wanted = str(dtype).removeprefix("torch.")
+    for name, p in trainable(module).items():
+        if p.dtype != dtype:
+            kind = str(p.dtype).removeprefix("torch.")
+            other = ", or say engine.precision=float64" * (kind == "float64")
+            raise InputError(
+                f"{where}: its parameter {name} is {kind}, and engine.precision asks for {wanted}; "
+                f"make it {wanted}{other}"
+            )

@@ -1,7 +1,7 @@
 """A task: a federated data set, a model and a loss, as pure functions of parameters and batches."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,9 +13,15 @@ from torch.func import functional_call
 
 from conf.errors import InputError
 from conf.schema import Config, TaskConfig
+from tasks import module_state
+from tasks.derivatives import HAS_ALL, Derivatives, derivatives
+from tasks.kernels import plain_kernels
 from tasks.measures import make_objective, usable
-from tasks.module import make_module
+from tasks.module import Made, make_module
+from tasks.module_state import Params as Params
+from tasks.module_state import Size
 from tasks.objective import Objective
+from tasks.outputs import scores
 from tasks.private import NAME as PRIVATE
 from tasks.private import Local, load_private
 from tasks.store import FederatedData, load
@@ -24,7 +30,6 @@ PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.
 
 TRIED = 8  # rows that a loss or metric of one's own is tried on
 
-Params = dict[str, Tensor]
 Batch = tuple[Tensor, ...]
 
 
@@ -41,6 +46,10 @@ class Task:
     """Whether the module computes in bfloat16 where torch.autocast allows; parameters do not."""
     integers: bool = False
     """Whether the module takes x as integers, such as tokens."""
+    writes_input: bool = False
+    """Whether the module writes to the x that it is given, and so is given copies."""
+    derivatives: Derivatives = HAS_ALL
+    """What the loss has of second derivatives."""
 
     @property
     def classification(self) -> bool:
@@ -48,8 +57,67 @@ class Task:
         return self.data.classes
 
     def initial_params(self) -> Params:
-        """Return a copy of the initial model w_0, name -> tensor."""
-        return {name: p.detach().clone() for name, p in self.module.named_parameters()}
+        """Return a copy of the initial model w_0: the parameters that train, name -> tensor."""
+        trained = module_state.trainable(self.module)
+        return {name: p.detach().clone() for name, p in trained.items()}
+
+    @property
+    def size(self) -> Size:
+        """How many parameters there are."""
+        return Size.of(self.module)
+
+    @cached_property
+    def frozen(self) -> str:
+        """A checksum of the parameters that do not train; "" where all do."""
+        return module_state.digest(module_state.frozen(self.module))
+
+    @property
+    def wholly_trained(self) -> bool:
+        """Whether the model has nothing but parameters that train."""
+        return not self.buffers and not self.frozen
+
+    @property
+    def buffers(self) -> Params:
+        """The module's buffers, as they are."""
+        return module_state.buffers(self.module)
+
+    def require_same_fixed(self, buffers: Params, frozen: str) -> None:
+        """Take over buffers, if they are those of this module; see that frozen parameters are too.
+
+        Parameters
+        ----------
+        buffers, frozen
+            As the properties of these names give them, of the task of whoever sent them.
+
+        Raises
+        ------
+        ValueError
+            If names, shapes or types of buffers differ, or the content of frozen parameters.
+        """
+        if frozen != self.frozen:
+            raise ValueError(
+                "its frozen parameters are not those of this model; load them from one file, or "
+                "draw them by torch, numpy or random, which the seed decides"
+            )
+        own = self.buffers
+        if module_state.kinds(buffers) != module_state.kinds(own):
+            raise ValueError("names, shapes or types of its buffers are not those of this model")
+        for name, buffer in own.items():
+            buffer.copy_(buffers[name])
+
+    def state(self, params: Params) -> Params:
+        """Return all that a model with these parameters consists of, as `state_dict` names it."""
+        return module_state.whole_state(self.module, params)
+
+    def load_state(self, state: Params) -> Params:
+        """Take over what of a model's `state` does not train; return its parameters that do.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes are not those of the module.
+        """
+        return module_state.load_whole_state(self.module, state)
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """Gather rows: x [*rows.shape, …] and y [*rows.shape, …] on the task's device."""
@@ -61,9 +129,11 @@ class Task:
     def inputs(self, x: Tensor) -> Tensor:
         """Return stored rows as the module takes them: pixels in [0, 1], others as they are."""
         if self.integers:
-            return x.long()
-        converted = x.to(self.dtype)
-        return converted.div_(255) if x.dtype == torch.uint8 else converted
+            converted = x.long()
+        else:
+            converted = x.to(self.dtype)
+            converted = converted.div_(255) if x.dtype == torch.uint8 else converted
+        return converted.clone() if self.writes_input else converted
 
     def loss(self, params: Params, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the mean loss of a batch, that of the task's `Objective`.
@@ -87,32 +157,27 @@ class Task:
 
     def predict(self, params: Params, x: Tensor) -> Tensor:
         """Return the outputs of a model that is measured, not trained: without dropout."""
-        with self._without_dropout():
+        with module_state.evaluating(self.module):
             return self._outputs(params, x)
 
     @contextmanager
     def measuring(self) -> Iterator["Task"]:
-        """Yield the task without dropout and bfloat16, for as long as one measures it."""
-        with self._without_dropout():
+        """Yield the task without dropout and bfloat16, for as long as one measures its loss."""
+        with module_state.evaluating(self.module):
             yield replace(self, autocast=False)
 
-    @contextmanager
-    def _without_dropout(self) -> Iterator[None]:
-        was_training = self.module.training
-        self.module.eval()
-        try:
-            yield
-        finally:
-            self.module.train(was_training)
-
     def _outputs(self, params: Params, x: Tensor) -> Tensor:
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False
+        kernels = plain_kernels() if self.derivatives.by_plain else nullcontext()
+        with (
+            kernels,
+            torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False
+            ),
         ):
-            outputs: Tensor = functional_call(
+            returned = functional_call(
                 self.module, params, (self.inputs(x),), tie_weights=self._has_tied_weights
             )
-        return outputs.to(self.dtype)
+        return scores(returned).to(self.dtype)
 
     @cached_property
     def _has_tied_weights(self) -> bool:
@@ -143,25 +208,81 @@ def build(config: Config, local: Local | None = None, data: FederatedData | None
     if data is None:
         data = federated(config, local)
     dtype = PRECISIONS[precision]
-    made = make_module(config.model, data, config.seed, any_width=config.task.loss is not None)
-    objective = make_objective(
-        config.task, classes=data.classes, width=made.width, device=device, dtype=dtype
+    made = make_module(
+        config.model,
+        data,
+        config.seed,
+        dtype,
+        any_width=config.task.loss is not None,
+        class_axis=config.task.class_axis,
     )
-    module, autocast = made.module.to(device, dtype), precision == "bf16"
-    task = Task(data, module, dtype, device, objective, autocast, made.integers)
+    objective = make_objective(
+        config.task, classes=data.classes, width=made.trial.width, device=device, dtype=dtype
+    )
+    task = Task(
+        data,
+        made.module.to(device),
+        dtype,
+        device,
+        objective,
+        autocast=precision == "bf16",
+        integers=made.trial.integers,
+        writes_input=made.trial.writes_input,
+    )
     if config.task != TaskConfig() and len(data.y):
         x, y = task.batch(data.partition.index[:TRIED])
         with torch.no_grad():
-            outputs = task.module(x).to(dtype)
+            outputs = task.predict(task.initial_params(), x)
         with torch.enable_grad():
             outputs.requires_grad_()
             objective = usable(objective, config.task, outputs, y, twice=_needs_hessians(config))
         task = replace(task, objective=objective)
+    task = replace(task, derivatives=_derivatives(task, config))
+    _require_possible(task, config, made)
     return task
 
 
 def _needs_hessians(config: Config) -> bool:
     return config.algorithm.nu > 0 and config.algorithm.mode == "exact"
+
+
+def _derivatives(task: Task, config: Config) -> Derivatives:
+    """Differentiate the loss on rows of no content: those of private data are not here."""
+    shape, places = task.data.x.shape[1:], task.data.y.shape[1:]
+    x = torch.zeros(2, *shape, dtype=task.dtype, device=task.device)
+    kind = torch.int64 if task.classification else task.dtype
+    y = torch.zeros(2, *places, dtype=kind, device=task.device)
+    with torch.random.fork_rng(devices=[]), task.measuring() as plain:
+        return derivatives(
+            lambda params: plain.loss(params, x, y), task.initial_params(), _named(config)
+        )
+
+
+def _require_possible(task: Task, config: Config, made: Made) -> None:
+    """Raise an `InputError` if the model cannot be trained as the configuration asks for."""
+    a, missing = config.algorithm, task.derivatives.missing
+    if _needs_hessians(config) and missing is not None:
+        raise InputError(
+            f"{_named(config)}: its loss has no second derivative ({missing:.150}); say "
+            "algorithm.mode=first_order, or hessian_free"
+        )
+    if config.diagnostics.every is not None and missing is not None:
+        raise InputError(
+            f"diagnostics.every={config.diagnostics.every}: needs second derivatives, and the loss "
+            f"has none ({missing:.150}); say diagnostics.every=null"
+        )
+    twice_the_same = a.nu > 0 and (a.mode == "hessian_free" or (a.mode == "exact" and a.recompute))
+    if made.trial.draws and twice_the_same:
+        key = "mode=hessian_free" if a.mode == "hessian_free" else "recompute=true"
+        raise InputError(
+            f"algorithm.{key}: computes each step more than once, and the model draws random "
+            "numbers (dropout), others each time; say algorithm.mode=exact or first_order, with "
+            "algorithm.recompute=false"
+        )
+
+
+def _named(config: Config) -> str:
+    return f"model._target_={config.model.get('_target_')}"
 
 
 def federated(config: Config, local: Local | None = None) -> FederatedData:

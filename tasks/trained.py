@@ -1,4 +1,4 @@
-"""A trained model as a file: its parameters, and the sizes of the data that it is for.
+"""A trained model as a file: all that it consists of, and the sizes of the data that it is for.
 
 Both are in the one file, so that whoever has it can make the model without the data set: by the
 configuration beside it and these sizes.
@@ -11,20 +11,18 @@ from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor
 
 from conf.errors import InputError, NuFedError, reason
 from conf.files import regular
 from conf.text import printable
 from conf.typed import Mistyped, made, parsed
 from tasks.store import FederatedData
+from tasks.task import Params, Task
 
 MODEL = "model.safetensors"
 """In a run folder, the trained model."""
 KEY = "data"  # of the file's metadata
 LARGEST = 1 << 31  # of one size of the data
-
-Params = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -56,29 +54,27 @@ class Sizes:
         )
 
 
-def to_bytes(
-    params: Params, sizes: Sizes | None, facts: Mapping[str, object] | None = None
-) -> bytes:
-    """Return a model as a file's content.
+def to_bytes(task: Task, params: Params, facts: Mapping[str, object] | None = None) -> bytes:
+    """Return a model as a file's content: its `state_dict`, and the sizes of the data in metadata.
 
     Parameters
     ----------
+    task
+        What the model is of.
     params
-        Name -> tensor.
-    sizes
-        What is needed to make the model; None if it is not known.
+        The parameters that train, name -> tensor.
     facts
         What else its metadata is to say.
     """
     metadata = {key: printable(str(value)) for key, value in (facts or {}).items()}
-    if sizes is not None:
-        metadata[KEY] = json.dumps(asdict(sizes))
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in params.items()}
-    return save(contiguous, metadata)
+    metadata[KEY] = json.dumps(asdict(Sizes.of(task.data)))
+    # Clones: safetensors refuses tensors that share their memory, such as tied weights.
+    state = {name: t.cpu().contiguous().clone() for name, t in task.state(params).items()}
+    return save(state, metadata)
 
 
 def read(file: Path) -> tuple[Params, Sizes | None]:
-    """Read a model, and its sizes unless an older version wrote it.
+    """Read what a model consists of, and its sizes unless an older version wrote it.
 
     Raises
     ------
@@ -95,6 +91,31 @@ def read(file: Path) -> tuple[Params, Sizes | None]:
         raise
     except Exception as error:  # whatever safetensors makes of a file that is damaged
         raise InputError(f"{file}: cannot be read ({reason(error)})") from error
+
+
+def load_model(task: Task, state: Params, name: str) -> Params:
+    """Return the parameters that train, of a model that was read; the task takes over the rest.
+
+    Parameters
+    ----------
+    state
+        As `read` gives it.
+    name
+        What names the file to a person.
+
+    Raises
+    ------
+    InputError
+        If it is of another model, of numbers of another kind, or not finite where it trains.
+    """
+    try:
+        params = task.load_state(state)
+    except ValueError as error:
+        raise InputError(
+            f"{name} is not of the model that config.yaml describes ({error}); take both from one "
+            "run, and the model's code as it was"
+        ) from error
+    return placed(params, task.initial_params(), name)
 
 
 def placed(trained: Params, like: Params, name: str) -> Params:

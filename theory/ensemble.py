@@ -19,6 +19,7 @@ from client_app.meta_gradient import (
     value_and_meta_gradient,
 )
 from client_app.stack import stacked
+from tasks.module_state import trainable
 from tasks.task import Task
 from theory.constants import Method
 
@@ -60,7 +61,7 @@ class Ensemble:
         counts = torch.from_numpy(order < self.sizes[:, None]).to(task.device)
         self._counts = () if bool(counts.all()) else (counts,)
         self._loss = stacked(task.loss)
-        self._shapes = {name: p.shape for name, p in task.module.named_parameters()}
+        self._shapes = {name: p.shape for name, p in trainable(task.module).items()}
 
     def __len__(self) -> int:
         return len(self.sizes)

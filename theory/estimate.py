@@ -129,7 +129,7 @@ def estimate(
     Estimates
         Not finite where the gradients or Hessians that a constant is measured on are not.
     """
-    work = sum(p.numel() for p in task.module.parameters()) * (method.nu + 1)
+    work = sum(task.size) * (method.nu + 1)
     most_rows = int(task.data.partition.train[np.asarray(clients)].max())
     most_clients, most_rows = effort.sample(len(clients), most_rows, work)
     size = method.support if method.shared else None

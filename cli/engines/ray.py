@@ -44,9 +44,8 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     new = choose_new_clients(task.data.partition.ids, config.evaluation.new_clients, config.seed)
     for note in notes(config, task, dict(enumerate(task.data.partition.train.tolist()))):
         log.warning(note)
-    parameters = sum(p.numel() for p in task.initial_params().values())
     console.say(f"Flower's simulation engine: {nodes} SuperNodes; its log: {folder / LOG}")
-    run = RunInfo(config, parameters, n - len(new), len(new))
+    run = RunInfo(config, task.size, n - len(new), len(new))
     progress = Follower(folder, ProgressBar(console, folder), run)
     try:
         with tempfile.TemporaryDirectory() as app_dir:

@@ -126,6 +126,8 @@ def _training(run: Record) -> Section:
         facts += [("the run took", duration(summary["wall_s"]))]
     if "parameters" in summary:
         facts += [("parameters", f"{summary['parameters']:,}")]
+        if summary.get("trained_parameters", summary["parameters"]) != summary["parameters"]:
+            facts += [("of which train", f"{summary['trained_parameters']:,}")]
     if "peak_rss_mb" in summary:
         facts += [("memory at most", f"{summary['peak_rss_mb']:.0f} MB")]
     if "epsilon" in (run.rows[-1] if run.rows else {}):

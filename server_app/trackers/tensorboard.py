@@ -101,7 +101,7 @@ def _hparams(run: RunInfo) -> tuple[Summary, ...]:
         if key.startswith(COMPARED) and isinstance(value, str | int | float)
     }
     last = run.config.evaluation.steps
-    usual = ["mae" if run.sizes and run.sizes.regression else "accuracy"]
+    usual = ["mae" if run.task and not run.task.classification else "accuracy"]
     own = run.config.task.metrics
     names = ["loss", *(usual if own is None else own)]
     ends = {f"{group}/{name}_k{last}": 0.0 for group in GROUPS for name in names}

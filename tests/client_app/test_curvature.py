@@ -11,6 +11,7 @@ from client_app import curvature as module
 from client_app.curvature import Curvature, curvature, probe, widest
 from client_app.messages import ProbeInstruction
 from conf.compose import compose_config
+from tasks.derivatives import Derivatives
 from tasks.store import FederatedData
 from tasks.task import Task, build
 
@@ -41,10 +42,19 @@ def test_the_ends_are_those_of_the_whole_hessian(monkeypatch: pytest.MonkeyPatch
         at = torch.cat([p.flatten() for p in params.values()])
         values = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, at))
         found = curvature(task, params, client, seed=5)
-        assert found == pytest.approx(
-            Curvature(float(values.abs().max()), float(-values.min())), rel=1e-9
-        )
+        ends = float(values.abs().max()), float(-values.min())
+        assert (found.largest, found.negative) == pytest.approx(ends, rel=1e-9)
         assert found.negative > 0
+
+
+def test_without_second_derivatives_it_is_that_of_differences_of_gradients() -> None:
+    """Of a smooth loss, to the error of central differences."""
+    task, params = bent(), {name: 3 * p for name, p in bent().initial_params().items()}
+    exact = curvature(task, params, 0, seed=5)
+    without = replace(task, derivatives=Derivatives(missing="not implemented"))
+    found = curvature(without, params, 0, seed=5)
+    assert (found.largest, found.negative) == pytest.approx(exact[:2], rel=1e-3)
+    assert found != exact
 
 
 def test_few_rows_are_drawn_from_the_seed_and_the_client() -> None:
@@ -56,8 +66,10 @@ def test_few_rows_are_drawn_from_the_seed_and_the_client() -> None:
 
 
 def test_what_holds_for_all() -> None:
-    assert widest([Curvature(3.0, 0.5), Curvature(2.0, 1.0)]) == (3.0, 1.0)
-    assert not widest([]).known
+    assert widest([Curvature(3.0, 0.5), Curvature(2.0, 1.0)], "no") == Curvature(3.0, 1.0)
+    nobody = widest([], "client 3: has no rows")
+    assert not nobody.known
+    assert nobody.unknown == "client 3: has no rows"
     assert Curvature(1.0, 0.0).known
     assert not Curvature(0.0, 0.0).known
 

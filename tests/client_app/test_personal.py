@@ -87,7 +87,7 @@ def test_the_curve_is_the_one_that_the_run_measures(small: Run, model: tuple[str
     run = small("algorithm.nu=3", "evaluation.batch=4", *model)
     config = of_run(run.folder, "run")
     task = build(config)
-    params = load_file(run.folder / "model.safetensors")
+    params = task.load_state(load_file(run.folder / "model.safetensors"))
     ask = EvaluateInstruction(config.seed, [2], 3, 0.1, 4)
     personal = personalize(run.folder, run.file, client=30)
     assert personal.curve == evaluate(task, params, ask, 2)

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,22 @@ from server_app.run_folder import RunFolder
 from server_app.terminal import Terminal
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import Evaluation, Members
+from tasks.task import build
 from tasks.trained import Sizes, read
 
 CONFIG = compose_config(["dataset=quadratics", "algorithm.alpha=0.1", "algorithm.beta=0.2"])
 PARAMS = {"w": torch.randn(3 * PART // 4, generator=torch.Generator().manual_seed(0))}
 SIZES = Sizes((5,), 1, regression=True, pixels=False)
+
+
+class Vector(torch.nn.Module):
+    """A model of one parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros_like(PARAMS["w"]))
+
+
 MEASURED = Evaluation(
     1, {"new": Members(["ward é", 8], [5, None], {"loss": np.array([[2, 1 / 3]] * 2)})}
 )
@@ -37,7 +49,8 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     stream = LogStream(Path("/server/run"))
     try:
         log.warning("2 of 5 clients are there")
-        stream.on_start(RunInfo(CONFIG, 7, 4, 1, sizes=SIZES))
+        task = replace(build(CONFIG), module=Vector())
+        stream.on_start(RunInfo(CONFIG, task.size, 4, 1, task=task))
         for row in ROWS:
             print(f"round {row['round']}")
             stream.on_round(row, State(row["round"], PARAMS, {}))
