@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.compose import find_config
-from conf.errors import InputError
 from conf.files import read_text
 from conf.schema import Config
+from conf.targets import foreign
 from conf.typed import parsed
 from server_app.report.statistics import Array
 from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, whole_rows
@@ -68,11 +68,10 @@ class Record:
     def lower_is_better(self) -> bool:
         """Whether less of that metric is better."""
         known = (self.summary or {}).get("lower_is_better")
-        if known is None:  # the run goes on, or was killed
-            try:
-                known = lower_is_better(self.config.task)
-            except InputError:  # its own metric is not here
-                known = LOWER_IS_BETTER
+        if known is None and foreign(self.config):  # killed; to look a name up would import it
+            known = LOWER_IS_BETTER
+        elif known is None:
+            known = lower_is_better(self.config.task)
         return self.metric in known
 
     @property

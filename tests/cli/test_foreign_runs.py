@@ -214,6 +214,19 @@ def test_no_text_of_theirs_steers_the_terminal(
         assert "\\x1b" in page
 
 
+def test_a_metric_of_theirs_is_not_looked_up(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run without a summary, which would say which way is up: the module has an effect."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["task"] = {"metrics": {"zen": "this.s"}}
+
+    theirs(here, change)
+    (here / "run/summary.json").unlink()
+    sys.modules.pop("this", None)
+    assert said(REPORT, monkeypatch=monkeypatch) == 0
+    assert "this" not in sys.modules
+
+
 @pytest.mark.parametrize("row", [7, [], {"round": "x"}, {"participating": 7}, {"failures": 7}])
 def test_rows_of_no_run_end_in_one_line(
     row: object, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.docs.pages import run, sections, shown
 from tests.helpers import read_run
@@ -31,6 +33,14 @@ def test_from_raw_files_to_a_comparison(tmp_path: Path) -> None:
     runs = [read_run(file.parent) for file in sorted((tmp_path / "runs").rglob("summary.json"))]
     assert len(runs) == 4
     assert 4 * 16 + 16 + 16 * 2 + 2 in [run.summary["parameters"] for run in runs]
+
+    found = run(TEXT["A pretrained model"], tmp_path)
+    assert [line for line in shown(TEXT["A pretrained model"]) if line not in found] == []
+    before = load_file(tmp_path / "pretrained" / "model.safetensors")
+    newest = max((tmp_path / "runs").rglob("model.safetensors"), key=lambda f: f.stat().st_mtime)
+    after = load_file(newest)
+    assert torch.equal(after["0.frozen.weight"], before["0.weight"])
+    assert torch.equal(after["2.frozen.bias"], before["2.bias"])
 
 
 def rows(table: str) -> list[tuple[list[str], list[float]]]:
