@@ -110,7 +110,8 @@ def modules_of(value: Any, key: str = "trust") -> tuple[str, ...]:
     InputError
         If one is no name of a module.
     """
-    words = re.split(r"[\s,\[\]]+", value) if isinstance(value, str) else value or ()
+    words = re.split(r"[\s,\[\]]+", value) if isinstance(value, str) else value
+    words = () if words is None else words
     valid = isinstance(words, Iterable) and all(isinstance(word, str) for word in words)
     require(valid, key, value, "a module, such as mine, or a list of them")
     found = tuple(filter(None, words))

@@ -27,7 +27,7 @@ KNOWN: dict[str, Any] = {
 }
 """Of a row."""
 SUMMARY: dict[str, Any] = {
-    **dict.fromkeys(("rounds", "parameters", "seed"), int),
+    **dict.fromkeys(("rounds", "parameters", "trained_parameters", "seed"), int),
     **dict.fromkeys(("wall_s", "peak_rss_mb", "epsilon", "delta"), Real),
     **dict.fromkeys(("stopped", "stopped_early", "server_run_folder"), str),
     "git_commit": str | None,

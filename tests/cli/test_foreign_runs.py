@@ -237,7 +237,7 @@ def test_rows_of_no_run_end_in_one_line(
     assert said(REPORT, monkeypatch=monkeypatch) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1
-    assert "run: a file is not as a run writes it" in err
+    assert "run/metrics.jsonl: cannot be read (" in err
 
 
 def test_prepared_rows_stay_in_their_folder(
