@@ -25,7 +25,7 @@ OF_DATA = (
 )
 """Keys whose value is a text out of the data, or a list of them."""
 NOTHING = ("", "null", "???")
-BARE = re.compile(r"[A-Za-z_/][\w./+@-]*", re.ASCII)
+BARE = re.compile(r"\.{0,2}[A-Za-z_/][\w./+@-]*", re.ASCII)
 ENTRY = re.compile(
     r"""[\[\],] | \s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")\s*(?=[\],]|$) | (?P<bare>[^\[\],]+)""",
     re.VERBOSE,
