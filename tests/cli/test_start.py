@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.forked import ROOT
+from tests.forked import LIMIT_S
+
+ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import signal, sys
@@ -42,5 +44,5 @@ def test_an_interrupt_while_a_command_is_imported(
     (tmp_path / "slow.py").write_text(SLOW)
     script = SCRIPT.format(here=str(tmp_path), handler=handler)
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=LIMIT_S)
     assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
