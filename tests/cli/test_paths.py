@@ -30,7 +30,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = forked.Started(["nufed", *TYPED, "rounds=100000"], here)
     metrics, until = here / FOLDER / "r1" / "metrics.jsonl", time.monotonic() + 300
     while not metrics.exists() or metrics.read_text().count("\n") < 3:
-        assert run.process.is_alive(), run.err.read_text()
+        assert run.process.poll() is None, run.done().err
         assert time.monotonic() < until
         time.sleep(0.01)
     assert run.process.pid is not None

@@ -316,10 +316,11 @@ def test_a_node_config_that_is_none_is_named_and_leaves_nothing_behind(
     kept = context.node_config
     odd = st.one_of(st.text(), st.floats(), st.booleans(), st.integers(-(2**63), -1))
     changed = dict(kept)
-    changed[data.draw(st.sampled_from(sorted(kept)))] = data.draw(odd)
+    changed[data.draw(st.sampled_from(sorted(kept.keys() - {"trust"})))] = data.draw(odd)
     missing = {data.draw(st.sampled_from(sorted(kept))): 0}
+    untrusting = kept | {"trust": data.draw(st.one_of(st.floats(), st.booleans(), st.integers()))}
     too_high = {"partition-id": data.draw(st.integers(3, 2**62)), "num-partitions": 3}
-    context.node_config = data.draw(st.sampled_from([changed, missing, too_high, {}]))
+    context.node_config = data.draw(st.sampled_from([changed, untrusting, missing, too_high, {}]))
     try:
         assert_refused(of, kind, of.contents.get(kind, RecordDict()))
     finally:

@@ -97,7 +97,10 @@ def test_accuracy_is_better_if_larger_and_of_participating_clients() -> None:
     watch = Watch("accuracy")
     curves = [[0.1, 0.5], [0.9, 0.4], [0.0, 0.6]]
     new = {"accuracy": [0.0, 0.0]}
-    rows = [evaluated(i, participating={"accuracy": c}, new=new) for i, c in enumerate(curves)]
+    rows = [
+        evaluated(i, participating={"clients": 4, "accuracy": c}, new=new)
+        for i, c in enumerate(curves)
+    ]
     assert [watch.take(row) for row in rows] == [True, False, True]
     assert (watch.best, watch.round) == (0.6, 2)
 
@@ -118,7 +121,10 @@ def test_validation_rows_may_be_chosen_by_and_test_rows_not(train: Train) -> Non
 
 
 def test_a_metric_of_ones_own_is_better_where_it_says_so() -> None:
-    rows = [evaluated(i, participating={"brier": [0.9, v]}) for i, v in enumerate((0.2, 0.3, 0.1))]
+    rows = [
+        evaluated(i, participating={"clients": 4, "brier": [0.9, v]})
+        for i, v in enumerate((0.2, 0.3, 0.1))
+    ]
     assert Watch("brier", rows).round == 1
     assert Watch("brier", rows, {"brier"}).round == 2
 
@@ -154,7 +160,7 @@ def test_a_resumed_run_counts_on_and_one_that_was_stopped_says_so(
     config = resumed_config(run.folder, compose_config([]), [])
     config.rounds = 60
     with pytest.raises(InputError) as caught:
-        read(run.folder, config, run.model)
+        read(run.folder, config, build(config))
     assert "there were 3 evaluations without a better train_loss" in str(caught.value)
     assert "early_stopping.patience=6 or null would go on" in str(caught.value)
     resume(train, run, "rounds=60", "early_stopping.patience=6")
@@ -166,7 +172,7 @@ def test_what_is_not_finite_is_no_better_than_anything(nothing: float | None) ->
     """As a run has it (NaN), and as metrics.jsonl has it (null)."""
 
     def rows(*values: float | None) -> list[Row]:
-        return [evaluated(i, participating={"r2": [v]}) for i, v in enumerate(values)]
+        return [evaluated(i, participating={"clients": 4, "r2": [v]}) for i, v in enumerate(values)]
 
     first, later = (Watch("r2", rows(*v)) for v in ((nothing, 0.1, 0.2), (0.5, nothing, nothing)))
     assert (first.best, first.waited) == (0.2, 0)

@@ -119,7 +119,7 @@ def folder(train: Callable[..., RunResult], tmp_path: Path) -> Folder:
 def resumed(run: Path, task: Any) -> None:
     """Do with a run what `nufed resume=` does before its first round."""
     config = resume.resumed_config(run, compose_config(["rounds=4"]), ["rounds=4"])
-    saved = resume.read(run, config, task.initial_params())
+    saved = resume.read(run, config, task)
     strategy = make_strategy(config, Roster(config.seed, [], Partition.elsewhere(CLIENT_COUNT)))
     strategy.load_state_dict(saved.state.params, saved.state.strategy)
 

@@ -51,7 +51,7 @@ def resumed(run: Path) -> None:
     """Do with a run what `nufed resume=` does before its first round."""
     config = resume.resumed_config(run, compose_config(["rounds=4"]), ["rounds=4"])
     task = build(config)
-    saved = resume.read(run, config, task.initial_params(), task.data.digest)
+    saved = resume.read(run, config, task)
     strategy = make_strategy(config, Roster(config.seed, [], Partition.elsewhere(6)))
     strategy.load_state_dict(saved.state.params, saved.state.strategy)
 

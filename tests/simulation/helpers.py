@@ -119,15 +119,19 @@ def assert_same_curves(mine: EvaluateReport, theirs: EvaluateReport, tolerance: 
     assert sorted(mine.undefined) == sorted(theirs.undefined)
 
 
+STRANGE = 5
+
+
 class Vocabulary(nn.Module):
-    """A bag of ten words; any other is an error of the client that brings it."""
+    """A bag of ten words, all but one of them known: that is an error of the client with it."""
 
     def __init__(self, num_outputs: int) -> None:
         super().__init__()
         self.scores = nn.Embedding(10, num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.scores(x.long())
+        tokens = x.long()
+        scores: Tensor = self.scores(tokens + 90 * (tokens == STRANGE))
         return scores.sum(-2)
 
 

@@ -211,7 +211,7 @@ def test_a_client_that_makes_the_model_raise_is_named_whichever_it_is(
 
 def test_a_vocabulary_is_not_left_by_what_the_engine_tries(tmp_path: Path) -> None:
     """Every row holds the last word: there is none after it."""
-    x = np.random.default_rng(0).integers(10, size=(200, 6))
+    x = np.random.default_rng(0).integers(5, size=(200, 6))
     x[:, 0] = 9
     of = with_rows(tmp_path, x, Vocabulary)
     expected = OneByOne(of.task).train(of.params, ask_train(of))

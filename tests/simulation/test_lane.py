@@ -11,6 +11,7 @@ from client_app.cohort import OneByOne
 from simulation.lane import split
 from tests.helpers import distance
 from tests.simulation.helpers import (
+    STRANGE,
     Setting,
     ask_evaluate,
     ask_train,
@@ -124,8 +125,9 @@ def test_all_clients_diverging_leaves_no_update(tmp_path: Path) -> None:
 def words(folder: Path, *strange: int, model: str = "Vocabulary") -> Setting:
     """Build a task of five clients, some of whom use a word that the model does not know."""
     random = np.random.default_rng(0)
-    x, client = random.integers(9, size=(100, 4)), np.repeat(np.arange(5), 20)
-    x[np.isin(client, strange)] = 50
+    x, client = random.integers(5, size=(100, 4)), np.repeat(np.arange(5), 20)
+    x[np.isin(client, strange)] = STRANGE
+    x[0], x[-1] = 0, 9  # what lies between is not looked at before the run
     np.savez(folder / "words.npz", x=x, y=random.integers(3, size=100), client=client)
     data = ("dataset=npz", f"dataset.path={folder / 'words.npz'}", "model=custom")
     return setting(*data, f"model._target_=tests.simulation.helpers.{model}", "algorithm.nu=2")
