@@ -75,9 +75,17 @@ class Lines(logging.Handler):
     """Show what is logged as plain lines, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print to what the streams are now: a progress bar takes their place while it runs."""
+        """Print to what the streams are now: a progress bar takes their place while it runs.
+
+        A line that finds no room, where a file takes them on a full disk, is no reason to end.
+        """
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
-        print(printable(record.getMessage()), file=stream)
+        try:
+            print(printable(record.getMessage()), file=stream)
+        except BrokenPipeError:
+            raise  # nobody reads on, which ends a command
+        except OSError:
+            pass
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,6 +1,7 @@
 """`nufed`: compose a configuration with Hydra, run it on the chosen engine, show what came out."""
 
 import json
+import math
 import os
 import signal
 import sys
@@ -140,7 +141,9 @@ def _job_of_sweep(composed: DictConfig, hydra_config: HydraConf, folder: Path) -
         from cli.search import WORST, score
 
         found = WORST if error else score(folder)
-    outcome = Job(number, overrides, str(folder), str(error) if error else None, found)
+    complaint = str(error) if error else None
+    finite = found if found is not None and math.isfinite(found) else None
+    outcome = Job(number, overrides, str(folder), complaint, finite)
     outcome.note_down(Path(hydra_config.sweep.dir))
     if search and isinstance(error, InputError):
         sys.exit(EXIT_USER_ERROR)  # the next one would go no better

@@ -39,7 +39,7 @@ class Job:
     complaint: str | None = None
     """What kept it from its end."""
     score: float | None = None
-    """In a search, what is to be as large as possible."""
+    """In a search, what is to be as large as possible; None of a run that diverged."""
 
     def note_down(self, sweep: Path) -> None:
         """Add the job's line, in one write, so that those of other processes lie beside it."""

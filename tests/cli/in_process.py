@@ -25,8 +25,7 @@ TINY = [
 
 def sweeps(commands: dict[str, list[str]], parent: Path) -> Ended:
     """Run commands; return what each printed, and the folder of its sweep."""
-    log, path = logging.getLogger("nufed"), sys.path.copy()
-    handlers, on_sigterm = log.handlers.copy(), signal.getsignal(signal.SIGTERM)
+    path, on_sigterm = sys.path.copy(), signal.getsignal(signal.SIGTERM)
     found: Ended = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HYDRA_FULL_ERROR", "0")  # set, so that what a command makes of it is undone
@@ -35,13 +34,15 @@ def sweeps(commands: dict[str, list[str]], parent: Path) -> Ended:
             sweep = parent / name.replace(" ", "_")
             patch.setattr(sys, "argv", ["nufed", *words, f"hydra.sweep.dir={sweep}"])
             found[name] = (run_here(), sweep)
-    log.handlers, sys.path[:] = handlers, path
+    sys.path[:] = path
     signal.signal(signal.SIGTERM, on_sigterm)
     return found
 
 
 def run_here() -> Done:
-    """Run the command that sys.argv says."""
+    """Run the command that sys.argv says; what it logs is of no concern to what comes after."""
+    log = logging.getLogger("nufed")
+    handlers, level = log.handlers.copy(), log.level
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         kept = os.dup(1), os.dup(2)  # those of other processes too
         try:
@@ -59,6 +60,8 @@ def run_here() -> Done:
             for fd, copy in zip((1, 2), kept, strict=True):
                 os.dup2(copy, fd)
                 os.close(copy)
+            log.handlers = handlers
+            log.setLevel(level)
         out.seek(0)
         err.seek(0)
         return Done(int(ended.value.code or 0), out.read(), err.read())
