@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from flwr.clientapp import ClientApp
 
-from conf.schema import Config, to_json
+from conf.convert import to_json
+from conf.schema import Config
 
 
 def train(config: Config, folder: Path, app: ClientApp | None = None, supernodes: int = 1) -> None:

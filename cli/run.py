@@ -31,9 +31,10 @@ from cli.failures import one_line
 from cli.folders import remove_empty
 from cli.sweep import Job, Sweep, begun, is_search, jobs_of, lines_of, prepare_options
 from conf.compose import CONFIG_DIR
+from conf.convert import to_config
 from conf.errors import InputError, NuFedError, Terminated
 from conf.keys import known_keys
-from conf.schema import Config, to_config
+from conf.schema import Config
 from conf.targets import let_import
 from conf.text import printable
 from conf.words import for_hydra, path_of

@@ -9,7 +9,8 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from conf.compose import CONFIG_DIR, composing
-from conf.schema import Config, to_config
+from conf.convert import to_config
+from conf.schema import Config
 from conf.words import escaped, written
 
 DATASET = "dataset"

@@ -11,10 +11,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from conf.convert import read_config, to_config, to_yaml
 from conf.errors import InputError, NuFedError, reason
 from conf.files import read_text, require_no_links
 from conf.own import is_own, signed
-from conf.schema import Config, read_config, register, to_config, to_yaml
+from conf.schema import Config, register
 from conf.targets import HOW_HERE, foreign, let_import, require_allowed
 from conf.words import for_hydra
 
@@ -116,7 +117,7 @@ def from_run_config(run_config: Mapping[str, object], trust: Collection[str] = (
     Parameters
     ----------
     run_config
-        Flower's run config: ``config``, a composed configuration as `conf.schema.to_json` writes
+        Flower's run config: ``config``, a composed configuration as `conf.convert.to_json` writes
         it; or, where that is empty, ``overrides``, Hydra overrides as one would type them.
     trust
         The modules that whoever runs this process trusts, beside what anybody may name.

@@ -26,9 +26,9 @@ from safetensors.torch import save
 
 from client_app.meta_gradient import Params
 from conf.compose import CONFIG, to_file
+from conf.convert import read_values
 from conf.errors import InputError, NuFedError, reason
 from conf.files import read_bytes, read_text, replacing, write_whole
-from conf.schema import read_values
 from conf.typed import made, parsed, typed
 from conf.words import command_line
 from server_app.model_file import elsewhere

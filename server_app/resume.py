@@ -9,8 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from conf.command import differing_keys
 from conf.compose import find_config
+from conf.convert import read_values
 from conf.errors import InputError, NuFedError, reason
-from conf.schema import Config, read_values
+from conf.schema import Config
 from conf.targets import foreign, modules_of
 from conf.words import command_line, there
 from server_app import checkpoint

@@ -21,8 +21,9 @@ import torch
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
 from client_app.meta_gradient import Params
 from conf.compose import CONFIG_DIR
+from conf.convert import read_config, to_json
 from conf.errors import InputError, NuFedError, RunStopped, reason
-from conf.schema import Config, read_config, to_json
+from conf.schema import Config
 from simulation.lane import Lane, Part
 from simulation.plan import Way
 from tasks.task import build

@@ -17,7 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 from conf.compose import compose_config
-from conf.schema import Config, to_json
+from conf.convert import to_json
+from conf.schema import Config
 from tests.helpers import RunResult, read_run
 
 torch.set_num_threads(1)

@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from conf.compose import CONFIG_DIR
-from conf.schema import Config, register, to_config
+from conf.convert import to_config
+from conf.schema import Config, register
 
 NU, ALPHA, MODE, SEED = "algorithm.nu", "algorithm.alpha", "algorithm.mode", "seed"
 

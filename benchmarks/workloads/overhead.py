@@ -16,7 +16,8 @@ from client_app.cohort import Cohort
 from client_app.local_update import LocalStep, LocalUpdate, StepBatches
 from client_app.messages import TrainInstruction
 from client_app.meta_gradient import Params
-from conf.schema import Config, to_json
+from conf.convert import to_json
+from conf.schema import Config
 from server_app.app import make_strategy
 from server_app.rounds import rounds
 from server_app.tracking import State

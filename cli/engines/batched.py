@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from conf.schema import Config, to_json
+from conf.convert import to_json
+from conf.schema import Config
 from server_app.terminal import Terminal
 
 

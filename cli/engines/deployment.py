@@ -9,9 +9,10 @@ from pathlib import Path
 
 from cli.bundle import lay_out
 from cli.superlink import SuperLink, connect
+from conf.convert import to_json
 from conf.errors import InputError, RunStopped
 from conf.files import read_text, write_whole
-from conf.schema import Config, to_json
+from conf.schema import Config
 from conf.text import printable
 from conf.typed import parsed, typed
 from conf.words import command_line

@@ -9,8 +9,9 @@ from typing import Any
 
 from cli.bundle import lay_out
 from conf.compose import CONFIG, find_config
+from conf.convert import to_json
 from conf.errors import RunStopped
-from conf.schema import Config, require, to_json
+from conf.schema import Config, require
 from conf.targets import foreign
 from server_app.app import make_strategy, notes
 from server_app.progress import ProgressBar

@@ -8,8 +8,9 @@ import numpy as np
 
 from conf.command import differing_keys, overrides_of
 from conf.compose import compose_config
+from conf.convert import to_yaml
 from conf.files import read_bytes
-from conf.schema import Config, to_yaml
+from conf.schema import Config
 from conf.words import command_line
 from server_app.report import run_figures as draw
 from server_app.report.failures import failures

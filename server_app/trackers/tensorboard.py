@@ -14,7 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary as summaries
 
-from conf.schema import to_yaml
+from conf.convert import to_yaml
 from server_app.trackers.scalars import (
     evaluation_scalars,
     flat_config,

@@ -18,8 +18,8 @@ from cli.run import main as nufed
 from client_app import personalize
 from client_app.app import app as client_app
 from conf.compose import compose_config
+from conf.convert import to_json
 from conf.errors import InputError
-from conf.schema import to_json
 from conf.text import printable
 from server_app.app import app as server_app
 from simulation.grid import run_in_process

@@ -25,8 +25,8 @@ from client_app.messages import (
     encode,
 )
 from conf.compose import compose_config
+from conf.convert import to_json
 from conf.errors import InputError
-from conf.schema import to_json
 from simulation.grid import LocalGrid
 from tasks.task import build
 from tests.fuzz import FUZZ, report_in

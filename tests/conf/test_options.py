@@ -8,7 +8,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from conf.compose import CONFIG_DIR, compose_config
-from conf.schema import read_config, to_json
+from conf.convert import read_config, to_json
 
 FILES = [f for f in sorted(CONFIG_DIR.glob("*/*.yaml")) if f.parent.name != "hydra"]
 NEEDED = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from conf.compose import compose_config, find_config, to_file
+from conf.convert import read_config, to_json, to_yaml
 from conf.errors import InputError
 from conf.plain import dump, plain
-from conf.schema import read_config, to_json, to_yaml
 
 
 @pytest.mark.parametrize(

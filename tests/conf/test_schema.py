@@ -6,8 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from conf.compose import compose_config, from_run_config
+from conf.convert import read_config, to_json
 from conf.errors import InputError
-from conf.schema import read_config, to_json
 
 # Override, the key and value that the line must name, and what it must say is allowed.
 OUT_OF_RANGE = [

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from conf.compose import CONFIG_DIR, compose_config, from_run_config
+from conf.convert import read_values, to_json
 from conf.errors import InputError
 from conf.plain import plain
-from conf.schema import read_values, to_json
 from conf.targets import foreign, is_known, let_import, modules_here, modules_of, require_allowed
 
 LIBRARIES = [

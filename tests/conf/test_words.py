@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from conf.command import overrides_of
 from conf.compose import compose_config, composing
-from conf.schema import read_config, to_json, to_yaml
+from conf.convert import read_config, to_json, to_yaml
 from conf.words import apart, command_line, for_hydra, path_of
 
 NAMES = [

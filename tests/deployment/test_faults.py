@@ -60,11 +60,13 @@ def fault():
 
 
 class Net(nn.Linear):
+    """Faulty in training: batches of three, which is not how many rows the trial of a model has."""
+
     def __init__(self, input_shape, num_outputs):
         super().__init__(input_shape[0], num_outputs, bias=False)
 
     def forward(self, x):
-        return super().forward(x) * (fault() if torch.is_grad_enabled() else 1.0)
+        return super().forward(x) * (fault() if torch.is_grad_enabled() and len(x) == 3 else 1.0)
 '''
 RUN = [
     *("dataset=quadratics", f"dataset.num_clients={NODES}", "dataset.seed=0", "model=custom"),

@@ -15,7 +15,7 @@ from cli import adapt, certify, data, keys, report
 from cli.run import _typed
 from cli.sweep import prepare_options
 from conf.compose import composing
-from conf.schema import to_config
+from conf.convert import to_config
 from tests import forked
 from tests.docs.pages import ROOT
 

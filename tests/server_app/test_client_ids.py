@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cli.certificate import certificate
 from client_app.app import app as client_app
 from conf.compose import compose_config, of_run
+from conf.convert import to_json
 from conf.errors import InputError, RunStopped
-from conf.schema import to_json
 from server_app import checkpoint
 from server_app.app import app as server_app
 from server_app.app import notes

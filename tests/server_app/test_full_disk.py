@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from client_app.app import app as client_app
 from conf.compose import compose_config
+from conf.convert import to_json
 from conf.errors import CannotWrite, InputError
-from conf.schema import to_json
 from server_app.app import app as server_app
 from server_app.model_file import elsewhere, room
 from server_app.resume import resumed_config

@@ -12,7 +12,8 @@ from flwr.app import Message
 from client_app.app import app as client_app
 from client_app.messages import CURVATURE, REPORT
 from conf.compose import compose_config
-from conf.schema import Config, to_json
+from conf.convert import to_json
+from conf.schema import Config
 from server_app.probe import measured, measured_here
 from simulation.grid import LocalGrid
 from strategies.roster import Roster

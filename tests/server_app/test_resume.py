@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from conf.compose import compose_config
+from conf.convert import to_json
 from conf.errors import InputError, RunStopped
-from conf.schema import to_json
 from server_app import checkpoint
 from server_app.resume import resumed_config
 from tests import forked

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from conf.compose import compose_config
+from conf.convert import to_json
 from conf.errors import InputError
-from conf.schema import to_json
 from server_app import checkpoint, resume
 from server_app.app import make_strategy
 from strategies.roster import Roster

@@ -119,7 +119,7 @@ def test_a_run_that_was_not_tracked_is_drawn_whole_once_it_is(train: Train) -> N
 def resume(train: Train, run: RunResult, *overrides: str) -> None:
     """Go on with a run in this process."""
     from client_app.app import app as client_app
-    from conf.schema import to_json
+    from conf.convert import to_json
     from server_app.app import app as server_app
     from simulation.grid import run_in_process
 

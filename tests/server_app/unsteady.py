@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from flwr.app import Message, MessageType
 
 from client_app.app import app as client_app
-from conf.schema import Config, to_json
+from conf.convert import to_json
+from conf.schema import Config
 from simulation.grid import LocalGrid
 
 SMALL = [

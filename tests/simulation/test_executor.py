@@ -16,8 +16,8 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from client_app.app import make_app
 from client_app.cohort import OneByOne
 from conf.compose import compose_config
+from conf.convert import to_json
 from conf.errors import InputError
-from conf.schema import to_json
 from server_app.app import app as server_app
 from simulation import plan as plans
 from simulation.executor import Batched, why_one_by_one

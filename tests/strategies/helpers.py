@@ -13,7 +13,7 @@ from client_app.app import params_of
 from client_app.client import train as train_client
 from client_app.messages import TrainInstruction, decode
 from conf.compose import compose_config
-from conf.schema import to_json
+from conf.convert import to_json
 from simulation.grid import LocalGrid
 from strategies.exchange import exchange
 from strategies.meta_fedavg import MetaFedAvg

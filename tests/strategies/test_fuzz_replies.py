@@ -33,7 +33,7 @@ from client_app.messages import (
     to_params,
 )
 from conf.compose import compose_config
-from conf.schema import to_json
+from conf.convert import to_json
 from conf.text import printable
 from simulation.grid import LocalGrid
 from strategies.meta_fedavg import MetaFedAvg

@@ -13,8 +13,8 @@ from flwr.clientapp import ClientApp
 from client_app.app import app as client_app
 from client_app.messages import REPORT, Census, encode
 from conf.compose import compose_config
+from conf.convert import to_json
 from conf.errors import InputError, RunStopped
-from conf.schema import to_json
 from simulation.grid import LocalGrid
 from strategies.roster import Roster, choose_new_clients
 from tasks.ids import ClientIds

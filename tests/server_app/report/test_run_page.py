@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from conf.compose import compose_config
+from conf.convert import to_json
 from conf.errors import InputError, RunStopped
-from conf.schema import to_json
 from server_app.report.callback import Report
 from server_app.report.record import badness, read_record
 from server_app.report.run_figures import worst_first
