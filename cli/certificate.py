@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 from client_app.meta_gradient import Params, descend
 from conf.errors import InputError
 from conf.schema import Config
-from server_app.older import ended_by_number, with_ids
 from server_app.probe import measured_here
 from server_app.run_folder import METRICS, MODEL, load, whole_rows
 from server_app.steps import with_steps
 from strategies.roster import choose_new_clients, per_round
-from tasks.streams import Purpose, stream
+from tasks.streams import DRAWS, Purpose, stream
 from tasks.task import Task, build
 from tasks.trained import load_model, read
 from theory.constants import Constants, Method
@@ -100,8 +99,6 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
         )
     if line := task.data.gaps:
         log.warning("dataset=%s: %s", config.dataset["name"], line)
-    if folder is not None and ended_by_number(folder):
-        config = with_ids(config, task.data.partition.ids)
     config = with_steps(config, lambda: measured_here(config, task, task.initial_params()))
     a = config.algorithm
     new = choose_new_clients(task.data.partition.ids, config.evaluation.new_clients, config.seed)
@@ -151,7 +148,12 @@ def _model(folder: Path, task: Task) -> Params:
     file = folder / MODEL
     if not file.is_file():
         raise InputError(f"{folder}: has no {MODEL}; the run has not ended yet")
-    model, _ = read(file)
+    model, sizes = read(file)
+    if sizes is None or sizes.draws != DRAWS:
+        raise InputError(
+            f"{file}: an older version trained it, which drew other clients and rows of the same "
+            "seed than are measured here; train it anew"
+        )
     return load_model(task, model, str(file))
 
 

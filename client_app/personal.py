@@ -3,6 +3,7 @@
 It takes config.yaml and model.safetensors of a run; not the data of the run, and no Flower.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,9 +25,11 @@ from conf.targets import modules_of
 from conf.words import path_of
 from tasks.own_rows import own_rows
 from tasks.rows import Rows
-from tasks.streams import Purpose, model_randomness, stream
+from tasks.streams import DRAWS, Purpose, model_randomness, stream
 from tasks.task import Task, build, federated
 from tasks.trained import MODEL, Sizes, load_model, read, to_bytes
+
+log = logging.getLogger("nufed")
 
 AS_IN_RUN: Literal["run"] = "run"
 
@@ -155,6 +158,13 @@ def personalize(
         config.seed,
     )
     mine, number = own_rows(data, client, sizes, config.partition, test_fraction)
+    if client is not None and test_fraction is None and sizes.draws != DRAWS:
+        log.warning(
+            "checkpoint=%s: an older version held out other rows: if client %s trained it, then on "
+            "some that it is measured on here",
+            checkpoint,
+            client,
+        )
     task = build(replace(config, device=device), data=mine)
     start = _placed(trained, task, checkpoint)
     params, curve = _fine_tune(task, start, number, how)
@@ -175,7 +185,7 @@ def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Pa
     params, sizes = read(file)
     if sizes is None:  # an older version wrote it
         try:
-            sizes = Sizes.of(federated(config))
+            sizes = replace(Sizes.of(federated(config)), draws=1)
         except InputError as error:
             raise InputError(
                 f"{named}: an older version wrote its {MODEL}, so its data are needed ({error})"

@@ -33,7 +33,6 @@ from server_app.diagnostics import diagnose
 from server_app.early_stopping import EarlyStopping
 from server_app.log_stream import log_streams
 from server_app.model_file import ModelFile
-from server_app.older import by_id
 from server_app.probe import measured
 from server_app.progress import ProgressBar
 from server_app.report.callback import Report
@@ -81,7 +80,6 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     if config.resume:
         unload(Path(__file__).parents[1], folder)
         saved = resume.read(folder, config, task)
-        saved, config = by_id(saved, config, task.data.partition.ids)
     roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
     strategy = make_strategy(config, roster)
     strategy.fixed = Fixed.of(task)

@@ -35,6 +35,7 @@ from server_app.model_file import elsewhere
 from server_app.run_folder import RESCUED, finite
 from server_app.sound import require_sound
 from server_app.tracking import Callback, Row, State
+from tasks.streams import DRAWS
 
 FOLDER = "checkpoint"
 KEPT = 2
@@ -61,9 +62,9 @@ class Checkpoint:
     wall_s: float
     """Seconds that the run took so far."""
     data: str | None = None
-    """Digest of the data set's rows, where they are here; older checkpoints do not know it."""
-    by_id: bool = True
-    """Whether `config` and `rows` have clients by their ids; in older ones they have numbers."""
+    """Digest of the data set's rows, where they are here."""
+    draws: int = DRAWS
+    """Of `tasks.streams`: who samples, trains and is held out."""
     buffers: Params = field(default_factory=dict)
     """Those of the model."""
     frozen: str | None = None
@@ -275,7 +276,7 @@ def _unpack(file: Path) -> Checkpoint:
             tensors[owner][name] = content.get_tensor(path)
     said = made(_Said, rest.pop("state"))
     state = State(said.round, tensors["model"], tensors["strategy"] | said.strategy)
-    older = {"by_id": False}  # which do not say so
+    older = {"draws": 1}  # which do not say so
     return made(Checkpoint, older | rest, state=state, buffers=tensors["buffers"])
 
 

@@ -20,6 +20,7 @@ from server_app.early_stopping import describe, resumed_watch
 from server_app.sound import require_accounted
 from server_app.tracking import Row
 from strategies.roster import Roster
+from tasks.streams import DRAWS
 from tasks.task import Task
 from tasks.trained import placed
 
@@ -119,12 +120,17 @@ def read(run: Path, config: Config, task: Task) -> Checkpoint:
         do.
     """
     saved = checkpoint.read(run)
+    if saved.draws != DRAWS:
+        raise InputError(
+            f"resume={run}: an older version began it, which held out other rows and drew other "
+            "batches of the same seed; begin a new run"
+        )
     then = _began_with(run, saved)
     for key, (now, was) in sorted(differing_keys(config, then).items()):
         if not _may_change(key):
             raise InputError(f"{key}={now}: the run to resume has {was}; {_allowed()}")
     if (data := task.data.digest) is not None:
-        _require_same_rows(saved, then, config, data)
+        _require_same_rows(saved, config, data)
     state = saved.state
     if state.round >= config.rounds:
         raise InputError(
@@ -148,21 +154,15 @@ def read(run: Path, config: Config, task: Task) -> Checkpoint:
     return replace(saved, state=state, config=asdict(config), data=data)
 
 
-def _require_same_rows(saved: Checkpoint, began: Config, config: Config, data: str) -> None:
+def _require_same_rows(saved: Checkpoint, config: Config, data: str) -> None:
     """Raise an `InputError` unless the rows have the digest of those that the run began with."""
-    then, path = began.dataset.get("path"), config.dataset.get("path")
+    path = config.dataset.get("path")
     name = f"dataset={config.dataset['name']}" if path is None else f"{PATH}={path}"
-    if saved.data is None:  # by an older version
-        if path != then:
-            raise InputError(
-                f"{name}: the checkpoint does not say which rows the run began with; put them "
-                f"back at {then}"
-            )
-    elif data != saved.data:
+    if data != saved.data:
         raise InputError(
             f"{name}: holds other rows than the run began with (digest {data[:12]}, not "
-            f"{saved.data[:12]}); bring those back, name where they are as {PATH}=…, or begin a "
-            "new run"
+            f"{str(saved.data)[:12]}); bring those back, name where they are as {PATH}=…, or "
+            "begin a new run"
         )
 
 

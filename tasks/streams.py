@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+DRAWS = 2
+"""Raised when a key comes to be another: of one seed, other rows are test rows from then on."""
+
 
 class Purpose(IntEnum):
     """What is drawn; a number is never given to another purpose."""

@@ -17,6 +17,7 @@ from conf.files import regular
 from conf.text import printable
 from conf.typed import Mistyped, made, parsed
 from tasks.store import FederatedData
+from tasks.streams import DRAWS
 from tasks.task import Params, Task
 
 MODEL = "model.safetensors"
@@ -40,6 +41,8 @@ class Sizes:
     """Shape of one row y, where it has a class at each of several places."""
     num_tokens: int | None = None
     """One above the largest x, where x were other integers."""
+    draws: int = 1
+    """Of `tasks.streams`, by which rows were held out; older versions do not say it."""
 
     @classmethod
     def of(cls, data: FederatedData) -> "Sizes":
@@ -51,6 +54,7 @@ class Sizes:
             pixels=bool(data.x.dtype == "uint8"),
             places=tuple(map(int, data.y.shape[1:])) if data.classes else (),
             num_tokens=data.num_tokens,
+            draws=DRAWS,
         )
 
 

@@ -7,11 +7,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cli.certificate import Certificate, certificate
 from cli.certificate_text import sentences
 from cli.certify import main, subject
 from conf.compose import compose_config
+from conf.errors import InputError
 from tasks.datasets.quadratics import clients
 from tasks.task import build
 from tests.helpers import RunResult
@@ -131,6 +133,15 @@ def test_a_run_without_diagnostics_is_certified_and_not_drawn(
     main([str(run.folder)])
     assert "the initial model and the last, on 5 of 5 clients" in capsys.readouterr().out
     assert not (run.folder / "certificate.svg").exists()
+
+
+def test_a_run_of_other_draws_is_not_certified(train: Train) -> None:
+    """Of its seed, other rows are drawn now; an older version's file does not say how."""
+    run = train([*SMALL, "rounds=1"])
+    file = run.folder / "model.safetensors"
+    save_file(load_file(file), file)
+    with pytest.raises(InputError, match=rf"^{file}: an older version .* train it anew$"):
+        certificate(*subject([str(run.folder)]), Effort())
 
 
 MISTAKES = {

@@ -206,7 +206,9 @@ def test_the_saved_model_is_the_personal_one(
     assert facts.keys() >= {"nufed", "seed"}
 
 
-def test_a_model_of_an_older_version_needs_its_data(small: Run) -> None:
+def test_a_model_of_an_older_version_needs_its_data(
+    small: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     """It does not say what it is for: then the data do, where they are."""
     run = small()
     file = run.folder / "model.safetensors"
@@ -215,6 +217,9 @@ def test_a_model_of_an_older_version_needs_its_data(small: Run) -> None:
     mine = one_client(run)
     assert personalize(run.folder, mine).curve == now
     assert personalize(file, mine).curve == now
+    assert "held out" not in caplog.text
+    personalize(run.folder, run.file, client=30)
+    assert "an older version held out other rows: if client 30 trained it" in caplog.text
     run.file.unlink()
     with pytest.raises(InputError, match=r"so its data are needed .*no such file"):
         personalize(run.folder, mine)

@@ -20,11 +20,12 @@ from server_app.terminal import Terminal
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import Evaluation, Members
 from tasks.task import build
+from tasks.streams import DRAWS
 from tasks.trained import Sizes, read
 
 CONFIG = compose_config(["dataset=quadratics", "algorithm.alpha=0.1", "algorithm.beta=0.2"])
 PARAMS = {"w": torch.randn(3 * PART // 4, generator=torch.Generator().manual_seed(0))}
-SIZES = Sizes((5,), 1, regression=True, pixels=False)
+SIZES = Sizes((5,), 1, regression=True, pixels=False, draws=DRAWS)
 
 
 class Vector(torch.nn.Module):

@@ -257,18 +257,20 @@ def test_other_rows_at_the_same_place_are_refused(
     assert resume(run, ["rounds=3"]).summary["rounds"] == 3
 
 
-def test_a_checkpoint_that_knows_no_digest_goes_on_where_the_data_were(
+def test_a_run_whose_test_rows_would_be_others_now_does_not_go_on(
     resume: Resume, own: tuple[RunResult, Path, list[str]]
 ) -> None:
-    run, file, _ = own
-    older = replace(checkpoint.read(run.folder), data=None)
+    """Its checkpoint does not say how numbers were drawn: an older version wrote it."""
+    run, _, _ = own
+    (newest, *_) = sorted((run.folder / "checkpoint").iterdir(), reverse=True)
+    older = replace(checkpoint.read(run.folder), draws=1)
     shutil.rmtree(run.folder / "checkpoint")
-    checkpoint.write(older, run.folder)
-    shutil.copy(file, file.with_name("copy.npz"))
-    with pytest.raises(InputError, match="does not say which rows the run began with"):
-        resume(run, ["rounds=3", f"++dataset.path={file.with_name('copy.npz')}"])
-    assert resume(run, ["rounds=3"]).summary["rounds"] == 3
-    assert checkpoint.read(run.folder).data is not None
+    file = checkpoint.write(older, run.folder)
+    assert file.name[:6] == newest.name[:6]
+    before = file.read_bytes()
+    with pytest.raises(InputError, match=r"an older version began it.*begin a new run$"):
+        resume(run, ["rounds=3"])
+    assert file.read_bytes() == before
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
