@@ -19,8 +19,8 @@ from server_app.run_folder import RunFolder
 from server_app.terminal import Terminal
 from server_app.tracking import Callback, Row, RunInfo, State
 from strategies.curves import Evaluation, Members
-from tasks.task import build
 from tasks.streams import DRAWS
+from tasks.task import build
 from tasks.trained import Sizes, read
 
 CONFIG = compose_config(["dataset=quadratics", "algorithm.alpha=0.1", "algorithm.beta=0.2"])
