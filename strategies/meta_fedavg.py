@@ -18,7 +18,6 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
-from torch import Tensor
 
 from client_app.local_update import norm
 from client_app.mean import StreamingMean
@@ -27,7 +26,6 @@ from client_app.messages import (
     Fixed,
     TrainInstruction,
     encode,
-    to_params,
 )
 from client_app.meta_gradient import Params
 from conf.errors import InputError, RunStopped
@@ -41,7 +39,6 @@ from conf.schema import (
 from strategies.curves import GROUPS, Evaluation, Members, summarize
 from strategies.exchange import apart
 from strategies.flower_rules import clip
-from strategies.optimizer_state import require_own
 from strategies.privacy import CentralDP
 from strategies.replies import (
     Curves,
@@ -54,6 +51,7 @@ from strategies.replies import (
 )
 from strategies.roster import Roster, per_round
 from strategies.rule import Rule, TooFewUpdates
+from strategies.server_optimizer import ServerOptimizer
 from tasks.objective import LOWER_IS_BETTER
 
 
@@ -116,11 +114,7 @@ class MetaFedAvg(Strategy):
     ) -> None:
         if weighting not in WEIGHTINGS:
             raise InputError(f"strategy.weighting={weighting}: must be {' | '.join(WEIGHTINGS)}")
-        if optimizer is not None:
-            try:
-                optimizer([torch.nn.Parameter(torch.zeros(1))])
-            except (TypeError, ValueError) as error:
-                raise InputError(f"strategy.optimizer: {error}") from error
+        self._server = ServerOptimizer(optimizer)
         require_norm("strategy.clip_norm", clip_norm)
         require_norm("strategy.max_norm", max_norm)
         self.clip_norm, self.max_norm = clip_norm, max_norm
@@ -141,9 +135,6 @@ class MetaFedAvg(Strategy):
         """What the last evaluation measured, client by client; None if it measured nobody."""
         self.undefined: dict[str, list[str]] = {}
         """Why metrics do not exist for some clients of the last evaluation, by metric."""
-        self._make_optimizer = optimizer
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._model: dict[str, torch.nn.Parameter] = {}
         self._trained: list[Sent] = []
         self._measured: list[Sent] = []
 
@@ -162,7 +153,7 @@ class MetaFedAvg(Strategy):
             If the privacy budget does not allow another round.
         """
         self.roster.refresh(grid)
-        self._load(arrays)
+        self._server.load(arrays)
         m = per_round(self.clients_per_round, self.fraction, len(self.roster.participating))
         ask = partial(
             TrainInstruction.of,
@@ -199,7 +190,9 @@ class MetaFedAvg(Strategy):
         updates, clients, clipped = self.aggregator(), list[int](), 0
         losses, norms, cpu_s = list[float](), list[float](), 0.0
         self.failures = []
-        read = partial(read_update, like=self._model, rows=self.roster.rows, max_norm=self.max_norm)
+        read = partial(
+            read_update, like=self._server.model, rows=self.roster.rows, max_norm=self.max_norm
+        )
         for report, update in read_replies(read, self._trained, replies, self.failures):
             if report.clients:
                 if self.clip_norm is not None and float(norm(update)) > self.clip_norm:
@@ -228,7 +221,9 @@ class MetaFedAvg(Strategy):
             row["clipped"] = clipped
         if self.privacy is not None:
             # Here too: a strategy of one's own may have asked clients in its own way.
-            require_each_once([client for sent in self._trained for client in sent.clients])
+            self.roster.require_each_once(
+                [client for sent in self._trained for client in sent.clients]
+            )
             self.privacy.require_budget(server_round, asked, self.roster.num_clients)
             delta = self.privacy.release(delta, len(clients), asked)
             row |= self.privacy.spent()
@@ -238,8 +233,8 @@ class MetaFedAvg(Strategy):
             "update_norm": float(norm(delta)),
             "train_cpu_s": cpu_s,
         }
-        arrays = self._step(delta)
-        if not all(bool(torch.isfinite(p).all()) for p in self._model.values()):
+        arrays = self._server.step(delta)
+        if not self._server.is_finite():
             raise RunStopped(
                 f"round {server_round}: the server's step left a model that is not finite; lower "
                 "the learning rate of strategy.optimizer, or set strategy.max_norm"
@@ -288,31 +283,17 @@ class MetaFedAvg(Strategy):
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of what outlives a round beside the model, name -> tensor or JSON value."""
-        state: dict[str, Any] = {}
+        state = self._server.state_dict()
         if self.privacy is not None:
             state["privacy"] = self.privacy.state()
-        if self._optimizer is not None:
-            state |= {
-                f"optimizer/{name}/{key}": value.clone() if isinstance(value, Tensor) else value
-                for name, parameter in self._model.items()
-                for key, value in self._optimizer.state.get(parameter, {}).items()
-            }
         return state
 
     def load_state_dict(self, params: Params, state: Mapping[str, Any]) -> None:
         """Go on from a global model and what `state_dict` returned with it."""
-        self._load(ArrayRecord(dict(params)))
+        self._server.load(ArrayRecord(dict(params)))
         if self.privacy is not None:
             self.privacy.restore(state.get("privacy", {}))
-        require_own(state, self._model, self._make_optimizer)
-        for path, value in state.items():
-            owner, _, rest = path.partition("/")
-            if owner == "optimizer" and self._optimizer is not None:
-                name, _, key = rest.rpartition("/")
-                parameter = self._model[name]
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    value = value.to(parameter.dtype)  # the precision may be another now
-                self._optimizer.state[parameter][key] = value
+        self._server.load_state_dict(state)
 
     def summary(self) -> None:
         """Flower's hook for a description at the start; the configuration file is ours."""
@@ -375,7 +356,7 @@ class MetaFedAvg(Strategy):
         train
             ``train(clients)`` -> the content of a train message.
         """
-        require_each_once(trained)
+        self.roster.require_each_once(trained)
         curves = self.roster.nodes_of(measured)
         updates = list(self.roster.nodes_of(trained).items())
         if self.one_reply_each:
@@ -405,39 +386,3 @@ class MetaFedAvg(Strategy):
     def _weight(self, client: int) -> float:
         """Return the client's weight; from the roster, so that a reply cannot claim another."""
         return self.roster.rows[client] if self.weighting == "examples" else 1.0
-
-    def _load(self, arrays: ArrayRecord) -> None:
-        """Take the global model as the server optimizer's parameters, which keep their state."""
-        params = to_params(arrays)
-        if not self._model:
-            self._model = {name: torch.nn.Parameter(tensor) for name, tensor in params.items()}
-            if self._make_optimizer is not None:
-                self._optimizer = self._make_optimizer(list(self._model.values()))
-        for name, parameter in self._model.items():
-            parameter.data.copy_(params[name])
-
-    def _step(self, delta: Params) -> ArrayRecord:
-        """Apply the mean update as the gradient of the global model."""
-        for name, parameter in self._model.items():
-            parameter.grad = delta[name].to(parameter.dtype)
-            if self._optimizer is None:
-                parameter.data -= parameter.grad
-        if self._optimizer is not None:
-            self._optimizer.step()
-        return ArrayRecord({name: parameter.detach() for name, parameter in self._model.items()})
-
-
-def require_each_once(clients: Iterable[int]) -> None:
-    """Raise unless a round's sample holds each client once, which privacy's sensitivity rests on.
-
-    Raises
-    ------
-    RunStopped
-        If it does not.
-    """
-    (client, times), *_ = Counter(clients).most_common(1) or [(0, 0)]
-    if times > 1:
-        raise RunStopped(
-            f"client {client} was drawn {times} times for a round; a sampler draws each client at "
-            "most once a round"
-        )

@@ -12,13 +12,14 @@ back under its old id, which its key alone can give it, has its clients back.
 import logging
 import reprlib
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from client_app.messages import Census, MalformedMessage, decode
-from conf.errors import InputError, TooFewReplies, reason
+from conf.errors import InputError, RunStopped, TooFewReplies, reason
 from strategies.exchange import collect
 from tasks.ids import ClientIds, Id
 from tasks.partitions import Partition
@@ -142,6 +143,21 @@ class Roster:
         random = stream(Purpose.SAMPLE, self.seed, round=round)
         chosen = random.choice(len(self.participating), size, replace=False)
         return sorted(self.participating[i] for i in chosen)
+
+    def require_each_once(self, clients: Iterable[int]) -> None:
+        """Raise unless a round's sample holds each client once, as privacy's sensitivity asks for.
+
+        Raises
+        ------
+        RunStopped
+            If it does not.
+        """
+        (client, times), *_ = Counter(clients).most_common(1) or [(0, 0)]
+        if times > 1:
+            raise RunStopped(
+                f"client {self.ids[client]} was drawn {times} times for a round; a sampler draws "
+                "each client at most once a round"
+            )
 
     def measured(self, limit: int | None) -> list[int]:
         """Return the clients to evaluate: all, or a drawn `limit` of each kind, always the same."""
