@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.compose import find_config
+from conf.errors import InputError
 from conf.files import read_text
 from conf.schema import Config
 from conf.targets import foreign
@@ -148,7 +149,20 @@ def read_record(folder: Path, name: str | None = None) -> Record:
     record = Record(folder, config, rows, summary, clients)
     if clients is not None and clients.get("round") != record.last.get("round"):
         return Record(folder, config, rows, summary, None)  # of an end that was not one
+    if clients is not None:
+        _require_same_evaluation(record, clients)
     return record
+
+
+def _require_same_evaluation(record: Record, clients: dict[str, Any]) -> None:
+    """Raise an `InputError` unless clients are those that the last evaluated row sums up."""
+    for group in record.groups:
+        curves, points = clients.get(group, {}).get(record.metric), len(record.last[group]["k"])
+        if curves is None or any(len(curve) != points for curve in curves):
+            raise InputError(
+                f"{record.folder / CLIENTS}: has not the {group} clients of {METRICS} "
+                f"({record.metric} after 0 to {points - 1} steps); take both from one run"
+            )
 
 
 def _json(check: Callable[[object], dict[str, Any]], file: Path) -> dict[str, Any]:

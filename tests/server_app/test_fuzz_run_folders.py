@@ -137,7 +137,7 @@ def forged_tensors(tensors: dict[str, torch.Tensor], random: Random) -> dict[str
             case 1:
                 changed[name] = tensor.to(pick(random, kinds))
             case 2:
-                changed[name] = torch.full_like(tensor, pick(random, [np.nan, np.inf]))
+                changed[name] = torch.full(tensor.shape, pick(random, [np.nan, np.inf]))
             case 3:
                 changed[name] = tensor[None] if random.random() < 0.5 else tensor.flatten()[:1]
             case 4:
