@@ -11,6 +11,7 @@ from client_app.local_update import StepBatches, local_update
 from client_app.messages import EvaluateInstruction, TrainInstruction
 from client_app.meta_gradient import Batch, Params, descend
 from client_app.personalization import personalization_curve
+from tasks.module_state import unchanged
 from tasks.streams import Purpose, model_randomness, stream
 from tasks.task import Task
 
@@ -30,7 +31,7 @@ def train(task: Task, params: Params, ask: TrainInstruction, client: int) -> Cli
     """Take τ local steps from the global model on the client's train rows."""
     random = stream(Purpose.TRAIN, ask.seed, client, ask.round)
     batches = draw_batches(task, ask, client, random)
-    with model_randomness(random):
+    with model_randomness(random), unchanged(task.module):
         result = local_update(task.loss, params, batches, **ask.step)
     update = descend(params, result.params, 1.0)
     finite = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
@@ -73,7 +74,7 @@ def evaluate(
         return None
     random = stream(Purpose.EVALUATE, ask.seed, client)
     support = task.batch(train[sampling.draw(random, (ask.steps,), ask.batch, len(train))])
-    with model_randomness(random):
+    with model_randomness(random), unchanged(task.module):
         curve = personalization_curve(
             task.loss, task.metrics, params, support, task.batch(test), alpha=ask.alpha
         )

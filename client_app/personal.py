@@ -23,6 +23,7 @@ from conf.errors import InputError
 from conf.schema import Config, positive, require
 from conf.targets import modules_of
 from conf.words import path_of
+from tasks.module_state import unchanged
 from tasks.own_rows import own_rows
 from tasks.rows import Rows
 from tasks.streams import DRAWS, Purpose, model_randomness, stream
@@ -208,7 +209,7 @@ def _fine_tune(
     random = stream(Purpose.EVALUATE, how.seed, client)
     drawn = sampling.draw(random, (how.steps,), how.batch, len(train))
     curve: dict[str, list[float]] = {}
-    with model_randomness(random), torch.no_grad():
+    with model_randomness(random), unchanged(task.module), torch.no_grad():
         for k in range(how.steps + 1):
             if k > 0:  # a step's rows are gathered when it is due: there may be many
                 support = task.batch(train[drawn[k - 1 : k]])

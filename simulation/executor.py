@@ -23,6 +23,7 @@ from simulation.lane import Lane, Part, join_curves, split
 from simulation.plan import ONE_BY_ONE, Way
 from simulation.trial import Work, evaluate_trial, train_trial, tried
 from simulation.workers import Model, Workers
+from tasks.streams import global_states
 from tasks.task import Task
 
 RANDOM = "the model draws random numbers (dropout), and would draw others in a stack"
@@ -222,12 +223,16 @@ def why_one_by_one(task: Task, params: Params) -> str | None:
     A model that draws random numbers would draw others in a stack than by itself, and one that lets
     rows see each other would see those that fill up a short batch.
     """
+    for name, layer in task.module.named_modules():
+        if layer._backward_hooks or layer._backward_pre_hooks:
+            return f"layer {name or 'itself'} has a hook on its gradient, which no stack calls"
     rows = task.data.partition.index[np.arange(7) % len(task.data.partition.index)]
     x, y = task.batch(rows)
     try:
-        before = random_state(params)
+        before, elsewhere = random_state(params), global_states()
         task.loss(params, x, y)
         drew = not all(map(torch.equal, before, random_state(params)))
+        drew |= elsewhere != global_states()
         torch.set_rng_state(before[0])
         if drew:
             return RANDOM

@@ -12,6 +12,7 @@ from torch import nn
 
 from conf.errors import InputError, reason
 from conf.making import make
+from tasks.module_parts import require_usable
 from tasks.module_state import trainable
 from tasks.module_trial import Trial, tried
 from tasks.store import FederatedData
@@ -69,6 +70,7 @@ def make_module(
         module = _not_compiled(_called(config, data, target, where), where)
         module = module.double() if dtype == torch.float64 else module
         _require_type(module, where, dtype)
+        require_usable(module, where)
         trial = tried(module, data, where, dtype=dtype, any_width=any_width, class_axis=class_axis)
     _require_trainable(module, where)
     return Made(module, trial)
@@ -140,17 +142,11 @@ def _is_compiled(module: nn.Module) -> bool:
 
 
 def _require_trainable(module: nn.Module, where: str) -> None:
-    """Raise unless a parameter trains, and a file of tensors can hold all of the module."""
+    """Raise unless a parameter trains."""
     if not trainable(module):
         count = sum(p.numel() for p in module.parameters())
         what = f"all {count:,} are frozen (requires_grad is False)" if count else "it has none"
         raise InputError(f"{where}: no parameter trains, {what}; there is nothing to learn")
-    for key, value in module.state_dict().items():
-        if not isinstance(value, torch.Tensor):
-            raise InputError(
-                f"{where}: its state_dict has {key}, a {type(value).__name__}, which no file of "
-                "tensors holds; register it as a buffer"
-            )
 
 
 def _require_type(module: nn.Module, where: str, dtype: torch.dtype) -> None:

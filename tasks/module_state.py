@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from conf.errors import InputError
+
 Params = dict[str, Tensor]
 
 
@@ -61,6 +63,29 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for child in training:
             child.training = True
+
+
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """Raise an `InputError` if what does not train is written to, or replaced, meanwhile.
+
+    The trial of a model (tasks/module_trial.py) finds most that does; this what it did not meet.
+    """
+    before = {name: (tensor, tensor._version) for name, tensor in _still(module)}
+    yield
+    for name, tensor in _still(module):
+        then, version = before.get(name, (None, 0))
+        if tensor is not then or tensor._version != version:
+            raise InputError(
+                f"model: its forward changed {name}, which does not train, with these rows though "
+                "not in its trial; compute with a changed copy of it instead"
+            )
+
+
+def _still(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield what does not train."""
+    yield from module.named_buffers()
+    yield from frozen(module).items()
 
 
 def whole_state(module: nn.Module, params: Params) -> Params:
@@ -120,6 +145,8 @@ def _kind(tensor: Tensor) -> tuple[bool, bool]:
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Tell whether two tensors hold the same; NaN is the same as NaN."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
     return torch.equal(a, b) or bool(torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all())
 
 

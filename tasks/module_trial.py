@@ -4,6 +4,8 @@ What it is lent again and again it must leave as it is, and what it gives must b
 needs: found out here, where it costs one line, and not by figures that are wrong.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +18,11 @@ from conf.errors import InputError, reason
 from tasks.module_state import Params, buffers, evaluating, same, trainable
 from tasks.outputs import scores
 from tasks.store import FederatedData
+from tasks.streams import global_states, seeded
 from tasks.tokens import hint, require_known, require_seen
 
 ROWS = 2, 3  # in a batch: outputs that are as long as both have a row each
+MORE = 5  # and what a forward does to a larger batch alone
 
 
 class Trial(NamedTuple):
@@ -70,10 +74,13 @@ def tried(
         kind = torch.int64 if integers else dtype
         with torch.no_grad():
             module(torch.zeros(ROWS[0], *shape, dtype=kind))
-            few, more = (_rows(n, shape, kind) for n in ROWS)
-            changed, before = _Changes(module, few), torch.get_rng_state()
-            small, large = _scores(module(few)), _scores(module(more))
-            draws = not torch.equal(before, torch.get_rng_state())
+            few, more, many = (_rows(n, shape, kind) for n in (*ROWS, MORE))
+            changed, before = _Changes(module), global_states()
+            small, large = _scores(changed.by(few)), _scores(changed.by(more))
+            changed.by(many)
+            draws = before != global_states()
+            with evaluating(module):
+                changed.by(many)
     except Exception as error:  # whatever the user's code raises
         said = "" if isinstance(error, _NoScores) else hint(module, data)
         raise InputError(f"{where}: {_refusal(error, list(shape))}{said}") from error
@@ -85,42 +92,120 @@ def tried(
     _require_scores(small, large, where, dtype)
     width = _width(small, data, where, any_width, class_axis)
     changed.require_none_of_other_parameters(where, more)
+    _require_lent_are_used(module, more, where)
     return Trial(width, integers, changed.input, draws)
 
 
 class _Changes:
-    """What a module changed of what it was lent: compared with how it was before."""
+    """What a module changes of what it is lent: compared with how it was before."""
 
-    def __init__(self, module: nn.Module, x: Tensor) -> None:
-        self._module, self._x = module, x
-        self._version, self._was = x._version, x.clone()
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
         self._buffers = _copies(buffers(module))
         self._params = _copies(dict(module.named_parameters()))
         self._versions = {name: p._version for name, p in module.named_parameters()}
-
-    @property
-    def input(self) -> bool:
+        self._changed: tuple[str, Tensor] | None = None
+        self.input = False
         """Whether it wrote to its input."""
-        return self._x._version != self._version or not same(self._x, self._was)
+
+    def by(self, x: Tensor) -> Any:
+        """Return what the module gives for rows, and note what it changed."""
+        given = x.clone()
+        version, returned = given._version, self._module(given)
+        self.input |= given._version != version or not same(given, x)
+        if self._changed is None:
+            self._changed = next(((name, x) for name in self._names()), None)
+        return returned
+
+    def _names(self) -> Iterator[str]:
+        """Yield the parameters and the buffers that are not what they were."""
+        for name, p in self._module.named_parameters():
+            if p._version != self._versions[name] or not same(p, self._params[name]):
+                yield name
+        now = buffers(self._module)
+        for name in self._buffers | now:
+            were = self._buffers.get(name)
+            if were is None or name not in now or not same(now[name], were):
+                yield name
 
     def require_none(self, where: str) -> None:
         """Raise an `InputError` if it changed a buffer or a parameter."""
-        for name, p in self._module.named_parameters():
-            if p._version != self._versions[name] or not same(p, self._params[name]):
-                raise _writes_to(name, where)
-        for name, buffer in buffers(self._module).items():
-            if not same(buffer, self._buffers[name]):
-                raise InputError(f"{where}: {_of_state(self._module, name, self._x)}")
+        if self._changed is None:
+            return
+        name, x = self._changed
+        if name in self._params:
+            raise _writes_to(name, where)
+        raise InputError(f"{where}: {_of_state(self._module, name, x)}")
 
     def require_none_of_other_parameters(self, where: str, x: Tensor) -> None:
         """Raise an `InputError` if it changes parameters that are larger than its own: clamps."""
         large = {name: 8 * p.detach() + 1 for name, p in trainable(self._module).items()}
         were = _copies(large)
-        with torch.no_grad():
-            functional_call(self._module, large, (x.clone(),))
+        try:
+            with torch.no_grad():
+                functional_call(self._module, large, (x.clone(),))
+        except Exception:  # nor need it be defined there, as a Cholesky factor
+            return
         for name, p in large.items():
             if not same(p, were[name]):
                 raise _writes_to(name, where)
+
+
+def _require_lent_are_used(module: nn.Module, x: Tensor, where: str) -> None:
+    """Raise an `InputError` if parameters that it is lent are not those that it computes with.
+
+    Compared with parameters of its own that have the same values, in outputs and gradients. It may
+    hold on to its own elsewhere (in a list, in a closure), or compute again in backward, when it
+    has its own back, as `torch.utils.checkpoint` does.
+    """
+    lent = {name: 1.1 * p.detach() + 0.01 for name, p in trainable(module).items()}
+    try:
+        with _having(module, lent) as own:
+            expected = _values_and_slopes(module, own, x)
+        leaves = {name: p.clone().requires_grad_() for name, p in lent.items()}
+        found = _values_and_slopes(lambda rows: functional_call(module, leaves, (rows,)), leaves, x)
+    except Exception:  # who differentiates it for use says why it cannot be
+        return
+    scale = max((float(each.abs().max()) for each in expected.values() if each.numel()), default=0)
+    for name, theirs in expected.items():
+        if not torch.allclose(found[name], theirs, rtol=1e-2, atol=1e-3 * scale, equal_nan=True):
+            what = "what it gives" if name == OUTPUTS else f"its gradient by {name}"
+            raise InputError(
+                f"{where}: does not compute with the parameters that it is lent ({what} is "
+                "another); read them as attributes in forward, without torch.utils.checkpoint "
+                "(algorithm.recompute=true saves memory)"
+            )
+
+
+OUTPUTS = ""  # which is no parameter's name
+
+
+def _values_and_slopes(
+    forward: Callable[[Tensor], Any], params: Params, x: Tensor
+) -> dict[str, Tensor]:
+    """Return a module's outputs and the gradient of their mean square, by name."""
+    with seeded(np.random.default_rng(0)), torch.enable_grad():
+        outputs = scores(forward(x.clone()))
+        loss = outputs.square().mean()
+        slopes = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+    named = zip(params.items(), slopes, strict=True)
+    return {OUTPUTS: outputs.detach()} | {
+        name: torch.zeros_like(p) if slope is None else slope for (name, p), slope in named
+    }
+
+
+@contextmanager
+def _having(module: nn.Module, values: Params) -> Iterator[Params]:
+    """Give a module's parameters other values meanwhile; yield the parameters."""
+    own = trainable(module)
+    kept = {name: p.data for name, p in own.items()}
+    try:
+        for name, p in own.items():
+            p.data = values[name]
+        yield own
+    finally:
+        for name, p in own.items():
+            p.data = kept[name]
 
 
 def _writes_to(name: str, where: str) -> InputError:
@@ -149,9 +234,9 @@ def _of_state(module: nn.Module, name: str, x: Tensor) -> str:
 def _is_kept(module: nn.Module, name: str, x: Tensor) -> bool:
     """Tell whether a forward in eval mode leaves a buffer as it is."""
     with evaluating(module), torch.no_grad():
-        before = buffers(module)[name].clone()
+        before = _copies(buffers(module))
         module(x.clone())
-    return same(before, buffers(module)[name])
+    return name in before and same(before[name], buffers(module)[name])
 
 
 def _require_scores(few: Tensor, more: Tensor, where: str, dtype: torch.dtype) -> None:
@@ -161,9 +246,10 @@ def _require_scores(few: Tensor, more: Tensor, where: str, dtype: torch.dtype) -
         raise InputError(f"{where}: gives {kind} outputs; return real scores, which have gradients")
     if few.dtype != dtype:
         given, wanted = (str(each).removeprefix("torch.") for each in (few.dtype, dtype))
+        other = f", or say engine.precision={given}" * (given == "float64")
         raise InputError(
             f"{where}: gives {given} outputs, and engine.precision asks for {wanted}; return "
-            f"outputs.to(torch.{wanted}), or say engine.precision={given}"
+            f"outputs.to(torch.{wanted}){other}"
         )
     if (few.shape[:1], more.shape[:1]) != tuple((rows,) for rows in ROWS):
         raise InputError(

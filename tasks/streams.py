@@ -82,9 +82,9 @@ def torch_stream(random: np.random.Generator) -> torch.Generator:
 
 @contextmanager
 def model_randomness(random: np.random.Generator) -> Iterator[None]:
-    """Let what a model draws from torch (dropout) follow from `random`, on every engine."""
-    with torch.random.fork_rng(devices=[]):
-        seed = torch_seed(random)
+    """Let what a model draws (dropout) follow from `random`, on every engine."""
+    seed = torch_seed(random)
+    with torch.random.fork_rng(devices=[]), _seeded_beside_torch(seed):
         torch.default_generator.manual_seed(seed)
         in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         if in_use or torch.backends.mps.is_available():
@@ -99,13 +99,27 @@ def seeded(random: np.random.Generator) -> Iterator[None]:
     Their global generators on the CPU are put back at the end. A third of a millisecond: for what
     is done once, such as making a module.
     """
+    seed = torch_seed(random)
+    with torch.random.fork_rng(devices=[]), _seeded_beside_torch(seed):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _seeded_beside_torch(seed: int) -> Iterator[None]:
+    """Seed the global generators of NumPy and of Python, and put them back at the end."""
     numpy_state, python_state = np.random.get_state(), python_random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(random))
-        np.random.seed(int(random.integers(2**32)))
-        python_random.seed(int(random.integers(2**63)))
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)
-            python_random.setstate(python_state)
+    np.random.seed(seed % 2**32)
+    python_random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        python_random.setstate(python_state)
+
+
+def global_states() -> tuple[object, ...]:
+    """Return where the global generators on the CPU are: of torch, NumPy and Python."""
+    _, words, *rest = np.random.get_state()
+    of_torch = torch.get_rng_state().numpy().tobytes()
+    return of_torch, np.asarray(words).tobytes(), *rest, python_random.getstate()

@@ -20,6 +20,7 @@ from tasks.measures import make_objective, usable
 from tasks.module import Made, make_module
 from tasks.module_state import Params as Params
 from tasks.module_state import Size
+from tasks.module_trial import MORE
 from tasks.objective import Objective
 from tasks.outputs import scores
 from tasks.private import NAME as PRIVATE
@@ -174,9 +175,16 @@ class Task:
                 self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False
             ),
         ):
+            given = self.inputs(x)
+            version = given._version
             returned = functional_call(
-                self.module, params, (self.inputs(x),), tie_weights=self._has_tied_weights
+                self.module, params, (given,), tie_weights=self._has_tied_weights
             )
+            if given._version != version and not self.writes_input:  # nor did it in its trial
+                raise InputError(
+                    f"model: its forward writes to its input with these {len(x)} rows, though not "
+                    f"with {MORE}; begin it with x = x.clone()"
+                )
         return scores(returned).to(self.dtype)
 
     @cached_property
