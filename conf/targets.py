@@ -25,6 +25,7 @@ from conf.text import printable
 OPTION = re.compile(r"^ *(?:_target_|launcher): *([\w.]+)", re.MULTILINE)
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 EVERYTHING = "*"
+SOURCE = "dataset.source"
 TRUST = "NUFED_TRUST"
 """Names the modules that ServerApps and ClientApps trust, in their environment."""
 HOW = "if you trust it, add trust={}"
@@ -56,13 +57,19 @@ LIBRARIES = {
 
 def foreign(config: Config) -> dict[str, str]:
     """Return key -> name of the code that a configuration names and others have no say in."""
-    return {key: name for key, name in _named(config) if not is_known(name)}
+    return {key: name for key, name in _named(config) if not is_known(key, name)}
 
 
-def is_known(name: str) -> bool:
-    """Tell whether anybody may name it: one of NuFed's options, or such a part of a library."""
-    if name in _ours():
+def is_known(key: str, name: str) -> bool:
+    """Tell whether anybody may name it there: such a part of a library, or an option of the group.
+
+    One of NuFed's is an option at its own key alone. What reads a data set may call what its
+    ``source`` names, and so is no model, nor an argument of one.
+    """
+    if name in _options().get(key, ()):
         return True
+    if len(name) > LONGEST:
+        return False
     root = next((each for each in LIBRARIES if f"{name}.".startswith(f"{each}.")), None)
     module, _, attribute = name.rpartition(".")
     if root is None or not NAME.fullmatch(name) or len(module) < len(root):
@@ -144,8 +151,8 @@ def _named(config: Config) -> Iterator[tuple[str, str]]:
     launcher, dataset, task = config.engine.get("launcher"), config.dataset, config.task
     if launcher is not None:
         yield "engine.launcher", str(launcher)
-    if str(dataset.get("_target_")).endswith("own_labels.read"):
-        yield "dataset.source", str(dataset.get("source"))
+    if "source" in dataset:
+        yield SOURCE, str(dataset["source"])
     metrics = task.metrics if isinstance(task.metrics, dict) else {}
     entries = {"task.loss": task.loss} | {f"task.metrics.{k}": v for k, v in metrics.items()}
     yield from ((key, name) for key, name in entries.items() if isinstance(name, str))
@@ -166,10 +173,23 @@ def _targets(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 @cache
+def _options() -> Mapping[str, frozenset[str]]:
+    """Return what the options of the configuration's groups name, by the key that names it."""
+    found = {"engine.launcher": "engine", SOURCE: "dataset"}
+    found |= {f"{group}._target_": group for group in ("dataset", "model", "strategy", "tracking")}
+    return {
+        key: frozenset(
+            name
+            for file in Path(__file__).parent.glob(f"{group}/*.yaml")
+            for name in OPTION.findall(file.read_text())
+        )
+        for key, group in found.items()
+    }
+
+
 def _ours() -> frozenset[str]:
-    """Return what the options of the configuration's groups name."""
-    files = [f for f in Path(__file__).parent.glob("*/*.yaml") if f.parent.name != "hydra"]
-    return frozenset(name for file in files for name in OPTION.findall(file.read_text()))
+    """Return all that these options name."""
+    return frozenset[str]().union(*_options().values())
 
 
 def _is_of(found: object, part: Part) -> bool:

@@ -181,7 +181,7 @@ def _code(dataset: dict[str, Any], key: str) -> str:
     """Return a digest of the file that defines a data set's `read`: a changed one reads anew."""
     try:
         file = inspect.getsourcefile(get_method(dataset[key]))
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, TypeError) as error:
         raise InputError(f"dataset.{key}={dataset[key]}: {reason(error)}") from error
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 

@@ -50,6 +50,9 @@ NOT_MEANT = [
     "torchmetrics.wrappers.LambdaInputTransformer",
     "flwr_datasets.partitioner.partitioner.ABC",
     "flwr_datasets.partitioner.dirichlet_partitioner.np",
+    f"torch.nn.{'a.' * 5000}b",
+    *("tasks.datasets.own_labels.read", "tasks.datasets.npz.read", "strategies.krum.Krum"),
+    *("cli.engines.ray.launch", "server_app.trackers.mlflow.MLflow"),
     "hydra.utils.get_method",
     "hydra.utils.instantiate",
     "cli.run.main",
@@ -65,12 +68,13 @@ NOT_MEANT = [
 
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_parts_of_libraries_may_be_named(name: str) -> None:
-    assert is_known(name)
+    assert is_known("model._target_", name)
+    assert is_known("task.metrics.mine._target_", name)
 
 
 @pytest.mark.parametrize("name", NOT_MEANT)
 def test_nothing_else_may_be_by_any_way(name: str) -> None:
-    assert not is_known(name)
+    assert not is_known("model._target_", name)
 
 
 def targets(node: object) -> Iterator[str]:
@@ -82,10 +86,34 @@ def targets(node: object) -> Iterator[str]:
 
 def test_all_that_our_options_name_may_be() -> None:
     files = [file for file in CONFIG_DIR.glob("*/*.yaml") if file.parent.name != "hydra"]
-    texts = [file.read_text() for file in files if file.stem != "none"]
-    named = {name for text in texts for name in targets(plain(text))} - {"???"}
-    assert {"tasks.models.cnn", "cli.engines.ray.launch", "torch.optim.Adam"} < named
-    assert [name for name in named if not is_known(name)] == []
+    texts = {file: file.read_text() for file in files if file.stem != "none"}
+    named = {(file.parent.name, name) for file in texts for name in targets(plain(texts[file]))}
+    assert {("model", "tasks.models.cnn"), ("engine", "cli.engines.ray.launch")} < named
+    for group, name in named - {("model", "???")}:
+        keys = (f"{group}._target_", "engine.launcher", "dataset.source")
+        assert any(is_known(key, name) for key in keys), name
+
+
+@pytest.mark.parametrize("key", ["model", "model.hidden", "task.loss", "strategy.optimizer"])
+def test_what_reads_data_sets_reads_none_elsewhere(key: str) -> None:
+    """Its source would be called, whatever it names."""
+    reader = {"_target_": "tasks.datasets.own_labels.read", "source": "pytest.main"}
+    config = compose_config(["model=mlp"])
+    values = asdict(config)
+    *groups, last = key.split(".")
+    place = values
+    for group in groups:
+        place = place[group]
+    place[last] = reader
+    assert foreign(read_values(values)) == {f"{key}._target_": reader["_target_"]}
+
+
+def test_a_source_is_looked_at_whatever_the_data_set() -> None:
+    values = asdict(compose_config(["dataset=digits"]))
+    values["dataset"]["source"] = "this.d.get"
+    assert foreign(read_values(values)) == {"dataset.source": "this.d.get"}
+    values["dataset"]["source"] = "tasks.datasets.fashion_mnist.read"
+    assert foreign(read_values(values)) == {}
 
 
 def test_what_is_named_is_found_wherever_it_stands() -> None:
