@@ -162,10 +162,16 @@ def _require_lent_are_used(module: nn.Module, x: Tensor, where: str) -> None:
     try:
         with _having(module, lent) as own:
             expected = _values_and_slopes(module, own, x)
+            again = _values_and_slopes(module, own, x)
         leaves = {name: p.clone().requires_grad_() for name, p in lent.items()}
         found = _values_and_slopes(lambda rows: functional_call(module, leaves, (rows,)), leaves, x)
     except Exception:  # who differentiates it for use says why it cannot be
         return
+    if not torch.equal(expected[OUTPUTS], again[OUTPUTS]):
+        raise InputError(
+            f"{where}: gives something else each time, though torch, NumPy and Python are seeded; "
+            "draw from their global generators, not from one of its own"
+        )
     scale = max((float(each.abs().max()) for each in expected.values() if each.numel()), default=0)
     for name, theirs in expected.items():
         if not torch.allclose(found[name], theirs, rtol=1e-2, atol=1e-3 * scale, equal_nan=True):
