@@ -63,5 +63,4 @@ def _joined(reports: Iterable[ProbeReport], failures: list[Failure], ids: Client
         why[failure.reason].append(str(failure.called(ids)))
     for reason, clients in why.items():
         log.warning("left out of the probe: client %s: %s", ", ".join(clients), reason)
-    first = failures[0] if failures else None
-    return widest(found, f"client {first.client}: {first.reason}" if first else "none was asked")
+    return widest(found, failures[0].line(ids) if failures else "none was asked")

@@ -7,6 +7,7 @@ from conf.errors import InputError, reason
 from conf.memory import limited
 from conf.words import path_of
 from tasks.datasets.sources import opened, readable, require_regular_files
+from tasks.ids import WHOLE
 from tasks.rows import Rows
 
 NAME = "hf"
@@ -60,7 +61,7 @@ def read(
         raise InputError("dataset.path: has no value; name a data set of the hub, or a folder")
     where = f"dataset.path={path}"
     with limited():
-        table = _table(_load(path, subset, split, where), where)
+        table = _table(_load(path, subset, split, client, where), where)
     return rows_of(
         table,
         features=features,
@@ -73,7 +74,7 @@ def read(
     )
 
 
-def _load(path: str, subset: str | None, split: str | None, where: str) -> Any:
+def _load(path: str, subset: str | None, split: str | None, client: str | None, where: str) -> Any:
     """Return the data set, with all of its splits joined if none is named."""
     import datasets
 
@@ -93,9 +94,13 @@ def _load(path: str, subset: str | None, split: str | None, where: str) -> Any:
         if saved:
             loaded = datasets.load_from_disk(str(given))
         elif given.suffix in FORMATS and given.is_file():
-            loaded = datasets.load_dataset(
-                FORMATS[given.suffix], data_files=glob.escape(str(given))
-            )
+            kind = FORMATS[given.suffix]
+            options = _as_written(client) if kind == "csv" else {}
+            loaded = datasets.load_dataset(kind, data_files=glob.escape(str(given)), **options)
+        elif given.is_dir():
+            csv = hasattr(datasets.load_dataset_builder(str(given), subset).config, "converters")
+            options = _as_written(client) if csv else {}
+            loaded = datasets.load_dataset(str(given), subset, **options)
         else:
             loaded = datasets.load_dataset(str(given) if given.exists() else path, subset)
     except Exception as error:  # of the hub's client, the network or a reader: of many kinds
@@ -110,6 +115,20 @@ def _load(path: str, subset: str | None, split: str | None, where: str) -> Any:
     if split is not None and split not in loaded:
         raise InputError(f"dataset.split={split}: {path} has {', '.join(loaded)}; name one of them")
     return loaded[split] if split else datasets.concatenate_datasets([*loaded.values()])
+
+
+def _as_written(client: str | None) -> dict[str, Any]:
+    """Return options by which the ids in a CSV are what is written: 007 is no 7, NA is a name."""
+    return {} if client is None else {"converters": {client: _id}}
+
+
+def _id(entry: str) -> bytes:
+    """Return an entry as it is; blanks beside a number are not of it.
+
+    As bytes: texts such as NA are empty entries to pandas, whatever made them.
+    """
+    number = entry.strip()
+    return (number if WHOLE.fullmatch(number) else entry).encode()
 
 
 def _table(dataset: Any, where: str) -> Any:

@@ -5,7 +5,9 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from flwr.app import Message
 
@@ -13,8 +15,10 @@ from client_app.app import app as client_app
 from client_app.messages import CURVATURE, REPORT
 from conf.compose import compose_config
 from conf.convert import to_json
+from conf.errors import InputError
 from conf.schema import Config
 from server_app.probe import measured, measured_here
+from server_app.steps import with_steps
 from simulation.grid import LocalGrid
 from strategies.roster import Roster
 from tasks.task import Task, build
@@ -79,3 +83,13 @@ def test_nobody_can_tell(caplog: pytest.LogCaptureFixture) -> None:
     grid.spoilt = (0, 1, 2)
     assert not measured(grid, roster, config, bare, bare.initial_params()).known
     assert len(caplog.messages) == 1
+
+
+def test_clients_that_cannot_tell_are_called_by_their_ids(tmp_path: Path) -> None:
+    client, y = np.repeat([2, 5, 8], 10), np.tile([0.0, 1.0], 15)
+    np.savez(tmp_path / "steep.npz", x=np.full((30, 2), 1e30, np.float32), y=y, client=client)
+    data = ["dataset=npz", f"dataset.path={tmp_path}/steep.npz", "partition=natural"]
+    config = compose_config([*data, "evaluation.new_clients=0"])
+    task = build(config)
+    with pytest.raises(InputError, match=r"no client could tell how .* \(client [258]: the curv"):
+        with_steps(config, lambda: measured_here(config, task, task.initial_params()))

@@ -413,6 +413,55 @@ def test_a_csv_file_is_a_data_set_too(tmp_path: Path) -> None:
     assert task.data.num_clients == 3
 
 
+WRITTEN = {
+    "leading zeros": ["007", "07", "7"],
+    "an exponent": ["1000", "1e3", "1e5"],
+    "names of nothing": ["NA", "NaN", "null"],
+    "beyond 64 bits": [f"{2**64}", f"{2**64 + 1}", f"{2**70}"],
+    "numbers with a point": ["1.0", "1.5", "2.0"],
+    "plain numbers": [5, 2, 10],
+    "numbers after blanks": [" 2", "5 ", " 10"],
+}
+
+
+@pytest.mark.parametrize("whole_folder", [False, True], ids=["file", "folder"])
+@pytest.mark.parametrize("written", WRITTEN.values(), ids=WRITTEN.keys())
+def test_ids_of_a_csv_are_as_they_are_written(
+    tmp_path: Path, written: list[Any], whole_folder: bool
+) -> None:
+    """None is read as a number that another is written for too, and none as an empty entry."""
+    file = tmp_path / "visits" / "mine.csv"
+    _write_csv(file, written * 4)
+    data = loaded(*_of_csv(file.parent if whole_folder else file))
+    plain = all(str(each).strip() in ("2", "5", "10") for each in written)
+    ids = [data.partition.ids[i] for i in range(data.num_clients)]
+    assert ids == (sorted(map(int, written)) if plain else written)
+
+
+def test_an_empty_id_in_a_csv_is_refused(tmp_path: Path) -> None:
+    _write_csv(tmp_path / "mine.csv", ["a", "b", "", "d"] * 3)
+    line = refusal(*_of_csv(tmp_path / "mine.csv"))
+    assert "the client of row 2 is empty; give integers or text" in line
+
+
+def test_a_csv_without_the_column_of_clients_is_refused(tmp_path: Path) -> None:
+    _write_csv(tmp_path / "mine.csv", CLIENT)
+    line = refusal(*_of_csv(tmp_path / "mine.csv"), "dataset.client=whom")
+    assert "has no column 'whom' (found: age, ill, who)" in line
+
+
+def _write_csv(file: Path, clients: Sequence[object]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    rows = [f"{a},{i % 2},{c}" for i, (a, c) in enumerate(zip(X[:, 0], clients, strict=True))]
+    file.write_text("\n".join(["age,ill,who", *rows]))
+
+
+def _of_csv(path: Path) -> list[str]:
+    columns = ["dataset.features=[age]", "dataset.target=ill", "dataset.client=who"]
+    kept = ["dataset.one_class=keep", "partition=natural"]
+    return ["dataset=hf", f"dataset.path={path}", *columns, *kept]
+
+
 def test_without_a_network_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names cannot be looked up, for real, as on a machine that is offline."""
 
