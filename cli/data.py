@@ -69,7 +69,7 @@ def _check(words: list[str]) -> None:
     from cli.data_findings import advice, found, notes, spread
     from server_app.terminal import Terminal
     from tasks.store import load, load_rows
-    from tasks.task import build
+    from tasks.task import build, require_computable
 
     config = compose_config(words)
     if config.dataset["name"] == PRIVATE:
@@ -85,6 +85,7 @@ def _check(words: list[str]) -> None:
     with console.status("reading"):
         rows, _ = load_rows(config.dataset)
         data = load(config.dataset, config.partition)
+        require_computable(data, config)
         of, x = found(rows, data, natural=config.partition.partitioner is None), spread(rows.x)
         lost = data.partition.not_kept(config.partition.name)
         remarks = [*lost, *notes(of, x)]
@@ -113,7 +114,7 @@ def _outline(of: "Found", x: "Spread", config: Config) -> list[str]:
     elif data.x.dtype.kind in "iu":
         kind = "tokens for a model that takes integers, else numbers"
     lines = [
-        f"{name}: {of.rows.sum():,} rows of {len(of.rows):,} clients",
+        f"{name}: {of.rows.sum():,} rows of {of.count}",
         f"x: {data.x.dtype} {list(data.x.shape[1:])} from {x.low.min():.4g} to {x.high.max():.4g}, "
         f"{kind}",
     ]

@@ -71,6 +71,11 @@ class Found:
         for start, end in zip(part.offset[:-1], part.offset[1:], strict=True):
             yield part.index[start:end]
 
+    @property
+    def count(self) -> str:
+        """How many clients there are, in words."""
+        return f"{len(self.rows):,} client{'s' * (len(self.rows) != 1)}"
+
     def called(self, clients: NDArray[np.int64]) -> str:
         """Name clients, of many the first few."""
         ids = self.data.partition.ids
@@ -88,13 +93,15 @@ def spread(x: NDArray[np.generic]) -> Spread:
     width = max(int(np.prod(x.shape[1:])), 1)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     total, squares, shift = np.zeros(width), np.zeros(width), None
-    for start in range(0, len(x), BLOCK):
-        block = np.asarray(x[start : start + BLOCK], np.float64).reshape(-1, width)
-        shift = block[0] if shift is None else shift  # near the mean: squares keep their digits
-        low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
-        total, squares = total + (block - shift).sum(0), squares + ((block - shift) ** 2).sum(0)
-    mean = total / len(x)
-    std = np.sqrt(np.maximum(squares / len(x) - mean**2, 0))
+    with np.errstate(over="ignore", invalid="ignore"):  # squares beyond float64
+        for start in range(0, len(x), BLOCK):
+            block = np.asarray(x[start : start + BLOCK], np.float64).reshape(-1, width)
+            shift = block[0] if shift is None else shift  # near the mean: squares keep their digits
+            low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
+            total, squares = total + (block - shift).sum(0), squares + ((block - shift) ** 2).sum(0)
+        mean = total / len(x)
+        variance = squares / len(x) - mean**2
+        std = np.sqrt(np.where(np.isnan(variance), np.inf, np.maximum(variance, 0)))
     return Spread(low, high, mean + (0 if shift is None else shift), np.where(low == high, 0, std))
 
 

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from conf.errors import InputError
 from conf.schema import Config, TaskConfig
 from tasks import module_state
+from tasks.datasets.checks import require_range
 from tasks.derivatives import HAS_ALL, Derivatives, derivatives
 from tasks.kernels import plain_kernels
 from tasks.measures import make_objective, usable
@@ -210,12 +211,12 @@ def build(config: Config, local: Local | None = None, data: FederatedData | None
         If the data, the model or the device cannot be used.
     """
     device = _device(config.device)
-    precision = config.engine.get("precision", "float32")
-    if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise InputError(f"engine.precision={precision}: must be {' | '.join(PRECISIONS)}")
+    precision = _precision(config)
+    dtype = PRECISIONS[precision]
+    where = _source(config, local) if data is None else "data"
     if data is None:
         data = federated(config, local)
-    dtype = PRECISIONS[precision]
+    _require_range(data, dtype, where)
     made = make_module(
         config.model,
         data,
@@ -291,6 +292,30 @@ def _require_possible(task: Task, config: Config, made: Made) -> None:
 
 def _named(config: Config) -> str:
     return f"model._target_={config.model.get('_target_')}"
+
+
+def _precision(config: Config) -> str:
+    precision = config.engine.get("precision", "float32")
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise InputError(f"engine.precision={precision}: must be {' | '.join(PRECISIONS)}")
+    return precision
+
+
+def require_computable(data: FederatedData, config: Config) -> None:
+    """Raise an `InputError` if x or y are beyond what engine.precision can hold."""
+    _require_range(data, PRECISIONS[_precision(config)], _source(config))
+
+
+def _require_range(data: FederatedData, dtype: torch.dtype, where: str) -> None:
+    require_range({"x": data.x, "y": data.y}, str(dtype).removeprefix("torch."), where)
+
+
+def _source(config: Config, local: Local | None = None) -> str:
+    """Return what names the data to a person."""
+    if local is not None:
+        return f"data-path={local.path}"
+    path = config.dataset.get("path")
+    return f"dataset.path={path}" if path else f"dataset={config.dataset.get('name')}"
 
 
 def federated(config: Config, local: Local | None = None) -> FederatedData:

@@ -1,7 +1,7 @@
 """What every data set that a person brings is checked for, whatever file it came from."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ REMEDIES = {
     "c": ", as numpy.stack([{0}.real, {0}.imag], -1)",
 }
 """By kind of type, how numbers are made of what is none; of complex numbers, real ones."""
+
+BLOCK = 4096  # rows that are looked at in one go
 
 log = logging.getLogger("nufed")
 
@@ -93,6 +95,30 @@ def _require_numbers(name: str, array: NDArray[Any], where: str) -> None:
         raise InputError(
             f"{where}: {name} has NaN or infinity, first in row {row}; drop or fill it"
         )
+
+
+def require_range(rows: Mapping[str, NDArray[Any]], type_: str, where: str) -> None:
+    """Raise an `InputError` if a number is beyond a type of floating-point numbers.
+
+    Parameters
+    ----------
+    rows
+        x and y, by name; finite.
+    type_
+        What a run computes in, as numpy calls it.
+    """
+    most = float(np.finfo(type_).max)
+    for name, array in rows.items():
+        if array.dtype != np.float64 or most == np.finfo(np.float64).max:
+            continue
+        for start in range(0, len(array), BLOCK):
+            block = array[start : start + BLOCK]
+            if max(-float(block.min()), float(block.max())) > most:
+                place = tuple(np.argwhere(abs(block) > most)[0])
+                raise InputError(
+                    f"{where}: {name} is {block[place]:g} in row {start + int(place[0])}, beyond "
+                    f"{type_}; scale {name} down, or say engine.precision=float64"
+                )
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from cli import run
 from cli.data import main, overrides
 from conf.compose import compose_config
+from conf.errors import InputError
 from tasks.task import Task, build
 from tests.cli.in_process import run_here
 
@@ -307,3 +308,37 @@ def test_what_cannot_be_used_ends_in_one_line(
     assert "\n" not in line
     assert line.startswith("nufed-data: ")
     assert said in line
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_numbers_beyond_float32_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    file = write(tmp_path, [12, 12, 12], **_with_one_large(name))
+    with pytest.raises(SystemExit):
+        main(["check", str(file)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        f"dataset.path={file}: {name} is -1e+300 in row 7, beyond float32; scale {name} down, or "
+        "say engine.precision=float64"
+    )
+    with pytest.raises(InputError, match=f"{name} is -1e.300 in row 7"):
+        build(compose_config(["dataset=npz", f"dataset.path={file}", "engine.precision=bf16"]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_float32_are_taken_in_float64(tmp_path: Path, check: Check) -> None:
+    output = check(write(tmp_path, [12] * 3, **_with_one_large("x")), "engine.precision=float64")
+    assert "feature 1 varies inf times as much as feature" in output
+    assert trained(output)[1].dtype == torch.float64
+
+
+def _with_one_large(name: str) -> dict[str, np.ndarray]:
+    arrays = {"x": RANDOM.normal(size=(36, 5)), "y": RANDOM.normal(size=36)}
+    arrays["x"][:, 0] *= 0.5
+    arrays[name][(7, 1) if name == "x" else 7] = -1e300
+    return arrays
+
+
+def test_one_client_is_no_several(tmp_path: Path, check: Check) -> None:
+    assert "96 rows of 1 client\n" in check(write(tmp_path, [96]))
