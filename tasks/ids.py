@@ -60,9 +60,10 @@ class ClientIds:
     def few(self) -> str:
         """Some of the ids, for a line that says what there is."""
         if self.given is None and self.n > 1:
-            return f"0 … {self.n - 1}"
+            return "0, 1" if self.n == 2 else f"0 … {self.n - 1}"
         some = ", ".join(str(self[i]) for i in range(min(self.n, SHOWN)))
-        return some if self.n <= SHOWN else f"{some}, … {self[self.n - 1]}"
+        between = " …" * (self.n > SHOWN + 1)
+        return some if self.n <= SHOWN else f"{some},{between} {self[self.n - 1]}"
 
     def hint(self, id: Id) -> str:
         """Return ``; did you mean …?`` where an id that is not there is like one that is."""
@@ -113,7 +114,9 @@ def as_ids(client: NDArray[Any], where: str) -> Ids:
         return _whole(client, where)
     if kind == "O":
         entries = enumerate(client.tolist())
-        return _array([_plain(entry, row, where) for row, entry in entries], where)
+        ids = [_plain(entry, row, where) for row, entry in entries]
+        _refuse_alike(ids, where)
+        return _array(ids, where)
     some, row, owner = np.unique(client, return_index=True, return_inverse=True)
     ids = [_plain(each, int(row[i]), where) for i, each in enumerate(some.tolist())]
     return _array(ids, where)[owner]
@@ -144,6 +147,17 @@ def _array(ids: Sequence[Id], where: str) -> Ids:
     texts = [str(each) for each in ids]
     require_room(4 * max(map(len, texts), default=0) * len(texts), where, "client takes")
     return np.array(texts)
+
+
+def _refuse_alike(ids: Sequence[Id], where: str) -> None:
+    """Raise if a client is called by a number and another by a text of the same digits."""
+    kinds = set(ids)
+    for each in kinds:
+        if isinstance(each, int) and str(each) in kinds:
+            raise InputError(
+                f"{where}: client has the number {each} in row {ids.index(each)} and the text "
+                f"'{each}' in row {ids.index(str(each))}; write one client's id in one way"
+            )
 
 
 def _type_of(numbers: Sequence[Any]) -> type[np.integer[Any]] | None:

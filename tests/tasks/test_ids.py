@@ -1,5 +1,6 @@
 """Ids of clients: of every type that people have them in, kept as they are, or refused."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from conf.errors import InputError
+from tasks.datasets.checks import say_numbers
 from tasks.ids import ClientIds, as_ids, numbered
 
 BIG = 2**63
@@ -95,6 +97,10 @@ REFUSED: dict[str, tuple[NDArray[Any], list[str]]] = {
     "a half among objects": (objects("a", np.float64(0.5)), ["client of row 1 is 0.5"]),
     "a truth among objects": (objects(True, 1), ["client of row 0 is True"]),
     "a list": (objects(["a"], "b"), ["client of row 0 is ['a']"]),
+    "a number and its text": (
+        objects(2, 1, "ann", "1"),
+        ["client has the number 1 in row 1 and the text '1' in row 3", "in one way"],
+    ),
     "half a character": (
         np.array(["a", "\ud800"]),
         ["client of row 1 is '\\ud800', no valid text"],
@@ -151,7 +157,26 @@ def test_an_accent_is_the_same_however_it_is_typed() -> None:
 
 def test_who_is_missed_is_told_of_those_that_are_there() -> None:
     ids = ClientIds(6, np.array([1, 2, 3, 5, 8, 13]))
-    assert ids.few == "1, 2, 3, 5, 8, … 13"
+    assert ids.few == "1, 2, 3, 5, 8, 13"
     assert ids.hint(133) == "; did you mean 13?"
     assert ClientIds(2, np.array(["ann", "bob"])).few == "ann, bob"
+    assert ClientIds(6, np.array([*"abcdef"])).few == "a, b, c, d, e, f"
+    assert ClientIds(7, np.array([*"abcdefg"])).few == "a, b, c, d, e, … g"
     assert ClientIds(1).few == "0"
+    assert ClientIds(2).few == "0, 1"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("abcde", "a = 0, b = 1, c = 2, d = 3, e = 4"),
+        ("abcdef", "a = 0, b = 1, c = 2, d = 3, e = 4, f = 5"),
+        ("abcdefg", "a = 0, b = 1, c = 2, d = 3, e = 4, … g = 6"),
+    ],
+)
+def test_dots_stand_for_what_is_left_out(
+    caplog: pytest.LogCaptureFixture, names: str, said: str
+) -> None:
+    caplog.set_level(logging.INFO, "nufed")
+    say_numbers("classes", list(names), "data")
+    assert caplog.messages == [f"data: classes are numbered in sorted order: {said}"]
