@@ -70,7 +70,8 @@ def checked(
 def say_numbers(what: str, names: Sequence[str], where: str) -> None:
     """Say which number each name has, of many the first few."""
     some = ", ".join(f"{name} = {i}" for i, name in enumerate(names[:5]))
-    more = f", … {names[-1]} = {len(names) - 1}" if len(names) > 5 else ""
+    last = len(names) - 1
+    more = f",{' …' * (last > 5)} {names[-1]} = {last}" if last >= 5 else ""
     log.info("%s: %s are numbered in sorted order: %s%s", where, what, some, more)
 
 
