@@ -1,7 +1,6 @@
 """`nufed-data check`: what is in one's own data, what is amiss, and how to train on it."""
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ from cli.command import Parser, carry_out
 from conf.compose import compose_config
 from conf.errors import InputError
 from conf.schema import Config
-from conf.words import apart, command_line, for_hydra, path_of, there, written
+from conf.words import apart, command_line, for_hydra, for_shell, path_of, there, written
 from tasks.private import NAME as PRIVATE
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def overrides(words: Sequence[str]) -> list[str]:
     if not kind:
         raise InputError(
             f"{name}: is no .npz, .parquet or folder of images; for CSV or JSON say dataset=hf "
-            f"{shlex.quote(named)} dataset.features=… dataset.target=…"
+            f"{for_shell(named)} dataset.features=… dataset.target=…"
         )
     return [f"dataset={kind}", named, *rest]
 

@@ -15,6 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from conf.text import printable
+
 NEW = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 """Keys that name a folder to be; they are often made of other keys, as in runs/${name}."""
 PATHS = (*NEW, "dataset.path", "engine.root_certificates", "resume")
@@ -87,7 +89,26 @@ def command_line(program: str, words: Iterable[str] = (), **values: object) -> s
     values
         key=value besides.
     """
-    return shlex.join([program, *words, *(f"{key}={written(v)}" for key, v in values.items())])
+    parts = [program, *words, *(f"{key}={written(v)}" for key, v in values.items())]
+    return " ".join(map(for_shell, parts))
+
+
+def for_shell(word: str) -> str:
+    r"""Return a word as a shell reads it back; one that cannot be shown as bash's ``$'a\nb'``."""
+    if printable(word) == word:
+        return shlex.quote(word)
+    return "$'" + "".join(map(_in_ansi_quotes, word)) + "'"
+
+
+def _in_ansi_quotes(c: str) -> str:
+    if c in "\\'":
+        return f"\\{c}"
+    if printable(c) == c:
+        return c
+    number = ord(c)
+    if number < 0x80 or 0xDC80 <= number <= 0xDCFF:  # the latter is a byte that is no UTF-8
+        return {"\n": r"\n", "\t": r"\t", "\r": r"\r"}.get(c, f"\\x{number & 0xFF:02x}")
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def written(value: Any) -> str:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -342,3 +343,15 @@ def _with_one_large(name: str) -> dict[str, np.ndarray]:
 
 def test_one_client_is_no_several(tmp_path: Path, check: Check) -> None:
     assert "96 rows of 1 client\n" in check(write(tmp_path, [96]))
+
+
+def test_the_command_of_a_file_with_a_newline_in_its_name_is_one_line(
+    tmp_path: Path, check: Check
+) -> None:
+    file = write(tmp_path, [12] * 3).rename(tmp_path / "my\ndata\t.npz")
+    (line,) = [each for each in check(file).splitlines() if each.startswith("  nufed ")]
+    assert r"my\ndata\t.npz" in line
+    script = f"printf '%s\\0' {line.strip()}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, text=True)
+    _, *words = done.stdout.split("\0")[:-1]
+    assert build(compose_config(words)).data.num_clients == 3

@@ -1,6 +1,8 @@
 """What names a file arrives as it was typed, by every way; a command that is printed says it."""
 
+import os
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from omegaconf import OmegaConf
 from conf.command import overrides_of
 from conf.compose import compose_config, composing
 from conf.convert import read_config, to_json, to_yaml
+from conf.text import printable
 from conf.words import apart, command_line, for_hydra, path_of
 
 NAMES = [
@@ -156,9 +159,28 @@ def test_a_home_is_one_unless_a_file_is_called_so(monkeypatch: pytest.MonkeyPatc
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12))
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_a_command_that_is_printed_says_what_it_was_made_of(text: str) -> None:
-    program, word = shlex.split(command_line("nufed", resume=text))
+    """In one line, whatever is in it: bash reads it back."""
+    line = command_line("nufed", resume=text)
+    assert printable(line) == line
+    program, word = in_bash(line)
     assert program == "nufed"
     assert read(word) == text
+
+
+def in_bash(line: str) -> list[str]:
+    """Return the words that bash makes of a line, as Python gets them."""
+    script = os.fsencode(f"printf '%s\\0' {line}")
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+    )
+    return list(map(os.fsdecode, done.stdout.split(b"\0")[:-1]))
+
+
+def test_a_name_of_bytes_that_are_no_text_can_be_pasted() -> None:
+    name = os.fsdecode(b"a\xff\n'\t.npz")
+    line = command_line("nufed-report", [name])
+    assert line == r"nufed-report $'a\xff\n\'\t.npz'"
+    assert in_bash(line) == ["nufed-report", name]
 
 
 def test_a_command_stays_plain_where_it_can() -> None:
