@@ -18,7 +18,7 @@ from conf.errors import InputError, reason
 from tasks.module_state import Params, buffers, evaluating, same, trainable
 from tasks.outputs import scores
 from tasks.store import FederatedData
-from tasks.streams import global_states, seeded
+from tasks.streams import Purpose, global_states, seeded, stream
 from tasks.tokens import hint, require_known, require_seen
 
 ROWS = 2, 3  # in a batch: outputs that are as long as both have a row each
@@ -190,7 +190,7 @@ def _values_and_slopes(
     forward: Callable[[Tensor], Any], params: Params, x: Tensor
 ) -> dict[str, Tensor]:
     """Return a module's outputs and the gradient of their mean square, by name."""
-    with seeded(np.random.default_rng(0)), torch.enable_grad():
+    with seeded(stream(Purpose.MODEL, 0)), torch.enable_grad():
         outputs = scores(forward(x.clone()))
         loss = outputs.square().mean()
         slopes = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
