@@ -1,5 +1,6 @@
 """A run's ‖∇F(w)‖², measured, under what the theorem allows: one picture that reads by itself."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from cli.certificate import Certificate
 from cli.certificate_text import times
+from conf.files import write_whole
 from conf.text import printable
 from server_app.palette import BLUE, GREY, SKY, VERMILION
 
@@ -22,7 +24,12 @@ def draw(of: Certificate, file: Path) -> None:
     of
         The certificate of a run with diagnostics.
     file
-        Where to, an SVG file.
+        Where to, an SVG file; what is there is replaced, not written to.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; `file` is as it was then.
     """
     import matplotlib
     from matplotlib.figure import Figure  # seconds of imports that others need not pay
@@ -48,7 +55,9 @@ def draw(of: Certificate, file: Path) -> None:
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower left", ncols=1, frameon=False)
-        figure.savefig(file, metadata={"Date": None})
+        content = io.BytesIO()
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    write_whole(file, content.getvalue())
 
 
 def _draw_measured(of: Certificate, axes: "Axes") -> None:

@@ -1,6 +1,7 @@
 """`nufed-certify`: figures that are the theory's, a picture, and one line for every mistake."""
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -123,6 +124,22 @@ def test_a_run_is_certified_at_all_it_measured_and_drawn(
     picture = ElementTree.parse(run.folder / "certificate.svg").getroot()
     assert picture.tag.endswith("svg")
     assert len(picture.findall(".//{*}path")) > 50, "curves, and letters as paths"
+
+
+@pytest.mark.parametrize("kind", ["hard link", "FIFO"])
+def test_the_picture_takes_the_place_of_what_is_there(
+    kind: str, train: Train, tmp_path: Path
+) -> None:
+    run = train([*SMALL, "rounds=1", "diagnostics.every=1"])
+    victim, picture = tmp_path / "victim", run.folder / "certificate.svg"
+    victim.write_text("mine")
+    if kind == "FIFO":
+        os.mkfifo(picture)  # nobody reads from it: to open it would wait for ever
+    else:
+        os.link(victim, picture)
+    main([str(run.folder)])
+    assert victim.read_text() == "mine"
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
 
 
 def test_a_run_without_diagnostics_is_certified_and_not_drawn(
