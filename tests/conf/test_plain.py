@@ -60,7 +60,23 @@ def test_what_people_write_is_read_as_they_mean_it() -> None:
         "c": "2020-01-01",
         "d": 1000,
     }
+    assert plain("a: 12:30:45\nb: -1:30.5\nc: .inf\nd: 0x1f") == {
+        "a": "12:30:45",
+        "b": "-1:30.5",
+        "c": float("inf"),
+        "d": 31,
+    }
     assert plain('{"a": "\\ud83d\\ude00"}') == {"a": "😀"}  # JSON's way to write it
+
+
+def test_a_number_of_base_sixty_is_a_text(tmp_path: Path) -> None:
+    many = "1:" * 200_000 + "1"
+    assert plain(f"a: {many}") == {"a": many}
+    text = to_yaml(compose_config([])).replace("rounds: 50", f"rounds: {many}")
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match="cannot be read \\(Value '1:1:1:") as caught:
+        find_config(tmp_path, "run")
+    assert len(str(caught.value)) < 1000
 
 
 HOSTILE = "${oc.env:HOME}"
