@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from client_app.meta_gradient import Params, descend
 from conf.errors import InputError
+from conf.files import is_there
 from conf.schema import Config
 from server_app.probe import measured_here
 from server_app.run_folder import METRICS, MODEL, load, whole_rows
@@ -146,7 +147,7 @@ def _probe(ensemble: Ensemble, initial: Params, method: Method, step: float) -> 
 def _model(folder: Path, task: Task) -> Params:
     """Read a run's last model."""
     file = folder / MODEL
-    if not file.is_file():
+    if not is_there(file):
         raise InputError(f"{folder}: has no {MODEL}; the run has not ended yet")
     model, sizes = read(file)
     if sizes is None or sizes.draws != DRAWS:
@@ -160,7 +161,7 @@ def _model(folder: Path, task: Task) -> Params:
 def _diagnosed(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of metrics.jsonl that have diagnostics."""
     file = folder / METRICS
-    rows = load(file, whole_rows) if file.is_file() else []
+    rows = load(file, whole_rows) if is_there(file) else []
     return [row for row in rows if "diagnostics" in row]
 
 

@@ -21,10 +21,11 @@ from omegaconf import DictConfig
 
 from conf.compose import CONFIG_DIR
 from conf.errors import InputError, reason
-from conf.files import read_text
+from conf.files import is_there, read_text
 from conf.typed import made, parsed
 
 JOBS = "jobs.jsonl"
+LARGEST = 1 << 28  # bytes of it; a job takes some hundred
 SPLIT = "evaluation.split"
 
 
@@ -51,7 +52,7 @@ class Job:
 def jobs_of(sweep: Path) -> list[Job]:
     """Return what became of the jobs of a sweep, in their order."""
     file = sweep / JOBS
-    lines = read_text(file).splitlines() if file.exists() else []
+    lines = read_text(file, largest=LARGEST).splitlines() if is_there(file) else []
     try:
         return sorted((made(Job, parsed(line)) for line in lines), key=lambda job: job.number)
     except ValueError as error:

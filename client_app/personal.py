@@ -20,6 +20,7 @@ from client_app import sampling
 from client_app.meta_gradient import Params, adapt
 from conf.compose import of_run
 from conf.errors import InputError
+from conf.files import is_there
 from conf.schema import Config, positive, require
 from conf.targets import modules_of
 from conf.words import path_of
@@ -181,7 +182,7 @@ def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Pa
     folder = (checkpoint.parent if is_file else checkpoint).absolute()
     config = of_run(folder, named, trusted)
     file = checkpoint if is_file else checkpoint / MODEL
-    if not file.is_file():
+    if not is_there(file, links=is_file):
         raise InputError(f"{named}: has no {MODEL}; the run has not ended yet")
     params, sizes = read(file)
     if sizes is None:  # an older version wrote it

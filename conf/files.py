@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from conf.errors import InputError
+from conf.errors import InputError, reason
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -54,6 +54,24 @@ def regular(path: Path, *, links: bool = False) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def is_there(path: Path, *, links: bool = False) -> bool:
+    """Tell whether a regular file is there; `links` as of `regular`.
+
+    Raises
+    ------
+    InputError
+        If something else is, or it cannot be looked at.
+    """
+    try:
+        mode = (path.stat() if links else path.lstat()).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+    _require_regular(path, mode)
+    return True
 
 
 def read_bytes(path: Path, *, links: bool = False, largest: int | None = None) -> bytes:

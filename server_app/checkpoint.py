@@ -209,7 +209,9 @@ def unload(app: Path, run: Path) -> None:
     if not (app / CARRIED).exists():
         return
     try:
-        carried = typed(parsed(read_text(app / CARRIED)), dict[str, str], CARRIED)
+        carried = typed(
+            parsed(read_text(app / CARRIED, largest=2 * LARGEST)), dict[str, str], CARRIED
+        )
         name, content = carried["name"], base64.b64decode(carried["content"], validate=True)
     except (ValueError, KeyError) as error:
         raise InputError(f"{CARRIED}: cannot be read ({reason(error)})") from error

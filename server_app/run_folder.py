@@ -27,6 +27,9 @@ METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 CLIENTS = "clients.json"
 """What the last evaluation measured, client by client; rows of metrics.jsonl stay small."""
 REPORT = "report.html"
+LARGEST = 1 << 30
+"""Bytes of a record that are read. A round's row takes some kB, a client of clients.json 100 bytes:
+what is larger is no record, and to read it would take the memory."""
 RESCUED = "rescued"
 """In a summary, the folder that took what the run's own could not."""
 
@@ -148,7 +151,9 @@ def read_clients(text: str | bytes | bytearray) -> Evaluation:
 
 def whole_rows(file: Path) -> list[Row]:
     """Return the rows of metrics.jsonl, to which a run may still be writing."""
-    lines = read_text(file).split("\n")  # no other ends a line: texts within may hold any
+    lines = read_text(file, largest=LARGEST).split(
+        "\n"
+    )  # no other ends a line: texts within may hold any
     return checked_rows([parsed(line) for line in lines[:-1]])
 
 

@@ -11,7 +11,7 @@ from cli.bundle import lay_out
 from cli.superlink import SuperLink, connect
 from conf.convert import to_json
 from conf.errors import InputError, RunStopped
-from conf.files import read_text, write_whole
+from conf.files import is_there, read_text, write_whole
 from conf.schema import Config
 from conf.text import printable
 from conf.typed import parsed, typed
@@ -26,6 +26,7 @@ from server_app.trackers import trackers
 from server_app.tracking import Callback
 
 LOG, SUBMITTED = "flower.log", "submitted.json"
+LARGEST = 1 << 20  # bytes of the latter, which has two short lines
 
 
 def launch(config: Config, folder: Path, console: Terminal) -> None:
@@ -63,10 +64,11 @@ def server_folder(config: Config, folder: Path) -> str:
 
 def _server_folder_of(folder: Path) -> str | None:
     """Return the name of a run's folder on the server's side; None if no server has one."""
-    if not (folder / SUBMITTED).exists():
+    if not is_there(folder / SUBMITTED):
         return None
     try:
-        facts = typed(parsed(read_text(folder / SUBMITTED)), dict[str, str], SUBMITTED)
+        text = read_text(folder / SUBMITTED, largest=LARGEST)
+        facts = typed(parsed(text), dict[str, str], SUBMITTED)
         return str(facts["run_dir"])
     except (ValueError, KeyError) as error:
         raise InputError(f"{folder / SUBMITTED}: cannot be read; delete it") from error

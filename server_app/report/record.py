@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from conf.compose import find_config
 from conf.errors import InputError
-from conf.files import read_text
+from conf.files import is_there, read_text
 from conf.schema import Config
 from conf.targets import foreign
 from conf.typed import parsed
 from server_app.report.statistics import Array
-from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, whole_rows
+from server_app.run_folder import CLIENTS, LARGEST, METRICS, SUMMARY, load, whole_rows
 from server_app.tracking import Row
 from server_app.written import checked_clients, checked_summary
 from strategies.curves import GROUPS, shown, undefined
@@ -141,9 +141,9 @@ def read_record(folder: Path, name: str | None = None) -> Record:
         If it is no run folder, or a file in it cannot be read.
     """
     config = find_config(folder, name or str(folder)).config
-    rows = load(folder / METRICS, whole_rows) if (folder / METRICS).is_file() else []
+    rows = load(folder / METRICS, whole_rows) if is_there(folder / METRICS) else []
     summary, clients = (
-        load(folder / name, partial(_json, check)) if (folder / name).is_file() else None
+        load(folder / name, partial(_json, check)) if is_there(folder / name) else None
         for name, check in ((SUMMARY, checked_summary), (CLIENTS, checked_clients))
     )
     record = Record(folder, config, rows, summary, clients)
@@ -166,4 +166,4 @@ def _require_same_evaluation(record: Record, clients: dict[str, Any]) -> None:
 
 
 def _json(check: Callable[[object], dict[str, Any]], file: Path) -> dict[str, Any]:
-    return check(parsed(read_text(file)))
+    return check(parsed(read_text(file, largest=LARGEST)))

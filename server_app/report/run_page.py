@@ -9,7 +9,7 @@ import numpy as np
 from conf.command import differing_keys, overrides_of
 from conf.compose import compose_config
 from conf.convert import to_yaml
-from conf.files import read_bytes
+from conf.files import is_there, read_bytes
 from conf.schema import Config
 from conf.words import command_line
 from server_app.report import run_figures as draw
@@ -23,6 +23,7 @@ from strategies.curves import rises, say_undefined
 from tasks.private import NAME as PRIVATE
 
 WORST = 12  # clients that are named
+LARGEST_PICTURE = 1 << 24  # bytes; nufed-certify draws one of some 50 kB
 STATISTICS = {"mean": "", "std": "_std", "worst tenth": "_worst_decile", "worst": "_bottom"}
 
 
@@ -235,10 +236,10 @@ def _theory(run: Record) -> Section | None:
     certificate = run.folder / CERTIFICATE
     if not figures:
         return None
-    if not certificate.is_file():
+    if not is_there(certificate):
         text = "nufed-certify, given this run's folder, draws the bounds of the theory beside it."
         return Section("How far from a stationary point", [text], figures=figures)
-    content = base64.b64encode(read_bytes(certificate)).decode()
+    content = base64.b64encode(read_bytes(certificate, largest=LARGEST_PICTURE)).decode()
     return Section(
         "How far from a stationary point",
         figures=figures,

@@ -16,13 +16,14 @@ from pathlib import Path
 from hydra.errors import InstantiationException
 
 from conf.errors import InputError, reason
-from conf.files import read_text, write_whole
+from conf.files import is_there, read_text, write_whole
 from conf.making import make
 from conf.schema import Config
 from conf.typed import parsed, typed
 from server_app.tracking import HOOKS, Callback
 
 IDS = "tracking.json"
+LARGEST = 1 << 20  # bytes of it; it has a line for each tracker
 
 log = logging.getLogger("nufed")
 
@@ -87,7 +88,8 @@ def known_as(folder: Path, tracker: str, new: Callable[[], str]) -> tuple[str, b
     """Return under which id a tracker knows the run of a folder, and whether that is a new one."""
     file = folder / IDS
     try:
-        ids = typed(parsed(read_text(file)), dict[str, str], IDS) if file.exists() else {}
+        text = read_text(file, largest=LARGEST) if is_there(file) else "{}"
+        ids = typed(parsed(text), dict[str, str], IDS)
     except ValueError as error:
         raise InputError(f"{file}: cannot be read ({reason(error)}); delete it") from error
     is_new = tracker not in ids

@@ -338,15 +338,46 @@ def test_a_run_folder_may_be_reached_through_a_link(
     assert said((report.main, ["latest"]), monkeypatch=monkeypatch) == 0
 
 
-@pytest.mark.parametrize("file", ["config.yaml", "metrics.jsonl", "summary.json", "clients.json"])
-def test_no_command_waits_for_a_fifo(
+@pytest.mark.parametrize(
+    ("file", "commands"),
+    [
+        ("config.yaml", (ADAPT, REPORT)),
+        ("metrics.jsonl", (REPORT,)),
+        ("summary.json", (REPORT,)),
+        ("clients.json", (REPORT,)),
+        ("certificate.svg", (REPORT,)),
+        ("model.safetensors", (ADAPT, CERTIFY)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["a FIFO", "a folder"])
+def test_what_is_no_file_is_told_of(
+    kind: str,
+    file: str,
+    commands: Any,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """And no command waits for a FIFO's writer."""
+    there = here / "run" / file
+    there.unlink(missing_ok=True)
+    (os.mkfifo if kind == "a FIFO" else os.mkdir)(there)
+    for command in commands:
+        assert said(command, monkeypatch=monkeypatch) == 2
+        line = capfd.readouterr().err
+        assert line.count("\n") == 1
+        assert f"{file}: is {kind}, not a regular file" in line
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "summary.json", "clients.json"])
+def test_a_record_that_is_too_large_is_not_read(
     file: str, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (here / "run" / file).unlink()
-    os.mkfifo(here / "run" / file)
-    for command in (ADAPT, REPORT):
-        said(command, monkeypatch=monkeypatch)
-    assert "Traceback" not in capfd.readouterr().err
+    os.truncate(here / "run" / file, 1 << 40)  # a hole of a terabyte: it would take the memory
+    assert said(REPORT, monkeypatch=monkeypatch) == 2
+    line = capfd.readouterr().err
+    assert line.count("\n") == 1
+    assert f"{file}: has 1,099,511,627,776 bytes, which is too large; at most 1,073,741,824" in line
 
 
 SCRIPT = """<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>alert(2)</script>

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from conf.errors import InputError
-from conf.files import read_bytes, read_text, regular, replacing, require_no_links, write_whole
+from conf.files import (
+    is_there,
+    read_bytes,
+    read_text,
+    regular,
+    replacing,
+    require_no_links,
+    write_whole,
+)
 
 
 def test_a_regular_file_is_read(tmp_path: Path) -> None:
@@ -52,6 +60,26 @@ def test_nothing_but_a_regular_file_is_opened(tmp_path: Path) -> None:
     for missing in (tmp_path / "nothing", tmp_path / "nul\0"):
         with pytest.raises(InputError, match="cannot be read"):
             regular(missing)
+
+
+def test_something_else_than_a_file_is_not_taken_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "lost").symlink_to("nothing")
+    assert is_there(tmp_path / "file")
+    assert is_there(tmp_path / "link", links=True)
+    assert not is_there(tmp_path / "nothing")
+    assert not is_there(tmp_path / "file" / "within")
+    os.mkfifo(tmp_path / "fifo")
+    for name, kind in {
+        "fifo": "a FIFO",
+        "link": "a symbolic link",
+        "lost": "a symbolic link",
+    }.items():
+        with pytest.raises(InputError, match=f"{name}: is {kind}, not a regular file"):
+            is_there(tmp_path / name)
+    with pytest.raises(InputError, match="cannot be read"):
+        is_there(tmp_path / "nul\0")
 
 
 def test_a_link_is_followed_only_where_a_person_named_it(tmp_path: Path) -> None:
