@@ -21,7 +21,7 @@ from client_app.meta_gradient import Params, adapt
 from conf.compose import of_run
 from conf.errors import InputError
 from conf.files import is_there
-from conf.schema import Config, positive, require
+from conf.schema import MOST_STEPS, Config, positive, require
 from conf.targets import modules_of
 from conf.words import path_of
 from tasks.module_state import unchanged
@@ -34,6 +34,8 @@ from tasks.trained import MODEL, Sizes, load_model, read, to_bytes
 log = logging.getLogger("nufed")
 
 AS_IN_RUN: Literal["run"] = "run"
+MOST_ROWS = 100_000_000
+"""Rows that all steps draw together: their numbers are held at once, at 8 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,15 @@ class FineTuning:
     seed: int
 
     def __post_init__(self) -> None:
-        require(self.steps >= 0, "steps", self.steps, "0 or more")
+        allowed = f"from 0 to {MOST_STEPS}"
+        require(0 <= self.steps <= MOST_STEPS, "steps", self.steps, allowed)
         number = isinstance(self.alpha, int | float)
         require(number and positive(self.alpha), "alpha", self.alpha, "above 0, such as 0.05")
         require(self.batch is None or self.batch >= 1, "batch", self.batch, "at least 1, or null")
+        rows = self.steps * (self.batch or 0)
+        require(
+            rows <= MOST_ROWS, "batch", self.batch, f"fewer: {self.steps} steps draw {rows} rows"
+        )
 
 
 @dataclass(frozen=True)

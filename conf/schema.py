@@ -26,6 +26,8 @@ SPLITS = ("test", "validation")
 
 
 LONGEST = 300  # characters of a value, in an error
+MOST_STEPS = 100_000
+"""Steps ν, τ and K: far more than anybody takes, and few enough that their batches fit memory."""
 
 
 def require(valid: bool, key: str, value: object, allowed: str) -> None:
@@ -87,13 +89,15 @@ class AlgorithmConfig:
     batch: BatchConfig = MISSING
 
     def __post_init__(self) -> None:
-        require(self.nu >= 0, "algorithm.nu", self.nu, "0 or more (0 is FedAvg, 1 Per-FedAvg)")
+        allowed = f"from 0 (FedAvg; 1 is Per-FedAvg) to {MOST_STEPS}"
+        require(0 <= self.nu <= MOST_STEPS, "algorithm.nu", self.nu, allowed)
         for name in ("alpha", "beta"):
             size = getattr(self, name)
             valid = size == AUTO or (type(size) in (int, float) and positive(size))
             require(valid, f"algorithm.{name}", size, "above 0, such as 0.05, or auto")
             setattr(self, name, size if size == AUTO else float(size))
-        require(self.tau >= 1, "algorithm.tau", self.tau, "at least 1")
+        allowed = f"at least 1 and at most {MOST_STEPS}"
+        require(1 <= self.tau <= MOST_STEPS, "algorithm.tau", self.tau, allowed)
         require(self.mode in MODES, "algorithm.mode", self.mode, " | ".join(MODES))
         require(positive(self.delta), "algorithm.delta", self.delta, "above 0, such as 0.001")
 
@@ -143,7 +147,8 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         require(self.every >= 1, "evaluation.every", self.every, "at least 1")
-        require(self.steps >= 0, "evaluation.steps", self.steps, "0 or more")
+        allowed = f"from 0 to {MOST_STEPS}"
+        require(0 <= self.steps <= MOST_STEPS, "evaluation.steps", self.steps, allowed)
         require(self.batch is None or self.batch >= 1, "evaluation.batch", self.batch, "at least 1")
         require(
             self.clients is None or self.clients >= 1,

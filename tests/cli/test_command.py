@@ -209,7 +209,7 @@ def test_a_sweep_runs_every_good_job_and_tells_of_the_bad_one(folder: Path) -> N
     """The middle job of three is impossible: two folders, other numbers in each, exit status 2."""
     done = nufed("-m", "seed=0,1", "algorithm.tau=0,1", "rounds=1", *SMALL, cwd=folder)
     assert done.status == 2
-    mistake = "nufed: algorithm.tau=0: must be at least 1\n"
+    mistake = "nufed: algorithm.tau=0: must be at least 1 and at most 100000\n"
     assert done.err == 2 * mistake
     runs = sorted(file.parent for file in (folder / "runs").rglob("metrics.jsonl"))
     assert len(runs) == 2

@@ -36,7 +36,7 @@ def test_jobs_side_by_side_end_as_one_after_another(done: Ended) -> None:
     table = turn.out[turn.out.index("loss, means of 2 seeds ") :].replace(str(one), str(other))
     assert side.out.endswith(table)
     assert sorted(side.err.splitlines()) == [
-        f"[{job}] nufed: algorithm.tau=0: must be at least 1" for job in (0, 2)
+        f"[{job}] nufed: algorithm.tau=0: must be at least 1 and at most 100000" for job in (0, 2)
     ]
     lines = side.out[: -len(table)].splitlines()
     assert lines
