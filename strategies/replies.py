@@ -25,8 +25,13 @@ from client_app.meta_gradient import Params
 from conf.errors import reason
 from conf.text import printable
 from tasks.ids import ClientIds, Id
+from tasks.measures import LONGEST_NAME, RESERVED, STATISTICS
 
 REASONS = 3  # why a metric does not exist, that are kept
+MOST_METRICS = 1000
+"""Of an evaluation's reply: each is in every row of metrics.jsonl, with its statistics."""
+TAKEN = frozenset(RESERVED) - {"loss"}
+"""Names that something else has in a row of metrics.jsonl or in clients.json."""
 LONGEST = 200  # characters of a reason: what it quotes was written by somebody else
 
 T = TypeVar("T")
@@ -167,9 +172,11 @@ def read_curves(reply: Message, clients: list[int], points: int) -> tuple[Evalua
     Raises
     ------
     MalformedMessage
-        If it speaks of other clients than were asked, or has too few or too many values.
+        If it speaks of other clients than were asked, has too few or too many values, or metrics
+        that no run has.
     """
     report = decode(EvaluateReport, reply)
+    _require_metrics(report.metrics)
     _require_asked([*report.clients, *report.failed], clients)
     shape = (len(report.metrics), len(report.clients), points)
     values = np.asarray(report.curves, np.float64)
@@ -182,6 +189,19 @@ def read_curves(reply: Message, clients: list[int], points: int) -> tuple[Evalua
         client: dict(zip(report.metrics, by_client[i], strict=True))
         for i, client in enumerate(report.clients)
     }
+
+
+def _require_metrics(names: list[str]) -> None:
+    """Raise unless these are metrics as a run's own configuration may name them."""
+    if len(names) > MOST_METRICS:
+        raise MalformedMessage(f"{len(names)} metrics; at most {MOST_METRICS}")
+    for name in names:
+        if len(name) > LONGEST_NAME:
+            raise MalformedMessage(
+                f"metric {name[:20]}… has {len(name)} characters; at most {LONGEST_NAME}"
+            )
+        if name in TAKEN or name.endswith(STATISTICS):
+            raise MalformedMessage(f"metric {name}: the name is taken by figures of the run's own")
 
 
 def note_undefined(known: dict[str, list[str]], lines: Iterable[str]) -> None:

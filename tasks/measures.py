@@ -27,6 +27,7 @@ from tasks.undefined import lacks
 DIRECTION = "higher_is_better"
 RESERVED = ("loss", "train_loss", "k", "clients", "client", "rows", "round")
 STATISTICS = ("_std", "_worst_decile", "_bottom", "_undefined")
+LONGEST_NAME = 100  # characters of a metric's; it is in every row of metrics.jsonl
 
 
 def make_objective(
@@ -180,6 +181,7 @@ def _named(config: TaskConfig) -> dict[str, Any]:
     for name in metrics:
         usable = name.isidentifier() and name not in RESERVED and not name.endswith(STATISTICS)
         require(usable, "task.metrics", name, f"a plain name, none of {', '.join(RESERVED)}")
+        require(len(name) <= LONGEST_NAME, "task.metrics", name, f"at most {LONGEST_NAME} long")
     return dict(metrics)
 
 

@@ -141,6 +141,7 @@ def test_the_number_of_classes_is_that_of_the_model(save: Save) -> None:
         ("task.metrics={rows: torch.nn.L1Loss}", ["task.metrics=rows: must be a plain name"]),
         ("task.metrics={a_std: torch.nn.L1Loss}", ["task.metrics=a_std"]),
         ("task.metrics={a b: torch.nn.L1Loss}", ["task.metrics=a b"]),
+        (f"task.metrics={{{'a' * 101}: torch.nn.L1Loss}}", ["must be at most 100 long"]),
         (
             f"task.metrics={{m: {{_target_: {HERE}.pairs, higher_is_better: true}}}}",
             ["task.metrics.m: gives shape [2]", "one number, or one value a row"],
