@@ -1,5 +1,6 @@
 """The rows of a client that a trained model is to serve: read, split, and checked against it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tasks.partitions import Partition, partition
 from tasks.rows import Rows
 from tasks.store import FederatedData
 from tasks.trained import Sizes
+
+LONGEST = 8  # sizes of a shape, in an error
 
 
 def own_rows(
@@ -105,7 +108,8 @@ def _require_fits(own: FederatedData, sizes: Sizes, where: str) -> None:
     shape = list(own.x.shape[1:])
     if shape != list(sizes.input_shape):
         raise InputError(
-            f"{where}: a row x has shape {shape}, the run's had {list(sizes.input_shape)}; "
+            f"{where}: a row x has shape {_short(shape)}, the run's had "
+            f"{_short(sizes.input_shape)}; "
             "give x as the run had it"
         )
     regression = own.y.dtype.kind == "f"
@@ -117,7 +121,7 @@ def _require_fits(own: FederatedData, sizes: Sizes, where: str) -> None:
         )
     if not regression and (places := list(own.y.shape[1:])) != list(sizes.places):
         raise InputError(
-            f"{where}: a row y has shape {places}, the run's had {list(sizes.places)}; "
+            f"{where}: a row y has shape {_short(places)}, the run's had {_short(sizes.places)}; "
             "give y as the run had it"
         )
     if sizes.num_tokens is not None:
@@ -144,6 +148,14 @@ def _require_fits(own: FederatedData, sizes: Sizes, where: str) -> None:
             f"{where}: x goes up to {largest:g}, but the model was trained on pixels, uint8 or "
             "divided by 255; give x so"
         )
+
+
+def _short(shape: Sequence[int]) -> str:
+    """Return a shape as a person is told of it: a file may claim one of any length."""
+    if len(shape) <= LONGEST:
+        return str(list(shape))
+    first = ", ".join(map(str, shape[:LONGEST]))
+    return f"[{first}, … {len(shape):,} sizes]"
 
 
 def _require_tokens(own: FederatedData, num_tokens: int, where: str) -> None:

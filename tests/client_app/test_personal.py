@@ -1,6 +1,8 @@
 """Personal models: what plain SGD gives, what the run's own evaluation measures, and no more."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -278,6 +280,29 @@ def test_a_run_that_cannot_be_used_is_named_in_one_line(small: Run, tmp_path: Pa
     assert "model.safetensors: cannot be read" in refusal(run.folder)
     model.unlink()
     assert "has no model.safetensors; the run has not ended yet" in refusal(run.folder)
+
+
+def claim(run: Small, **sizes: Any) -> None:
+    """Have the run's model say that it is for other data than it is."""
+    file = run.folder / "model.safetensors"
+    with safe_open(file, "pt") as archive:
+        said = json.loads(archive.metadata()["data"])
+    save_file(load_file(file), file, {"data": json.dumps(said | sizes)})
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("input_shape", "a row x has shape [3, 4], the run's had [1, 1, 1, 1, 1, 1, 1, 1, … "),
+        ("places", "a row y has shape [], the run's had [1, 1, 1, 1, 1, 1, 1, 1, … "),
+    ],
+)
+def test_a_shape_without_end_is_told_in_short(small: Run, key: str, words: str) -> None:
+    run = small()
+    claim(run, **{key: [1] * 100_000})
+    with pytest.raises(InputError, match=re.escape(f"{words}100,000 sizes]; ")) as caught:
+        personalize(run.folder, one_client(run))
+    assert len(str(caught.value)) < 300
 
 
 def test_ones_own_model_has_to_be_where_one_is(small: Run) -> None:
