@@ -29,11 +29,13 @@ from tasks.own_rows import own_rows
 from tasks.rows import Rows
 from tasks.streams import DRAWS, Purpose, model_randomness, stream
 from tasks.task import Task, build, federated
-from tasks.trained import MODEL, Sizes, load_model, read, to_bytes
+from tasks.trained import MODEL, Sizes, load_model, read, require_held, to_bytes
 
 log = logging.getLogger("nufed")
 
 AS_IN_RUN: Literal["run"] = "run"
+EMBEDS = "tasks.transformer.Transformer"
+"""Has parameters of each token; of models of one's own, nobody knows."""
 MOST_ROWS = 100_000_000
 """Rows that all steps draw together: their numbers are held at once, at 8 bytes each."""
 
@@ -199,6 +201,8 @@ def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Pa
             raise InputError(
                 f"{named}: an older version wrote its {MODEL}, so its data are needed ({error})"
             ) from error
+    embeds = config.model.get("_target_") == EMBEDS
+    require_held(sizes, params, embeds=embeds, name=f"{named}: {MODEL}")
     return folder, config, params, sizes
 
 

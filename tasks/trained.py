@@ -97,6 +97,34 @@ def read(file: Path) -> tuple[Params, Sizes | None]:
         raise InputError(f"{file}: cannot be read ({reason(error)})") from error
 
 
+def require_held(sizes: Sizes, state: Params, *, embeds: bool, name: str) -> None:
+    """Raise an `InputError` if a model of these sizes has more numbers than its file.
+
+    To make it would take the memory, before it is seen not to be the file's.
+
+    Parameters
+    ----------
+    sizes
+        As `read` gives them, like the state.
+    state
+        What the file holds.
+    embeds
+        Whether the model has parameters of each token; others take integers of any size as numbers.
+    name
+        What names the file to a person.
+    """
+    held = sum(tensor.numel() for tensor in state.values())
+    # Targets of a regression may share their parameters, as pixels do; rows bound how many.
+    claimed = {"num_outputs": 0 if sizes.regression else sizes.num_outputs}
+    claimed["num_tokens"] = (sizes.num_tokens or 0) if embeds else 0
+    for key, size in claimed.items():
+        if size > held:
+            raise InputError(
+                f"{name} says {key}={size:,}, but holds {held:,} numbers, and each takes one at "
+                "least; the file was changed, so take it from the run again"
+            )
+
+
 def load_model(task: Task, state: Params, name: str) -> Params:
     """Return the parameters that train, of a model that was read; the task takes over the rest.
 

@@ -26,6 +26,7 @@ from tasks.datasets.digits import read as read_digits
 from tasks.models import mlp
 from tasks.rows import Rows
 from tasks.task import build
+from tasks.trained import Sizes, require_held
 from tests.client_app.conftest import Small
 from tests.helpers import RunResult, distance
 
@@ -303,6 +304,35 @@ def test_a_shape_without_end_is_told_in_short(small: Run, key: str, words: str) 
     with pytest.raises(InputError, match=re.escape(f"{words}100,000 sizes]; ")) as caught:
         personalize(run.folder, one_client(run))
     assert len(str(caught.value)) < 300
+
+
+def test_more_outputs_than_the_file_has_numbers_are_not_made(small: Run) -> None:
+    """A model of 2^31 outputs would take a terabyte."""
+    run = small()
+    claim(run, num_outputs=1 << 31)
+    with pytest.raises(InputError, match=r"says num_outputs=2,147,483,648, but holds [\d,]+ numb"):
+        personalize(run.folder, one_client(run))
+
+
+def test_more_tokens_than_the_file_has_numbers_are_not_embedded(small: Run) -> None:
+    """A model that embeds none takes integers as numbers, however large."""
+    x = np.random.default_rng(0).integers(0, 9, (60, 5))
+    run = small("model=transformer", "model.width=8", x=x)
+    assert personalize(run.folder, one_client(run), steps=1).how.steps == 1
+    claim(run, num_tokens=1 << 31)
+    with pytest.raises(InputError, match=r"says num_tokens=2,147,483,648, but holds [\d,]+ numb"):
+        personalize(run.folder, one_client(run))
+    steps = ("algorithm.alpha=1e-9", "algorithm.beta=1e-9")
+    run = small("model=logistic", *steps, x=x * 1000)
+    assert personalize(run.folder, one_client(run), steps=0).how.steps == 0
+
+
+def test_targets_may_share_their_parameters() -> None:
+    """An image from an image by a few weights: more targets than numbers in the file."""
+    state = {"kernel": torch.zeros(3, 3)}
+    require_held(Sizes((28, 28), 784, True, False), state, embeds=False, name="a")
+    with pytest.raises(InputError, match="a says num_outputs=784, but holds 9 numbers"):
+        require_held(Sizes((28, 28), 784, False, False), state, embeds=False, name="a")
 
 
 def test_ones_own_model_has_to_be_where_one_is(small: Run) -> None:
