@@ -89,7 +89,7 @@ class AlgorithmConfig:
     batch: BatchConfig = MISSING
 
     def __post_init__(self) -> None:
-        allowed = f"from 0 (FedAvg; 1 is Per-FedAvg) to {MOST_STEPS}"
+        allowed = f"0 or more (0 is FedAvg, 1 Per-FedAvg), and at most {MOST_STEPS}"
         require(0 <= self.nu <= MOST_STEPS, "algorithm.nu", self.nu, allowed)
         for name in ("alpha", "beta"):
             size = getattr(self, name)
