@@ -60,19 +60,19 @@ def fault():
 
 
 class Net(nn.Linear):
-    """Faulty in training: batches of three, which is not how many rows the trial of a model has."""
+    """Faulty in training: batches of four, which is not how many rows the trial of a model has."""
 
     def __init__(self, input_shape, num_outputs):
         super().__init__(input_shape[0], num_outputs, bias=False)
 
     def forward(self, x):
-        return super().forward(x) * (fault() if torch.is_grad_enabled() and len(x) == 3 else 1.0)
+        return super().forward(x) * (fault() if torch.is_grad_enabled() and len(x) == 4 else 1.0)
 '''
 RUN = [
     *("dataset=quadratics", f"dataset.num_clients={NODES}", "dataset.seed=0", "model=custom"),
     *("model._target_=faulty.Net", "rounds=1000", "evaluation.every=100", "evaluation.steps=0"),
     *("evaluation.new_clients=0", "evaluation.clients=1", "algorithm.nu=1", "algorithm.tau=1"),
-    *("algorithm.batch.support=3", "algorithm.batch.query=3", "server.round_timeout=60"),
+    *("algorithm.batch.support=4", "algorithm.batch.query=4", "server.round_timeout=60"),
     *("algorithm.alpha=0.03", "algorithm.beta=0.1"),
 ]
 
