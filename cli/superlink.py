@@ -122,8 +122,21 @@ class SuperLink:
                     self.stop(str(answer.result()["run-id"]))  # else it would run for nobody
                     raise
         except RunStopped as error:
-            trouble = self._address.trouble() if self._address else None
-            raise InputError(f"engine.superlink={self.name}: {trouble or error}") from error
+            raise self._unreachable(error) from error
+
+    def find(self, run_id: str) -> str | None:
+        """Return the status of a run; None if the SuperLink knows no such run.
+
+        Raises
+        ------
+        InputError
+            If the SuperLink cannot be reached.
+        """
+        try:
+            runs = self._ask(["ls", self._connection])["runs"]
+        except RunStopped as error:
+            raise self._unreachable(error) from error
+        return next((run["status"] for run in runs if run["run-id"] == run_id), None)
 
     def status(self, run_id: str) -> tuple[str, str]:
         """Return the status of a run, such as ``finished:completed``, and its details.
@@ -178,6 +191,11 @@ class SuperLink:
             except queue.Empty:
                 if self.status(run_id)[0].startswith("finished"):
                     return b""
+
+    def _unreachable(self, error: RunStopped) -> InputError:
+        """Return what to say where nothing was done yet."""
+        trouble = self._address.trouble() if self._address else None
+        return InputError(f"engine.superlink={self.name}: {trouble or error}")
 
     def _ask(self, command: list[str]) -> dict[str, Any]:
         """Run `flwr` with an answer in JSON.

@@ -136,6 +136,11 @@ def modules_here(node_config: Mapping[str, Any]) -> tuple[str, ...]:
     return (*of_node, *modules_of(os.environ.get(TRUST), TRUST))
 
 
+def typed_here(node_config: Mapping[str, Any]) -> bool:
+    """Tell whether whoever runs this process typed the run's configuration, on no other machine."""
+    return node_config.get("trust") == EVERYTHING
+
+
 def let_import(config: Config) -> None:
     """Let code of the person's own be imported from where they are, if a configuration names any.
 

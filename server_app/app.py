@@ -25,7 +25,8 @@ from conf.errors import CannotWrite, Diverged, InputError, RunStopped, TooFewRep
 from conf.files import new_folder
 from conf.making import make
 from conf.schema import Config, require
-from conf.targets import modules_here
+from conf.targets import modules_here, typed_here
+from conf.text import printable
 from conf.words import path_of
 from server_app import resume
 from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
@@ -50,6 +51,8 @@ from tasks.task import Task, build
 
 PASSING = TooFewReplies, CannotWrite
 """What keeps a run from going on for now."""
+RUNS = "NUFED_RUNS"
+"""Names the folder that a server keeps its runs in."""
 PACKAGES = ("nufed", "flwr", "torch", "numpy")
 
 MEASURED = (*GROUPS, "undefined")  # of the last evaluation
@@ -62,7 +65,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train, evaluate, and leave a run folder behind."""
     config = from_run_config(context.run_config, modules_here(context.node_config))
-    with _run_dir(config, context.run_config) as folder:
+    with _run_dir(config, context) as folder:
         _main(grid, context, config, folder)
 
 
@@ -258,19 +261,24 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
 
 
 @contextmanager
-def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the run folder: where `nufed` wants it, else a new runs/<name>/<time> where we are.
+def _run_dir(config: Config, context: Context) -> Iterator[Path]:
+    """Yield the run folder: where `nufed` wants it, else a new <name>/<time>.
 
-    A relative one is of another machine's choice: within $NUFED_RUNS, or superlink-runs/.
+    What was typed on another machine leads into $NUFED_RUNS, whatever it says; where that is not
+    set, into superlink-runs/ or, for a new one, runs/ where we are.
     """
-    if given := str(run_config.get("run-dir") or ""):
-        yield path_of(os.environ.get("NUFED_RUNS", "superlink-runs")).absolute() / given
+    given = str(context.run_config.get("run-dir") or "")
+    named = given or config.resume
+    if named and typed_here(context.node_config):
+        yield Path(named)
         return
-    if config.resume is not None:
-        yield Path(config.resume)
+    usual = "superlink-runs" if named else "runs"
+    base = path_of(os.environ.get(RUNS) or usual).absolute()
+    if named:
+        yield _within(base, named, "run-dir" if given else "resume")
         return
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    wanted = Path.cwd() / "runs" / config.name / now
+    wanted = _within(base, config.name, "name") / now
     try:
         folder = new_folder(wanted)
     except OSError as error:
@@ -280,6 +288,27 @@ def _run_dir(config: Config, run_config: Mapping[str, Any]) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it holds a run, or else that never began
             folder.rmdir()
+
+
+def _within(base: Path, given: str, key: str) -> Path:
+    """Return the folder of a name, as long as it is below `base`.
+
+    Raises
+    ------
+    InputError
+        If it leads elsewhere.
+    """
+    folder = base / given
+    try:
+        inside = folder.resolve().is_relative_to(base.resolve()) and ".." not in folder.parts
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a null byte
+        inside = False
+    if not inside or folder == base:
+        raise InputError(
+            f"{key}={printable(given):.100}: leads out of where this server keeps its runs "
+            f"(${RUNS}); give the name of a folder in there"
+        )
+    return folder
 
 
 def _facts(info: RunInfo) -> dict[str, Any]:

@@ -37,10 +37,18 @@ T = TypeVar("T")
 
 
 class RunFolder(Callback):
-    """Write what a run leaves behind; a row as soon as it is known, the rest at the end."""
+    """Write what a run leaves behind; a row as soon as it is known, the rest at the end.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Parameters
+    ----------
+    path
+        The run folder.
+    again
+        Whether it holds a part of this very run, all of which comes again.
+    """
+
+    def __init__(self, path: Path, again: bool = False) -> None:
+        self.path, self._again = path, again
         self._lost: CannotWrite | None = None
 
     def on_start(self, run: RunInfo) -> None:
@@ -51,7 +59,7 @@ class RunFolder(Callback):
         InputError
             If the folder cannot be written; or holds a run already, and none is resumed.
         """
-        if run.rows:
+        if run.rows or self._again:
             try:
                 write_whole(self.path / METRICS, "".join(map(_line, run.rows)).encode())
             except OSError as error:
@@ -68,7 +76,7 @@ class RunFolder(Callback):
         try:
             write_whole(self.path / CONFIG, to_file(run.config).encode())
         except OSError as error:
-            if not run.rows:
+            if not (run.rows or self._again):
                 (self.path / METRICS).unlink()
             raise _unwritable(self.path, error) from error
 
@@ -155,6 +163,11 @@ def whole_rows(file: Path) -> list[Row]:
         "\n"
     )  # no other ends a line: texts within may hold any
     return checked_rows([parsed(line) for line in lines[:-1]])
+
+
+def read_json(check: Callable[[object], T], file: Path) -> T:
+    """Return what a record holds that is one JSON value, checked; errors are for `load`."""
+    return check(parsed(read_text(file, largest=LARGEST)))
 
 
 def load(file: Path, read: Callable[[Path], T]) -> T:

@@ -24,6 +24,8 @@ _TELL_S = 60.0  # a first start may have to compile all of Flower
 _START_TIMEOUT_S = 1800.0  # a busy machine takes minutes
 _STOP_TIMEOUT_S = 10.0
 
+COLOURS = "FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"
+
 log = logging.getLogger("nufed")
 
 
@@ -56,12 +58,16 @@ def start(
 
 
 def environment() -> dict[str, str]:
-    """Return our environment, changed for all programs of Flower."""
-    env = dict(os.environ)
+    """Return our environment, changed for all programs of Flower.
+
+    Whose output is read, and so has no colours, whatever a person asks of what they see.
+    """
+    env = {key: value for key, value in os.environ.items() if key not in COLOURS}
     no_proxy = ",".join(filter(None, [env.get("NO_PROXY"), HOST, "localhost"]))
     return env | {
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "NO_COLOR": "1",
         "PATH": f"{SCRIPTS}{os.pathsep}{env.get('PATH', '')}",  # for Flower's Popen
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,

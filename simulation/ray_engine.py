@@ -45,6 +45,7 @@ def run_on_ray(
     log_file: Path,
     poll: Callable[[], None] | None = None,
     trust: Sequence[str] = (),
+    runs: Path | None = None,
 ) -> None:
     """Run a Flower app on the Ray simulation engine and wait for its end.
 
@@ -68,6 +69,8 @@ def run_on_ray(
         Called about every 0.2 s while waiting. An exception in it ends the run.
     trust : Sequence[str], default=()
         Code of the user's own that the run config names, for `conf.targets`.
+    runs : Path or None, default=None
+        Folder that the app may keep its runs in, for `server_app.app`.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def run_on_ray(
         submit += ["--federation-config", federation]
         begin = log.tell()
         try:
-            with _superlink(home, port, log, trust) as superlink:
+            with _superlink(home, port, log, trust, runs) as superlink:
                 code = _wait(_start(submit, home, log), superlink, poll)
                 output = log_file.read_bytes()[begin:].decode(errors="replace")
                 if code != 0:
@@ -153,14 +156,16 @@ def _environment(home: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _superlink(
-    home: Path, port: int, log: IO[bytes], trust: Sequence[str]
+    home: Path, port: int, log: IO[bytes], trust: Sequence[str], runs: Path | None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a SuperLink; leave nothing behind that it or Ray started."""
     command = ["flower-superlink", "--insecure", "--simulation"]
     command += ["--isolation", "subprocess", "--host", HOST, "--port", str(port)]
     command += ["--disable-runtime-dependency-installation"]
-    trusted = {TRUST: ",".join(trust)} if trust else {}
-    process = start(command, _environment(home) | trusted, home / "cwd", log)
+    allowed = {TRUST: ",".join(trust)} if trust else {}
+    if runs is not None:
+        allowed["NUFED_RUNS"] = str(runs)
+    process = start(command, _environment(home) | allowed, home / "cwd", log)
     try:
         wait_until_healthy(process, port)
         yield process

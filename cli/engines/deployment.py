@@ -1,55 +1,81 @@
 """engine=deployment: submit to a SuperLink that runs, and follow the run from afar."""
 
-import json
 import re
 import secrets
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from cli.bundle import lay_out
+from cli.submitted import Submitted
 from cli.superlink import SuperLink, connect
+from conf.command import differing_keys
+from conf.compose import CONFIG, find_config, to_file
 from conf.convert import to_json
 from conf.errors import InputError, RunStopped
-from conf.files import is_there, read_text, write_whole
+from conf.files import is_there, write_whole
 from conf.schema import Config
 from conf.text import printable
-from conf.typed import parsed, typed
 from conf.words import command_line
 from server_app.checkpoint import carry
-from server_app.log_stream import BrokenStream, LogReader
+from server_app.log_reader import BrokenStream, LogReader
 from server_app.progress import ProgressBar
 from server_app.report.callback import Report
-from server_app.run_folder import RESCUED, RunFolder
+from server_app.run_folder import METRICS, RESCUED, SUMMARY, RunFolder, load, read_json, whole_rows
 from server_app.terminal import Terminal
 from server_app.trackers import trackers
 from server_app.tracking import Callback
+from server_app.written import checked_summary
 
-LOG, SUBMITTED = "flower.log", "submitted.json"
-LARGEST = 1 << 20  # bytes of the latter, which has two short lines
+LOG = "flower.log"
+LONGEST = 2000  # characters of what Flower says of a run
+OF_THE_WAY = "superlink", "root_certificates", "insecure"
+HERE = "resume", "trust", "tracking", *(f"engine.{key}" for key in OF_THE_WAY)
+"""Keys that say nothing of what a run does where it runs."""
 
 
 def launch(config: Config, folder: Path, console: Terminal) -> None:
-    """Submit the app and follow its log, leaving the run folder `folder`."""
-    known = None if config.resume is None else _server_folder_of(folder)
+    """Submit the app and follow its log, leaving the run folder `folder`.
+
+    A run of this folder that still goes on, or that ended while nobody followed it, is not
+    submitted again: it is followed where it is.
+    """
+    known = None if config.resume is None else Submitted.of(folder)
     tracked = trackers(config, folder)  # here, where a person's logins and packages are
-    run_dir = known or server_folder(config, folder)
-    run_config: dict[str, str | bool] = {}
-    run_config |= {"config": to_json(config), "run-dir": run_dir, "log-stream": True}
-    run_config |= {"report": False}  # it is made here
     with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
         superlink = connect(config.engine, Path(scratch))
+        if known is not None and _goes_on(known, superlink, config, folder, console):
+            rows = load(folder / METRICS, whole_rows) if is_there(folder / METRICS) else []
+            for each in tracked:
+                each.drawn = tuple(rows)
+            there = known
+        else:
+            there = _submit(superlink, config, folder, console, known)
+        console.say(f"Flower run {there.run_id} on {superlink.name}; its log: {folder / LOG}")
+        again = there is known
+        Follower(superlink, there.run_id, config, folder, console, tracked, again).follow()
+
+
+def _submit(
+    superlink: SuperLink, config: Config, folder: Path, console: Terminal, known: Submitted | None
+) -> Submitted:
+    """Submit a run, or the rest of one; keep what finds it again, should this process be killed."""
+    run_dir = known.run_dir if known else server_folder(config, folder)
+    run_config: dict[str, str | bool] = {"config": to_json(config), "run-dir": run_dir}
+    run_config |= {"log-stream": True, "report": False}  # it is made here
+    with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
+        app = lay_out(Path(scratch))
+        if config.resume is not None and known is None:
+            carry(folder, app)  # it ran here so far
         with console.status(f"submitting to {superlink.name}"):
-            (Path(scratch) / "app").mkdir()
-            app = lay_out(Path(scratch) / "app")
-            if config.resume is not None and known is None:
-                carry(folder, app)  # it ran here so far
             run_id = superlink.submit(app, run_config)
-        _note_down(folder, superlink, run_id, run_dir)
-        console.say(
-            f"Flower run {run_id} on {superlink.name}; its log: {folder / LOG}",
-        )
-        Follower(superlink, run_id, config, folder, console, tracked).follow()
+    submitted = Submitted(superlink.name, run_id, run_dir)
+    submitted.note_down(folder)
+    if not (folder / CONFIG).exists():
+        write_whole(folder / CONFIG, to_file(config).encode())
+    return submitted
 
 
 def server_folder(config: Config, folder: Path) -> str:
@@ -62,22 +88,40 @@ def server_folder(config: Config, folder: Path) -> str:
     return f"{config.name}/{ours[0] if ours else now}-{secrets.token_hex(4)}"
 
 
-def _server_folder_of(folder: Path) -> str | None:
-    """Return the name of a run's folder on the server's side; None if no server has one."""
-    if not is_there(folder / SUBMITTED):
-        return None
-    try:
-        text = read_text(folder / SUBMITTED, largest=LARGEST)
-        facts = typed(parsed(text), dict[str, str], SUBMITTED)
-        return str(facts["run_dir"])
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{folder / SUBMITTED}: cannot be read; delete it") from error
+def _goes_on(
+    known: Submitted, superlink: SuperLink, config: Config, folder: Path, console: Terminal
+) -> bool:
+    """Tell whether the run of a folder is to be followed where it is.
+
+    Raises
+    ------
+    InputError
+        If it goes on and something was typed that it does not do; or if the SuperLink does not say.
+    """
+    if known.superlink != superlink.name:
+        return False
+    with console.status(f"asking {superlink.name} for run {known.run_id}"):
+        status = superlink.find(known.run_id)
+    ended = status is None or status.startswith("finished")
+    if ended and not (status == "finished:completed" and _unread(folder)):
+        return False
+    said = "ended while nobody followed it" if ended else "still goes on"
+    begun = find_config(folder, f"resume={folder}").config
+    for key, (now, was) in sorted(differing_keys(config, begun).items()):
+        if not f"{key}.".startswith(tuple(f"{each}." for each in HERE)):
+            other = "" if ended else f", or flwr stop {known.run_id} first"
+            raise InputError(
+                f"{key}={now}: run {known.run_id} has {was}, and {said}; say "
+                f"{command_line('nufed', resume=folder)} to follow it{other}"
+            )
+    console.say(f"run {known.run_id} {said}: following it")
+    return True
 
 
-def _note_down(folder: Path, superlink: SuperLink, run_id: str, run_dir: str) -> None:
-    """Keep what finds the run again, should this process be killed."""
-    facts = {"superlink": superlink.name, "run_id": run_id, "run_dir": run_dir}
-    write_whole(folder / SUBMITTED, f"{json.dumps(facts)}\n".encode())
+def _unread(folder: Path) -> bool:
+    """Tell whether the end of a run that completed never came here."""
+    file = folder / SUMMARY
+    return not is_there(file) or "stopped" in load(file, partial(read_json, checked_summary))
 
 
 class Follower:
@@ -90,10 +134,12 @@ class Follower:
         config: Config,
         folder: Path,
         console: Terminal,
-        tracked: list[Callback],
+        tracked: Sequence[Callback],
+        again: bool = False,
     ) -> None:
         self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
-        self.callbacks = [RunFolder(folder), Report(folder), ProgressBar(console, folder), *tracked]
+        kept = RunFolder(folder, again)
+        self.callbacks = [kept, Report(folder), ProgressBar(console, folder), *tracked]
         self.reader = LogReader(config, folder, self.callbacks, self._warn)
 
     def follow(self) -> None:
@@ -110,7 +156,7 @@ class Follower:
             stopped = self._until_the_end()
         except KeyboardInterrupt as error:
             raise type(error)(self._end(f"interrupted; {self._stop()}")) from None
-        except BrokenStream as error:
+        except (BrokenStream, RunStopped) as error:
             raise RunStopped(self._end(str(error))) from error
         if stopped is not None:
             raise RunStopped(self._end(stopped))
@@ -134,6 +180,7 @@ class Follower:
             begin, ended = log.tell(), None
             while True:
                 log.truncate(begin)  # it comes from its beginning again
+                self.reader.again()
                 for line in self.superlink.log(self.run_id):
                     if plain := self.reader.read(line):
                         log.write(printable(plain, lines=True).encode())
@@ -151,10 +198,10 @@ class Follower:
     def _why(self, status: str, details: str) -> str:
         """Say why a run ended without a summary."""
         if status == "finished:completed":
-            what = self.reader.missing or f"line {self.reader.next} of the run's record is missing"
+            what = self.reader.missing or f"record {self.reader.next} of the run's log is missing"
             return f"the run completed, but {what}"
         cause = " ".join(details.removeprefix("ServerApp failed with exception: ").split())
-        return cause or f"the run is {status}"
+        return f"{cause:.{LONGEST}}" or f"the run is {status}"
 
     def _end(self, stopped: str) -> str:
         """Close the run folder, where there is one, without the server's summary."""

@@ -47,18 +47,20 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
         log.warning(note)
     console.say(f"Flower's simulation engine: {nodes} SuperNodes; its log: {folder / LOG}")
     run = RunInfo(config, task.size, n - len(new), len(new))
+    place = folder.resolve()
     progress = Follower(folder, ProgressBar(console, folder), run)
     try:
         with tempfile.TemporaryDirectory() as app_dir:
             run_on_ray(
                 lay_out(Path(app_dir)),
-                {"config": to_json(config), "run-dir": str(folder.resolve())},
+                {"config": to_json(config), "run-dir": place.name},
                 num_supernodes=nodes,
                 client_cpus=cpus,
                 client_gpus=gpus,
                 log_file=folder / LOG,
                 poll=progress.poll,
                 trust=list(foreign(config).values()),
+                runs=place.parent,
             )
     except RuntimeError as error:
         raise RunStopped(progress.summary().get("stopped") or str(error)) from error

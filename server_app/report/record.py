@@ -1,6 +1,5 @@
 """A run folder, read: also one of a run that goes on, was cut off, or is older than this code."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,12 +10,11 @@ from numpy.typing import NDArray
 
 from conf.compose import find_config
 from conf.errors import InputError
-from conf.files import is_there, read_text
+from conf.files import is_there
 from conf.schema import Config
 from conf.targets import foreign
-from conf.typed import parsed
 from server_app.report.statistics import Array
-from server_app.run_folder import CLIENTS, LARGEST, METRICS, SUMMARY, load, whole_rows
+from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, read_json, whole_rows
 from server_app.tracking import Row
 from server_app.written import checked_clients, checked_summary
 from strategies.curves import GROUPS, shown, undefined
@@ -143,7 +141,7 @@ def read_record(folder: Path, name: str | None = None) -> Record:
     config = find_config(folder, name or str(folder)).config
     rows = load(folder / METRICS, whole_rows) if is_there(folder / METRICS) else []
     summary, clients = (
-        load(folder / name, partial(_json, check)) if is_there(folder / name) else None
+        load(folder / name, partial(read_json, check)) if is_there(folder / name) else None
         for name, check in ((SUMMARY, checked_summary), (CLIENTS, checked_clients))
     )
     record = Record(folder, config, rows, summary, clients)
@@ -163,7 +161,3 @@ def _require_same_evaluation(record: Record, clients: dict[str, Any]) -> None:
                 f"{record.folder / CLIENTS}: has not the {group} clients of {METRICS} "
                 f"({record.metric} after 0 to {points - 1} steps); take both from one run"
             )
-
-
-def _json(check: Callable[[object], dict[str, Any]], file: Path) -> dict[str, Any]:
-    return check(parsed(read_text(file, largest=LARGEST)))

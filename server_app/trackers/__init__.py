@@ -10,8 +10,10 @@ that is missing, or a key that is wrong, ends the run before it begins.
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import InstantiationException
 
@@ -20,15 +22,16 @@ from conf.files import is_there, read_text, write_whole
 from conf.making import make
 from conf.schema import Config
 from conf.typed import parsed, typed
-from server_app.tracking import HOOKS, Callback
+from server_app.tracking import HOOKS, Callback, Row
 
+OF_ROUNDS = "on_round", "on_evaluation"
 IDS = "tracking.json"
 LARGEST = 1 << 20  # bytes of it; it has a line for each tracker
 
 log = logging.getLogger("nufed")
 
 
-def trackers(config: Config, folder: Path) -> list[Callback]:
+def trackers(config: Config, folder: Path) -> list["Harmless"]:
     """Make the tracker that the configuration names, if it does.
 
     Raises
@@ -67,14 +70,22 @@ class Harmless(Callback):
     def __init__(self, tracker: Callback) -> None:
         self._tracker = tracker
         self._lost = False
+        self._last = -1
+        self.drawn: tuple[Row, ...] = ()
+        """Rows that it has, of a run that comes again from its beginning."""
         for hook in HOOKS:
             setattr(self, hook, partial(self._try, hook))
 
     def __str__(self) -> str:
         return str(self._tracker)
 
-    def _try(self, hook: str, *arguments: object) -> None:
+    def _try(self, hook: str, *arguments: Any) -> None:
         if self._lost:
+            return
+        if hook == "on_start" and len(self.drawn) > len(arguments[0].rows):
+            self._last = self.drawn[-1]["round"]
+            arguments = (replace(arguments[0], rows=self.drawn),)
+        elif hook in OF_ROUNDS and arguments[0]["round"] <= self._last:
             return
         try:
             getattr(self._tracker, hook)(*arguments)

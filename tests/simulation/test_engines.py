@@ -89,10 +89,11 @@ def test_plain_flwr_run(reference: RunResult, tmp_path: Path) -> None:
     """Two SuperNodes, Flower's default, share the eight clients."""
     home, folder = tmp_path / "flwr", tmp_path / "run"
     home.mkdir()
-    config = f'overrides="{" ".join(OVERRIDES)}" run-dir="{folder}"'
+    config = f'overrides="{" ".join(OVERRIDES)}" run-dir="{folder.name}"'
     words = ["flwr", "run", str(ROOT), "--stream", "--run-config", config]
     try:
-        done = forked.run(words, tmp_path, os.environ | {"FLWR_HOME": str(home)})
+        here = {"FLWR_HOME": str(home), "NUFED_RUNS": str(tmp_path)}
+        done = forked.run(words, tmp_path, os.environ | here)
     finally:
         kill_all(home)  # the SuperLink that `flwr run` starts would stay
     assert folder.is_dir(), done.out + done.err

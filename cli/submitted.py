@@ -1,0 +1,48 @@
+"""submitted.json: which run, on which SuperLink, makes a run folder; it outlives the command."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from conf.errors import InputError
+from conf.files import is_there, read_text, write_whole
+from conf.typed import Mistyped, made, parsed
+
+FILE = "submitted.json"
+LARGEST = 1 << 20  # bytes of it, which has one short line
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A run that was submitted."""
+
+    superlink: str
+    run_id: str
+    run_dir: str
+    """The name of its folder on the server's side."""
+
+    def __post_init__(self) -> None:
+        if not self.run_id.isdecimal():  # it becomes a word of a command
+            raise Mistyped("run_id is not a number")
+
+    @classmethod
+    def of(cls, folder: Path) -> Self | None:
+        """Return what a run folder follows, or followed; None if no server has its run.
+
+        Raises
+        ------
+        InputError
+            If that cannot be read.
+        """
+        file = folder / FILE
+        if not is_there(file):
+            return None
+        try:
+            return made(cls, parsed(read_text(file, largest=LARGEST)))
+        except ValueError as error:
+            raise InputError(f"{file}: cannot be read; delete it") from error
+
+    def note_down(self, folder: Path) -> None:
+        """Write it into a run folder."""
+        write_whole(folder / FILE, f"{json.dumps(asdict(self))}\n".encode())
