@@ -3,9 +3,9 @@
     @@nufed@@ 5f1c… {"n": 0, "key": "83ab…"}
     @@nufed@@ 91d0… {"n": 1, "start": {…}}
 
-The log also holds what SuperNodes say, of their errors for one: a mark alone proves nothing. Each
-record starts a line, and begins with a code of its text (HMAC-SHA256) under a key that the ServerApp
-makes before it hears from any of them. They never see the log, and so not the key. What has the
+The log also holds what SuperNodes say, of their errors for one: a mark alone proves nothing. So a
+record starts a line and has a code of its text (HMAC-SHA256), under a key that the ServerApp makes
+before it hears from any of them, and that they never see, as they do not see the log. What has the
 right code is a record, any other line is text. Records are numbered: Flower may lose some of a log,
 or deliver some twice.
 """

@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 from cli.engines.deployment import Follower
 from conf.compose import compose_config
 from conf.errors import RunStopped
-from server_app.log_stream import MARK, PART, BrokenStream, LogReader, LogStream
+from server_app.log_reader import BrokenStream, LogReader
+from server_app.log_records import MARK, code
+from server_app.log_stream import PART, LogStream
 from server_app.run_folder import RunFolder
 from server_app.terminal import Terminal
 from server_app.tracking import Callback, Row, RunInfo, State
@@ -158,7 +160,7 @@ def test_lines_are_of_bounded_length(lines: list[str]) -> None:
     assert max(map(len, lines)) < 1.4 * PART
 
 
-@pytest.mark.parametrize("lost", [0, 1, 2, -3, -1])
+@pytest.mark.parametrize("lost", [1, 2, 3, -3, -1])
 def test_a_line_that_is_lost_is_named_and_found_on_reading_again(
     lines: list[str], reading: Reading, lost: int
 ) -> None:
@@ -170,7 +172,8 @@ def test_a_line_that_is_lost_is_named_and_found_on_reading_again(
     assert not (reading.folder / "model.safetensors").exists()
     if lost != -1:
         assert reading.reader.missing is not None
-        assert f"lines {record.index(missing)} to" in reading.reader.missing
+        assert f"records {record.index(missing)} to" in reading.reader.missing
+    reading.reader.again()
     reading.read(record)
     assert reading.reader.summary == {"rounds": 1}
     assert reading.reader.missing is None
@@ -192,19 +195,29 @@ def test_a_line_that_another_breaks_into_is_damaged(lines: list[str], reading: R
     assert "2" in reading.reader.missing
 
 
-def test_text_before_a_line_is_kept_apart(lines: list[str], reading: Reading) -> None:
-    """Another thread printed without an end of line."""
-    record = [line for line in lines if MARK in line]
-    reading.read([f"50 %{line}" for line in record])
+def test_text_without_an_end_of_line_spoils_no_record(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Another thread prints half a line before each."""
+    before = list(logging.getLogger("nufed").handlers)
+    stream = LogStream(Path("/server/run"))
+    logging.getLogger("nufed").handlers = before
+    for number in range(2):
+        print("50 %", end="")
+        stream.on_end({"rounds": number})
+    reading = Reading(tmp_path)
+    reading.read(capsys.readouterr().out.splitlines(keepends=True))
     assert reading.reader.summary == {"rounds": 1}
-    assert set(reading.plain) == {"50 %"}
+    assert reading.plain == ["50 %\n"] * 2
 
 
 def test_another_model_than_was_sent_is_refused(lines: list[str], reading: Reading) -> None:
     """A valid line with other bytes: no model, not even half a one."""
     record = [line for line in lines if MARK in line]
     part = max(i for i, line in enumerate(record) if '"part"' in line)
-    record[part] = record[part].replace("A", "B")
+    text = record[part].removeprefix(MARK).partition(" ")[2].strip().replace("A", "B")
+    key = json.loads(record[0].partition("{")[1] + record[0].partition("{")[2])["key"]
+    record[part] = f"{MARK}{code(key, text)} {text}\n"
     with pytest.raises(BrokenStream, match=r"model.safetensors .* another checksum"):
         reading.read(record)
     assert not (reading.folder / "model.safetensors").exists()
