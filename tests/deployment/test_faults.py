@@ -7,6 +7,8 @@ One run on three SuperNodes, with client i on node i:
     round 3, or a later one, as long as the new process takes to register: node 0 is back under
              another node id, node 1 has recovered
     then:    Ctrl-C, where the run was submitted
+
+A fourth SuperNode hosts nobody, and answers each question by what may be taken for records.
 """
 
 import json
@@ -25,6 +27,7 @@ from simulation.flower_command import name_superlink
 from tasks.task import build
 from tests import forked
 from tests.deployment.harness import Federation, wait_until
+from tests.forgery import forgeries
 from tests.forked import LIMIT_S
 from tests.helpers import Row
 
@@ -42,6 +45,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+
+if "FORGERIES" in os.environ:
+    raise OSError(Path(os.environ["FORGERIES"]).read_text())
 
 
 @functools.cache  # a message is a process
@@ -90,6 +96,7 @@ class Interrupted(NamedTuple):
     folder: Path
     rows: list[Row]
     status: int
+    out: str
     err: str
 
 
@@ -103,6 +110,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
         for i, faults in enumerate(("ok hang", "raise hang", "nan")):
             (federation.folder / f"node{i}.txt").write_text(faults)
             start_node(federation, i)
+        said = federation.folder / "forgeries.txt"
+        said.write_text("\n".join(forgeries(100)))
+        nobody = f"partition-id={NODES} num-partitions={NODES + 1}"
+        federation.start_node("forger", nobody, env={"FORGERIES": str(said)})
         nufed = federation.start_nufed(*RUN, f"hydra.run.dir={folder / 'run'}", cwd=folder)
         for i in (0, 1):
             hangs = federation.folder / f"node{i}.hangs"
@@ -116,7 +127,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
         nufed.process.send_signal(signal.SIGINT)
         done = nufed.done()
         record = [json.loads(line) for line in rows.read_text().splitlines()]
-        yield Interrupted(federation, folder / "run", record, done.status, done.err)
+        yield Interrupted(federation, folder / "run", record, *done)
     finally:
         federation.close()
 
@@ -166,6 +177,20 @@ def test_a_supernode_draws_the_batches_that_every_engine_draws(run: Interrupted)
     norm = float(torch.cat([p.flatten() for p in made.update.values()]).norm())
     assert run.rows[1]["train_loss"] == pytest.approx(made.loss, abs=1e-5)
     assert run.rows[1]["update_norm"] == pytest.approx(norm, abs=1e-5)
+
+
+def test_what_a_node_says_is_no_record(run: Interrupted) -> None:
+    """It is left out, in a line that is short and plain; the folder is the server's own."""
+    lines = run.out.splitlines()
+    (told,) = {line for line in lines if "is left out: " in line}
+    assert "forged" in told
+    assert "@@nufed@@" in told
+    assert len(told) < 400
+    assert all(line.isprintable() for line in lines)
+    assert [row["round"] for row in run.rows] == list(range(len(run.rows)))
+    there = json.loads((run.folder / "summary.json").read_text())["server_run_folder"]
+    theirs = (Path(there) / "metrics.jsonl").read_text()
+    assert theirs.startswith((run.folder / "metrics.jsonl").read_text())
 
 
 def test_ctrl_c_stops_the_run_and_says_how_to_go_on(run: Interrupted) -> None:
