@@ -49,7 +49,7 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
         if known is not None and _goes_on(known, superlink, config, folder, console):
             rows = load(folder / METRICS, whole_rows) if is_there(folder / METRICS) else []
             for each in tracked:
-                each.drawn = tuple(rows)
+                each.drawn = tuple(rows[:-1])  # the last may not have come so far
             there = known
         else:
             there = _submit(superlink, config, folder, console, known)

@@ -22,7 +22,7 @@ from conf.files import is_there, read_text, write_whole
 from conf.making import make
 from conf.schema import Config
 from conf.typed import parsed, typed
-from server_app.tracking import HOOKS, Callback, Row
+from server_app.tracking import HOOKS, Callback, Row, RunInfo
 
 OF_ROUNDS = "on_round", "on_evaluation"
 IDS = "tracking.json"
@@ -80,19 +80,26 @@ class Harmless(Callback):
         return str(self._tracker)
 
     def _try(self, hook: str, *arguments: Any) -> None:
-        if self._lost:
+        if self._lost or (self.drawn and self._has(hook, arguments[0])):
             return
-        if hook == "on_start" and len(self.drawn) > len(arguments[0].rows):
-            self._last = self.drawn[-1]["round"]
-            arguments = (replace(arguments[0], rows=self.drawn),)
-        elif hook in OF_ROUNDS and arguments[0]["round"] <= self._last:
-            return
+        if self.drawn and hook == "on_start":
+            arguments = (self._with_drawn(arguments[0]),)
         try:
             getattr(self._tracker, hook)(*arguments)
             self.stop = bool(self._tracker.stop)
         except Exception as error:
             self._lost, self.stop = True, False
             log.warning("%s: %.300s; the run goes on without it", self, reason(error))
+
+    def _has(self, hook: str, of: Any) -> bool:
+        return hook in OF_ROUNDS and of["round"] <= self._last
+
+    def _with_drawn(self, run: RunInfo) -> RunInfo:
+        """Return what is known of a run, with the rows that are drawn."""
+        if len(self.drawn) <= len(run.rows):
+            return run
+        self._last = self.drawn[-1]["round"]
+        return replace(run, rows=self.drawn)
 
 
 def known_as(folder: Path, tracker: str, new: Callable[[], str]) -> tuple[str, bool]:

@@ -1,12 +1,17 @@
 """What names a SuperLink is taken as it is meant, or refused before anything is sent."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.submitted import Submitted
 from cli.superlink import connect
 from conf.errors import InputError
+from simulation.flower_command import COLOURS, environment
 
 LOCAL = "127.0.0.1:8000"
 CERTIFICATE = "engine.root_certificates"
@@ -52,3 +57,36 @@ def test_plain_text_is_for_loopback_or_on_demand(tmp_path: Path, given: dict[str
 def test_a_name_is_left_to_flowers_own_configuration(tmp_path: Path) -> None:
     assert connect(engine("prod"), tmp_path).name == "prod"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "{}",
+        "[]",
+        '{"superlink": "a:1", "run_id": "--help", "run_dir": "x"}',
+        '{"superlink": "a:1", "run_id": 7, "run_dir": "x"}',
+        '{"superlink": "a:1", "run_id": "7"}',
+        '{"superlink": "a:1", "run_id": "7", "run_dir": "x", "more": ""}',
+    ],
+)
+def test_what_was_submitted_is_read_as_it_is_written_or_not_at_all(
+    tmp_path: Path, said: str
+) -> None:
+    """Its run's id becomes a word of a command."""
+    assert Submitted.of(tmp_path) is None
+    submitted = Submitted("a:1", "7", "digits/now")
+    submitted.note_down(tmp_path)
+    assert Submitted.of(tmp_path) == submitted
+    (tmp_path / "submitted.json").write_text(said)
+    with pytest.raises(InputError, match=r"submitted\.json: cannot be read; delete it$"):
+        Submitted.of(tmp_path)
+
+
+def test_flowers_answers_have_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for in the environment, as in many a CI: they would be no JSON."""
+    for name in COLOURS:
+        monkeypatch.setenv(name, "1")
+    words = [sys.executable, "-c", "from rich import print_json as p; p(data={'success': True})"]
+    said = subprocess.run(words, env=environment(), capture_output=True, check=True).stdout
+    assert json.loads(said) == {"success": True}

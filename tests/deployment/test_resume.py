@@ -16,6 +16,7 @@ from tests import forked
 from tests.deployment.harness import Federation, wait_until
 from tests.forked import LIMIT_S, Done, Started
 from tests.helpers import Row, RunResult, distance, read_run
+from tests.server_app.test_trackers import drawn, written
 
 pytestmark = pytest.mark.deployment
 
@@ -154,6 +155,7 @@ def test_the_rest_of_the_run_is_as_if_nothing_had_been(
     assert "going on after round " in history.done.out
     resumed, calm = read_run(history.folder), train(RUN)
     assert distance(resumed.model, calm.model) < 1e-5
+    assert drawn(history.folder) == written(resumed.rows)
     for mine, theirs in zip(resumed.rows, calm.rows, strict=True):
         assert mine["round"] == theirs["round"]
         assert mine.get("update_norm") == pytest.approx(theirs.get("update_norm"), abs=1e-5)

@@ -154,6 +154,20 @@ def test_who_watches_from_afar_may_end_the_run(lines: list[str], tmp_path: Path)
     assert summary["stopped"].startswith("Watching asked for it; the run was stopped after round 0")
 
 
+def test_the_rounds_of_a_resumed_run_count_from_its_first(
+    capsys: pytest.CaptureFixture[str], reading: Reading
+) -> None:
+    """Also where it goes no further."""
+    before = list(logging.getLogger("nufed").handlers)
+    stream = LogStream(Path("/server/run"))
+    logging.getLogger("nufed").handlers = before
+    stream.on_start(RunInfo(CONFIG, build(CONFIG).size, 4, 1, rows=tuple(ROWS)))
+    reading.folder.mkdir()
+    reading.read(capsys.readouterr().out.splitlines(keepends=True))
+    assert reading.reader.rounds == 1
+    assert len(reading.rows()) == 2
+
+
 def test_lines_are_of_bounded_length(lines: list[str]) -> None:
     """Whatever the model: some handler of a log may not take longer ones."""
     assert sum('"part"' in line for line in lines) == 1 + 4

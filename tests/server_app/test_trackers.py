@@ -15,8 +15,9 @@ from conf.errors import InputError
 from server_app.resume import resumed_config
 from server_app.trackers import Harmless, trackers
 from server_app.trackers.scalars import scalars
-from server_app.tracking import HOOKS, Callback, Row, RunInfo, State
+from server_app.tracking import HOOKS, Callback, Row, RunInfo, State, pass_on
 from strategies.curves import Evaluation
+from tasks.task import build
 from tests.helpers import RunResult
 
 Train = Callable[..., RunResult]
@@ -105,6 +106,21 @@ def test_a_resumed_run_goes_on_with_its_curves(train: Train) -> None:
     assert [row["round"] for row in rows] == [0, 1, 2, 3, 4, 5]
     assert len(list((run.folder / "tensorboard").iterdir())) == 2
     assert drawn(run.folder) == written(rows)
+
+
+def test_rows_that_come_again_are_drawn_once(train: Train, tmp_path: Path) -> None:
+    """As of a run that is followed from its beginning once more."""
+    run = train([*SMALL, "rounds=3", "tracking=none"])
+    config = compose_config([*SMALL, "rounds=3"])
+    info = RunInfo(config, build(config).size, 5, 1)
+    for drawn_before, rows in ((run.rows[:0], run.rows[:2]), (run.rows[:1], run.rows)):
+        (tracker,) = trackers(config, tmp_path)
+        tracker.drawn = tuple(drawn_before)
+        tracker.on_start(info)
+        for row in rows:
+            pass_on(row, State(row["round"], {}, {}), [tracker])
+        tracker.on_end({"rounds": 3})
+    assert drawn(tmp_path) == written(run.rows)
 
 
 def test_a_run_that_was_not_tracked_is_drawn_whole_once_it_is(train: Train) -> None:
