@@ -73,8 +73,7 @@ def _submit(
             run_id = superlink.submit(app, run_config)
     submitted = Submitted(superlink.name, run_id, run_dir)
     submitted.note_down(folder)
-    if not (folder / CONFIG).exists():
-        write_whole(folder / CONFIG, to_file(config).encode())
+    write_whole(folder / CONFIG, to_file(config).encode())
     return submitted
 
 
