@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from client_app import sampling
+from client_app import figures, sampling
 from client_app.lanczos import lanczos
 from client_app.messages import ProbeInstruction, ProbeReport
 from client_app.meta_gradient import Params, central_difference, hessian_vector_product
@@ -93,7 +93,7 @@ def probe(task: Task, params: Params, ask: ProbeInstruction) -> ProbeReport:
             report.failed.append(client)
             report.reasons.append(f"{type(error).__name__}: {error}")
             continue
-        if math.isfinite(found.largest):
+        if found.largest <= figures.MOST:
             report.clients.append(client)
             report.largest.append(found.largest)
             report.negative.append(found.negative)
