@@ -51,7 +51,7 @@ class Work(NamedTuple):
     cohort: Cohort
 
     def require_possible(self, ask: TrainInstruction | EvaluateInstruction, here: range) -> None:
-        """Raise a `MalformedMessage` unless this is what it may be asked, of clients that it has."""
+        """Raise a `MalformedMessage` unless this may be asked, and of clients that are here."""
         _require_hosted(ask.clients, here)
         require_within(ask, self.config, int(self.task.data.partition.train.max()))
 

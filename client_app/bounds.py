@@ -27,7 +27,10 @@ def require_allowed(config: Config, limits: Mapping[str, object]) -> None:
         If it does not, or a limit is no whole number.
     """
     steps = {
-        "max-nu": {"algorithm.nu": config.algorithm.nu, "evaluation.steps": config.evaluation.steps},
+        "max-nu": {
+            "algorithm.nu": config.algorithm.nu,
+            "evaluation.steps": config.evaluation.steps,
+        },
         "max-tau": {"algorithm.tau": config.algorithm.tau},
     }
     for key, most in limits.items():
@@ -42,9 +45,7 @@ def require_allowed(config: Config, limits: Mapping[str, object]) -> None:
                 )
 
 
-def require_within(
-    ask: TrainInstruction | EvaluateInstruction, config: Config, rows: int
-) -> None:
+def require_within(ask: TrainInstruction | EvaluateInstruction, config: Config, rows: int) -> None:
     """Raise unless an instruction asks for no more than the run's configuration says.
 
     Parameters
