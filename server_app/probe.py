@@ -46,7 +46,7 @@ def measured(grid: Grid, roster: Roster, config: Config, task: Task, params: Par
     replies = exchange(grid, [each.message for each in sent], config.server.round_timeout)
     reports = list(read_replies(read_probe, sent, replies, failures))
     found = _joined(reports, failures, roster.ids)
-    return widest(_believed(found, roster.ids), _unknown(failures, roster.ids))
+    return widest(believed(found, roster.ids), _unknown(failures, roster.ids))
 
 
 def measured_here(config: Config, task: Task, params: Params) -> Curvature:
@@ -80,7 +80,7 @@ def _unknown(failures: list[Failure], ids: ClientIds) -> str:
     return failures[0].line(ids) if failures else "none was asked"
 
 
-def _believed(found: dict[int, Curvature], ids: ClientIds) -> list[Curvature]:
+def believed(found: dict[int, Curvature], ids: ClientIds) -> list[Curvature]:
     """Return what is believed of what clients say; name those that say far more than others."""
     said = [found[client] for client in sorted(found)]
     called = [f"client {ids[i]} ({found[i].largest:.2g})" for i in sorted(found)]
