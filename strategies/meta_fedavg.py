@@ -282,6 +282,8 @@ class MetaFedAvg(Strategy):
                 metrics[f"{group}.clients"] = len(clients)
                 for name, values in summarize(stacked, self.lower_is_better).items():
                     metrics[f"{group}.{name}"] = values
+        there = {name for members in groups.values() for name in members.curves}
+        self.undefined = {name: why for name, why in self.undefined.items() if name in there}
         self.measured = Evaluation(server_round, groups) if groups else None
         return metrics or None
 

@@ -12,6 +12,7 @@ from client_app.messages import EVALUATION, METRICS, REPORT
 from conf.errors import RunStopped
 from strategies.curves import GROUPS, summarize
 from strategies.exchange import exchange
+from strategies.replies import LONGEST
 from tests.strategies.helpers import SGD, Federation, assert_arrays, expected
 
 
@@ -249,6 +250,24 @@ def test_a_bad_evaluation_is_dropped_and_named(edit, reason: str) -> None:
     clients = {kind: whole[f"{kind}.clients"] - part[f"{kind}.clients"] for kind in GROUPS}
     assert sorted(clients.values()) == [0, 1]
     assert all(np.isfinite(part[f"{kind}.loss"]).all() for kind in GROUPS)
+
+
+def test_why_a_metric_is_undefined_is_kept_of_those_that_count() -> None:
+    """A client may name a metric that nobody else has: it is left out, and what it says of that."""
+    federation = Federation()
+
+    def spoil(i: int, reply: Message) -> Message:
+        report = reply.content[EVALUATION]
+        report["undefined"] = [f"accuracy: one class\x1b[2J\n{'x' * 60_000}"]
+        if i == 0:
+            report["metrics"], report["undefined"] = ["loss", "mine"], ["mine: no"]
+        return reply
+
+    evaluate(federation, spoil)
+    (why,) = federation.strategy.undefined.pop("accuracy")
+    assert why.startswith(r"one class\x1b[2J xxx")
+    assert len(why) == LONGEST
+    assert federation.strategy.undefined == {}
 
 
 def test_what_was_measured_is_kept_client_by_client() -> None:
