@@ -46,6 +46,7 @@ from server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_o
 from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
+from strategies.weights import most_rows
 from tasks.measures import lower_is_better
 from tasks.task import Task, build
 
@@ -83,7 +84,8 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     if config.resume:
         unload(Path(__file__).parents[1], folder)
         saved = resume.read(folder, config, task)
-    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
+    said = config.dataset.get("max_rows")
+    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition, said)
     strategy = make_strategy(config, roster)
     strategy.fixed = Fixed.of(task)
     stopping = config.early_stopping
@@ -222,14 +224,16 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
     sizes = (batch.support, batch.query, batch.hessian, config.evaluation.batch)
     largest = max(size or 0 for size in sizes)
     small = [client for client in rows if rows[client] < largest]
-    heaviest = max(rows, key=lambda client: rows[client])
-    total, examples = sum(rows.values()), config.strategy.get("weighting") == "examples"
-    if examples and not task.data.rows_here and total < 2 * rows[heaviest] and len(rows) > 1:
-        found.append(
-            f"client {part.ids[heaviest]} says that it has {rows[heaviest]} of {total} train rows, "
-            "and has as much of the weight; strategy.weighting=uniform does without what clients "
-            "say"
-        )
+    if config.strategy.get("weighting") == "examples" and not task.data.rows_here and len(rows) > 1:
+        most = most_rows(rows.values(), config.dataset.get("max_rows"))
+        counted = {client: min(rows[client], most) for client in rows}
+        heaviest = max(counted, key=lambda client: counted[client])
+        if (share := counted[heaviest] / sum(counted.values())) > 1 / 2:
+            found.append(
+                f"client {part.ids[heaviest]} says that it has {rows[heaviest]} train rows, and "
+                f"has {share:.0%} of the weight; strategy.weighting=uniform does without what "
+                "clients say"
+            )
     if small:
         found.append(
             f"{len(small)} of {len(rows)} clients have fewer train rows than a batch of {largest} "
