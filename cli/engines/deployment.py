@@ -16,22 +16,23 @@ from conf.schema import Config
 from conf.text import printable
 from conf.typed import parsed, typed
 from conf.words import command_line
-from server_app.checkpoint import carry
+from server_app.carried import carry
+from server_app.checkpoint import alone
 from server_app.log_stream import BrokenStream, LogReader
 from server_app.progress import ProgressBar
 from server_app.report.callback import Report
-from server_app.run_folder import RESCUED, RunFolder
+from server_app.run_folder import RESCUED, SUBMITTED, RunFolder
 from server_app.terminal import Terminal
 from server_app.trackers import trackers
 from server_app.tracking import Callback
 
-LOG, SUBMITTED = "flower.log", "submitted.json"
-LARGEST = 1 << 20  # bytes of the latter, which has two short lines
+LOG = "flower.log"
+LARGEST = 1 << 20  # bytes of submitted.json, which has two short lines
 
 
 def launch(config: Config, folder: Path, console: Terminal) -> None:
     """Submit the app and follow its log, leaving the run folder `folder`."""
-    known = None if config.resume is None else _server_folder_of(folder)
+    known, begun = _server_folder_of(folder) if config.resume is not None else (None, False)
     tracked = trackers(config, folder)  # here, where a person's logins and packages are
     run_dir = known or server_folder(config, folder)
     run_config: dict[str, str | bool] = {}
@@ -42,8 +43,11 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
         with console.status(f"submitting to {superlink.name}"):
             (Path(scratch) / "app").mkdir()
             app = lay_out(Path(scratch) / "app")
-            if config.resume is not None and known is None:
-                carry(folder, app)  # it ran here so far
+            if config.resume is not None and not begun:
+                with alone(folder):
+                    carry(folder, app)  # it ran here so far
+                    # Before it is sent: if this process is killed, a server may have it or not.
+                    _note_down(folder, superlink, "", run_dir)
             run_id = superlink.submit(app, run_config)
         _note_down(folder, superlink, run_id, run_dir)
         console.say(
@@ -62,20 +66,23 @@ def server_folder(config: Config, folder: Path) -> str:
     return f"{config.name}/{ours[0] if ours else now}-{secrets.token_hex(4)}"
 
 
-def _server_folder_of(folder: Path) -> str | None:
-    """Return the name of a run's folder on the server's side; None if no server has one."""
+def _server_folder_of(folder: Path) -> tuple[str | None, bool]:
+    """Return the name of a run's folder on the server's side, and whether it is there for certain.
+
+    None if no server has one.
+    """
     if not is_there(folder / SUBMITTED):
-        return None
+        return None, False
     try:
         text = read_text(folder / SUBMITTED, largest=LARGEST)
         facts = typed(parsed(text), dict[str, str], SUBMITTED)
-        return str(facts["run_dir"])
+        return facts["run_dir"], bool(facts["run_id"])
     except (ValueError, KeyError) as error:
         raise InputError(f"{folder / SUBMITTED}: cannot be read; delete it") from error
 
 
 def _note_down(folder: Path, superlink: SuperLink, run_id: str, run_dir: str) -> None:
-    """Keep what finds the run again, should this process be killed."""
+    """Keep what finds the run again, should this process be killed; first without its id."""
     facts = {"superlink": superlink.name, "run_id": run_id, "run_dir": run_dir}
     write_whole(folder / SUBMITTED, f"{json.dumps(facts)}\n".encode())
 

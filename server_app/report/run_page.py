@@ -132,8 +132,8 @@ def _training(run: Record) -> Section:
             facts += [("of which train", f"{summary['trained_parameters']:,}")]
     if "peak_rss_mb" in summary:
         facts += [("memory at most", f"{summary['peak_rss_mb']:.0f} MB")]
-    if "epsilon" in (run.rows[-1] if run.rows else {}):
-        spent = run.rows[-1]
+    spent = summary if "epsilon" in summary else run.rows[-1] if run.rows else {}
+    if "epsilon" in spent:
         facts += [("privacy", f"ε = {spent['epsilon']:.3g} at δ = {spent['delta']:g}, of clients")]
     return Section(
         "Training",
