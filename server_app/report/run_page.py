@@ -132,9 +132,11 @@ def _training(run: Record) -> Section:
             facts += [("of which train", f"{summary['trained_parameters']:,}")]
     if "peak_rss_mb" in summary:
         facts += [("memory at most", f"{summary['peak_rss_mb']:.0f} MB")]
-    spent = summary if "epsilon" in summary else run.rows[-1] if run.rows else {}
-    if "epsilon" in spent:
+    for spent in (summary, *run.rows[-1:]):
+        if spent.get("epsilon") is None or spent.get("delta") is None:
+            continue
         facts += [("privacy", f"ε = {spent['epsilon']:.3g} at δ = {spent['delta']:g}, of clients")]
+        break
     return Section(
         "Training",
         facts=facts,
