@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -32,9 +33,9 @@ LARGEST = 1 << 20  # bytes of submitted.json, which has two short lines
 
 def launch(config: Config, folder: Path, console: Terminal) -> None:
     """Submit the app and follow its log, leaving the run folder `folder`."""
-    known, begun = _server_folder_of(folder) if config.resume is not None else (None, False)
+    known = {} if config.resume is None else _submitted(folder)
     tracked = trackers(config, folder)  # here, where a person's logins and packages are
-    run_dir = known or server_folder(config, folder)
+    run_dir = known.get("run_dir") or server_folder(config, folder)
     run_config: dict[str, str | bool] = {}
     run_config |= {"config": to_json(config), "run-dir": run_dir, "log-stream": True}
     run_config |= {"report": False}  # it is made here
@@ -43,7 +44,8 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
         with console.status(f"submitting to {superlink.name}"):
             (Path(scratch) / "app").mkdir()
             app = lay_out(Path(scratch) / "app")
-            if config.resume is not None and not begun:
+            if config.resume is not None and not known.get("run_id"):
+                _require_same_server(known, superlink, config, folder)
                 with alone(folder):
                     carry(folder, app)  # it ran here so far
                     # Before it is sent: if this process is killed, a server may have it or not.
@@ -66,19 +68,31 @@ def server_folder(config: Config, folder: Path) -> str:
     return f"{config.name}/{ours[0] if ours else now}-{secrets.token_hex(4)}"
 
 
-def _server_folder_of(folder: Path) -> tuple[str | None, bool]:
-    """Return the name of a run's folder on the server's side, and whether it is there for certain.
-
-    None if no server has one.
-    """
+def _submitted(folder: Path) -> dict[str, str]:
+    """Return what `_note_down` kept; nothing if no server has the run."""
     if not is_there(folder / SUBMITTED):
-        return None, False
+        return {}
     try:
         text = read_text(folder / SUBMITTED, largest=LARGEST)
         facts = typed(parsed(text), dict[str, str], SUBMITTED)
-        return facts["run_dir"], bool(facts["run_id"])
+        return {key: facts[key] for key in ("superlink", "run_id", "run_dir")}
     except (ValueError, KeyError) as error:
         raise InputError(f"{folder / SUBMITTED}: cannot be read; delete it") from error
+
+
+def _require_same_server(
+    known: Mapping[str, str], superlink: SuperLink, config: Config, folder: Path
+) -> None:
+    """Raise an `InputError` if another server may have gone on with a private run.
+
+    That one alone would know what was released there.
+    """
+    if known and known["superlink"] != superlink.name and config.privacy.name != "none":
+        raise InputError(
+            f"engine.superlink={superlink.name}: {known['superlink']} may have gone on with this "
+            f"private run, and it alone knows what was released there; name that one, or delete "
+            f"{folder / SUBMITTED} if it never had the run"
+        )
 
 
 def _note_down(folder: Path, superlink: SuperLink, run_id: str, run_dir: str) -> None:

@@ -76,6 +76,13 @@ def test_a_server_that_is_killed_counts_all_that_it_released(
     assert here.err.startswith(f"nufed: {run / 'submitted.json'}: says that a server went on")
     assert here.err.count("\n") == 1
 
+    # As of a command that was killed before it heard whether the server has the run.
+    facts = json.loads((run / "submitted.json").read_text())
+    (run / "submitted.json").write_text(json.dumps(facts | {"run_id": "", "superlink": "other"}))
+    other = federation.nufed(f"resume={run}", cwd=tmp_path)
+    assert other.status == 2
+    assert "other may have gone on with this private run, and it alone knows" in other.err
+    (run / "submitted.json").write_text(json.dumps(facts | {"run_id": ""}))
     done = federation.nufed(f"resume={run}", cwd=tmp_path)
     assert done.status == 0, done.err
     assert ledger.read_bytes().count(b"\n") == lost + 3
