@@ -29,7 +29,8 @@ from conf.targets import modules_here, typed_here
 from conf.text import printable
 from conf.words import path_of
 from server_app import resume
-from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
+from server_app.carried import unload
+from server_app.checkpoint import Checkpoint, Checkpoints, alone
 from server_app.diagnostics import diagnose
 from server_app.early_stopping import EarlyStopping
 from server_app.log_stream import log_streams
@@ -113,10 +114,14 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
         )
     resume.require_same_clients(saved, roster)
     with alone(folder):
+        ledger = None
+        if strategy.privacy is not None:  # now that nobody else adds to its releases
+            saved, ledger = resume.counted(folder, config, saved)
+            strategy.privacy.note = ledger.add
         # In this order: what is safe first, what is read from it, what may wait for a network.
         callbacks: list[Callback] = [
             ModelFile(folder),
-            Checkpoints(folder, config.checkpoint.every, saved),
+            Checkpoints(folder, config.checkpoint.every, saved, ledger),
             EarlyStopping(stopping, folder),
             RunFolder(folder),
             *([Report(folder)] if context.run_config.get("report", True) else []),
@@ -183,6 +188,8 @@ def _run(
 def _end(summary: dict[str, Any], strategy: MetaFedAvg, callbacks: list[Callback]) -> None:
     """Call the hooks of a run's end."""
     summary["peak_rss_mb"] = _peak_rss_mb()
+    if strategy.privacy is not None:  # of a round, too, that was cut off after its release
+        summary |= strategy.privacy.spent()
     if strategy.measured is not None:
         measured = strategy.measured.by_id(strategy.roster.ids)
         for callback in callbacks:

@@ -229,7 +229,7 @@ class MetaFedAvg(Strategy):
                 [client for sent in self._trained for client in sent.clients]
             )
             self.privacy.require_budget(server_round, asked, self.roster.num_clients)
-            delta = self.privacy.release(delta, len(clients), asked)
+            delta = self.privacy.release(server_round, delta, len(clients), asked)
             row |= self.privacy.spent()
         row |= {
             "train_loss": float(np.mean(losses)),

@@ -132,9 +132,11 @@ def _training(run: Record) -> Section:
             facts += [("of which train", f"{summary['trained_parameters']:,}")]
     if summary.get("peak_rss_mb") is not None:
         facts += [("memory at most", f"{summary['peak_rss_mb']:.0f} MB")]
-    if "epsilon" in (run.rows[-1] if run.rows else {}):
-        spent = run.rows[-1]
+    for spent in (summary, *run.rows[-1:]):
+        if spent.get("epsilon") is None or spent.get("delta") is None:
+            continue
         facts += [("privacy", f"ε = {spent['epsilon']:.3g} at δ = {spent['delta']:g}, of clients")]
+        break
     return Section(
         "Training",
         facts=facts,
