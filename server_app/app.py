@@ -21,7 +21,15 @@ from hydra.errors import InstantiationException
 
 from client_app.messages import Fixed
 from conf.compose import from_run_config
-from conf.errors import CannotWrite, Diverged, InputError, RunStopped, TooFewReplies, reason
+from conf.errors import (
+    CannotWrite,
+    Diverged,
+    InputError,
+    RunStopped,
+    TooFewReplies,
+    WorkersLost,
+    reason,
+)
 from conf.files import new_folder
 from conf.making import make
 from conf.schema import Config, require
@@ -51,7 +59,7 @@ from strategies.weights import most_rows
 from tasks.measures import lower_is_better
 from tasks.task import Task, build
 
-PASSING = TooFewReplies, CannotWrite
+PASSING = TooFewReplies, WorkersLost, CannotWrite
 """What keeps a run from going on for now."""
 RUNS = "NUFED_RUNS"
 """Names the folder that a server keeps its runs in."""
