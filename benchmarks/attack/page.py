@@ -19,16 +19,26 @@ class Cell(NamedTuple):
     """Points below plain averaging without attack, same seed."""
 
     @property
+    def points(self) -> str:
+        """The mean of the points lost."""
+        return tenths(float(np.mean(self.lost)))
+
+    @property
     def holds(self) -> bool:
-        """Whether the mean of the points lost is small."""
-        return bool(np.mean(self.lost) <= POINTS)
+        """Whether the mean of the points lost, as it is shown, is small."""
+        return float(self.points) <= POINTS
 
     def __str__(self) -> str:
-        held = sum(points <= POINTS for points in self.lost)
-        lost = f"{np.mean(self.lost):.1f} ± {np.std(self.lost):.1f}"
+        held = sum(float(tenths(points)) <= POINTS for points in self.lost)
+        lost = f"{self.points} ± {tenths(float(np.std(self.lost)))}"
         shown = f"**{lost}**" if self.holds else lost
         accuracy = f"{np.mean(self.accuracy):.3f} ± {np.std(self.accuracy):.3f}"
         return f"{shown} ({held} of {len(self.lost)})<br>{accuracy}"
+
+
+def tenths(points: float) -> str:
+    """Return points to a tenth, and none as 0.0, not as -0.0."""
+    return f"{round(points, 1) + 0.0:.1f}"
 
 
 def loss_of_accuracy(outcomes: Outcomes, case: Case) -> float:
@@ -73,24 +83,27 @@ def table(outcomes: Outcomes, setting: tuple[str, str]) -> str:
 
 def verdict(outcomes: Outcomes, strategy: str) -> str:
     """Return what a strategy holds against, and where it does not."""
+    where = settings(outcomes)
     lost = {
-        attack: {at: cell(outcomes, at, strategy, attack) for at in settings(outcomes)}
+        attack: {_place(at, outcomes): cell(outcomes, at, strategy, attack) for at in where}
         for attack in attacks(outcomes)
     }
     holds = [a for a, cells in lost.items() if a and all(c.holds for c in cells.values())]
     fails = [_failures(a or "no attack", cells) for a, cells in lost.items()]
     more = "; ".join(text for text in fails if text) or "nothing here"
     against = ", ".join(holds) or "none of them"
-    return f"- `{strategy}` holds against: {against}. It loses more under: {more}."
+    return f"- `{strategy}` holds everywhere against: {against}. It loses more under: {more}."
 
 
-def _failures(attack: str, cells: dict[tuple[str, str], Cell]) -> str:
+def _place(setting: tuple[str, str], outcomes: Outcomes) -> str:
+    """Return what tells a setting apart: the partition, if all are of one data set."""
+    one = len({case.dataset for case in outcomes}) == 1
+    return setting[1] if one else ", ".join(setting)
+
+
+def _failures(attack: str, cells: dict[str, Cell]) -> str:
     """Return by how much an attack succeeds, where it does; "" if nowhere."""
-    lost = [
-        f"{np.mean(cell.lost):.1f} on {' '.join(setting)}"
-        for setting, cell in cells.items()
-        if not cell.holds
-    ]
+    lost = [f"{cell.points} on {place}" for place, cell in cells.items() if not cell.holds]
     return f"{attack} ({', '.join(lost)})" if lost else ""
 
 
@@ -114,22 +127,22 @@ Written by `python -m benchmarks.attack` (`make attack`); nothing here is typed 
   from the others. This is the harder case: a pair that knows its own two updates alone has to guess
   the rest.
 
-{NEW} new clients, which never train, then take five fine-tuning steps each. A cell's first line is
-*points lost*: by how much their mean accuracy on held-out rows is below that of plain averaging
-(`meta_fedavg`) without attack, seed by seed, as mean ± standard deviation over {seeds} seeds. It is
-bold where the mean is at most {POINTS:g}; behind it stands in how many of the seeds the loss is.
-The second line is the accuracy itself.
-
-{tables}
-
-*Holds against*: loses at most {POINTS:g} points, in the mean over seeds, wherever it was tried.
+{NEW} new clients, which never train, then take five fine-tuning steps each. *Points lost* is by how
+much their mean accuracy on held-out rows is below that of plain averaging (`meta_fedavg`) without
+attack, seed by seed. A strategy *holds everywhere* if it loses at most {POINTS:g}, to a tenth, in
+the mean over {seeds} seeds, on each partition:
 
 {verdicts}
 
+Cells have the points lost, as mean ± standard deviation over seeds, bold where the mean is at most
+{POINTS:g}, and in how many seeds the loss is; below, the accuracy.
+
+{tables}
+
 `trimmed_mean` and `krum` are told how many are hostile (`trimmed_fraction=0.2`, `num_malicious=2`),
 which a server seldom knows. Each of these rules takes what lies among the others for honest. The
-more honest clients differ, the more of them it leaves out, and the more room it leaves to clients
-who collude. That a rule holds here proves nothing of another attack, or of other data.
+more honest clients differ, the more of them it may leave out, and the more room there may be for
+clients who collude. That a rule holds here proves nothing of another attack, or of other data.
 
 `{" ".join(SETTING)}`, otherwise the defaults, on {machine.facts()["cpu"]}.
 """

@@ -21,7 +21,7 @@ from benchmarks.attack.cases import (
     run_all,
 )
 from benchmarks.attack.federation import Federation
-from benchmarks.attack.page import POINTS, loss_of_accuracy, table, verdict
+from benchmarks.attack.page import POINTS, Cell, loss_of_accuracy, table, verdict
 from client_app.client import train
 from client_app.cohort import Trained
 from client_app.messages import TrainInstruction
@@ -197,12 +197,24 @@ def test_the_table_says_mean_spread_and_who_held(two_seeds: Outcomes) -> None:
 
 def test_the_verdict_names_what_holds_everywhere_and_what_fails_where(two_seeds: Outcomes) -> None:
     assert verdict(two_seeds, "krum") == (
-        "- `krum` holds against: sign flip. It loses more under: no attack (5.0 on digits iid)."
+        "- `krum` holds everywhere against: sign flip. It loses more under: no attack (5.0 on iid)."
     )
     assert verdict(two_seeds, MEAN) == (
-        f"- `{MEAN}` holds against: none of them. "
-        "It loses more under: sign flip (65.0 on digits iid)."
+        f"- `{MEAN}` holds everywhere against: none of them. "
+        "It loses more under: sign flip (65.0 on iid)."
     )
+
+
+@pytest.mark.parametrize(
+    ("lost", "shown"),
+    [
+        (-0.04, "**0.0 ± 0.0** (1 of 1)"),
+        (3.04, "**3.0 ± 0.0** (1 of 1)"),
+        (3.06, "3.1 ± 0.0 (0 of 1)"),
+    ],
+)
+def test_a_cell_is_bold_by_what_it_shows(lost: float, shown: str) -> None:
+    assert str(Cell([0.5], [lost])) == f"{shown}<br>0.500 ± 0.000"
 
 
 def test_a_case_that_was_run_is_not_run_again_unless_its_overrides_are_others(
