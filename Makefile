@@ -42,7 +42,7 @@ test-trackers: $(INSTALLED)  ## Run those of wandb, mlflow and trackio, which it
 bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks
 
-attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile; writes docs/robustness.md
+attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile, in four ways; resumable; writes docs/robustness.md
 	$(VENV)/python -m benchmarks.attack
 
 experiments: $(INSTALLED)  ## Test the paper's claims; resumable, hours on two cores; writes docs/results.md

@@ -11,6 +11,9 @@ from strategies.robust import Robust
 class Krum(Robust):
     """Average the updates that lie nearest to their n − f − 2 nearest neighbours.
 
+    Colluding clients get in where honest ones differ: an update that lies no farther off than an
+    honest one may still lead uphill, and has its twin for a neighbour (docs/robustness.md).
+
     Parameters
     ----------
     num_malicious

@@ -1,0 +1,59 @@
+"""A federation of which some clients are hostile, as the ClientApp knows it."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from benchmarks.attack.attacks import Attack
+from client_app.cohort import OneByOne, Trained
+from client_app.local_update import LocalUpdate, local_step, repeat_step
+from client_app.messages import TrainInstruction, TrainReport
+from client_app.meta_gradient import Params
+from client_app.stack import repeated, stacked
+from simulation.source import Source
+from simulation.stack import batches, draw_train
+from tasks.task import Task
+
+
+class Federation(OneByOne):
+    """Clients that train as they are asked, and of which the first do what the attack says.
+
+    A SuperNode asks for its one client. All of a round train when it is the first one's turn, in a
+    stack, which is quicker; and so those who collude see what the others will send.
+
+    Parameters
+    ----------
+    task
+        What is learned.
+    attack
+        What the hostile ones of the clients do.
+    clients
+        How many train, all of them in every round.
+    """
+
+    def __init__(self, task: Task, attack: Attack, clients: int) -> None:
+        super().__init__(task)
+        self.attack, self.clients = attack, range(clients)
+        self._rows, self._round = attack.rows(task), -1
+
+    def train(self, params: Params, ask: TrainInstruction) -> Trained:
+        """Return what the one client of `ask` sends."""
+        (client,) = ask.clients
+        if ask.round != self._round:
+            result = train_each(self._rows, params, ask, self.clients)
+            sent = {name: params[name] - p for name, p in result.params.items()}
+            self._sent, self._round = self.attack.updates(sent), ask.round
+            self._loss, self._norm = result.loss.mean(0), result.meta_grad_norm.mean(0)
+        report = TrainReport(
+            [client], [float(self._loss[client])], [float(self._norm[client])], [], [], [], [], 0.0
+        )
+        return Trained({name: p[client].clone() for name, p in self._sent.items()}, report)
+
+
+def train_each(
+    task: Task, params: Params, ask: TrainInstruction, clients: Sequence[int]
+) -> LocalUpdate:
+    """Train each of K clients as `client_app.client.train` does, all at once: params are [K, …]."""
+    start = repeated(params, len(clients), copied=False)
+    drawn = draw_train(task, ask, clients)
+    step = partial(local_step, stacked(task.loss), **ask.step)
+    return repeat_step(step, start, batches(Source(task), drawn))
