@@ -64,6 +64,16 @@ def test_what_runs_in_a_container_is_confined(stack: Stack) -> None:
     require_confined(stack, "run", "--rm", "--no-TTY", "--entrypoint", "python", "nufed")
 
 
+def test_data_are_brought_into_a_volume_and_nowhere_else(stack: Stack, tmp_path: Path) -> None:
+    (file := tmp_path / "mine.npz").write_bytes(b"rows")
+    stack.compose("cp", str(file), "supernode:/data/")
+    seen = stack.compose("exec", "--no-TTY", "supernode", "cat", "/data/mine.npz")
+    assert seen.stdout == "rows"
+    refused = stack.compose("cp", str(file), "supernode:/opt/", check=False)
+    assert refused.returncode != 0
+    assert "read-only" in refused.stderr
+
+
 def test_what_wants_more_memory_than_its_container_has_dies_alone(stack: Stack) -> None:
     """As a ClientApp would: the others of its container, and the other containers, go on."""
     containers = [c for service in ("superlink", "supernode") for c in stack.containers(service)]
