@@ -8,8 +8,8 @@ from typing import Self
 from conf.errors import InputError
 from conf.files import is_there, read_text, write_whole
 from conf.typed import Mistyped, made, parsed
+from server_app.run_folder import SUBMITTED as FILE
 
-FILE = "submitted.json"
 LARGEST = 1 << 20  # bytes of it, which has one short line
 
 
@@ -19,11 +19,12 @@ class Submitted:
 
     superlink: str
     run_id: str
+    """Empty where it is not known whether the SuperLink has the run."""
     run_dir: str
     """The name of its folder on the server's side."""
 
     def __post_init__(self) -> None:
-        if not self.run_id.isdecimal():  # it becomes a word of a command
+        if self.run_id and not self.run_id.isdecimal():  # it becomes a word of a command
             raise Mistyped("run_id is not a number")
 
     @classmethod

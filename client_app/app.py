@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client_app.bounds import limits_of, require_allowed, require_within
 from client_app.cohort import Cohort, OneByOne
 from client_app.curvature import probe
 from client_app.messages import (
@@ -41,6 +43,19 @@ SMALL = 200_000
 THREADS = torch.get_num_threads()
 
 
+class Work(NamedTuple):
+    """What a SuperNode has for a run."""
+
+    config: Config
+    task: Task
+    cohort: Cohort
+
+    def require_possible(self, ask: TrainInstruction | EvaluateInstruction, here: range) -> None:
+        """Raise a `MalformedMessage` unless this may be asked, and of clients that are here."""
+        _require_hosted(ask.clients, here)
+        require_within(ask, self.config, int(self.task.data.partition.train.max()))
+
+
 def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     """Return a ClientApp whose clients are worked through by the cohort of a task.
 
@@ -51,17 +66,18 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     """
     app = ClientApp()
 
-    def of(context: Context) -> tuple[Task, Cohort]:
+    def of(context: Context) -> Work:
         config = context.run_config
         texts = str(config.get("config", "")), str(config.get("overrides", ""))
         # Only data of its own set a SuperNode apart: those of one process share the task otherwise.
         node = tuple(context.node_config.items()) if "data-path" in context.node_config else ()
-        return _task_and_cohort(cohort_of, *texts, node, modules_here(context.node_config))
+        limits = limits_of(context.node_config)
+        return _work(cohort_of, *texts, node, limits, modules_here(context.node_config))
 
     @app.query()
     def census(message: Message, context: Context) -> Message:
         """Say which clients live here."""
-        task, _ = of(context)
+        _, task, _ = of(context)
         clients = hosted(context.node_config, task)
         rows = task.data.partition.train[clients.start : clients.stop : clients.step]
         report = Census(list(clients), rows.tolist(), task.data.num_clients)
@@ -70,7 +86,7 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     @app.query(CURVATURE.partition(".")[2])
     def curvature(message: Message, context: Context) -> Message:
         """Measure how curved the losses of the clients asked for are."""
-        (task, _), ask = of(context), decode(ProbeInstruction, message)
+        (_, task, _), ask = of(context), decode(ProbeInstruction, message)
         _require_hosted(ask.clients, hosted(context.node_config, task))
         return Message(encode(probe(task, params_of(message, task), ask)), reply_to=message)
 
@@ -78,9 +94,10 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         """Train the clients asked for, each from the global model; reply with their mean update."""
         started = time.process_time()
-        (task, cohort), ask = of(context), decode(TrainInstruction, message)
-        _require_hosted(ask.clients, hosted(context.node_config, task))
-        update, report = cohort.train(params_of(message, task), ask)
+        work, ask = of(context), decode(TrainInstruction, message)
+        task = work.task
+        work.require_possible(ask, hosted(context.node_config, task))
+        update, report = work.cohort.train(params_of(message, task), ask)
         examples = int(task.data.partition.train[report.clients].sum())
         report = replace(report, cpu_s=report.cpu_s + time.process_time() - started)
         content = encode(report, ArrayRecord(dict(update)), examples)
@@ -94,24 +111,26 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         return Message(measured(message, context), reply_to=message)
 
     def measured(message: Message, context: Context) -> RecordDict:
-        (task, cohort), ask = of(context), decode(EvaluateInstruction, message)
-        _require_hosted(ask.clients, hosted(context.node_config, task))
-        return encode(cohort.evaluate(params_of(message, task), ask))
+        work, ask = of(context), decode(EvaluateInstruction, message)
+        work.require_possible(ask, hosted(context.node_config, work.task))
+        return encode(work.cohort.evaluate(params_of(message, work.task), ask))
 
     return app
 
 
 @lru_cache(maxsize=2)  # not within `make_app`: Ray could not send the app to its workers
-def _task_and_cohort(
+def _work(
     cohort_of: Callable[[Config, Task], Cohort],
     config: str,
     overrides: str,
     node: tuple[tuple[str, object], ...],
+    limits: tuple[tuple[str, object], ...],
     trust: tuple[str, ...],
-) -> tuple[Task, Cohort]:
+) -> Work:
     composed = from_run_config({"config": config, "overrides": overrides}, trust)
+    require_allowed(composed, dict(limits))
     task = build(composed, own_data(dict(node), composed.dataset["name"]))
-    return task, cohort_of(composed, task)
+    return Work(composed, task, cohort_of(composed, task))
 
 
 def _require_hosted(clients: list[int], here: range) -> None:

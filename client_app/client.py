@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from client_app import sampling
+from client_app.figures import reportable
 from client_app.local_update import StepBatches, local_update
 from client_app.messages import EvaluateInstruction, TrainInstruction
 from client_app.meta_gradient import Batch, Params, descend
@@ -34,7 +35,7 @@ def train(task: Task, params: Params, ask: TrainInstruction, client: int) -> Cli
     with model_randomness(random), unchanged(task.module):
         result = local_update(task.loss, params, batches, **ask.step)
     update = descend(params, result.params, 1.0)
-    finite = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
+    finite = reportable(result.loss) & reportable(result.meta_grad_norm)
     diverged = [*torch.nonzero(~finite).flatten().tolist(), *_non_finite_end(update, ask.tau)]
     return ClientUpdate(
         update,

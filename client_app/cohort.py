@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import NamedTuple, Protocol
 
 from client_app.client import evaluate, train
+from client_app.figures import as_reported
 from client_app.mean import StreamingMean
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction, TrainReport
 from client_app.meta_gradient import Params
@@ -80,10 +81,13 @@ class OneByOne:
                     measured.append(client)
                     for name, values in curve.items():
                         columns[name] += values
-        curves = [value for column in columns.values() for value in column]
+        curves = as_reported(value for column in columns.values() for value in column)
         return EvaluateReport(measured, list(columns), curves, failed, reasons, undefined)
 
 
 def weight(task: Task, ask: TrainInstruction, client: int) -> float:
     """Return the weight of a client's update in the mean."""
-    return float(task.data.partition.train[client]) if ask.weighting == "examples" else 1.0
+    if ask.weighting != "examples":
+        return 1.0
+    rows = int(task.data.partition.train[client])
+    return float(rows if ask.most_rows is None else min(rows, ask.most_rows))

@@ -1,14 +1,15 @@
 """How curved a client's loss is at a model, from a few of its rows: step sizes are chosen by it."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
+from statistics import median_low
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from client_app import sampling
+from client_app import figures, sampling
 from client_app.lanczos import lanczos
 from client_app.messages import ProbeInstruction, ProbeReport
 from client_app.meta_gradient import Params, central_difference, hessian_vector_product
@@ -17,6 +18,8 @@ from tasks.streams import Purpose, stream, torch_stream
 from tasks.task import Task
 
 ROWS, PRODUCTS = 32, 8  # a second for a convolutional network, an instant for a small one
+FACTOR = 10
+"""Times the median beyond which a client is an outlier: honest ones were within 6 of it."""
 DELTA = 1e-2  # along directions of length 1: below, float32 gradients differ by their rounding
 
 
@@ -41,6 +44,23 @@ def widest(found: Collection[Curvature], unknown: str) -> Curvature:
     if not found:
         return Curvature(math.nan, math.nan, unknown)
     return Curvature(max(each.largest for each in found), max(each.negative for each in found))
+
+
+def outliers(said: Sequence[Curvature]) -> list[int]:
+    """Return which of several clients, by place, say that theirs is far above what is usual.
+
+    That is more than `FACTOR` times the lower median of L; or of l, where it is above L's median
+    too: l is often 0. Of less than three clients nobody can tell.
+    """
+    if len(said) < 3:
+        return []
+    usual = median_low(each.largest for each in said)
+    negative = max(usual, FACTOR * median_low(each.negative for each in said))
+    return [
+        i
+        for i, each in enumerate(said)
+        if each.largest > FACTOR * usual or each.negative > negative
+    ]
 
 
 def curvature(task: Task, params: Params, client: int, seed: int) -> Curvature:
@@ -93,7 +113,7 @@ def probe(task: Task, params: Params, ask: ProbeInstruction) -> ProbeReport:
             report.failed.append(client)
             report.reasons.append(f"{type(error).__name__}: {error}")
             continue
-        if math.isfinite(found.largest):
+        if found.largest <= figures.MOST:
             report.clients.append(client)
             report.largest.append(found.largest)
             report.negative.append(found.negative)

@@ -15,20 +15,22 @@ A SuperNode hosts one client or several, so an instruction lists the clients tha
 sides check what they receive: `decode` refuses missing, unknown and ill-typed fields.
 """
 
-import math
 import reprlib
 import types
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from client_app import figures
 from client_app.meta_gradient import MODES, Params
 from conf.errors import reason
-from conf.schema import WEIGHTINGS, AlgorithmConfig, positive
+from conf.schema import MOST_STEPS, WEIGHTINGS, AlgorithmConfig, positive
 from tasks.task import Task
 from tasks.undefined import MOST
 
@@ -123,8 +125,9 @@ class ProbeReport:
     def __post_init__(self) -> None:
         same_length(self.clients, self.largest, self.negative)
         same_length(self.failed, self.reasons)
-        if not all(0 <= each < math.inf for each in (*self.largest, *self.negative)):
-            raise MalformedMessage("largest or negative is not finite, or below 0")
+        within("largest", self.largest, 0, figures.MOST)
+        for negative, largest in zip(self.negative, self.largest, strict=True):
+            within("negative", [negative], 0, largest)
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,8 @@ class TrainInstruction:
     support: int | None
     query: int | None
     hessian: int | None
+    most_rows: int | None = None
+    """Train rows of a client that count in its weight; None: all."""
 
     @classmethod
     def of(
@@ -155,6 +160,7 @@ class TrainInstruction:
         seed: int,
         clients: list[int],
         weighting: str,
+        most_rows: int | None = None,
     ) -> Self:
         """Ask these clients for a round of the algorithm as configured."""
         a, batch = algorithm, algorithm.batch
@@ -173,6 +179,7 @@ class TrainInstruction:
             support=batch.support,
             query=batch.query,
             hessian=batch.hessian,
+            most_rows=most_rows,
         )
 
     @property
@@ -190,7 +197,7 @@ class TrainInstruction:
         possible("weighting", self.weighting, self.weighting in WEIGHTINGS)
         for name in ("alpha", "beta", "delta"):
             possible(name, getattr(self, name), positive(getattr(self, name)))
-        for name in ("support", "query", "hessian"):
+        for name in ("support", "query", "hessian", "most_rows"):
             rows = getattr(self, name)
             possible(name, rows, rows is None or rows >= 1)
         possible_draws(self.seed, self.clients)
@@ -221,10 +228,10 @@ class TrainReport:
         same_length(self.clients, self.loss, self.meta_grad_norm)
         same_length(self.diverged, self.diverged_at)
         same_length(self.failed, self.reasons)
-        if not all(map(math.isfinite, (*self.loss, *self.meta_grad_norm, self.cpu_s))):
-            raise MalformedMessage("loss, meta_grad_norm or cpu_s is not finite")
-        if min((0, *self.meta_grad_norm, self.cpu_s, *self.diverged_at)) < 0:
-            raise MalformedMessage("meta_grad_norm, cpu_s or diverged_at is below 0")
+        within("loss", self.loss)
+        within("meta_grad_norm", self.meta_grad_norm, 0, figures.MOST)
+        within("cpu_s", [self.cpu_s], 0, figures.MOST)
+        within("diverged_at", self.diverged_at, 0, MOST_STEPS)
 
 
 @dataclass(frozen=True)
@@ -252,7 +259,7 @@ class EvaluateReport:
     """Those asked for that have test rows."""
     metrics: list[str]
     curves: list[float]
-    """[metric, client, k] in one row."""
+    """[metric, client, k] in one row; NaN or infinite where there is no such number."""
     failed: list[int]
     """Clients whose evaluation raised an exception."""
     reasons: list[str]
@@ -268,6 +275,8 @@ class EvaluateReport:
             raise MalformedMessage(f"metrics {self.metrics}: must differ, and loss be among them")
         if not all(name.isidentifier() for name in self.metrics):
             raise MalformedMessage(f"metrics {self.metrics}: must be plain names")
+        curves = np.asarray(self.curves, np.float64)
+        within("curves", curves[(np.abs(curves) > figures.MOST) & np.isfinite(curves)].tolist())
         if len(self.undefined) > MOST:
             raise MalformedMessage(f"{len(self.undefined)} reasons why metrics are undefined")
         if not all(line.partition(": ")[0] in self.metrics for line in self.undefined):
@@ -278,6 +287,15 @@ def possible(name: str, value: object, valid: bool) -> None:
     """Raise a `MalformedMessage` that names a field of an instruction, unless `valid`."""
     if not valid:
         raise MalformedMessage(f"{name}={value} is impossible")
+
+
+def within(
+    name: str, values: Iterable[float], low: float = -figures.MOST, high: float = figures.MOST
+) -> None:
+    """Raise a `MalformedMessage` that names a figure of a report, unless all are in [low, high]."""
+    for value in values:
+        if not low <= value <= high:
+            raise MalformedMessage(f"{name} is {value:g}; must be from {low:g} to {high:g}")
 
 
 def possible_draws(seed: int, clients: list[int]) -> None:

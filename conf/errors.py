@@ -30,6 +30,10 @@ class TooFewReplies(RunStopped):
     """A run cannot go on for want of clients; it can be resumed when they are there again."""
 
 
+class WorkersLost(RunStopped):
+    """A run cannot go on, as the processes that compute it died; it can be resumed."""
+
+
 class CannotWrite(RunStopped):
     """A run cannot go on, as its folder is full or cannot be written; it can be resumed."""
 

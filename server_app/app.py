@@ -21,7 +21,15 @@ from hydra.errors import InstantiationException
 
 from client_app.messages import Fixed
 from conf.compose import from_run_config
-from conf.errors import CannotWrite, Diverged, InputError, RunStopped, TooFewReplies, reason
+from conf.errors import (
+    CannotWrite,
+    Diverged,
+    InputError,
+    RunStopped,
+    TooFewReplies,
+    WorkersLost,
+    reason,
+)
 from conf.files import new_folder
 from conf.making import make
 from conf.schema import Config, require
@@ -29,7 +37,8 @@ from conf.targets import modules_here, typed_here
 from conf.text import printable
 from conf.words import path_of
 from server_app import resume
-from server_app.checkpoint import Checkpoint, Checkpoints, alone, unload
+from server_app.carried import unload
+from server_app.checkpoint import Checkpoint, Checkpoints, alone
 from server_app.diagnostics import diagnose
 from server_app.early_stopping import EarlyStopping
 from server_app.log_stream import log_streams
@@ -46,10 +55,11 @@ from server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_o
 from strategies.curves import GROUPS
 from strategies.meta_fedavg import MetaFedAvg
 from strategies.roster import Roster
+from strategies.weights import most_rows
 from tasks.measures import lower_is_better
 from tasks.task import Task, build
 
-PASSING = TooFewReplies, CannotWrite
+PASSING = TooFewReplies, WorkersLost, CannotWrite
 """What keeps a run from going on for now."""
 RUNS = "NUFED_RUNS"
 """Names the folder that a server keeps its runs in."""
@@ -83,7 +93,8 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     if config.resume:
         unload(Path(__file__).parents[1], folder)
         saved = resume.read(folder, config, task)
-    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
+    said = config.dataset.get("max_rows")
+    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition, said)
     strategy = make_strategy(config, roster)
     strategy.fixed = Fixed.of(task)
     stopping = config.early_stopping
@@ -111,10 +122,14 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
         )
     resume.require_same_clients(saved, roster)
     with alone(folder):
+        ledger = None
+        if strategy.privacy is not None:  # now that nobody else adds to its releases
+            saved, ledger = resume.counted(folder, config, saved)
+            strategy.privacy.note = ledger.add
         # In this order: what is safe first, what is read from it, what may wait for a network.
         callbacks: list[Callback] = [
             ModelFile(folder),
-            Checkpoints(folder, config.checkpoint.every, saved),
+            Checkpoints(folder, config.checkpoint.every, saved, ledger),
             EarlyStopping(stopping, folder),
             RunFolder(folder),
             *([Report(folder)] if context.run_config.get("report", True) else []),
@@ -181,6 +196,8 @@ def _run(
 def _end(summary: dict[str, Any], strategy: MetaFedAvg, callbacks: list[Callback]) -> None:
     """Call the hooks of a run's end."""
     summary["peak_rss_mb"] = _peak_rss_mb()
+    if strategy.privacy is not None:  # of a round, too, that was cut off after its release
+        summary |= strategy.privacy.spent()
     if strategy.measured is not None:
         measured = strategy.measured.by_id(strategy.roster.ids)
         for callback in callbacks:
@@ -222,14 +239,16 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
     sizes = (batch.support, batch.query, batch.hessian, config.evaluation.batch)
     largest = max(size or 0 for size in sizes)
     small = [client for client in rows if rows[client] < largest]
-    heaviest = max(rows, key=lambda client: rows[client])
-    total, examples = sum(rows.values()), config.strategy.get("weighting") == "examples"
-    if examples and not task.data.rows_here and total < 2 * rows[heaviest] and len(rows) > 1:
-        found.append(
-            f"client {part.ids[heaviest]} says that it has {rows[heaviest]} of {total} train rows, "
-            "and has as much of the weight; strategy.weighting=uniform does without what clients "
-            "say"
-        )
+    if config.strategy.get("weighting") == "examples" and not task.data.rows_here and len(rows) > 1:
+        most = most_rows(rows.values(), config.dataset.get("max_rows"))
+        counted = {client: min(rows[client], most) for client in rows}
+        heaviest = max(counted, key=lambda client: counted[client])
+        if (share := counted[heaviest] / sum(counted.values())) > 1 / 2:
+            found.append(
+                f"client {part.ids[heaviest]} says that it has {rows[heaviest]} train rows, and "
+                f"has {share:.0%} of the weight; strategy.weighting=uniform does without what "
+                "clients say"
+            )
     if small:
         found.append(
             f"{len(small)} of {len(rows)} clients have fewer train rows than a batch of {largest} "

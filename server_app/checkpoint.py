@@ -6,7 +6,6 @@ The name holds the round and a checksum of the content, so that no byte of it ch
 file appears by a rename, once its content has reached the disk, and the one before it stays.
 """
 
-import base64
 import fcntl
 import hashlib
 import json
@@ -28,10 +27,11 @@ from client_app.meta_gradient import Params
 from conf.compose import CONFIG, to_file
 from conf.convert import read_values
 from conf.errors import InputError, NuFedError, reason
-from conf.files import read_bytes, read_text, replacing, write_whole
+from conf.files import read_bytes, replacing, write_whole
 from conf.typed import made, parsed, typed
 from conf.words import command_line
 from server_app.model_file import elsewhere
+from server_app.releases import Ledger
 from server_app.run_folder import RESCUED, finite
 from server_app.sound import require_sound
 from server_app.tracking import Callback, Row, State
@@ -40,9 +40,6 @@ from tasks.streams import DRAWS
 FOLDER = "checkpoint"
 KEPT = 2
 NAME = re.compile(r"([0-9]{6,15})\.([0-9a-f]{32})\.safetensors")
-
-CARRIED = "checkpoint.json"  # in the bundle of a Flower app
-LARGEST = 6 << 20  # bytes; such a bundle has 10 MB, and base64 takes a third more
 
 log = logging.getLogger("nufed")
 
@@ -82,10 +79,14 @@ class Checkpoints(Callback):
         Rounds between checkpoints; None only at the end.
     first
         What a checkpoint before the first round would be: where the run starts or goes on.
+    ledger
+        The releases of a private run, which go along where it is to be resumed from elsewhere.
     """
 
-    def __init__(self, folder: Path, every: int | None, first: Checkpoint) -> None:
-        self.folder, self.every = folder, every
+    def __init__(
+        self, folder: Path, every: int | None, first: Checkpoint, ledger: Ledger | None = None
+    ) -> None:
+        self.folder, self.every, self.ledger = folder, every, ledger
         self.latest = self._saved = first
         self._told = False  # that none can be written
         self._started = time.monotonic() - first.wall_s
@@ -135,6 +136,8 @@ class Checkpoints(Callback):
         return place
 
     def _write_run(self, folder: Path) -> None:
+        if self.ledger is not None:  # first: without it, a checkpoint could be resumed
+            self.ledger.write(folder)
         write(self.latest, folder)
         write_whole(folder / CONFIG, to_file(read_values(self.latest.config)).encode())
 
@@ -174,7 +177,7 @@ def read(run: Path) -> Checkpoint:
     InputError
         If there is none.
     """
-    file = _newest(run)
+    file = newest(run)
     try:
         saved = _unpack(file)
         require_sound(saved, int(file.name.split(".")[0]))
@@ -183,41 +186,6 @@ def read(run: Path) -> Checkpoint:
         raise
     except Exception as error:  # whole, but not what a run writes: of what kind, who knows
         raise InputError(f"{file}: is no checkpoint of a run ({reason(error):.200})") from error
-
-
-def carry(run: Path, app: Path) -> None:
-    """Put a run's newest checkpoint into a Flower app, by which it reaches a server elsewhere.
-
-    Raises
-    ------
-    InputError
-        If there is none that can be used, or it is too large for an app.
-    """
-    file = _newest(run)
-    content = read_bytes(file)
-    if len(content) > LARGEST:
-        raise InputError(
-            f"resume={run}: its checkpoint has {len(content) >> 20} MB, too large to be sent with "
-            f"a run ({LARGEST >> 20} MB); resume it with the engine that it ran on"
-        )
-    carried = {"name": file.name, "content": base64.b64encode(content).decode()}
-    (app / CARRIED).write_text(json.dumps(carried))
-
-
-def unload(app: Path, run: Path) -> None:
-    """Take the checkpoint that an app carries, if it does, into the run's folder here."""
-    if not (app / CARRIED).exists():
-        return
-    try:
-        carried = typed(
-            parsed(read_text(app / CARRIED, largest=2 * LARGEST)), dict[str, str], CARRIED
-        )
-        name, content = carried["name"], base64.b64decode(carried["content"], validate=True)
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{CARRIED}: cannot be read ({reason(error)})") from error
-    if NAME.fullmatch(name):
-        (run / FOLDER).mkdir(parents=True, exist_ok=True)
-        write_whole(run / FOLDER / name, content)
 
 
 @contextmanager
@@ -239,8 +207,8 @@ def alone(run: Path) -> Iterator[None]:
         yield
 
 
-def _newest(run: Path) -> Path:
-    """Return the newest checkpoint of a run that is as it was written."""
+def newest(run: Path) -> Path:
+    """Return the file of a run's newest checkpoint that is as it was written; errors as `read`."""
     for file in _files(run):
         match = NAME.fullmatch(file.name)
         if match and match[2] == _checksum(read_bytes(file)):

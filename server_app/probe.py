@@ -3,11 +3,12 @@
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from statistics import median_low
 
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from client_app.curvature import Curvature, probe, widest
+from client_app.curvature import FACTOR, Curvature, outliers, probe, widest
 from client_app.messages import CURVATURE, Fixed, ProbeInstruction, ProbeReport, encode
 from client_app.meta_gradient import Params
 from conf.schema import Config
@@ -26,7 +27,8 @@ log = logging.getLogger("nufed")
 def measured(grid: Grid, roster: Roster, config: Config, task: Task, params: Params) -> Curvature:
     """Return what holds for a few participating clients' losses at a model, as they say.
 
-    Those that cannot tell are named and left out; if none can, the curvature is NaN.
+    Those that cannot tell are named and left out; if none can, the curvature is NaN. So are those
+    that say far more than the others: one alone would make all steps as small as it likes.
     """
     if task.data.rows_here:  # no message: it would cost a SuperNode a process
         return measured_here(config, task, params)
@@ -43,24 +45,60 @@ def measured(grid: Grid, roster: Roster, config: Config, task: Task, params: Par
     failures = list[Failure]()
     replies = exchange(grid, [each.message for each in sent], config.server.round_timeout)
     reports = list(read_replies(read_probe, sent, replies, failures))
-    return _joined(reports, failures, roster.ids)
+    found = _joined(reports, failures, roster.ids)
+    return widest(believed(found, roster.ids), _unknown(failures, roster.ids))
 
 
 def measured_here(config: Config, task: Task, params: Params) -> Curvature:
-    """Return the same of clients whose rows are in this process."""
+    """Return the same of clients whose rows are in this process, each of which counts."""
     n, ids = task.data.num_clients, task.data.partition.ids
     new = choose_new_clients(ids, config.evaluation.new_clients, config.seed)
     clients = some([i for i in range(n) if i not in new], CLIENTS, config.seed, Purpose.PROBED)
-    return _joined([probe(task, params, ProbeInstruction(config.seed, clients))], [], ids)
+    failures = list[Failure]()
+    report = probe(task, params, ProbeInstruction(config.seed, clients))
+    found = _joined([report], failures, ids)
+    return widest(found.values(), _unknown(failures, ids))
 
 
-def _joined(reports: Iterable[ProbeReport], failures: list[Failure], ids: ClientIds) -> Curvature:
-    found, why = list[Curvature](), defaultdict[str, list[str]](list)
+def _joined(
+    reports: Iterable[ProbeReport], failures: list[Failure], ids: ClientIds
+) -> dict[int, Curvature]:
+    """Return what clients say; name those that cannot tell, and add them to `failures`."""
+    found, why = dict[int, Curvature](), defaultdict[str, list[str]](list)
     for report in reports:
-        found += map(Curvature, report.largest, report.negative)
+        said = map(Curvature, report.largest, report.negative)
+        found |= zip(report.clients, said, strict=True)
         failures += map(Failure, report.failed, report.reasons)
     for failure in failures:
         why[failure.reason].append(str(failure.called(ids)))
     for reason, clients in why.items():
         log.warning("left out of the probe: client %s: %s", ", ".join(clients), reason)
-    return widest(found, failures[0].line(ids) if failures else "none was asked")
+    return found
+
+
+def _unknown(failures: list[Failure], ids: ClientIds) -> str:
+    return failures[0].line(ids) if failures else "none was asked"
+
+
+def believed(found: dict[int, Curvature], ids: ClientIds) -> list[Curvature]:
+    """Return what is believed of what clients say; name those that say far more than others."""
+    said = [found[client] for client in sorted(found)]
+    called = [f"client {ids[i]} ({found[i].largest:.2g})" for i in sorted(found)]
+    if left_out := outliers(said):
+        log.warning(
+            "left out of the probe: %s: the curvature that they say their losses have is more than "
+            "%d times the median of %d clients, %.2g; if it is right, set algorithm.alpha and "
+            "algorithm.beta",
+            *(", ".join(called[i] for i in left_out), FACTOR, len(said)),
+            median_low(each.largest for each in said),
+        )
+        return [each for i, each in enumerate(said) if i not in left_out]
+    sizes = [each.largest for each in said]
+    if len(said) == 2 and max(sizes) > FACTOR * min(sizes):
+        log.warning(
+            "the curvature that clients say their losses have differs more than %d times: %s; of "
+            "two nobody can tell who is right, and the largest counts; if it is wrong, set "
+            "algorithm.alpha and algorithm.beta",
+            *(FACTOR, ", ".join(called)),
+        )
+    return said

@@ -64,7 +64,7 @@ class ProgressBar(Callback):
     def on_round(self, row: Row, state: State) -> None:
         """Move on by one round."""
         self._curve = _curve(row) or self._curve
-        loss = f"loss {row['train_loss']:.4g}  " if "train_loss" in row else ""
+        loss = f"loss {_figure(row['train_loss'], '.4g')}  " if "train_loss" in row else ""
         if (norm2 := row.get("diagnostics", {}).get("meta_grad_norm2")) is not None:
             loss += f"‖∇F‖² {norm2:.3g}  "
         if self._bar is not None:
@@ -209,5 +209,9 @@ def _number(curves: dict[str, Any], metric: str, statistic: str, i: int) -> str:
     """Return a statistic of a group's metric at a point of its curve."""
     if not exists(curves, metric, i):
         return "undefined"
-    value: float | None = curves[statistic][i]
-    return "not finite" if value is None else f"{value:.3f}"
+    return _figure(curves[statistic][i], ".3f")
+
+
+def _figure(value: float | None, form: str) -> str:
+    """Return a figure; the record of a run has None where it is not finite."""
+    return "not finite" if value is None else format(value, form)

@@ -11,14 +11,18 @@ from conf.command import differing_keys
 from conf.compose import find_config
 from conf.convert import read_values
 from conf.errors import InputError, NuFedError, reason
+from conf.files import is_there
 from conf.schema import Config
 from conf.targets import foreign, modules_of
 from conf.words import command_line, there
 from server_app import checkpoint
 from server_app.checkpoint import Checkpoint
 from server_app.early_stopping import describe, resumed_watch
-from server_app.sound import require_accounted
+from server_app.releases import Ledger, opened
+from server_app.run_folder import METRICS, SUBMITTED, whole_rows
+from server_app.sound import PRIVACY, require_accounted
 from server_app.tracking import Row
+from strategies.privacy import CentralDP, Release
 from strategies.roster import Roster
 from tasks.streams import DRAWS
 from tasks.task import Task
@@ -185,6 +189,62 @@ def _require_patience(run: Path, config: Config, rows: Sequence[Row]) -> None:
             f"resume={run}: there were {describe(watch)}; "
             f"early_stopping.patience={watch.waited + patience} or null would go on"
         )
+
+
+def counted(run: Path, config: Config, saved: Checkpoint) -> tuple[Checkpoint, Ledger]:
+    """Return where a private run goes on, with all that it released by now, and its ledger.
+
+    Parameters
+    ----------
+    run
+        The run folder, which this process holds: nobody else may add to its ledger.
+    saved
+        Where the run begins or goes on; of its releases it may know some.
+
+    Raises
+    ------
+    InputError
+        If releases are missing that are known of or may have been made, or the ledger is of
+        another run.
+    """
+    if is_there(run / SUBMITTED):
+        raise InputError(
+            f"{run / SUBMITTED}: says that a server went on with this run, and it alone knows what "
+            "was released there; add engine=deployment, resume the server's run folder, or delete "
+            "this file if no server ever had the run"
+        )
+    spent, n, round = CentralDP(config.privacy), saved.num_clients, saved.state.round
+    spent.restore(saved.state.strategy.get(PRIVACY, {}))
+    ledger = opened(run, Release(max(round, 0) + 1, n, n, spent.noise_multiplier))
+    if round < 0:
+        if ledger.releases:
+            raise InputError(f"{ledger.file}: is of another run; name another folder")
+        return saved, ledger
+    why = spent.count(ledger.releases, n) or _untold(run, len(ledger.releases), spent)
+    if why:
+        if not is_there(ledger.file):
+            why = "is not there (an older version wrote none)"
+        raise InputError(
+            f"{ledger.file}: {why}; without it ε would be too low: put back the file that the run "
+            "wrote, or begin a new run"
+        )
+    strategy = saved.state.strategy | {PRIVACY: spent.state()}
+    return replace(saved, state=saved.state._replace(strategy=strategy)), ledger
+
+
+def _untold(run: Path, releases: int, spent: CentralDP) -> str:
+    """Say which rows of metrics.jsonl tell of releases that are not counted; nothing if none do."""
+    try:
+        rows = whole_rows(run / METRICS)
+    except (InputError, ValueError):  # after a power cut it may be anything, or be elsewhere
+        return ""
+    told = [row["epsilon"] for row in rows if "epsilon" in row]
+    if len(told) > releases:
+        return f"it has {releases} releases, and {METRICS} tells of {len(told)}"
+    now = spent.spent().get("epsilon", 0.0)
+    if told and max(told) > now * (1 + 1e-9):
+        return f"its {releases} releases cost {now:.4g}, and {METRICS} tells of {max(told):.4g}"
+    return ""
 
 
 def require_same_clients(saved: Checkpoint, roster: Roster) -> None:

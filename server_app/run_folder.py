@@ -24,6 +24,8 @@ from tasks.trained import MODEL as MODEL  # of a run folder too
 from tasks.trained import to_bytes
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
+SUBMITTED = "submitted.json"
+"""Where a run was submitted: the server that has it, and how it is called there."""
 CLIENTS = "clients.json"
 """What the last evaluation measured, client by client; rows of metrics.jsonl stay small."""
 REPORT = "report.html"

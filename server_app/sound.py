@@ -60,7 +60,7 @@ def _require_state(key: str, value: Any) -> None:
 
 
 def require_accounted(saved: "Checkpoint", config: Config, run: object) -> None:
-    """Raise unless the releases of a private run are those that its rows tell of.
+    """Raise unless a private run has the releases that its rows tell of.
 
     Without them the budget would begin anew, and ε be told too low.
 

@@ -22,7 +22,8 @@ from simulation import plan as plans
 from simulation.lane import Lane, Part, join_curves, split
 from simulation.plan import ONE_BY_ONE, Way
 from simulation.trial import Work, evaluate_trial, train_trial, tried
-from simulation.workers import Model, Workers
+from simulation.worker import Model
+from simulation.workers import Workers
 from tasks.streams import global_states
 from tasks.task import Task
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from client_app.cohort import OneByOne, weight
+from client_app.figures import as_reported
 from client_app.local_update import LocalStep, local_step
 from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
 from client_app.meta_gradient import Params
@@ -109,7 +110,9 @@ class Lane:
                     with noting() as undefined:
                         curves = evaluate_stack(self.task, self.source, params, ask, members)
                     flat = torch.stack(list(curves.values())).mT.flatten().tolist()
-                    return EvaluateReport(members, list(curves), flat, [], [], undefined)
+                    return EvaluateReport(
+                        members, list(curves), as_reported(flat), [], [], undefined
+                    )
                 except Exception as error:
                     if not _lies_with_the_clients(error):
                         raise

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client_app import sampling
+from client_app.figures import reportable
 from client_app.local_update import LocalStep, StepBatches, repeat_step
 from client_app.messages import EvaluateInstruction, TrainInstruction
 from client_app.meta_gradient import Batch, Params
@@ -132,7 +133,7 @@ def train_stack(
     shares = [weight / sum(weights) for weight in weights]
     share = torch.tensor(shares, device=source.device, dtype=result.loss.dtype)
     mean = _weighted_sum(updates, share)
-    steps = torch.isfinite(result.loss) & torch.isfinite(result.meta_grad_norm)
+    steps = reportable(result.loss) & reportable(result.meta_grad_norm)
     bad = ~torch.cat([steps, torch.ones_like(steps[:1])])
     # Where no one has to wait for the answer, a mean that is finite says that all of it is.
     if source.device.type != "cpu" or bad.any() or not all(map(_all_finite, mean.values())):

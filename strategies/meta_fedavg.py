@@ -52,6 +52,7 @@ from strategies.replies import (
 from strategies.roster import Roster, per_round
 from strategies.rule import Rule, TooFewUpdates
 from strategies.server_optimizer import ServerOptimizer
+from strategies.weights import Weights
 from tasks.objective import LOWER_IS_BETTER
 
 
@@ -123,6 +124,7 @@ class MetaFedAvg(Strategy):
             self.one_reply_each = True
         self.algorithm, self.evaluation, self.roster = algorithm, evaluation, roster
         self.seed, self.weighting = seed, weighting
+        self.weights = Weights(weighting, roster)
         self.clients_per_round, self.fraction = clients_per_round, fraction
         self.min_replies, self.lower_is_better = min_replies, lower_is_better
         self.fixed: Fixed | None = None
@@ -153,6 +155,7 @@ class MetaFedAvg(Strategy):
             If the privacy budget does not allow another round.
         """
         self.roster.refresh(grid)
+        self.weights.begin()
         self._server.load(arrays)
         m = per_round(self.clients_per_round, self.fraction, len(self.roster.participating))
         ask = partial(
@@ -161,6 +164,7 @@ class MetaFedAvg(Strategy):
             round=server_round,
             seed=self.seed,
             weighting=self.weighting,
+            most_rows=self.weights.most,
         )
         trained = self.roster.sample(server_round, m)
         if self.privacy is not None and trained:
@@ -197,7 +201,7 @@ class MetaFedAvg(Strategy):
             if report.clients:
                 if self.clip_norm is not None and float(norm(update)) > self.clip_norm:
                     update, clipped = clip(update, self.clip_norm), clipped + 1
-                updates.add(update, sum(map(self._weight, report.clients)))
+                updates.add(update, sum(map(self.weights.of, report.clients)))
             clients += report.clients
             losses += report.loss
             norms += report.meta_grad_norm
@@ -225,7 +229,7 @@ class MetaFedAvg(Strategy):
                 [client for sent in self._trained for client in sent.clients]
             )
             self.privacy.require_budget(server_round, asked, self.roster.num_clients)
-            delta = self.privacy.release(delta, len(clients), asked)
+            delta = self.privacy.release(server_round, delta, len(clients), asked)
             row |= self.privacy.spent()
         row |= {
             "train_loss": float(np.mean(losses)),
@@ -278,6 +282,8 @@ class MetaFedAvg(Strategy):
                 metrics[f"{group}.clients"] = len(clients)
                 for name, values in summarize(stacked, self.lower_is_better).items():
                     metrics[f"{group}.{name}"] = values
+        there = {name for members in groups.values() for name in members.curves}
+        self.undefined = {name: why for name, why in self.undefined.items() if name in there}
         self.measured = Evaluation(server_round, groups) if groups else None
         return metrics or None
 
@@ -382,7 +388,3 @@ class MetaFedAvg(Strategy):
         e = self.evaluation
         ask = EvaluateInstruction(self.seed, clients, e.steps, self.algorithm.alpha, e.batch)
         return encode(ask, arrays, fixed=None if arrays is None else self.fixed)
-
-    def _weight(self, client: int) -> float:
-        """Return the client's weight; from the roster, so that a reply cannot claim another."""
-        return self.roster.rows[client] if self.weighting == "examples" else 1.0

@@ -13,10 +13,16 @@ client is told. So it holds for any sampler that draws a client at most once a r
 not; one that draws it twice, and would let it move the sum by 2C, is refused. It trusts the server,
 and the noise is of floating-point numbers (Mironov 2012).
 
+A release counts from the moment at which it may become known. So it is passed to `CentralDP.note`
+before there is a noisy mean at all, which a run writes down where it outlives the process; a run
+that goes on from an earlier round counts what was released after it too (`CentralDP.count`).
+
 The noise comes from the operating system's entropy, so such a run is not reproducible.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.serverapp import (
@@ -33,6 +39,23 @@ from conf.schema import PrivacyConfig
 from strategies.flower_rules import add_noise
 
 
+@dataclass(frozen=True)
+class Release:
+    """A noisy mean that left the server, as far as its price depends on it."""
+
+    round: int
+    asked: int
+    """m"""
+    clients: int
+    """n, of the federation."""
+    noise_multiplier: float
+    """z"""
+
+
+def _keep_nothing(release: Release) -> None:
+    """Take no note: for who has no run folder."""
+
+
 class CentralDP:
     """Add the noise of each round's release, and account for it by Rényi differential privacy.
 
@@ -46,6 +69,8 @@ class CentralDP:
         given = config.clipping_norm, config.noise_multiplier, config.delta
         self.clipping_norm, self.noise_multiplier, self.delta = map(float, filter(None, given))
         self.max_epsilon = config.max_epsilon
+        self.note: Callable[[Release], None] = _keep_nothing
+        """Called with each release before it is made; what raises here keeps it from being made."""
         self._accountant: Any = None
 
     def require_budget(self, round: int, asked: int, clients: int) -> None:
@@ -61,30 +86,35 @@ class CentralDP:
         if self.max_epsilon is None:
             return
         if self._accountant.would_exceed(self._event(asked), self.max_epsilon):
-            spent = self.spent()["epsilon"] if self._accountant.num_releases else 0.0
+            spent = self.spent().get("epsilon", 0.0)
             raise RunStopped(
                 f"round {round}: one more release would exceed privacy.max_epsilon="
                 f"{self.max_epsilon:g}, of which {spent:.4g} is spent at delta={self.delta:g}; "
                 "raise it or privacy.noise_multiplier, or set fewer rounds"
             )
 
-    def release(self, mean: Params, usable: int, asked: int) -> Params:
-        """Return the noisy mean over all `asked` clients, and account for it.
+    def release(self, round: int, mean: Params, usable: int, asked: int) -> Params:
+        """Return the noisy mean over all `asked` clients, once it is noted and accounted for.
 
         Parameters
         ----------
+        round
+            Of which it is.
         mean
             The mean of the clipped updates of the `usable` clients that gave one.
         usable, asked
             How many clients gave an update, and m.
         """
-        fixed = {name: tensor * (usable / asked) for name, tensor in mean.items()}
-        noisy = add_noise(fixed, self.noise_multiplier, self.clipping_norm, asked)
+        clients = self._accountant.config.population_size
+        self.note(Release(round, asked, clients, self.noise_multiplier))
         self._accountant.compose(self._event(asked))
-        return noisy
+        fixed = {name: tensor * (usable / asked) for name, tensor in mean.items()}
+        return add_noise(fixed, self.noise_multiplier, self.clipping_norm, asked)
 
     def spent(self) -> dict[str, float]:
-        """Return ε and δ of all releases so far, as they stand in a row of metrics.jsonl."""
+        """Return ε and δ of all releases so far, as a row of metrics.jsonl has them; {} of none."""
+        if self._accountant is None or self._accountant.num_releases == 0:
+            return {}
         return {"epsilon": self._accountant.get_epsilon(self.delta), "delta": self.delta}
 
     def state(self) -> dict[str, Any]:
@@ -110,27 +140,58 @@ class CentralDP:
             ) from error
         self._accountant = accountant
 
+    def count(self, releases: Sequence[Release], clients: int) -> str:
+        """Count also what was released after the state that was restored; else say why not.
+
+        Parameters
+        ----------
+        releases
+            All that were noted since the run began; those of the state are the first of them.
+        clients
+            Of the federation.
+        """
+        for each in releases:
+            if (each.noise_multiplier, each.clients) != (self.noise_multiplier, clients):
+                return f"that of round {each.round} is not of this run's noise and clients"
+            if not 0 < each.asked <= clients:
+                return f"in round {each.round}, {each.asked} of {clients} clients were asked"
+        if self._accountant is None:
+            self._accountant = self._new_accountant(clients)
+        known = self._accountant.num_releases
+        if len(releases) < known:
+            return f"it has {len(releases)} releases, and the checkpoint {known}"
+        sizes = [
+            each["event"]["sample_size"]
+            for each in self._accountant.state_dict()["compositions"]
+            for _ in range(each["count"])
+        ]
+        if sizes != [each.asked for each in releases[:known]]:
+            return f"its first {known} releases are not those of the checkpoint"
+        for each in releases[known:]:
+            self._accountant.compose(self._event(each.asked))
+        return ""
+
     def differs(self, releases: int, epsilon: float | None, clients: int) -> str:
         """Say how the releases so far are not those of a run that told of them; else nothing.
 
         Parameters
         ----------
         releases, epsilon
-            How many there were, and what they had cost by the last.
+            How many it tells of, of which there may be more, and what all had cost by the last.
         clients
             Of the federation.
         """
         account = self._accountant
         if account is None:
             return "" if releases == 0 else f"there were {releases}, and it has none"
-        if account.num_releases != releases:
+        if account.num_releases < releases:
             return f"there were {releases}, and it has {account.num_releases}"
         if account.config.population_size != clients:
             return f"they are of {account.config.population_size} clients, not {clients}"
         events = [each["event"] for each in account.state_dict()["compositions"]]
         if any(event["noise_multiplier"] != self.noise_multiplier for event in events):
             return "their noise is not that of privacy.noise_multiplier"
-        spent = self.spent()["epsilon"] if releases else None
+        spent = self.spent().get("epsilon")
         if spent is not None and (epsilon is None or not math.isclose(spent, epsilon)):
             return f"they cost {spent:.4g}, and the last row says {epsilon}"
         return ""

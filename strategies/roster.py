@@ -5,8 +5,9 @@ is drawn over them: each node is asked once which clients it hosts, and clients 
 partition ids.
 
 How many clients there are, and what the server's own data say of their rows, is never a node's to
-say. Of a client, the node that was there first is believed as long as it is there; one that comes
-back under its old id, which its key alone can give it, has its clients back.
+say. A node whose answer cannot be used is left out, and asked again after a while. Of a client, the
+node that was there first is believed as long as it is there; one that comes back under its old id,
+which its key alone can give it, has its clients back.
 """
 
 import logging
@@ -21,6 +22,8 @@ from flwr.serverapp import Grid
 from client_app.messages import Census, MalformedMessage, decode
 from conf.errors import InputError, RunStopped, TooFewReplies, reason
 from strategies.exchange import collect
+from strategies.left_out import LeftOut
+from strategies.replies import short
 from tasks.ids import ClientIds, Id
 from tasks.partitions import Partition
 from tasks.streams import Purpose, stream
@@ -54,8 +57,14 @@ class Roster:
         If the new clients are not among them, or none is left to train.
     """
 
-    def __init__(self, seed: int, new_clients: float | list[Id], partition: Partition) -> None:
-        self.seed = seed
+    def __init__(
+        self,
+        seed: int,
+        new_clients: float | list[Id],
+        partition: Partition,
+        most_rows: int | None = None,
+    ) -> None:
+        self.seed, self.most_rows = seed, most_rows
         self.ids = partition.ids
         """What clients are called, wherever a person reads of them; here they are numbers."""
         self.rows: dict[int, int] = {}
@@ -71,7 +80,7 @@ class Roster:
         self._known_rows = partition.train
         self._census: dict[int, Census] = {}
         self._came: dict[int, int] = {}  # node -> when it first did, among all that ever did
-        self._left_out: set[int] = set()
+        self._left_out = LeftOut()
         self._told: set[int] = set()  # nodes of which it was said that others have their clients
         self._asked: dict[str, Message] = {}  # questions without an answer yet, by their ids
         self._home: dict[int, int] = {}
@@ -105,15 +114,16 @@ class Roster:
             log.warning("%d of %d clients are there; going on", len(self._home), self.num_clients)
 
     def refresh(self, grid: Grid, timeout: float = CENSUS_TIMEOUT_S) -> None:
-        """Forget nodes that left; ask those that came which clients they host, once each.
+        """Forget nodes that left; ask those that came which clients they host.
 
         Waits for answers only where a node is new and a client has none yet; one that answers late
-        is entered when it does.
+        is entered when it does. One that is left out is asked again, after longer and longer
+        pauses.
         """
         present = set(grid.get_node_ids())
         before = dict(self._census)
         self._census = {node: census for node, census in self._census.items() if node in present}
-        self._left_out &= present
+        self._left_out.keep(present)
         self._told &= present
         self._asked = {
             i: question
@@ -121,14 +131,23 @@ class Roster:
             if question.metadata.dst_node_id in present
         }
         asked = {question.metadata.dst_node_id for question in self._asked.values()}
-        unknown = present - set(self._census) - self._left_out - asked
-        messages = [Message(RecordDict(), node, MessageType.QUERY) for node in sorted(unknown)]
-        # A refused message has None for its id, and its node is asked again the next time.
-        sent = zip(grid.push_messages(messages), messages, strict=False)
-        self._asked |= {message_id: question for message_id, question in sent if message_id}
-        self._take_answers(grid, timeout if messages else 0.0)
+        unknown = present - set(self._census) - asked - self._left_out.paused()
+        questions = self._ask(grid, unknown)
+        new = {
+            i: question
+            for i, question in questions.items()
+            if question.metadata.dst_node_id not in self._left_out
+        }
+        old = {i: question for i, question in self._asked.items() if i not in new}
+        self._take_answers(grid, old, 0.0)
+        self._take_answers(grid, new, timeout)
         if self._census != before:  # each census is a node's for good: by identity, and quick
             self._recount()
+
+    @property
+    def claimed(self) -> dict[int, int]:
+        """Train rows of the clients present of which there is only their node's word."""
+        return {i: rows for i, rows in self.rows.items() if not self._known_rows[i]}
 
     def nodes_of(self, clients: Iterable[int]) -> dict[int, list[int]]:
         """Group clients by the node that hosts them."""
@@ -164,14 +183,23 @@ class Roster:
         participating = some(self.participating, limit, self.seed, Purpose.MEASURED)
         return sorted(participating + some(self.new, limit, self.seed, Purpose.MEASURED_NEW))
 
-    def _take_answers(self, grid: Grid, timeout: float) -> None:
+    def _ask(self, grid: Grid, nodes: Iterable[int]) -> dict[str, Message]:
+        """Ask nodes which clients they host; return the questions, by their ids."""
+        messages = [Message(RecordDict(), node, MessageType.QUERY) for node in sorted(nodes)]
+        # A refused message has None for its id, and its node is asked again the next time.
+        sent = zip(grid.push_messages(messages), messages, strict=False)
+        questions = {message_id: question for message_id, question in sent if message_id}
+        self._asked |= questions
+        return questions
+
+    def _take_answers(self, grid: Grid, questions: dict[str, Message], timeout: float) -> None:
         """Enter nodes as they answer; do not wait for the rest, who may never, once all are here.
 
         All clients, that is: nobody is missed then.
         """
         hosted = {client for census in self._census.values() for client in census.clients}
         missing = len(hosted) < self.num_clients
-        for reply in collect(grid, dict(self._asked), timeout if missing else 0.0):
+        for reply in collect(grid, questions, timeout if missing else 0.0):
             node = self._asked.pop(reply.metadata.reply_to_message_id).metadata.dst_node_id
             self._enter(node, reply)
             if node in self._census:
@@ -183,13 +211,13 @@ class Roster:
         """Write a node into the roster, or leave it out and say why."""
         try:
             if reply.has_error():
-                raise MalformedMessage(reply.error.reason)
+                raise MalformedMessage(reply.error.reason or f"error {reply.error.code}")
             census = decode(Census, reply)
             self._require_ours(census)
         except MalformedMessage as error:
-            self._left_out.add(node)
-            log.warning("SuperNode %d is left out: %.400s", node, reason(error))
+            self._left_out.add(node, short(reason(error)))
             return
+        self._left_out.remove(node)
         self._came.setdefault(node, len(self._came))
         self._census[node] = census
 

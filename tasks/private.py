@@ -42,6 +42,8 @@ def outline(dataset: dict[str, Any]) -> FederatedData:
     outputs, n = (_whole(dataset, key) for key in ("num_outputs", "num_clients"))
     if tokens is not None:
         tokens = _whole(dataset, "num_tokens")
+    if dataset.get("max_rows") is not None:
+        _whole(dataset, "max_rows")
     require(type(regression) is bool, "dataset.regression", regression, "true or false")
     pixels = dataset.get("pixels", False)
     require(type(pixels) is bool, "dataset.pixels", pixels, "true or false")

@@ -91,6 +91,16 @@ def cosine(a: Params, b: Params) -> float:
     return float(F.cosine_similarity(flat_a, flat_b, dim=0))
 
 
+def epsilon_of(releases: int, multiplier: float, delta: float) -> float:
+    """Return ε of so many Gaussian releases of sensitivity 1, by the library beneath Flower's."""
+    from dp_accounting import GaussianDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    account = RdpAccountant()
+    account.compose(GaussianDpEvent(multiplier), releases)
+    return float(account.get_epsilon(delta))
+
+
 def heed_interrupts() -> None:
     """Undo what a shell does to a job in its background, such as tests: that ignores SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -19,11 +19,21 @@ from conf.files import is_there, write_whole
 from conf.schema import Config
 from conf.text import printable
 from conf.words import command_line
-from server_app.checkpoint import carry
+from server_app.carried import carry
+from server_app.checkpoint import alone
 from server_app.log_reader import BrokenStream, LogReader
 from server_app.progress import ProgressBar
 from server_app.report.callback import Report
-from server_app.run_folder import METRICS, RESCUED, SUMMARY, RunFolder, load, read_json, whole_rows
+from server_app.run_folder import (
+    METRICS,
+    RESCUED,
+    SUBMITTED,
+    SUMMARY,
+    RunFolder,
+    load,
+    read_json,
+    whole_rows,
+)
 from server_app.terminal import Terminal
 from server_app.trackers import trackers
 from server_app.tracking import Callback
@@ -46,7 +56,7 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     tracked = trackers(config, folder)  # here, where a person's logins and packages are
     with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
         superlink = connect(config.engine, Path(scratch))
-        if known is not None and _goes_on(known, superlink, config, folder, console):
+        if known and known.run_id and _goes_on(known, superlink, config, folder, console):
             rows = load(folder / METRICS, whole_rows) if is_there(folder / METRICS) else []
             for each in tracked:
                 each.drawn = tuple(rows[:-1])  # the last may not have come so far
@@ -67,15 +77,33 @@ def _submit(
     run_config |= {"log-stream": True, "report": False}  # it is made here
     with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
         app = lay_out(Path(scratch))
-        if config.resume is not None and known is None:
-            carry(folder, app)  # it ran here so far
+        if config.resume is not None and not (known and known.run_id):  # it ran here so far
+            _require_same_server(known, superlink, config, folder)
+            with alone(folder):
+                carry(folder, app)
+                if config.privacy.name != "none":  # a server may release of it from now on
+                    Submitted(superlink.name, "", run_dir).note_down(folder)
         with console.status(f"submitting to {superlink.name}"):
             run_id = superlink.submit(app, run_config)
     submitted = Submitted(superlink.name, run_id, run_dir)
     submitted.note_down(folder)
-    if not (folder / CONFIG).exists():
-        write_whole(folder / CONFIG, to_file(config).encode())
+    write_whole(folder / CONFIG, to_file(config).encode())
     return submitted
+
+
+def _require_same_server(
+    known: Submitted | None, superlink: SuperLink, config: Config, folder: Path
+) -> None:
+    """Raise an `InputError` if another server may have gone on with a private run.
+
+    That one alone would know what was released there.
+    """
+    if known and known.superlink != superlink.name and config.privacy.name != "none":
+        raise InputError(
+            f"engine.superlink={superlink.name}: {known.superlink} may have gone on with this "
+            f"private run, and it alone knows what was released there; name that one, or delete "
+            f"{folder / SUBMITTED} if it never had the run"
+        )
 
 
 def server_folder(config: Config, folder: Path) -> str:

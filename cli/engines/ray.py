@@ -14,6 +14,7 @@ from conf.errors import RunStopped
 from conf.schema import Config, require
 from conf.targets import foreign
 from server_app.app import make_strategy, notes
+from server_app.cut_short import cut_short
 from server_app.progress import ProgressBar
 from server_app.resume import require_found
 from server_app.run_folder import METRICS, SUMMARY
@@ -46,8 +47,8 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     for note in notes(config, task, dict(enumerate(task.data.partition.train.tolist()))):
         log.warning(note)
     console.say(f"Flower's simulation engine: {nodes} SuperNodes; its log: {folder / LOG}")
-    run = RunInfo(config, task.size, n - len(new), len(new))
     place = folder.resolve()
+    run = RunInfo(config, task.size, n - len(new), len(new), task=task)
     progress = Follower(folder, ProgressBar(console, folder), run)
     try:
         with tempfile.TemporaryDirectory() as app_dir:
@@ -63,7 +64,8 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
                 runs=place.parent,
             )
     except RuntimeError as error:
-        raise RunStopped(progress.summary().get("stopped") or str(error)) from error
+        said = progress.summary().get("stopped") or cut_short(folder, run, str(error))
+        raise RunStopped(said) from error
     finally:
         progress.close()
 

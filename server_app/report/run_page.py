@@ -122,19 +122,21 @@ def _training(run: Record) -> Section:
     if there := summary.get("clients"):
         facts += [("clients", f"{there['participating']} participating, {there['new']} new")]
     _, seconds = run.series("train_s")
-    if len(seconds):
+    if len(seconds := seconds[np.isfinite(seconds)]):
         facts += [("median round", duration(float(np.median(seconds))))]
-    if "wall_s" in summary:
+    if summary.get("wall_s") is not None:
         facts += [("the run took", duration(summary["wall_s"]))]
     if "parameters" in summary:
         facts += [("parameters", f"{summary['parameters']:,}")]
         if summary.get("trained_parameters", summary["parameters"]) != summary["parameters"]:
             facts += [("of which train", f"{summary['trained_parameters']:,}")]
-    if "peak_rss_mb" in summary:
+    if summary.get("peak_rss_mb") is not None:
         facts += [("memory at most", f"{summary['peak_rss_mb']:.0f} MB")]
-    if "epsilon" in (run.rows[-1] if run.rows else {}):
-        spent = run.rows[-1]
+    for spent in (summary, *run.rows[-1:]):
+        if spent.get("epsilon") is None or spent.get("delta") is None:
+            continue
         facts += [("privacy", f"ε = {spent['epsilon']:.3g} at δ = {spent['delta']:g}, of clients")]
+        break
     return Section(
         "Training",
         facts=facts,

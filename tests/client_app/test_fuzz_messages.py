@@ -154,12 +154,14 @@ VALUES = st.one_of(
 OUT_OF_RANGE = {
     "round": INTEGERS.filter(lambda n: n < 0),
     "seed": INTEGERS.filter(lambda n: n < 0),
-    "nu": INTEGERS.filter(lambda n: n < 0),
-    "tau": INTEGERS.filter(lambda n: n < 1),
-    "steps": INTEGERS.filter(lambda n: n < 0),
+    "nu": INTEGERS.filter(lambda n: not 0 <= n <= 1),  # nor more than the run's configuration
+    "tau": INTEGERS.filter(lambda n: n != 1),
+    "steps": INTEGERS.filter(lambda n: not 0 <= n <= 5),
+    "hessian": INTEGERS,
+    "most_rows": INTEGERS.filter(lambda n: n < 1),
     **dict.fromkeys(("alpha", "beta", "delta"), st.floats().filter(lambda x: not 0 < x < 3e38)),
     **dict.fromkeys(("mode", "weighting"), TEXTS),
-    **dict.fromkeys(("support", "query", "hessian", "batch"), INTEGERS.filter(lambda n: n < 1)),
+    **dict.fromkeys(("support", "query", "batch"), INTEGERS.filter(lambda n: not 1 <= n <= 20)),
     "clients": st.lists(INTEGERS, min_size=1).filter(
         lambda c: not set(c) <= set(range(CLIENTS)) or len(set(c)) < len(c)
     ),

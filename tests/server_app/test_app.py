@@ -87,7 +87,9 @@ def test_a_client_whose_own_word_gives_it_most_of_the_weight_is_named() -> None:
     by_rows = compose_config(["dataset=private", *shapes, "strategy.weighting=examples"])
     task = build(by_rows)
     (note,) = notes(by_rows, task, {0: 30, 1: 90, 2: 40})
-    assert note.startswith("client 1 says that it has 90 of 160 train rows")
+    assert note.startswith("client 1 says that it has 90 train rows, and has 56% of the weight")
+    (note,) = notes(by_rows, task, {0: 30, 1: 10**9, 2: 30})
+    assert note.startswith("client 1 says that it has 1000000000 train rows, and has 60% of the")
     assert notes(by_rows, task, {0: 80, 1: 90, 2: 40}) == []
     uniform = compose_config(["dataset=private", *shapes])
     assert notes(uniform, task, {0: 30, 1: 90, 2: 40}) == []

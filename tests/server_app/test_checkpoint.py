@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conf.errors import InputError
-from server_app import checkpoint
+from server_app import carried, checkpoint
 from server_app.checkpoint import Checkpoint, Checkpoints, alone
 from server_app.rounds import State
 
@@ -141,12 +141,12 @@ def test_an_app_carries_the_newest_good_one(tmp_path: Path) -> None:
     app, here, there = tmp_path / "app", tmp_path / "here", tmp_path / "there"
     for folder in (app, here):
         folder.mkdir()
-    checkpoint.unload(app, there)
+    carried.unload(app, there)
     assert not there.exists()
     checkpoint.write(a_checkpoint(10), here)
     checkpoint.write(a_checkpoint(20), here).write_bytes(b"")
-    checkpoint.carry(here, app)
-    checkpoint.unload(app, there)
+    carried.carry(here, app)
+    carried.unload(app, there)
     assert checkpoint.read(there).state.round == 10
 
 
@@ -154,4 +154,4 @@ def test_one_too_large_for_an_app_is_refused(tmp_path: Path) -> None:
     large = State(1, {"w": torch.zeros(1_600_000)}, {})
     checkpoint.write(replace(a_checkpoint(1), state=large), tmp_path)
     with pytest.raises(InputError, match="has 6 MB, too large to be sent with a run"):
-        checkpoint.carry(tmp_path, tmp_path)
+        carried.carry(tmp_path, tmp_path)

@@ -20,6 +20,7 @@ from client_app.personal import personalize
 from conf.compose import compose_config, of_run
 from server_app import checkpoint, resume
 from server_app.app import make_strategy
+from server_app.releases import RELEASES
 from server_app.report.run_page import write_report
 from server_app.run_folder import CLIENTS, METRICS, MODEL, SUMMARY
 from strategies.roster import Roster
@@ -119,7 +120,7 @@ def folder(train: Callable[..., RunResult], tmp_path: Path) -> Folder:
 def resumed(run: Path, task: Any) -> None:
     """Do with a run what `nufed resume=` does before its first round."""
     config = resume.resumed_config(run, compose_config(["rounds=4"]), ["rounds=4"])
-    saved = resume.read(run, config, task)
+    saved, _ = resume.counted(run, config, resume.read(run, config, task))
     strategy = make_strategy(config, Roster(config.seed, [], Partition.elsewhere(CLIENT_COUNT)))
     strategy.load_state_dict(saved.state.params, saved.state.strategy)
 
@@ -211,6 +212,22 @@ def test_no_record_escapes(folder: Folder) -> None:
             folder.write(file, json.dumps(forged(json.loads(content), random)))
         escapes.of(name, lambda: write_report(folder.place))
         folder.restore(file)
+    escapes.require_none()
+
+
+def test_no_ledger_escapes(folder: Folder) -> None:
+    """What a private run reads of its releases, when it goes on."""
+    from tasks.task import build
+
+    task, escapes = build(compose_config(RUN)), Escapes()
+    content = (folder.good / RELEASES).read_text()
+    for name, random in cases(150, "ledger"):
+        if random.random() < 0.3:
+            folder.write(RELEASES, damaged(content.encode(), random))
+        else:
+            told = forged([json.loads(line) for line in content.splitlines()], random)
+            folder.write(RELEASES, "".join(f"{json.dumps(each)}\n" for each in told))
+        escapes.of(name, lambda: resumed(folder.place, task))
     escapes.require_none()
 
 

@@ -6,21 +6,25 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from flwr.app import Message
 
 from client_app.app import app as client_app
-from client_app.messages import CURVATURE, REPORT
+from client_app.curvature import Curvature, outliers, probe, widest
+from client_app.messages import CURVATURE, REPORT, ProbeInstruction
 from conf.compose import compose_config
 from conf.convert import to_json
 from conf.errors import InputError
 from conf.schema import Config
-from server_app.probe import measured, measured_here
+from server_app.probe import CLIENTS, believed, measured, measured_here
 from server_app.steps import with_steps
 from simulation.grid import LocalGrid
-from strategies.roster import Roster
+from strategies.roster import Roster, some
+from tasks.ids import ClientIds
+from tasks.streams import Purpose
 from tasks.task import Task, build
 
 OVERRIDES = ["partition=iid", "partition.num_clients=12", "evaluation.new_clients=[0]", "seed=3"]
@@ -73,9 +77,119 @@ def test_a_node_that_lies_is_named_and_left_out(caplog: pytest.LogCaptureFixture
     found = measured(grid, roster, config, bare, params)
     assert found.known
     (message,) = caplog.messages
-    named = re.fullmatch(r"left out of the probe: client ([\d, ]+): .* is not finite.*", message)
+    named = re.fullmatch(r"left out of the probe: client ([\d, ]+): largest is nan; .*", message)
     assert named is not None
     assert {int(client) % 3 for client in named[1].split(", ")} == {1}
+
+
+class Saying(Grid):
+    """A grid whose replies about curvature say other numbers of some clients."""
+
+    largest: ClassVar[dict[int, float]] = {}
+    negative: ClassVar[dict[int, float]] = {}
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        replies = super().pull_messages(message_ids)
+        for reply in replies:
+            if reply.metadata.message_type == CURVATURE:
+                report = reply.content[REPORT]
+                for name in ("largest", "negative"):
+                    said = zip(report["clients"], report[name], strict=True)
+                    report[name] = [getattr(self, name).get(i, value) for i, value in said]
+        return replies
+
+
+def saying(
+    monkeypatch: pytest.MonkeyPatch, largest: dict[int, float], negative: dict[int, float]
+) -> tuple[Curvature, list[Curvature]]:
+    """Return what is made of what clients say, and the truth of each client."""
+    grid, roster, config, bare = federation()
+    grid.__class__ = Saying
+    monkeypatch.setattr(Saying, "largest", largest)
+    monkeypatch.setattr(Saying, "negative", negative)
+    task, params = build(config), bare.initial_params()
+    honest = probe(task, params, ProbeInstruction(config.seed, list(range(12))))
+    each = list(map(Curvature, honest.largest, honest.negative))
+    return measured(grid, roster, config, bare, params), each
+
+
+PROBED = some(list(range(1, 12)), CLIENTS, 3, Purpose.PROBED)
+"""The clients that are asked, in a federation as above."""
+
+
+@pytest.mark.parametrize("lie", [1e30, 3e38, 40.0])
+def test_one_client_that_says_far_more_than_others_counts_for_nothing(
+    lie: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found, each = saying(monkeypatch, {7: lie}, {})
+    assert found == widest([each[i] for i in PROBED if i != 7], "")
+    (line,) = caplog.messages
+    assert line.startswith(f"left out of the probe: client 7 ({lie:.2g}): the curvature that they")
+    assert "more than 10 times the median of 8 clients, " in line
+
+
+def test_what_others_allow_is_not_exceeded_by_a_client_that_says_it_is_flat(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found, each = saying(monkeypatch, {7: 1e-30}, {7: 0.0})
+    assert found == widest([each[i] for i in PROBED if i != 7], "")
+    assert caplog.messages == []
+
+
+def test_more_negative_curvature_than_curvature_is_malformed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a node's reply that is, with all its clients."""
+    found, each = saying(monkeypatch, {7: 1.0}, {7: 1.5})
+    assert found == widest([each[i] for i in PROBED if i % 3 != 1], "")
+    (line,) = caplog.messages
+    assert re.fullmatch(r".*: client [\d, ]+: negative is 1.5; must be from 0 to 1", line)
+
+
+def test_what_is_said_of_negative_curvature_is_compared_too() -> None:
+    usual = [Curvature(2.0, 0.1)] * 4
+    assert outliers([*usual, Curvature(2.0, 1.9)]) == []
+    assert outliers([*usual, Curvature(9.0, 2.1)]) == [4]
+    assert outliers([*usual, Curvature(20.0, 0.0), Curvature(21.0, 0.0)]) == [5]
+    assert outliers([Curvature(1.0, 0.0), Curvature(1e30, 0.0)]) == []
+    halves = [Curvature(1.0, 0.0), Curvature(1e30, 0.0)] * 3
+    assert outliers(halves) == [1, 3, 5], "the lower median"
+
+
+def test_of_two_clients_the_larger_counts_and_both_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ids = ClientIds(9)
+    here = {5: Curvature(2.0, 0.0), 3: Curvature(30.0, 1.0)}
+    assert believed(here, ids) == [here[3], here[5]]
+    (line,) = caplog.messages
+    assert "differs more than 10 times: client 3 (30), client 5 (2); of two nobody can" in line
+    for few in ({3: here[3]}, {3: Curvature(20.0, 0.0), 5: here[5]}, {}):
+        believed(few, ids)
+    assert len(caplog.messages) == 1
+
+
+def test_why_clients_cannot_tell_is_said_in_short_printable_lines(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever they write: 60,000 signs, with escapes and line feeds."""
+    text = "\x1b[2J\n@@nufed@@ {}\u202e" + "x" * 60_000
+
+    def spoil(reply: Message) -> None:
+        report = reply.content[REPORT]
+        report["failed"] = report["clients"]
+        report["reasons"] = [f"{text[:50]}{i}{text}" for i in report["clients"]]
+        report["clients"] = report["largest"] = report["negative"] = []
+
+    grid, roster, config, bare = federation()
+    monkeypatch.setattr(Grid, "spoil", staticmethod(spoil))
+    grid.spoilt = (0, 1, 2)
+    found = measured(grid, roster, config, bare, bare.initial_params())
+    assert not found.known
+    assert len(caplog.messages) == 8
+    for line in (*caplog.messages, found.unknown):
+        assert line.isprintable()
+        assert len(line) < 300
 
 
 def test_nobody_can_tell(caplog: pytest.LogCaptureFixture) -> None:

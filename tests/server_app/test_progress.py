@@ -1,7 +1,16 @@
 """What a run prints at its end."""
 
-from server_app.progress import curve_table
+import io
+from pathlib import Path
+
+from conf.compose import compose_config
+from server_app.early_stopping import Watch
+from server_app.progress import ProgressBar, curve_table
 from server_app.terminal import Terminal
+from server_app.trackers.scalars import scalars
+from server_app.tracking import RunInfo, State
+from tasks.module_state import Size
+from tests.server_app.report.helpers import without_figures
 
 
 def curves(n: int, end: float) -> dict[str, object]:
@@ -28,3 +37,31 @@ def test_what_training_did_stands_below() -> None:
     summary = {"new": curves(3, 1.0), "untrained": {"new": curves(3, 0.5)}, "rounds": 5}
     assert printed(summary)[-1] == ["untrained, mean", "0.000", "0.250", "0.500"]
     assert printed(summary | {"rounds": 0})[-1][0] == "worst tenth", "it is the same"
+
+
+def test_a_row_none_of_whose_figures_are_finite_is_told_and_taken() -> None:
+    """As the log of a foreign run may have it: the submitter reads it, whatever stands there."""
+    row = {"round": 1, "attempts": 1, "clients": 3, "failures": [], "evaluation_failures": []}
+    row |= dict.fromkeys(("train_loss", "update_norm", "meta_grad_norm", "train_s", "train_cpu_s"))
+    row |= without_figures(
+        {
+            "new": curves(3, 1.0),
+            "participating": curves(3, 1.0),
+            "diagnostics": {"meta_grad_norm2": 1.0, "estimates": {"L": {"value": 1.0}}},
+        }
+    )
+    for terminal in (False, True):
+        text = io.StringIO()
+        bar = ProgressBar(Terminal(width=80, force_terminal=terminal, file=text), Path("run"))
+        bar.on_start(RunInfo(compose_config(["algorithm.alpha=1", "algorithm.beta=1"]), SIZE, 3, 1))
+        bar.on_round(row, State(1, {}, {}))
+        bar.on_evaluation(row, State(1, {}, {}))
+        bar.on_end({"rounds": 1, "lower_is_better": ["loss"], "new": row["new"]})
+        assert "loss not finite  accuracy of new clients not finite → not finite" in text.getvalue()
+    assert scalars(row) == {"train/clients": 3.0, "train/dropped_updates": 0.0}
+    for metric in ("train_loss", "accuracy"):
+        watch = Watch(metric, [row])
+        assert (watch.best, watch.waited) == (None, 0)
+
+
+SIZE = Size(10, 0)

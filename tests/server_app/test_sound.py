@@ -51,7 +51,7 @@ def resumed(run: Path) -> None:
     """Do with a run what `nufed resume=` does before its first round."""
     config = resume.resumed_config(run, compose_config(["rounds=4"]), ["rounds=4"])
     task = build(config)
-    saved = resume.read(run, config, task)
+    saved, _ = resume.counted(run, config, resume.read(run, config, task))
     strategy = make_strategy(config, Roster(config.seed, [], Partition.elsewhere(6)))
     strategy.load_state_dict(saved.state.params, saved.state.strategy)
 
@@ -67,7 +67,8 @@ def forge(run: Path, change: Callable[[dict[str, Any], Tensors], None], at: Path
     (at / "checkpoint").mkdir(parents=True)
     name = f"000002.{checkpoint._checksum(written)}.safetensors"
     (at / "checkpoint" / name).write_bytes(written)
-    (at / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
+    for name in ("config.yaml", "releases.jsonl"):
+        (at / name).write_bytes((run / name).read_bytes())
     return at
 
 

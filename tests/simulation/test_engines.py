@@ -10,6 +10,7 @@ import pytest
 from simulation.flower_command import kill_all
 from tests import forked
 from tests.helpers import RunResult, distance, read_run
+from tests.released import PRIVATE, assert_priced, assert_released
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = ["rounds=3", "evaluation.every=3", "partition.num_clients=8", "clients_per_round=4"]
@@ -65,6 +66,15 @@ def test_flowers_simulation_engine(reference: RunResult, tmp_path: Path) -> None
     nufed("engine=ray", f"hydra.run.dir={tmp_path}")
     assert_same(read_run(tmp_path), reference)
     assert "Starting Flower Simulation" in (tmp_path / "flower.log").read_text()
+
+
+@pytest.mark.flower
+def test_clipping_and_noise_are_in_the_models_of_flowers_simulation_engine(tmp_path: Path) -> None:
+    words = ["nufed", *PRIVATE, "engine=ray", f"hydra.run.dir={tmp_path / 'run'}"]
+    done = forked.run(words, tmp_path)
+    assert done.status == 0, done.out + done.err
+    assert_released(tmp_path / "run")
+    assert_priced(tmp_path / "run")
 
 
 @pytest.mark.flower

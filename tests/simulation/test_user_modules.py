@@ -1,7 +1,6 @@
 """Modules of kinds that people bring: one model on every way to it, or the reason in a line."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,20 +114,7 @@ def test_a_module_is_the_same_one_by_one_in_a_stack_resumed_and_reloaded(
     _require_same_personal(name, alone, data, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def environment() -> Iterator[None]:
-    """Start Ray for the first of the tests, and end it after the last."""
-    kept = dict(os.environ)
-    yield
-    import ray
-
-    ray.shutdown()
-    os.environ.clear()
-    os.environ.update(kept)
-
-
 @pytest.mark.flower
-@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("name", KINDS)
 def test_two_workers_give_the_model_of_one_process(name: str, run: Runs) -> None:
     """They get frozen parameters and buffers, whatever a constructor draws."""

@@ -14,9 +14,11 @@ import pytest
 from cli.engines.batched import launch
 from client_app.cohort import OneByOne
 from conf.compose import compose_config
+from conf.convert import to_json
 from conf.errors import InputError
 from server_app.terminal import Terminal
-from simulation import workers
+from simulation import actors, workers
+from simulation.actors import Actors
 from simulation.executor import Batched
 from simulation.workers import Workers
 from tests.forked import LIMIT_S
@@ -66,13 +68,38 @@ def of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
 @pytest.fixture(scope="module")
 def engine(of: Setting) -> Iterator[Batched]:
     """Start two workers once, and end Ray after all tests."""
-    environment = dict(os.environ)
-    yield batched(of, workers=2, chunk_size=2)
+    engine = batched(of, workers=2, chunk_size=2)
+    yield engine
+    engine.close()
+    while workers._idle:
+        workers._idle.pop()[1].end()
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[None]:
+    """Let Ray be in this process, and end it after all tests."""
+    kept = dict(os.environ)
+    yield
     import ray
 
     ray.shutdown()
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(kept)
+
+
+@pytest.fixture
+def here(of: Setting, environment: None) -> Iterator[Callable[[int], Actors]]:
+    """Return what starts so many workers, by a Ray of this process."""
+    started: list[Actors] = []
+
+    def start(count: int) -> Actors:
+        started.append(Actors())
+        started[-1].open(to_json(of.config), count, 0, None)
+        return started[-1]
+
+    yield start
+    for some in started:
+        some.close()
 
 
 def workers_of(engine: Batched) -> Workers:
@@ -117,14 +144,14 @@ def cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def kill_at_work(pid: int) -> threading.Thread:
-    """Kill a process once it has worked for a tenth of a second from now on."""
+def kill_at_work(pid: int, victim: int | None = None) -> threading.Thread:
+    """Kill a process, or another, once it has worked for a tenth of a second from now on."""
     idle = cpu_ticks(pid)
 
     def wait_and_kill() -> None:
         while cpu_ticks(pid) < idle + 10:
             time.sleep(0.005)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(victim or pid, signal.SIGKILL)
 
     thread = threading.Thread(target=wait_and_kill)
     thread.start()
@@ -152,6 +179,38 @@ def test_a_worker_killed_in_the_middle_of_a_round_changes_nothing(
     assert workers.pids[0] not in (victim, other, os.getpid())
     assert workers.pids[1] == other
     assert cpu_ticks(workers.pids[0]) > 0  # it lives
+    again = engine.train(of.params, ask)
+    assert distance(again.update, undisturbed.update) == 0.0
+
+
+def children(pid: int) -> dict[str, int]:
+    """Return the processes that a process has started, by their names."""
+    found = (int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return {Path(f"/proc/{child}/comm").read_text().strip(): child for child in found}
+
+
+@LINUX
+def test_a_raylet_killed_in_the_middle_of_a_round_changes_nothing(
+    of: Setting,
+    engine: Batched,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Ray ends the process that it is used in; the round begins anew, and nothing else is said."""
+    workers, ask = workers_of(engine), ask_train(of, tau=150)
+    undisturbed = engine.train(of.params, ask)
+    assert workers._ray is not None
+    driver = workers._ray.pid
+    started, at_work = children(driver), kill_at_work(workers.pids[0], children(driver)["raylet"])
+    disturbed = engine.train(of.params, ask)
+    at_work.join()
+    assert distance(disturbed.update, undisturbed.update) == 0.0
+    assert disturbed.report.clients == undisturbed.report.clients
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert said[-1] == "Ray died (status 1); it is started again, and the round with it"
+    assert all("its clients go to another" in line for line in said[:-1])
+    assert capfd.readouterr() == ("", "")
+    assert not [pid for pid in (driver, *started.values()) if Path(f"/proc/{pid}").exists()]
     again = engine.train(of.params, ask)
     assert distance(again.update, undisturbed.update) == 0.0
 
@@ -191,11 +250,11 @@ def test_what_workers_warn_of_is_heard_once(
     assert said[0].startswith("clients go one by one: each by itself works, a stack does not")
 
 
-@pytest.mark.usefixtures("engine")
-def test_more_workers_than_processors_are_refused(of: Setting) -> None:
+def test_more_workers_than_processors_are_refused(here: Callable[[int], Actors]) -> None:
+    here(1)
     many = 1000
     with pytest.raises(InputError, match=rf"engine.workers={many}: Ray has \d+ CPUs; ask for \d+"):
-        batched(of, workers=many)
+        here(many)
 
 
 class Holder:
@@ -206,14 +265,16 @@ class Holder:
 
 
 @pytest.fixture
-def held(engine: Batched, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+def held(
+    here: Callable[[int], Actors], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], None]]:
     """Hold all of Ray's processors; return what gives them back."""
+    here(1).close()
     import ray
 
-    engine.close()
     holder = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Holder).remote()
     ray.get(holder.there.remote())
-    monkeypatch.setattr(workers, "TELL_S", 0.1)
+    monkeypatch.setattr(actors, "TELL_S", 0.1)
     yield lambda: ray.kill(holder)
     ray.kill(holder)
 
@@ -232,44 +293,42 @@ class OnWaiting(logging.Handler):
 
 
 def test_workers_that_cannot_start_yet_are_told_of_and_waited_for(
-    held: Callable[[], None], of: Setting
+    held: Callable[[], None], here: Callable[[int], Actors]
 ) -> None:
     """However long it takes: the processors are free when the first line was said, here."""
     handler = OnWaiting(held)
-    workers.log.addHandler(handler)
+    actors.log.addHandler(handler)
     try:
-        started = Workers(of.config, 2, None)
+        started = here(2)
     finally:
-        workers.log.removeHandler(handler)
+        actors.log.removeHandler(handler)
     assert handler.said[0] == (
         "engine.workers=2: 0 of 2 started; others hold the processors, or the machine is busy: "
         "waiting"
     )
     assert all(Path(f"/proc/{pid}").exists() for pid in started.pids)
-    started.close()
 
 
 def test_workers_that_never_start_are_given_up(
-    held: Callable[[], None], of: Setting, monkeypatch: pytest.MonkeyPatch
+    held: Callable[[], None], here: Callable[[int], Actors], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And ask for nothing any more, once others give the processors back."""
     import ray
 
-    monkeypatch.setattr(workers, "START_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(actors, "START_TIMEOUT_S", 0.3)
     with pytest.raises(InputError, match=r"workers=2: 0 of 2 started, and no other in"):
-        Workers(of.config, 2, None)
+        here(2)
     held()
     total = ray.cluster_resources()["CPU"]
     wait_until(lambda: ray.available_resources().get("CPU", 0) == total)
 
 
 def test_ray_that_gives_up_too_soon_is_started_again(
-    engine: Batched, of: Setting, monkeypatch: pytest.MonkeyPatch
+    here: Callable[[int], Actors], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own limit for its processes is 30 s, and its error no class of its own."""
     import ray
 
-    engine.close()
     real, calls = ray.init, list[object]()
 
     def init(address: str | None, **options: object) -> object:
@@ -279,11 +338,11 @@ def test_ray_that_gives_up_too_soon_is_started_again(
         return real(address, **options)
 
     monkeypatch.setattr(ray, "init", init)
-    Workers(of.config, 1, None).close()
+    here(1)
     assert len(calls) == 2
     monkeypatch.setattr(ray, "init", lambda *_, **__: init_error())
     with pytest.raises(InputError, match=r"Ray did not start in 5 attempts; the machine is busy"):
-        Workers(of.config, 1, None)
+        here(1)
 
 
 def init_error() -> None:
@@ -301,14 +360,13 @@ def wait_until(happened: Callable[[], bool]) -> None:
 def test_a_run_gives_its_workers_back_for_the_next_of_a_sweep(
     engine: Batched, tmp_path: Path
 ) -> None:
-    """Else the next would wait, for ever, for processors that nobody uses."""
-    import ray
-
+    """Else the next would wait, for ever, for processors that nobody uses; it has the same Ray."""
+    ray = workers_of(engine)._ray
     engine.close()
-    total = ray.cluster_resources()["CPU"]
     data = [f"dataset.path={setting().config.dataset['path']}", "dataset.one_class=keep"]
     rounds = ["rounds=1", "clients_per_round=4", "evaluation.steps=1", "model.hidden=[16]"]
     config = compose_config(["dataset=npz", *data, *rounds, "engine.workers=2"])
-    launch(config, tmp_path / "run", Terminal(quiet=True))
-    assert len(read_run(tmp_path / "run").rows) == 2
-    wait_until(lambda: ray.available_resources().get("CPU", 0) == total)
+    for run in "ab":
+        launch(config, tmp_path / run, Terminal(quiet=True))
+        assert len(read_run(tmp_path / run).rows) == 2
+        assert workers._idle == [(None, ray)]

@@ -10,8 +10,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 
 from client_app.messages import EVALUATION, METRICS, REPORT
 from conf.errors import RunStopped
-from strategies.curves import GROUPS
+from strategies.curves import GROUPS, summarize
 from strategies.exchange import exchange
+from strategies.replies import LONGEST
 from tests.strategies.helpers import SGD, Federation, assert_arrays, expected
 
 
@@ -115,7 +116,12 @@ FAULTS = {
     "other than it declares": lying_array,
     "asked were": edited("clients", [99]),
     "columns of different length": edited("loss", [1.0, 2.0]),
-    "cpu_s is not finite": edited("loss", [float("nan")]),
+    "loss is nan; must be from -3.40282e+38 to 3.40282e+38": edited("loss", [float("nan")]),
+    "loss is 1.7e+308; must be": edited("loss", [1.7e308]),
+    "loss is -3.5e+38; must be": edited("loss", [-3.5e38]),
+    "meta_grad_norm is inf; must be from 0 to 3.4": edited("meta_grad_norm", [float("inf")]),
+    "meta_grad_norm is -1; must be from 0": edited("meta_grad_norm", [-1.0]),
+    "cpu_s is 1e+300; must be": edited("cpu_s", 1e300),
     "unknown field 'weight'": edited("weight", 1e9),
     "loss is None": edited("loss", None),
     "cpu_s is": edited("cpu_s", "much"),
@@ -123,7 +129,7 @@ FAULTS = {
     "num-examples is 1000000, the clients have": forged,
     "num-examples is None": without_metrics,
     "array '1.weight' cannot be read": undecodable,
-    "cpu_s or diverged_at is below 0": edited("cpu_s", -1.0),
+    "cpu_s is -1; must be from 0": edited("cpu_s", -1.0),
     "boom": lambda reply: Message(Error(0, "boom"), reply_to=reply),
     "no reply in time": lambda reply: None,
 }
@@ -152,6 +158,41 @@ def test_a_bad_reply_is_dropped_named_and_changes_nothing_else(reason: str) -> N
     assert failure.client in federation.updates()
     good = dict.fromkeys(set(federation.updates()) - {failure.client}, 1.0)
     assert_arrays(arrays, expected(federation, good))
+
+
+@pytest.mark.parametrize("step", [-1, 100_001, 2**63 - 1])
+def test_a_step_that_no_client_takes_is_none_to_have_diverged_at(step: int) -> None:
+    federation = Federation()
+
+    def spoil(i: int, reply: Message) -> Message:
+        if i == 2:
+            report = reply.content[REPORT]
+            report["diverged"], report["diverged_at"] = report["clients"], [step]
+            report["clients"] = report["loss"] = report["meta_grad_norm"] = []
+        return reply
+
+    federation.round(spoil)
+    (failure,) = federation.strategy.failures
+    assert failure.reason == f"diverged_at is {step:g}; must be from 0 to 100000"
+    assert failure.diverged_at is None
+
+
+def test_the_largest_figures_that_count_have_finite_means_and_squares() -> None:
+    """Of a million clients, at most: what float32 can hold."""
+    federation, most = Federation(), float(np.finfo(np.float32).max)
+
+    def spoil(i: int, reply: Message) -> Message:
+        for name in ("loss", "meta_grad_norm"):
+            reply.content[REPORT][name] = [most]
+        reply.content[REPORT]["cpu_s"] = most
+        return reply
+
+    _, metrics = federation.round(spoil)
+    assert metrics["train_loss"] == metrics["meta_grad_norm"] == pytest.approx(most)
+    assert metrics["train_cpu_s"] == pytest.approx(6 * most)
+    values = np.full((10**6, 1), most)
+    values[::2] *= -1
+    assert np.isfinite(list(summarize({"loss": values}).values())).all()
 
 
 def test_a_round_without_a_usable_update_changes_nothing() -> None:
@@ -194,6 +235,8 @@ def evaluate(federation: Federation, spoil: Callable[[int, Message], Message]):
         (edited("metrics", ["loss", "score"], EVALUATION), "measured loss, score"),
         (edited("metrics", ["score", "accuracy"], EVALUATION), "loss be among them"),
         (edited("curves", [float("nan")] * 12, EVALUATION), "the global model's loss is nan"),
+        (edited("curves", [1.7e308] * 12, EVALUATION), "curves is 1.7e+308; must be from -3.4"),
+        (edited("curves", [-4e38] * 12, EVALUATION), "curves is -4e+38; must be"),
         (edited("curves", [1.0], EVALUATION), "1 values for 2 metrics x 1 clients x 6"),
     ],
 )
@@ -207,6 +250,24 @@ def test_a_bad_evaluation_is_dropped_and_named(edit, reason: str) -> None:
     clients = {kind: whole[f"{kind}.clients"] - part[f"{kind}.clients"] for kind in GROUPS}
     assert sorted(clients.values()) == [0, 1]
     assert all(np.isfinite(part[f"{kind}.loss"]).all() for kind in GROUPS)
+
+
+def test_why_a_metric_is_undefined_is_kept_of_those_that_count() -> None:
+    """A client may name a metric that nobody else has: it is left out, and what it says of that."""
+    federation = Federation()
+
+    def spoil(i: int, reply: Message) -> Message:
+        report = reply.content[EVALUATION]
+        report["undefined"] = [f"accuracy: one class\x1b[2J\n{'x' * 60_000}"]
+        if i == 0:
+            report["metrics"], report["undefined"] = ["loss", "mine"], ["mine: no"]
+        return reply
+
+    evaluate(federation, spoil)
+    (why,) = federation.strategy.undefined.pop("accuracy")
+    assert why.startswith(r"one class\x1b[2J xxx")
+    assert len(why) == LONGEST
+    assert federation.strategy.undefined == {}
 
 
 def test_what_was_measured_is_kept_client_by_client() -> None:

@@ -13,13 +13,13 @@ from scipy.stats import norm as gaussian
 
 from client_app.messages import to_params
 from conf.compose import compose_config
-from conf.errors import InputError, RunStopped
+from conf.errors import CannotWrite, InputError, RunStopped
 from conf.schema import PrivacyConfig
 from simulation.flower_host import open_run
 from strategies.flower_rules import add_noise
 from strategies.krum import Krum
 from strategies.meta_fedavg import MetaFedAvg
-from strategies.privacy import CentralDP
+from strategies.privacy import CentralDP, Release
 from strategies.replies import Sent
 from tests.strategies.helpers import Federation, assert_arrays
 
@@ -174,6 +174,28 @@ def test_who_asks_a_client_twice_past_the_sampler_is_refused_before_anything_is_
         dp.round()
     assert dp.strategy.privacy is not None
     assert dp.strategy.privacy.state().get("num_releases", 0) == 0
+
+
+def test_a_release_that_cannot_be_noted_is_not_made() -> None:
+    """Its note comes first, with all that its price depends on; without it nothing has changed."""
+    dp, told = federation(noise_multiplier=2.0), list[Release]()
+    assert dp.strategy.privacy is not None
+    dp.strategy.privacy.note = told.append
+    first = dp.round()[1]["epsilon"]
+    assert told == [Release(round=1, asked=6, clients=12, noise_multiplier=2.0)]
+
+    def full(release: Release) -> None:
+        raise CannotWrite("the disk is full")
+
+    dp.strategy.privacy.note = full
+    with pytest.raises(CannotWrite, match=r"^the disk is full$"):
+        dp.round()
+    assert dp.strategy.privacy.spent()["epsilon"] == first
+    with_too_few = federation()
+    assert with_too_few.strategy.privacy is not None
+    with_too_few.strategy.privacy.note = told.append
+    assert with_too_few.round(lambda i, reply: None) == (None, None)
+    assert (len(told), with_too_few.strategy.privacy.spent()) == (1, {}), "none, nothing to repeat"
 
 
 def test_the_budget_ends_the_run_before_it_is_exceeded() -> None:

@@ -1,13 +1,14 @@
 """Who is who, through a real grid whose nodes come and go."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client_app.app import app as client_app
@@ -16,6 +17,8 @@ from conf.compose import compose_config
 from conf.convert import to_json
 from conf.errors import InputError, RunStopped
 from simulation.grid import LocalGrid
+from strategies import left_out
+from strategies.replies import LONGEST
 from strategies.roster import Roster, choose_new_clients
 from tasks.ids import ClientIds
 from tasks.partitions import Partition
@@ -112,7 +115,7 @@ def test_listed_new_clients_are_ids_and_never_places() -> None:
     )
 
 
-def test_a_node_that_cannot_say_who_it_hosts_is_left_out_and_asked_once() -> None:
+def test_a_node_that_cannot_say_who_it_hosts_is_left_out_and_not_asked_each_time() -> None:
     config = compose_config(["partition.num_clients=12"])
     asked: list[int] = []
     app = ClientApp()
@@ -260,6 +263,120 @@ def test_a_census_that_cannot_be_true_is_named_and_leaves_the_others_theirs(
     assert roster.num_clients == 12
     assert roster.set_aside == choose_new_clients(ClientIds(12), 0.25, 0)
     assert 1000 not in roster.nodes_of(theirs)
+
+
+class Clock:
+    """Takes the place of the time module where pauses are measured."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(left_out, "time", clock)
+    return clock
+
+
+def test_a_node_that_is_left_out_is_asked_again_after_longer_and_longer_pauses(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said why, once as long as that stays so; and that it is in after all."""
+    asked = list[int]()
+    claims = {1000: ALL | {"num_clients": 11}}
+    federation = claiming(claims, asked)(3)
+    roster = Roster(0, 0.25, shared())
+    times = list[float]()
+    for second in range(2000):
+        clock.now = float(second)
+        before = asked.count(1000)
+        roster.refresh(federation)
+        times += [clock.now] * (asked.count(1000) - before)
+    assert times == [0, 5, 15, 35, 75, 155, 315, 615, 915, 1215, 1515, 1815]
+    assert [asked.count(node) for node in (1001, 1002)] == [1, 1]
+    assert len(caplog.messages) == 1
+
+    claims[1000] |= {"num_clients": 13}
+    clock.now = 2200
+    roster.refresh(federation)
+    assert caplog.messages[1:] == [
+        "SuperNode 1000 is left out: its data are of 13 clients, the run's of 12"
+    ]
+    del claims[1000]
+    roster.refresh(federation)
+    assert 0 not in roster.rows
+    clock.now = 2600
+    roster.refresh(federation)
+    assert caplog.messages[2:] == ["SuperNode 1000 is no longer left out"]
+    assert sorted(roster.rows) == list(range(12))
+    assert roster.nodes_of([0, 3]) == {1000: [0, 3]}
+    for _ in range(3):
+        clock.now += 1000
+        roster.refresh(federation)
+    assert asked.count(1000) == len(times) + 2
+
+
+def test_nobody_waits_for_a_node_that_is_asked_again_or_never_answers(clock: Clock) -> None:
+    """Where one is new, those that are not are looked for, and not waited for."""
+
+    class SlowGrid(LocalGrid):
+        """Withholds the replies to some questions, and counts how often each was looked for."""
+
+        held: ClassVar[frozenset[int]] = frozenset()
+        looks: ClassVar[Counter[int]] = Counter()
+
+        def pull_messages(self, message_ids):
+            (asked,) = message_ids
+            node = self._waiting[asked].metadata.dst_node_id if asked in self._waiting else 0
+            self.looks[node] += 1
+            return [] if node in self.held else super().pull_messages(message_ids)
+
+    config = {"config": to_json(compose_config(["partition.num_clients=12"]))}
+    app = claiming({1000: ALL | {"num_clients": 11}})(1).client_app
+    federation = SlowGrid(app, config, 4)
+    late = federation.nodes.pop(1003)
+    federation.held = frozenset([1001])
+    roster = Roster(0, 0.25, shared())
+    roster.refresh(federation, timeout=0.2)  # 1001 never answers, 1000 wrongly
+    assert sorted(roster.rows) == [2, 6, 10]
+    federation.held = frozenset([1000, 1001])
+    clock.now = 10.0
+    federation.looks.clear()
+    roster.refresh(federation, timeout=1e9)
+    assert federation.looks == {1000: 1, 1001: 1}
+    federation.nodes[1003] = late
+    roster.refresh(federation, timeout=1e9)
+    assert sorted(roster.rows) == [2, 3, 6, 7, 10, 11]
+
+
+def test_what_a_node_wrote_in_place_of_its_census_is_one_short_printable_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = ClientApp()
+    text = '\x1b[2J\r\n@@nufed@@ {"n": 0}\n\u202e' + "x" * 60_000
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        if context.node_id == 1000:
+            return Message(Error(7, text), reply_to=message)
+        if context.node_id == 1001:
+            return Message(Error(7), reply_to=message)
+        record = ConfigRecord(ALL | {text: 1})
+        return Message(RecordDict({REPORT: record}), reply_to=message)
+
+    roster = Roster(0, 0.25, shared())
+    roster.refresh(grid(3, app=app))
+    lines = [line.partition(" is left out: ") for line in caplog.messages]
+    assert [line[0] for line in lines] == ["SuperNode 1000", "SuperNode 1001", "SuperNode 1002"]
+    assert lines[0][2].startswith(r'\x1b[2J @@nufed@@ {"n": 0} \u202exxx')
+    assert lines[1][2] == "error 7"
+    assert lines[2][2].startswith(r"unknown field '\x1b[2J")
+    for _, _, why in lines:
+        assert why.isprintable()
+        assert len(why) <= LONGEST
 
 
 def test_a_client_stays_with_its_node_whoever_claims_it_later(

@@ -161,7 +161,11 @@ def test_a_file_that_is_not_there_is_named_as_the_node_config_has_it(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "bad", ["dataset.input_shape=4", "dataset.num_outputs=0", "dataset.num_clients=few"]
+    "bad",
+    [
+        *("dataset.input_shape=4", "dataset.num_outputs=0", "dataset.num_clients=few"),
+        *("dataset.max_rows=0", "dataset.max_rows=1.5"),
+    ],
 )
 def test_an_impossible_outline_is_refused(bad: str) -> None:
     key, _, value = bad.partition("=")

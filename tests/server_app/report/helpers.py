@@ -1,8 +1,10 @@
 """Pages, read as a reader would: their text, tables and figures; and runs to make them of."""
 
+import json
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,6 +76,27 @@ class Page(HTMLParser):
         """Return the rows of the one table whose head begins so."""
         (found,) = [rows for rows in self.tables if " ".join(rows[0]).startswith(head)]
         return found[1:]
+
+
+def without_figures(said: Any) -> Any:
+    """Return JSON of a run with null for every figure that may be: where it is not finite."""
+    if isinstance(said, dict):
+        return {
+            key: value if key in ("probed", "lower_is_better") else without_figures(value)
+            for key, value in said.items()
+        }
+    if isinstance(said, list):
+        return [without_figures(each) for each in said]
+    return None if isinstance(said, float) else said
+
+
+def forget_figures(folder: Path) -> None:
+    """Have a run folder as one whose figures all are not finite."""
+    for name in ("metrics.jsonl", "summary.json", "clients.json"):
+        lines = (folder / name).read_text().splitlines() if name.endswith("l") else None
+        texts = [(folder / name).read_text()] if lines is None else lines
+        bare = [json.dumps(without_figures(json.loads(text))) for text in texts]
+        (folder / name).write_text("\n".join(bare) + "\n")
 
 
 def read_page(file: Path) -> Page:

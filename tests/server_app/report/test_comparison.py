@@ -14,7 +14,7 @@ from server_app.report.comparison import Comparison, compare, run_folders
 from server_app.report.comparison_page import headline, page, terminal_table, write_comparison
 from server_app.report.statistics import interval
 from tests.helpers import RunResult
-from tests.server_app.report.helpers import SMALL, Page, labelled, read_page
+from tests.server_app.report.helpers import SMALL, Page, forget_figures, labelled, read_page
 
 Train = Callable[..., RunResult]
 METHODS = ("fedavg", "nufed")
@@ -255,3 +255,12 @@ def test_the_runs_of_a_sweep_are_found_in_their_order(tmp_path: Path) -> None:
 def test_the_interval_of_two_is_wide() -> None:
     """t(0.975, 1) = 12.7062: for 0 and 2, mean 1 and standard error 1."""
     assert interval([0.0, 2.0]) == pytest.approx((1.0, 1 - 12.7062, 1 + 12.7062), abs=1e-4)
+
+
+def test_runs_none_of_whose_figures_are_finite_are_compared(
+    runs: list[RunResult], tmp_path: Path
+) -> None:
+    for folder in folders(runs):
+        forget_figures(folder)
+    page = read(compare(folders(runs)), tmp_path)
+    assert "not finite" in page.text

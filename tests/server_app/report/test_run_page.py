@@ -21,7 +21,7 @@ from server_app.report.run_figures import worst_first
 from server_app.report.run_page import write_report
 from server_app.resume import resumed_config
 from tests.helpers import RunResult
-from tests.server_app.report.helpers import SMALL, Page, labelled, read_page
+from tests.server_app.report.helpers import SMALL, Page, forget_figures, labelled, read_page
 
 Train = Callable[..., RunResult]
 EXTERNAL = re.compile(r"(?:src|href|url\()\W*(?:https?:)?//")
@@ -223,6 +223,15 @@ def test_before_any_round_there_is_a_page_too(train: Train) -> None:
     page = read_page(write_report(run.folder))
     assert "No round of this run has been evaluated." in page.text
     assert page.figures() == []
+
+
+def test_a_run_none_of_whose_figures_are_finite_has_a_page(train: Train) -> None:
+    run = train([*SMALL, "diagnostics.every=1"])
+    forget_figures(run.folder)
+    page = read_page(write_report(run.folder))
+    assert [row[1] for row in page.table("round training loss")] == ["–", *["not finite"] * 2]
+    assert "the run took" not in page.text
+    assert "median round" not in page.text
 
 
 def test_clients_of_another_round_are_not_shown(train: Train) -> None:

@@ -1,0 +1,83 @@
+"""How much work a SuperNode does at most, whatever a run or one of its messages asks for."""
+
+from collections.abc import Mapping
+
+from client_app.messages import EvaluateInstruction, MalformedMessage, TrainInstruction
+from conf.errors import InputError
+from conf.schema import Config, require
+
+LEAST = {"max-nu": 0, "max-tau": 1}
+"""Keys of a node config that bound what any run asks of a SuperNode, and what they may be."""
+
+
+def limits_of(node_config: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
+    """Return what whoever runs a SuperNode said of the steps that it takes at most."""
+    return tuple((key, node_config[key]) for key in LEAST if key in node_config)
+
+
+def require_allowed(config: Config, limits: Mapping[str, object]) -> None:
+    """Raise unless a run's configuration keeps to the limits of a SuperNode.
+
+    ``max-nu`` bounds fine-tuning steps wherever they are taken, in training and for personalization
+    curves; ``max-tau`` local steps.
+
+    Raises
+    ------
+    InputError
+        If it does not, or a limit is no whole number.
+    """
+    steps = {
+        "max-nu": {
+            "algorithm.nu": config.algorithm.nu,
+            "evaluation.steps": config.evaluation.steps,
+        },
+        "max-tau": {"algorithm.tau": config.algorithm.tau},
+    }
+    for key, most in limits.items():
+        least = LEAST[key]
+        require(type(most) is int and most >= least, key, most, f"a whole number from {least} on")
+        assert isinstance(most, int)
+        for name, asked in steps[key].items():
+            if asked > most:
+                raise InputError(
+                    f"{key}={most}: the run asks this SuperNode for {name}={asked}; lower that, "
+                    f"or raise {key} in its --node-config"
+                )
+
+
+def require_within(ask: TrainInstruction | EvaluateInstruction, config: Config, rows: int) -> None:
+    """Raise unless an instruction asks for no more than the run's configuration says.
+
+    Parameters
+    ----------
+    rows
+        The most train rows of a client: those of a batch that takes all.
+
+    Raises
+    ------
+    MalformedMessage
+        If it asks for more steps, or larger batches.
+    """
+    a, e = config.algorithm, config.evaluation
+    if isinstance(ask, EvaluateInstruction):
+        _require("steps", ask.steps, "evaluation.steps", e.steps)
+        _require_batch("batch", ask.batch, "evaluation.batch", e.batch, rows)
+        return
+    _require("nu", ask.nu, "algorithm.nu", a.nu)
+    _require("tau", ask.tau, "algorithm.tau", a.tau)
+    if ask.hessian is not None:
+        _require("hessian", ask.hessian, "algorithm.batch.hessian", a.batch.hessian or 0)
+    if config.diagnostics.every is not None and ask.support is ask.query is None:
+        return  # ∇F, which is of all rows
+    for name in ("support", "query"):
+        said = getattr(a.batch, name)
+        _require_batch(name, getattr(ask, name), f"algorithm.batch.{name}", said, rows)
+
+
+def _require_batch(name: str, asked: int | None, key: str, said: int | None, rows: int) -> None:
+    _require(name, rows if asked is None else asked, key, rows if said is None else said)
+
+
+def _require(name: str, asked: int, key: str, most: int) -> None:
+    if asked > most:
+        raise MalformedMessage(f"{name}={asked} is more than {key}={most} of the run")

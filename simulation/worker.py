@@ -1,0 +1,92 @@
+"""What a worker process does: a Lane of its own, which trains or evaluates some clients.
+
+What it is asked and answers is in bytes, as they only pass through the process between.
+"""
+
+import logging
+import pickle
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+
+from client_app.meta_gradient import Params
+from conf.convert import read_config
+from conf.errors import InputError
+from simulation.actors import Done
+from simulation.lane import Lane, Part
+from simulation.plan import Way
+from tasks.task import build
+
+log = logging.getLogger("nufed")
+
+
+class Model(NamedTuple):
+    """The global model, as it is sent to a worker."""
+
+    params: Params
+    buffers: Params
+    frozen: str
+    """A checksum of the parameters that do not train."""
+
+    def on_cpu(self) -> "Model":
+        """Return it where every process can have it."""
+        params, buffers = (
+            {name: tensor.detach().cpu() for name, tensor in some.items()}
+            for some in (self.params, self.buffers)
+        )
+        return self._replace(params=params, buffers=buffers)
+
+
+class Asked(NamedTuple):
+    """What all blocks of a round have in common."""
+
+    kind: str
+    """Of work: the name of the Lane's method."""
+    model: Model
+    ask: Any
+    way: Way
+
+
+class Worker:
+    """A Lane in a process of its own."""
+
+    def __init__(self, config: str) -> None:
+        torch.set_num_threads(1)
+        composed = read_config(config)
+        self._task = build(composed)
+        self._lane = Lane(self._task)
+
+    def work(self, asked: bytes, clients: list[int]) -> Done:
+        """Train or evaluate some clients."""
+        started, device = time.process_time(), self._task.device
+        kind, model, ask, way = pickle.loads(asked)  # of the run itself
+        self._take_over(model)
+        here = {name: p.to(device) for name, p in model.params.items()}
+        with _warnings() as said:
+            result = getattr(self._lane, kind)(here, ask, clients, way)
+        if isinstance(result, Part):
+            total = {name: p.cpu() for name, p in result.total.items()}
+            result = result._replace(total=total, metrics=result.metrics.cpu())
+        return Done(pickle.dumps(result), time.process_time() - started, said)
+
+    def _take_over(self, model: Model) -> None:
+        try:
+            self._task.require_same_fixed(model.buffers, model.frozen)
+        except ValueError as error:
+            raise InputError(f"engine.workers: a worker's model is another one: {error}") from error
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collect what is warned of meanwhile."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)

@@ -1,0 +1,134 @@
+"""Work that a SuperNode takes on: no more than the run's configuration says, nor than its own."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flwr.app import ArrayRecord, Message
+
+from client_app import app as module
+from client_app.app import app as client_app
+from client_app.bounds import limits_of, require_allowed, require_within
+from client_app.messages import EvaluateInstruction, MalformedMessage, TrainInstruction, encode
+from conf.compose import compose_config
+from conf.convert import to_json
+from conf.errors import InputError
+from simulation.grid import LocalGrid
+from tasks.task import build
+
+CONFIG = compose_config(
+    [
+        *("algorithm.nu=3", "algorithm.tau=2", "algorithm.batch.support=20"),
+        *("algorithm.batch.query=null", "algorithm.batch.hessian=8", "evaluation.steps=4"),
+        *("evaluation.batch=10", "algorithm.alpha=0.1", "algorithm.beta=0.1"),
+    ]
+)
+ROWS = 90
+TRAIN = TrainInstruction.of(CONFIG.algorithm, round=1, seed=0, clients=[0], weighting="uniform")
+EVALUATE = EvaluateInstruction(0, [0], 4, 0.1, 10)
+
+
+def line(ask: TrainInstruction | EvaluateInstruction, **changes: Any) -> str:
+    """Return why an instruction is refused, once it is changed."""
+    with pytest.raises(MalformedMessage) as refused:
+        require_within(replace(ask, **changes), CONFIG, ROWS)
+    return str(refused.value)
+
+
+def test_what_the_configuration_says_and_less_is_done() -> None:
+    require_within(TRAIN, CONFIG, ROWS)
+    require_within(EVALUATE, CONFIG, ROWS)
+    less = {"nu": 0, "tau": 1, "support": 1, "query": 5, "hessian": None}
+    require_within(replace(TRAIN, **less), CONFIG, ROWS)
+    require_within(replace(TRAIN, query=ROWS), CONFIG, ROWS)
+    require_within(replace(TRAIN, support=None), CONFIG, rows=20)  # all of them, which are as many
+    require_within(replace(EVALUATE, steps=0, batch=1), CONFIG, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"nu": 4}, "nu=4 is more than algorithm.nu=3 of the run"),
+        ({"nu": 10**7}, "nu=10000000 is more than algorithm.nu=3 of the run"),
+        ({"tau": 10**7}, "tau=10000000 is more than algorithm.tau=2 of the run"),
+        ({"support": 21}, "support=21 is more than algorithm.batch.support=20 of the run"),
+        ({"support": None}, "support=90 is more than algorithm.batch.support=20 of the run"),
+        ({"query": 10**9}, "query=1000000000 is more than algorithm.batch.query=90 of the run"),
+        ({"hessian": 9}, "hessian=9 is more than algorithm.batch.hessian=8 of the run"),
+    ],
+)
+def test_training_that_is_more_is_refused(changes: dict[str, Any], words: str) -> None:
+    assert line(TRAIN, **changes) == words
+
+
+def test_curves_that_are_more_are_refused() -> None:
+    assert (
+        line(EVALUATE, steps=10**7) == "steps=10000000 is more than evaluation.steps=4 of the run"
+    )
+    assert line(EVALUATE, batch=11) == "batch=11 is more than evaluation.batch=10 of the run"
+    assert line(EVALUATE, batch=None) == "batch=90 is more than evaluation.batch=10 of the run"
+
+
+def test_all_rows_are_asked_for_where_the_run_is_diagnosed() -> None:
+    whole = replace(TRAIN, support=None, query=None, hessian=None)
+    require_within(whole, replace(CONFIG, diagnostics=replace(CONFIG.diagnostics, every=1)), ROWS)
+    with pytest.raises(MalformedMessage, match="support=90 is more"):
+        require_within(whole, CONFIG, ROWS)
+
+
+def test_a_message_is_refused_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the same SuperNode then does what it may."""
+    grid = LocalGrid(client_app, {"config": to_json(CONFIG)})
+    arrays = ArrayRecord(build(CONFIG).initial_params())
+
+    def send(ask: Any, kind: str) -> Message:
+        content = copy.deepcopy(encode(ask, arrays))
+        return grid.send_and_receive([Message(content, 1000, kind)])[0]
+
+    with monkeypatch.context() as never:
+        never.setattr(module, "params_of", pytest.fail)
+        reply = send(replace(TRAIN, nu=10**7, tau=10**7), "train")
+        assert reply.error.reason == (
+            "MalformedMessage: nu=10000000 is more than algorithm.nu=3 of the run"
+        )
+        reply = send(replace(EVALUATE, steps=10**7), "evaluate")
+        assert reply.error.reason.endswith(
+            "steps=10000000 is more than evaluation.steps=4 of the run"
+        )
+    assert send(TRAIN, "train").has_content()
+    assert send(EVALUATE, "evaluate").has_content()
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"max-nu": 2}, "max-nu=2: the run asks this SuperNode for algorithm.nu=3; lower that, or"),
+        ({"max-nu": 3}, "max-nu=3: the run asks this SuperNode for evaluation.steps=4; lower that"),
+        ({"max-tau": 1}, "max-tau=1: the run asks this SuperNode for algorithm.tau=2; lower that"),
+        ({"max-nu": "4"}, "max-nu=4: must be a whole number from 0 on"),
+        ({"max-nu": 4.5}, "max-nu=4.5: must be a whole number from 0 on"),
+        ({"max-nu": True}, "max-nu=True: must be a whole number from 0 on"),
+        ({"max-tau": 0}, "max-tau=0: must be a whole number from 1 on"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["query", "train", "evaluate"])
+def test_who_runs_a_supernode_says_how_much_it_does(
+    limits: dict[str, object], words: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is asked, and before any data are read."""
+    monkeypatch.setattr(module, "build", pytest.fail)
+    module._work.cache_clear()
+    grid = LocalGrid(client_app, {"config": to_json(CONFIG)})
+    grid.nodes[1000].node_config |= limits
+    with pytest.raises(InputError) as refused:
+        grid.send_and_receive([Message(encode(TRAIN), 1000, kind)])
+    assert str(refused.value).startswith(words)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_keeps_to_the_limits_is_done() -> None:
+    node = {"partition-id": 0, "num-partitions": 1, "max-nu": 4, "max-tau": 2}
+    assert limits_of(node) == (("max-nu", 4), ("max-tau", 2))
+    require_allowed(CONFIG, dict(limits_of(node)))
+    require_allowed(CONFIG, dict(limits_of({"partition-id": 0})))
