@@ -13,7 +13,7 @@ COPY requirements.txt wheel[s]/*.whl /build/
 # when they are prepared: prepare these elsewhere and bring the folder, or say EXTRA=torchvision.
 ARG EXTRA=
 RUN --mount=type=cache,target=/root/.cache/pip \
-    cd /build && sed -e 's/\[simulation\]//' -e '/^torchvision/d' requirements.txt > image.txt \
+    cd /build && sed -e 's/,simulation\]/]/' -e '/^torchvision/d' requirements.txt > image.txt \
     && /opt/venv/bin/pip install --find-links . -r image.txt ${EXTRA} \
        $(find . -name '*.whl')
 

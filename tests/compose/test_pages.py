@@ -112,6 +112,13 @@ def test_several_machines(tmp_path: Path) -> None:
         node.type_in(f"export NUFED_KEYS={node.folder}/keys\n{join}")
         said = node.type_in("docker compose --profile nodes logs supernode-remote")
         assert "SuperNode ID" in said
+        alone = "partition.num_clients=4 clients_per_round=4 evaluation.new_clients=[]"
+        wait = "server.join_timeout=10 server.min_replies=1"  # for the three that are not there
+        job = f"docker compose run --rm nufed-secure rounds=1 {alone} {wait}"
+        assert trained(server.type_in(with_keys + job))
+        folders = "docker compose exec superlink-secure sh -c 'cat /runs/*/*/metrics.jsonl'"
+        row = json.loads(server.type_in(folders).splitlines()[-1])
+        assert (row["round"], row["clients"]) == (1, 1)
     finally:
         node.close()
         server.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compose.confined import MEMORY, require_confined
 from tests.compose.stack import Stack, docker, inspect, running, said, wait_until
 from tests.helpers import read_run
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.compose
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with running("secure") as stack:
+    with running("secure", NUFED_MEMORY=str(MEMORY)) as stack:
         yield stack
 
 
@@ -26,6 +27,13 @@ def test_it_trains(stack: Stack, tmp_path: Path) -> None:
     (folder,) = re.findall(r"server's run folder: (\S+)", done.stdout)
     run = read_run(stack.fetch("superlink-secure", folder, tmp_path))
     assert (run.rows[1]["clients"], run.rows[1]["failures"]) == (4, [])
+
+
+def test_what_runs_in_a_container_is_confined(stack: Stack) -> None:
+    for service in ("superlink-secure", "supernode-secure"):
+        require_confined(stack, "exec", "--no-TTY", service, "python")
+    for service in ("keys", "register"):
+        require_confined(stack, "run", "--rm", "--no-deps", "--no-TTY", service, "python")
 
 
 def test_plain_text_is_refused(stack: Stack) -> None:

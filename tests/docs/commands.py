@@ -24,7 +24,7 @@ RUN = re.compile(r"runs/[\w-]+(/[\d-]{10}_[\d-]{8})?")
 """What a run or sweep is called, by itself or by a person."""
 COMPOSE = OmegaConf.load(ROOT / "docker-compose.yml")
 IN_COMPOSE = ["engine=deployment", "engine.superlink=superlink:8000"]
-SHELL = {"cp", "eval", "export", "pip", "source", "sudo", "tensorboard"}
+SHELL = {"cp", "eval", "export", "pip", "source", "sudo", "tensorboard", "umask"}
 """Of the system, or of a package that is installed with NuFed."""
 
 ALONE = "tests/docs/test_run_commands.py"
