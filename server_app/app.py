@@ -1,17 +1,9 @@
 """The ServerApp: sets a run up from its configuration, and carries it to its end."""
 
 import logging
-import os
-import re
-import resource
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +22,22 @@ from conf.errors import (
     WorkersLost,
     reason,
 )
-from conf.files import new_folder
 from conf.making import make
 from conf.schema import Config, require
-from conf.targets import modules_here, typed_here
-from conf.text import printable
-from conf.words import path_of
+from conf.targets import modules_here
 from server_app import resume
 from server_app.carried import unload
 from server_app.checkpoint import Checkpoint, Checkpoints, alone
 from server_app.diagnostics import diagnose
 from server_app.early_stopping import EarlyStopping
+from server_app.facts import facts, peak_rss_mb
 from server_app.log_stream import log_streams
 from server_app.model_file import ModelFile
 from server_app.probe import measured
 from server_app.progress import ProgressBar
 from server_app.report.callback import Report
 from server_app.rounds import rounds
+from server_app.run_dir import run_dir
 from server_app.run_folder import RunFolder, require_free
 from server_app.steps import probed_steps, remedy, with_steps
 from server_app.terminal import Terminal
@@ -61,10 +52,6 @@ from tasks.task import Task, build
 
 PASSING = TooFewReplies, WorkersLost, CannotWrite
 """What keeps a run from going on for now."""
-RUNS = "NUFED_RUNS"
-"""Names the folder that a server keeps its runs in."""
-PACKAGES = ("nufed", "flwr", "torch", "numpy")
-
 MEASURED = (*GROUPS, "undefined")  # of the last evaluation
 
 log = logging.getLogger("nufed")
@@ -75,7 +62,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train, evaluate, and leave a run folder behind."""
     config = from_run_config(context.run_config, modules_here(context.node_config))
-    with _run_dir(config, context) as folder:
+    with run_dir(config, context) as folder:
         _main(grid, context, config, folder)
 
 
@@ -159,7 +146,7 @@ def _run(
     info = RunInfo(config, task.size, participating, new, start.rows, task)
     for callback in callbacks:
         callback.on_start(info)
-    summary, kept = _facts(info), "; no round was completed"
+    summary, kept = facts(info), "; no round was completed"
     for row in start.rows:
         summary |= _lasting(row) | _untrained(row)
     good = start.state.params
@@ -195,7 +182,7 @@ def _run(
 
 def _end(summary: dict[str, Any], strategy: MetaFedAvg, callbacks: list[Callback]) -> None:
     """Call the hooks of a run's end."""
-    summary["peak_rss_mb"] = _peak_rss_mb()
+    summary["peak_rss_mb"] = peak_rss_mb()
     if strategy.privacy is not None:  # of a round, too, that was cut off after its release
         summary |= strategy.privacy.spent()
     if strategy.measured is not None:
@@ -277,101 +264,3 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
     except (InstantiationException, TypeError) as error:
         cause = error.__cause__ or error  # Hydra's own words say only that the call failed
         raise InputError(f"strategy={config.strategy.get('_target_')}: {reason(cause)}") from error
-
-
-@contextmanager
-def _run_dir(config: Config, context: Context) -> Iterator[Path]:
-    """Yield the run folder: where `nufed` wants it, else a new <name>/<time>.
-
-    What was typed on another machine leads into $NUFED_RUNS, whatever it says; where that is not
-    set, into superlink-runs/ or, for a new one, runs/ where we are.
-    """
-    given = str(context.run_config.get("run-dir") or "")
-    named = given or config.resume
-    if named and typed_here(context.node_config):
-        yield Path(named)
-        return
-    usual = "superlink-runs" if named else "runs"
-    base = path_of(os.environ.get(RUNS) or usual).absolute()
-    if named:
-        yield _within(base, named, "run-dir" if given else "resume")
-        return
-    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    wanted = _within(base, config.name, "name") / now
-    try:
-        folder = new_folder(wanted)
-    except OSError as error:
-        raise InputError(f"{wanted}: cannot be made ({error.strerror})") from error
-    try:
-        yield folder
-    finally:
-        with suppress(OSError):  # it holds a run, or else that never began
-            folder.rmdir()
-
-
-def _within(base: Path, given: str, key: str) -> Path:
-    """Return the folder of a name, as long as it is below `base`.
-
-    Raises
-    ------
-    InputError
-        If it leads elsewhere.
-    """
-    folder = base / given
-    try:
-        inside = folder.resolve().is_relative_to(base.resolve()) and ".." not in folder.parts
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a null byte
-        inside = False
-    if not inside or folder == base:
-        raise InputError(
-            f"{key}={printable(given):.100}: leads out of where this server keeps its runs "
-            f"(${RUNS}); give the name of a folder in there"
-        )
-    return folder
-
-
-def _facts(info: RunInfo) -> dict[str, Any]:
-    """Return what a summary says whatever happens in the rounds."""
-    return {
-        "rounds": 0,
-        "clients": {"participating": info.participating, "new": info.new},
-        "parameters": sum(info.size),
-        "trained_parameters": info.size.trained,
-        "seed": info.config.seed,
-        "versions": {
-            "python": sys.version.split()[0],
-            **{name: _version(name) for name in PACKAGES},
-        },
-        "git_commit": _git_commit(),
-        "lower_is_better": sorted(lower_is_better(info.config.task)),
-    }
-
-
-def _version(package: str) -> str | None:
-    """Return a package's version; None for NuFed itself where only its Flower bundle is there."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """Return the commit that this code is of; None outside a checkout of it."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _peak_rss_mb() -> float:
-    """Return the most memory that this process ever held."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count what the process that started this one held
-        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
-        return int(peak) / (1 << 10)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Context, RecordDict
 
 from conf.compose import compose_config
 from conf.errors import InputError
-from server_app.app import _run_dir, make_strategy, notes
+from server_app.app import make_strategy, notes
 from server_app.run_folder import require_free
-from simulation.flower_host import SERVER_NODE_ID
 from strategies.roster import Roster
 from tasks.partitions import Partition
 from tasks.task import build
@@ -113,62 +111,3 @@ def test_labels_with_gaps_are_warned_of(
     train(["dataset=npz", path, "rounds=0", "model.hidden=[2]", *sizes])
     told = "dataset=npz: y goes up to class 300 but holds 2 classes: the model has 301 outputs"
     assert caplog.text.count(told) == 1
-
-
-@pytest.mark.parametrize(
-    ("words", "run_dir", "key"),
-    [
-        ([], "../x", "run-dir=../x"),
-        ([], "/tmp/x", "run-dir=/tmp/x"),
-        ([], "a/../../x", "run-dir=a/../../x"),
-        ([], "inner/../x", "run-dir=inner/../x"),
-        ([], "link/x", "run-dir=link/x"),
-        ([], ".", "run-dir=."),
-        ([], "loop/x", "run-dir=loop/x"),
-        ([], "a\0b", "run-dir=a\\x00b"),
-        (["name=../x"], "", "name=../x"),
-        (["name=/tmp/x"], "", "name=/tmp/x"),
-        (["resume=../x"], "", "resume=../x"),
-        (["resume=/tmp/x"], "", "resume=/tmp/x"),
-    ],
-)
-def test_what_is_submitted_leads_nowhere_but_into_the_servers_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], run_dir: str, key: str
-) -> None:
-    """Refused in a line that does not say where that is; nothing is made anywhere."""
-    (runs := tmp_path / "runs").mkdir()
-    (runs / "link").symlink_to(tmp_path)
-    (runs / "loop").symlink_to(runs / "loop")
-    monkeypatch.setenv("NUFED_RUNS", str(runs))
-    before = sorted(tmp_path.rglob("*"))
-    with (
-        pytest.raises(InputError) as caught,
-        _run_dir(compose_config(words), submitted(run_dir)),
-    ):
-        pass
-    assert str(caught.value).startswith(f"{key}: leads out of ")
-    assert str(tmp_path) not in str(caught.value)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize(
-    ("words", "run_dir", "folder"),
-    [
-        ([], "digits/now-1f", "digits/now-1f"),
-        (["resume=digits/old"], "", "digits/old"),
-        (["resume={}/digits/old"], "", "digits/old"),
-        (["resume=digits/old"], "digits/now", "digits/now"),
-    ],
-)
-def test_what_is_submitted_lies_among_the_servers_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], run_dir: str, folder: str
-) -> None:
-    monkeypatch.setenv("NUFED_RUNS", str(tmp_path))
-    config = compose_config([word.format(tmp_path) for word in words])
-    with _run_dir(config, submitted(run_dir)) as found:
-        assert found == tmp_path / folder
-
-
-def submitted(run_dir: str) -> Context:
-    """Return the context of a ServerApp on a SuperLink."""
-    return Context(1, SERVER_NODE_ID, {}, RecordDict(), {"run-dir": run_dir})
