@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cli.engines.deployment import Follower
+from cli.engines.deployment import Follower, said_here
 from conf.compose import compose_config
 from conf.errors import CannotWrite, RunStopped
 from server_app.log_reader import BrokenStream, LogReader
@@ -176,7 +176,9 @@ class Filling(Callback):
         self.limit(self.file.stat().st_size + 5)
 
 
-@pytest.mark.parametrize("full", ["flower.log", "metrics.jsonl", "model.safetensors", "config.yaml"])
+@pytest.mark.parametrize(
+    "full", ["flower.log", "metrics.jsonl", "model.safetensors", "config.yaml"]
+)
 def test_a_full_disk_here_leaves_the_run_where_it_is(
     lines: list[str], tmp_path: Path, limit: Callable[[int], None], full: str
 ) -> None:
@@ -203,13 +205,49 @@ def test_a_full_disk_here_leaves_the_run_where_it_is(
         f"{run / full if begun else run}: cannot be written (File too large){there}; run 7 on "
         f"lab:8000 goes on without it; once there is room, follow it with: nufed resume={run}"
     )
-    assert not [path for path in run.iterdir() if path.name in (".config.yaml", "model.safetensors")]
+    assert not [
+        path for path in run.iterdir() if path.name in (".config.yaml", "model.safetensors")
+    ]
     logged = {"config.yaml": "", "flower.log": "round 0\n"}.get(full, "round 0\nround 1\n")
     assert (run / "flower.log").read_text() == logged
     follow(again=True)
     assert torch.equal(load_file(run / "model.safetensors")["w"], PARAMS["w"])
     assert json.loads((run / "summary.json").read_text())["rounds"] == 1
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("stopped", "rescued", "said"),
+    [
+        (
+            "/srv/x/metrics.jsonl: cannot be written (full); the model of round 9 is in /srv/x; "
+            "go on with: nufed resume=/srv/x",
+            None,
+            "on the server: /srv/x/metrics.jsonl: cannot be written (full); the model of round 9 "
+            "is in /here; go on with: nufed resume=/here",
+        ),
+        (
+            "/srv/x/metrics.jsonl: cannot be written (full); the model of round 9 is in /srv/x; "
+            "go on with: nufed resume=/tmp/r",
+            "/tmp/r",
+            "on the server: /srv/x/metrics.jsonl: cannot be written (full); the model of round 9 "
+            "is in /here; on the server, move what is in /tmp/r into /srv/x; then go on with: "
+            "nufed resume=/here",
+        ),
+        (
+            "round 3: 1 of 4 clients replied; the model of round 2 is in /srv/x; go on with: "
+            "nufed resume=/srv/x",
+            None,
+            "round 3: 1 of 4 clients replied; the model of round 2 is in /here; go on with: "
+            "nufed resume=/here",
+        ),
+    ],
+)
+def test_what_a_server_says_of_its_folder_is_told_of_ours_where_that_has_it(
+    stopped: str, rescued: str | None, said: str
+) -> None:
+    """A disk that is full is the server's, and stays so."""
+    assert said_here(stopped, "/srv/x", rescued, Path("/here")) == said
 
 
 def test_the_rounds_of_a_resumed_run_count_from_its_first(
