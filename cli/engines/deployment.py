@@ -169,10 +169,10 @@ def said_here(stopped: str, there: str, rescued: str | None, here: Path) -> str:
     """
     on = "go on with: "
     theirs, ours = (command_line("nufed", resume=each) for each in (rescued or there, here))
-    move = f"on the server, move what is in {rescued} into {there}; then " if rescued else ""
+    copy = f"on the server, copy what is in {rescued} into {there}; then " if rescued else ""
     for place in filter(None, (there, rescued)):
         stopped = stopped.replace(f" is in {place};", f" is in {here};")
-    stopped = stopped.replace(f"; {on}{theirs}", f"; {move}{on}{ours}")
+    stopped = stopped.replace(f"; {on}{theirs}", f"; {copy}{on}{ours}")
     return f"on the server: {stopped}" if stopped.startswith(f"{there}/") else stopped
 
 

@@ -231,7 +231,7 @@ def test_a_full_disk_here_leaves_the_run_where_it_is(
             "go on with: nufed resume=/tmp/r",
             "/tmp/r",
             "on the server: /srv/x/metrics.jsonl: cannot be written (full); the model of round 9 "
-            "is in /here; on the server, move what is in /tmp/r into /srv/x; then go on with: "
+            "is in /here; on the server, copy what is in /tmp/r into /srv/x; then go on with: "
             "nufed resume=/here",
         ),
         (
