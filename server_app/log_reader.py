@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conf.errors import NuFedError, reason
+from conf.errors import CannotWrite, NuFedError, reason
 from conf.files import write_whole
 from conf.schema import Config
 from conf.typed import Mistyped, made, typed
@@ -87,6 +87,8 @@ class LogReader:
         BrokenStream
             If what a record says is not what it is to say, or a file that came is not the one that
             was sent.
+        CannotWrite
+            If a file that came cannot be written.
         """
         try:
             record = self._records.read(line)
@@ -114,12 +116,12 @@ class LogReader:
         self.server_folder = start.folder
         algorithm = replace(self.config.algorithm, **asdict(start.steps))
         self.config = replace(self.config, algorithm=algorithm)
-        self.started = True
         if self._before:
             self.rounds = self._before[-1]["round"]
         for callback in self.callbacks:
             counted = RunInfo(self.config, Size(*start.size), start.participating, start.new)
             callback.on_start(replace(counted, rows=tuple(self._before)))
+        self.started = True
 
     def _take_row(self, said: object) -> None:
         (row,) = checked_rows([said])
@@ -147,7 +149,10 @@ class LogReader:
         for file in self._files:
             if file.name == CLIENTS:
                 self._pass_on_clients(file)
-            write_whole(self.folder / file.name, file.data)
+            try:
+                write_whole(self.folder / file.name, file.data)
+            except OSError as error:
+                raise CannotWrite.of(self.folder / file.name, error) from error
         self.summary = summary
 
     def _pass_on_clients(self, file: "_File") -> None:

@@ -1,5 +1,6 @@
 """engine=deployment: submit to a SuperLink that runs, and follow the run from afar."""
 
+import os
 import re
 import secrets
 import tempfile
@@ -14,7 +15,7 @@ from cli.superlink import SuperLink, connect
 from conf.command import differing_keys
 from conf.compose import CONFIG, find_config, to_file
 from conf.convert import to_json
-from conf.errors import InputError, RunStopped
+from conf.errors import CannotWrite, InputError, RunStopped
 from conf.files import is_there, write_whole
 from conf.schema import Config
 from conf.text import printable
@@ -30,6 +31,7 @@ from server_app.run_folder import (
     SUBMITTED,
     SUMMARY,
     RunFolder,
+    append,
     load,
     read_json,
     whole_rows,
@@ -86,8 +88,15 @@ def _submit(
         with console.status(f"submitting to {superlink.name}"):
             run_id = superlink.submit(app, run_config)
     submitted = Submitted(superlink.name, run_id, run_dir)
-    submitted.note_down(folder)
-    write_whole(folder / CONFIG, to_file(config).encode())
+    try:
+        write_whole(folder / CONFIG, to_file(config).encode())
+        submitted.note_down(folder)
+    except OSError as error:
+        superlink.stop(run_id)  # nobody would find it again
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); the run was stopped at once; make "
+            "room, or name another folder"
+        ) from error
     return submitted
 
 
@@ -152,6 +161,21 @@ def _unread(folder: Path) -> bool:
     return not is_there(file) or "stopped" in load(file, partial(read_json, checked_summary))
 
 
+def said_here(stopped: str, there: str, rescued: str | None, here: Path) -> str:
+    """Return why a server ended a run, for who has followed it into the folder `here`.
+
+    The model came along. The run goes on from what lies in the server's folder `there`; what had
+    no room in that was `rescued` into another one of the server, None if nothing was.
+    """
+    on = "go on with: "
+    theirs, ours = (command_line("nufed", resume=each) for each in (rescued or there, here))
+    copy = f"on the server, copy what is in {rescued} into {there}; then " if rescued else ""
+    for place in filter(None, (there, rescued)):
+        stopped = stopped.replace(f" is in {place};", f" is in {here};")
+    stopped = stopped.replace(f"; {on}{theirs}", f"; {copy}{on}{ours}")
+    return f"on the server: {stopped}" if stopped.startswith(f"{there}/") else stopped
+
+
 class Follower:
     """Make the run folder from the log of a run, as it is written."""
 
@@ -176,7 +200,8 @@ class Follower:
         Raises
         ------
         RunStopped
-            If the run failed or was stopped, or the SuperLink was lost.
+            If the run failed or was stopped, or the SuperLink was lost; or if what comes cannot be
+            written here, which is no reason to stop the run where it is.
         KeyboardInterrupt
             If the person here interrupted it; the run is stopped then.
         """
@@ -184,6 +209,10 @@ class Follower:
             stopped = self._until_the_end()
         except KeyboardInterrupt as error:
             raise type(error)(self._end(f"interrupted; {self._stop()}")) from None
+        except (CannotWrite, InputError, OSError) as error:
+            if isinstance(error.__cause__, FileExistsError):  # another run took the folder
+                raise
+            raise CannotWrite(self._leave(error)) from error
         except (BrokenStream, RunStopped) as error:
             raise RunStopped(self._end(str(error))) from error
         if stopped is not None:
@@ -191,37 +220,43 @@ class Follower:
         assert self.reader.summary is not None
         there = str(self.reader.server_folder)
         summary = self.reader.summary | {"server_run_folder": there}
-        summary.pop(RESCUED, None)  # there, not here
-        if "stopped" in summary:  # what the server has is here too, and resumed from here
-            said, ours = summary["stopped"], command_line("nufed", resume=self.folder)
-            said = said.replace(command_line("nufed", resume=there), ours)
-            summary["stopped"] = said.replace(there, str(self.folder))
+        rescued = summary.pop(RESCUED, None)  # there, not here
+        whole = "stopped" not in summary
+        if not whole:
+            summary["stopped"] = said_here(summary["stopped"], there, rescued, self.folder)
         for callback in self.callbacks:
             callback.on_end(summary)
         self._say(f"server's run folder: {there}")
         if "stopped" in summary:
-            raise RunStopped(summary["stopped"])
+            raise RunStopped(summary["stopped"] + (self._there("is complete") if whole else ""))
 
     def _until_the_end(self) -> str | None:
         """Read the log, again where it broke off; return why the run has no summary, if so."""
-        with (self.folder / LOG).open("ab") as log:
-            begin, ended = log.tell(), None
-            while True:
-                log.truncate(begin)  # it comes from its beginning again
-                self.reader.again()
-                for line in self.superlink.log(self.run_id):
-                    if plain := self.reader.read(line):
-                        log.write(printable(plain, lines=True).encode())
-                        log.flush()
-                    if self.reader.summary is not None:
-                        return None
-                    if who := next((each for each in self.callbacks if each.stop), None):
-                        return f"{who} asked for it; {self._stop()}"
-                if ended is not None:
-                    return ended
-                status, details = self.superlink.status(self.run_id)
-                if status.startswith("finished"):  # what was said at the end may still be missing
-                    ended = self._why(status, details)
+        log, ended = self.folder / LOG, None
+        append(log, b"")
+        begin = log.stat().st_size
+        while True:
+            os.truncate(log, begin)  # it comes from its beginning again
+            self.reader.again()
+            for line in self.superlink.log(self.run_id):
+                if plain := self.reader.read(line):
+                    self._keep(log, plain)
+                if self.reader.summary is not None:
+                    return None
+                if who := next((each for each in self.callbacks if each.stop), None):
+                    return f"{who} asked for it; {self._stop()}"
+            if ended is not None:
+                return ended
+            status, details = self.superlink.status(self.run_id)
+            if status.startswith("finished"):  # what was said at the end may still be missing
+                ended = self._why(status, details)
+
+    def _keep(self, log: Path, line: str) -> None:
+        """Write a line of the log that is for people."""
+        try:
+            append(log, printable(line, lines=True).encode())
+        except OSError as error:
+            raise CannotWrite.of(log, error) from error
 
     def _why(self, status: str, details: str) -> str:
         """Say why a run ended without a summary."""
@@ -232,7 +267,28 @@ class Follower:
         return f"{cause:.{LONGEST}}" or f"the run is {status}"
 
     def _end(self, stopped: str) -> str:
-        """Close the run folder, where there is one, without the server's summary."""
+        """Close the run folder; say how to go on, where there is something to go on with."""
+        on = f"; go on with: {command_line('nufed', resume=self.folder)}"
+        return self._close(stopped) + (on if self.reader.started else "")
+
+    def _leave(self, error: CannotWrite | InputError | OSError) -> str:
+        """Close the run folder, which cannot be written any more; leave the run where it is."""
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and not isinstance(error, CannotWrite):
+            error = CannotWrite.of(self.folder, cause)
+        return self._close(str(error)) + self._there("goes on without it")
+
+    def _there(self, what: str) -> str:
+        """Say what the run does where it is, and how to follow it from here again."""
+        again = command_line("nufed", resume=self.folder)
+        there = f"run {self.run_id} on {self.superlink.name}"
+        return f"; {there} {what}; once there is room, follow it with: {again}"
+
+    def _close(self, stopped: str) -> str:
+        """Close the run folder, where there is one, without the server's summary; say where it is.
+
+        What is in the folder is what came so far.
+        """
         if self.reader.server_folder:
             stopped += f"; the server's run folder: {self.reader.server_folder}"
         if self.reader.started:
@@ -243,7 +299,6 @@ class Follower:
             }
             for callback in self.callbacks:
                 callback.on_end(summary)
-            stopped += f"; go on with: {command_line('nufed', resume=self.folder)}"
         return stopped
 
     def _stop(self) -> str:

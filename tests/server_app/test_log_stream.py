@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import resource
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cli.engines.deployment import Follower
+from cli.engines.deployment import Follower, said_here
 from conf.compose import compose_config
-from conf.errors import RunStopped
+from conf.errors import CannotWrite, RunStopped
 from server_app.log_reader import BrokenStream, LogReader
 from server_app.log_records import MARK, code
 from server_app.log_stream import PART, LogStream
@@ -131,6 +133,8 @@ def test_who_watches_from_afar_is_told_of_clients_too(lines: list[str], tmp_path
 class Link:
     """A SuperLink's log, and whether a run was stopped."""
 
+    name = "lab:8000"
+
     def __init__(self, lines: list[str]) -> None:
         self.lines, self.stopped = lines, list[str]()
 
@@ -152,6 +156,98 @@ def test_who_watches_from_afar_may_end_the_run(lines: list[str], tmp_path: Path)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["rounds"] == 0
     assert summary["stopped"].startswith("Watching asked for it; the run was stopped after round 0")
+
+
+@pytest.fixture
+def limit() -> Iterator[Callable[[int], None]]:
+    """Return what bounds every file's size in bytes, as a full disk does, until the test ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class Filling(Callback):
+    """Leaves no room for another line after round 0, or for another of one file."""
+
+    def __init__(self, limit: Callable[[int], None], folder: Path, name: str) -> None:
+        self.limit, self.file = limit, folder / name
+
+    def on_round(self, row: Row, state: State) -> None:
+        self.limit(self.file.stat().st_size + 5)
+
+
+@pytest.mark.parametrize(
+    "full", ["flower.log", "metrics.jsonl", "model.safetensors", "config.yaml"]
+)
+def test_a_full_disk_here_leaves_the_run_where_it_is(
+    lines: list[str], tmp_path: Path, limit: Callable[[int], None], full: str
+) -> None:
+    """What is here is whole; the line says how to follow the run again, which gives all of it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    room = {"model.safetensors": 20_000, "config.yaml": 50}  # from the beginning
+    filling = [] if full in room else [Filling(limit, run, full)]
+
+    def follow(again: bool = False) -> Link:
+        link, console = Link(lines), Terminal(file=io.StringIO())
+        tracked = [] if again else filling
+        Follower(link, "7", CONFIG, run, console, tracked, again).follow()  # type: ignore[arg-type]
+        return link
+
+    if full in room:
+        limit(room[full])
+    with pytest.raises(CannotWrite) as caught:
+        follow()
+    limit(resource.RLIM_INFINITY)
+    begun = full != "config.yaml"
+    there = "; the server's run folder: /server/run"
+    assert str(caught.value) == (
+        f"{run / full if begun else run}: cannot be written (File too large){there}; run 7 on "
+        f"lab:8000 goes on without it; once there is room, follow it with: nufed resume={run}"
+    )
+    assert not [
+        path for path in run.iterdir() if path.name in (".config.yaml", "model.safetensors")
+    ]
+    logged = {"config.yaml": "", "flower.log": "round 0\n"}.get(full, "round 0\nround 1\n")
+    assert (run / "flower.log").read_text() == logged
+    follow(again=True)
+    assert torch.equal(load_file(run / "model.safetensors")["w"], PARAMS["w"])
+    assert json.loads((run / "summary.json").read_text())["rounds"] == 1
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("stopped", "rescued", "said"),
+    [
+        (
+            "/srv/x/metrics.jsonl: cannot be written (full); the model of round 9 is in /srv/x; "
+            "go on with: nufed resume=/srv/x",
+            None,
+            "on the server: /srv/x/metrics.jsonl: cannot be written (full); the model of round 9 "
+            "is in /here; go on with: nufed resume=/here",
+        ),
+        (
+            "/srv/x/metrics.jsonl: cannot be written (full); the model of round 9 is in /srv/x; "
+            "go on with: nufed resume=/tmp/r",
+            "/tmp/r",
+            "on the server: /srv/x/metrics.jsonl: cannot be written (full); the model of round 9 "
+            "is in /here; on the server, copy what is in /tmp/r into /srv/x; then go on with: "
+            "nufed resume=/here",
+        ),
+        (
+            "round 3: 1 of 4 clients replied; the model of round 2 is in /srv/x; go on with: "
+            "nufed resume=/srv/x",
+            None,
+            "round 3: 1 of 4 clients replied; the model of round 2 is in /here; go on with: "
+            "nufed resume=/here",
+        ),
+    ],
+)
+def test_what_a_server_says_of_its_folder_is_told_of_ours_where_that_has_it(
+    stopped: str, rescued: str | None, said: str
+) -> None:
+    """A disk that is full is the server's, and stays so."""
+    assert said_here(stopped, "/srv/x", rescued, Path("/here")) == said
 
 
 def test_the_rounds_of_a_resumed_run_count_from_its_first(

@@ -1,14 +1,21 @@
 """One seed, one result: in this process, on Flower's Ray engine, and under a plain `flwr run`."""
 
+import json
 import os
+import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
+from server_app import checkpoint
 from simulation.flower_command import kill_all
 from tests import forked
+from tests.forked import LIMIT_S, Started
 from tests.helpers import RunResult, distance, read_run
 from tests.released import PRIVATE, assert_priced, assert_released
 
@@ -48,8 +55,8 @@ def test_another_process_gives_the_same_metrics(reference: RunResult, tmp_path: 
     nufed("engine=batched", f"hydra.run.dir={tmp_path}")
     again = read_run(tmp_path)
     for mine, theirs in zip(again.rows, reference.rows, strict=True):
-        for time in TIMES:
-            assert (mine.pop(time, None) is None) == (theirs.get(time) is None)
+        for key in TIMES:
+            assert (mine.pop(key, None) is None) == (theirs.get(key) is None)
         assert mine == {key: value for key, value in theirs.items() if key not in TIMES}
     assert distance(again.model, reference.model) == 0.0
 
@@ -66,6 +73,49 @@ def test_flowers_simulation_engine(reference: RunResult, tmp_path: Path) -> None
     nufed("engine=ray", f"hydra.run.dir={tmp_path}")
     assert_same(read_run(tmp_path), reference)
     assert "Starting Flower Simulation" in (tmp_path / "flower.log").read_text()
+
+
+@pytest.mark.flower
+def test_a_run_whose_superlink_is_killed_is_resumed_as_if_nothing_had_been(tmp_path: Path) -> None:
+    """What it left: a summary, the model of the last checkpoint, and a command that works."""
+    folder = tmp_path / "run"
+    words = ["nufed", *OVERRIDES, "rounds=50", "checkpoint.every=1", "engine=ray"]
+    started, rows = Started([*words, f"hydra.run.dir={folder}"], tmp_path), folder / "metrics.jsonl"
+    until = time.monotonic() + LIMIT_S
+    while not rows.exists() or rows.read_text().count("\n") < 3:
+        assert started.process.poll() is None, started.done()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    os.kill(superlink_of(tmp_path), signal.SIGKILL)
+    done = started.done()
+    assert done.status == 2
+    (*_, line) = done.err.splitlines()
+    assert "Traceback" not in done.err
+    summary = json.loads((folder / "summary.json").read_text())
+    at = checkpoint.read(folder).state.round
+    assert line == (
+        f"nufed: the SuperLink exited with -9 (log: {folder}/flower.log); "
+        f"the model of round {at} is in {folder}; go on with: nufed resume={folder}"
+    )
+    assert (line, True) == (f"nufed: {summary['stopped']}", summary["resumable"])
+    model = load_file(folder / "model.safetensors")
+    assert distance(model, checkpoint.read(folder).state.params) == 0.0
+    resumed = forked.run(["nufed", f"resume={folder}", f"rounds={at + 1}"], tmp_path)
+    assert resumed.status == 0, resumed.err
+    calm = tmp_path / "calm"
+    nufed("engine=batched", f"rounds={at + 1}", f"hydra.run.dir={calm}")
+    assert distance(read_run(folder).model, read_run(calm).model) < 1e-5
+    assert [row["round"] for row in read_run(folder).rows] == list(range(at + 2))
+
+
+def superlink_of(runs: Path) -> int:
+    """Return the process of the SuperLink that keeps runs in a folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it just ended
+            ours = f"NUFED_RUNS={runs}".encode() in (process / "environ").read_bytes().split(b"\0")
+            if ours and b"flower-superlink" in (process / "cmdline").read_bytes():
+                return int(process.name)
+    raise AssertionError("no SuperLink runs")
 
 
 @pytest.mark.flower

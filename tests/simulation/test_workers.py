@@ -76,9 +76,10 @@ def engine(of: Setting) -> Iterator[Batched]:
 
 
 @pytest.fixture(scope="module")
-def environment() -> Iterator[None]:
-    """Let Ray be in this process, and end it after all tests."""
+def environment(of: Setting) -> Iterator[None]:
+    """Start Ray in this process, without a worker, and end it after all tests."""
     kept = dict(os.environ)
+    Actors().open(to_json(of.config), 0, 0, None)
     yield
     import ray
 
@@ -190,6 +191,7 @@ def children(pid: int) -> dict[str, int]:
 
 
 @LINUX
+@pytest.mark.flower
 def test_a_raylet_killed_in_the_middle_of_a_round_changes_nothing(
     of: Setting,
     engine: Batched,
@@ -251,7 +253,6 @@ def test_what_workers_warn_of_is_heard_once(
 
 
 def test_more_workers_than_processors_are_refused(here: Callable[[int], Actors]) -> None:
-    here(1)
     many = 1000
     with pytest.raises(InputError, match=rf"engine.workers={many}: Ray has \d+ CPUs; ask for \d+"):
         here(many)
@@ -265,11 +266,8 @@ class Holder:
 
 
 @pytest.fixture
-def held(
-    here: Callable[[int], Actors], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[], None]]:
+def held(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Hold all of Ray's processors; return what gives them back."""
-    here(1).close()
     import ray
 
     holder = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Holder).remote()
@@ -338,11 +336,11 @@ def test_ray_that_gives_up_too_soon_is_started_again(
         return real(address, **options)
 
     monkeypatch.setattr(ray, "init", init)
-    here(1)
+    here(0)
     assert len(calls) == 2
     monkeypatch.setattr(ray, "init", lambda *_, **__: init_error())
     with pytest.raises(InputError, match=r"Ray did not start in 5 attempts; the machine is busy"):
-        here(1)
+        here(0)
 
 
 def init_error() -> None:
