@@ -1,48 +1,37 @@
 """engine=deployment: submit to a SuperLink that runs, and follow the run from afar."""
 
-import os
 import re
 import secrets
 import tempfile
-from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from cli.bundle import lay_out
+from cli.follower import LOG, Follower
 from cli.submitted import Submitted
 from cli.superlink import SuperLink, connect
 from conf.command import differing_keys
 from conf.compose import CONFIG, find_config, to_file
 from conf.convert import to_json
-from conf.errors import CannotWrite, InputError, RunStopped
+from conf.errors import InputError
 from conf.files import is_there, write_whole
 from conf.schema import Config
-from conf.text import printable
 from conf.words import command_line
 from server_app.carried import carry
 from server_app.checkpoint import alone
-from server_app.log_reader import BrokenStream, LogReader
-from server_app.progress import ProgressBar
-from server_app.report.callback import Report
 from server_app.run_folder import (
     METRICS,
-    RESCUED,
     SUBMITTED,
     SUMMARY,
-    RunFolder,
-    append,
     load,
     read_json,
     whole_rows,
 )
 from server_app.terminal import Terminal
 from server_app.trackers import trackers
-from server_app.tracking import Callback
 from server_app.written import checked_summary
 
-LOG = "flower.log"
-LONGEST = 2000  # characters of what Flower says of a run
 OF_THE_WAY = "superlink", "root_certificates", "insecure"
 HERE = "resume", "trust", "tracking", *(f"engine.{key}" for key in OF_THE_WAY)
 """Keys that say nothing of what a run does where it runs."""
@@ -159,159 +148,3 @@ def _unread(folder: Path) -> bool:
     """Tell whether the end of a run that completed never came here."""
     file = folder / SUMMARY
     return not is_there(file) or "stopped" in load(file, partial(read_json, checked_summary))
-
-
-def said_here(stopped: str, there: str, rescued: str | None, here: Path) -> str:
-    """Return why a server ended a run, for who has followed it into the folder `here`.
-
-    The model came along. The run goes on from what lies in the server's folder `there`; what had
-    no room in that was `rescued` into another one of the server, None if nothing was.
-    """
-    on = "go on with: "
-    theirs, ours = (command_line("nufed", resume=each) for each in (rescued or there, here))
-    copy = f"on the server, copy what is in {rescued} into {there}; then " if rescued else ""
-    for place in filter(None, (there, rescued)):
-        stopped = stopped.replace(f" is in {place};", f" is in {here};")
-    stopped = stopped.replace(f"; {on}{theirs}", f"; {copy}{on}{ours}")
-    return f"on the server: {stopped}" if stopped.startswith(f"{there}/") else stopped
-
-
-class Follower:
-    """Make the run folder from the log of a run, as it is written."""
-
-    def __init__(
-        self,
-        superlink: SuperLink,
-        run_id: str,
-        config: Config,
-        folder: Path,
-        console: Terminal,
-        tracked: Sequence[Callback],
-        again: bool = False,
-    ) -> None:
-        self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
-        kept = RunFolder(folder, again)
-        self.callbacks = [kept, Report(folder), ProgressBar(console, folder), *tracked]
-        self.reader = LogReader(config, folder, self.callbacks, self._warn)
-
-    def follow(self) -> None:
-        """Follow to the end.
-
-        Raises
-        ------
-        RunStopped
-            If the run failed or was stopped, or the SuperLink was lost; or if what comes cannot be
-            written here, which is no reason to stop the run where it is.
-        KeyboardInterrupt
-            If the person here interrupted it; the run is stopped then.
-        """
-        try:
-            stopped = self._until_the_end()
-        except KeyboardInterrupt as error:
-            raise type(error)(self._end(f"interrupted; {self._stop()}")) from None
-        except (CannotWrite, InputError, OSError) as error:
-            if isinstance(error.__cause__, FileExistsError):  # another run took the folder
-                raise
-            raise CannotWrite(self._leave(error)) from error
-        except (BrokenStream, RunStopped) as error:
-            raise RunStopped(self._end(str(error))) from error
-        if stopped is not None:
-            raise RunStopped(self._end(stopped))
-        assert self.reader.summary is not None
-        there = str(self.reader.server_folder)
-        summary = self.reader.summary | {"server_run_folder": there}
-        rescued = summary.pop(RESCUED, None)  # there, not here
-        whole = "stopped" not in summary
-        if not whole:
-            summary["stopped"] = said_here(summary["stopped"], there, rescued, self.folder)
-        for callback in self.callbacks:
-            callback.on_end(summary)
-        self._say(f"server's run folder: {there}")
-        if "stopped" in summary:
-            raise RunStopped(summary["stopped"] + (self._there("is complete") if whole else ""))
-
-    def _until_the_end(self) -> str | None:
-        """Read the log, again where it broke off; return why the run has no summary, if so."""
-        log, ended = self.folder / LOG, None
-        append(log, b"")
-        begin = log.stat().st_size
-        while True:
-            os.truncate(log, begin)  # it comes from its beginning again
-            self.reader.again()
-            for line in self.superlink.log(self.run_id):
-                if plain := self.reader.read(line):
-                    self._keep(log, plain)
-                if self.reader.summary is not None:
-                    return None
-                if who := next((each for each in self.callbacks if each.stop), None):
-                    return f"{who} asked for it; {self._stop()}"
-            if ended is not None:
-                return ended
-            status, details = self.superlink.status(self.run_id)
-            if status.startswith("finished"):  # what was said at the end may still be missing
-                ended = self._why(status, details)
-
-    def _keep(self, log: Path, line: str) -> None:
-        """Write a line of the log that is for people."""
-        try:
-            append(log, printable(line, lines=True).encode())
-        except OSError as error:
-            raise CannotWrite.of(log, error) from error
-
-    def _why(self, status: str, details: str) -> str:
-        """Say why a run ended without a summary."""
-        if status == "finished:completed":
-            what = self.reader.missing or f"record {self.reader.next} of the run's log is missing"
-            return f"the run completed, but {what}"
-        cause = " ".join(details.removeprefix("ServerApp failed with exception: ").split())
-        return f"{cause:.{LONGEST}}" or f"the run is {status}"
-
-    def _end(self, stopped: str) -> str:
-        """Close the run folder; say how to go on, where there is something to go on with."""
-        on = f"; go on with: {command_line('nufed', resume=self.folder)}"
-        return self._close(stopped) + (on if self.reader.started else "")
-
-    def _leave(self, error: CannotWrite | InputError | OSError) -> str:
-        """Close the run folder, which cannot be written any more; leave the run where it is."""
-        cause = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(cause, OSError) and not isinstance(error, CannotWrite):
-            error = CannotWrite.of(self.folder, cause)
-        return self._close(str(error)) + self._there("goes on without it")
-
-    def _there(self, what: str) -> str:
-        """Say what the run does where it is, and how to follow it from here again."""
-        again = command_line("nufed", resume=self.folder)
-        there = f"run {self.run_id} on {self.superlink.name}"
-        return f"; {there} {what}; once there is room, follow it with: {again}"
-
-    def _close(self, stopped: str) -> str:
-        """Close the run folder, where there is one, without the server's summary; say where it is.
-
-        What is in the folder is what came so far.
-        """
-        if self.reader.server_folder:
-            stopped += f"; the server's run folder: {self.reader.server_folder}"
-        if self.reader.started:
-            summary = {
-                "rounds": self.reader.rounds,
-                "stopped": stopped,
-                "server_run_folder": self.reader.server_folder,
-            }
-            for callback in self.callbacks:
-                callback.on_end(summary)
-        return stopped
-
-    def _stop(self) -> str:
-        """Stop the run; say what came of it."""
-        self._say("stopping the run")
-        try:
-            self.superlink.stop(self.run_id)
-        except RunStopped as error:
-            return f"the run could not be stopped ({error})"
-        return f"the run was stopped after round {self.reader.rounds}"
-
-    def _say(self, text: str) -> None:
-        self.console.say(text)
-
-    def _warn(self, text: str) -> None:
-        self.console.say(text, style="yellow")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cli.engines.deployment import Follower, said_here
+from cli.follower import Follower, said_here
 from conf.compose import compose_config
 from conf.errors import CannotWrite, RunStopped
 from server_app.log_reader import BrokenStream, LogReader
