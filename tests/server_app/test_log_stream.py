@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cli.engines.deployment import _submit
 from cli.follower import Follower, said_here
 from conf.compose import compose_config
-from conf.errors import CannotWrite, RunStopped
+from conf.errors import CannotWrite, InputError, RunStopped
 from server_app.log_reader import BrokenStream, LogReader
 from server_app.log_records import MARK, code
 from server_app.log_stream import PART, LogStream
@@ -214,6 +215,27 @@ def test_a_full_disk_here_leaves_the_run_where_it_is(
     assert torch.equal(load_file(run / "model.safetensors")["w"], PARAMS["w"])
     assert json.loads((run / "summary.json").read_text())["rounds"] == 1
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_run_that_cannot_be_noted_down_is_stopped(
+    tmp_path: Path, limit: Callable[[int], None]
+) -> None:
+    """Nobody would find it again."""
+
+    class Full(Link):
+        def submit(self, app: Path, run_config: object) -> str:
+            limit(10)
+            return "7"
+
+    link = Full([])
+    with pytest.raises(InputError) as caught:
+        _submit(link, CONFIG, tmp_path, Terminal(file=io.StringIO()), None)  # type: ignore[arg-type]
+    assert link.stopped == ["7"]
+    assert str(caught.value) == (
+        f"{tmp_path}: cannot be written (File too large); the run was stopped at once; make room, "
+        "or name another folder"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
