@@ -70,7 +70,7 @@ def place(command: Command) -> str:
         return "tests/test_readme.py" if words[1:] == ["demo"] else ".ci/run"
     if page in STORIES:
         return STORIES[page]
-    if words[0] == "docker" or (words[0] == "export" and page == "deployment.md"):
+    if words[0] == "docker" or (words[0] in ("export", "umask") and page == "deployment.md"):
         return COMPOSED
     of_a_federation = words[0].startswith("flower-") or "engine=deployment" in words
     return DEPLOYED if of_a_federation or page == "deployment.md" else ALONE
