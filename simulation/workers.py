@@ -5,7 +5,9 @@ replaced (`simulation.actors`), and with Ray itself the round is begun anew, by 
 """
 
 import logging
+import os
 import pickle
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -22,8 +24,9 @@ from simulation.plan import Way
 from simulation.worker import Asked, Model
 
 log = logging.getLogger("nufed")
-_idle: list[tuple[str | None, Apart]] = []
-"""Of runs that are over, by the address they were given: the next of a sweep starts sooner."""
+_idle: list[tuple[object, Apart]] = []
+"""Of runs that are over, by where they were and what they could import there: the next of a sweep
+starts sooner, and another run finds its own modules."""
 
 
 class Workers:
@@ -50,6 +53,7 @@ class Workers:
         self._open = to_json(config), count, gpus, address
         self._said = set[str]()
         self._ray: Apart | None = None
+        self._place: object = None
         self.pids: list[int] = []
         try:
             self._start()
@@ -78,7 +82,7 @@ class Workers:
         with suppress(Gone):
             if ray.idle:
                 ray.ask("close")
-                _idle.append((self._address, ray))
+                _idle.append((self._place, ray))
                 return
         ray.end()
 
@@ -102,8 +106,10 @@ class Workers:
 
     def _start(self) -> None:
         """Start the workers, by a process of Ray's that an earlier run has left, or a new one."""
-        left = [ray for there, ray in _idle if there == self._address and ray.idle]
-        _idle[:] = [(there, ray) for there, ray in _idle if ray not in left[:1]]
+        found = map(os.environ.get, ("PYTHONPATH", "NUFED_DATA"))
+        self._place = self._address, os.getcwd(), (*sys.path,), *found
+        left = [ray for place, ray in _idle if place == self._place and ray.idle]
+        _idle[:] = [(place, ray) for place, ray in _idle if ray not in left[:1]]
         self._ray = left[0] if left else Apart("simulation.actors:alone")
         try:
             self.pids = self._ray.ask("open", *self._open)

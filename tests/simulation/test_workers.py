@@ -367,4 +367,4 @@ def test_a_run_gives_its_workers_back_for_the_next_of_a_sweep(
     for run in "ab":
         launch(config, tmp_path / run, Terminal(quiet=True))
         assert len(read_run(tmp_path / run).rows) == 2
-        assert workers._idle == [(None, ray)]
+        assert [each for _, each in workers._idle] == [ray]
