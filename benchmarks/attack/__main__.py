@@ -1,6 +1,6 @@
 """Train under attack and write docs/robustness.md.
 
-python -m benchmarks.attack     takes a quarter of an hour; what was run already is not run again,
+python -m benchmarks.attack     takes about twenty minutes; what was run already is not run again,
                                 until runs/attack.jsonl is removed
 """
 
