@@ -108,9 +108,14 @@ class Workers:
         """Start the workers, by a process of Ray's that an earlier run has left, or a new one."""
         found = map(os.environ.get, ("PYTHONPATH", "NUFED_DATA"))
         self._place = self._address, os.getcwd(), (*sys.path,), *found
-        left = [ray for place, ray in _idle if place == self._place and ray.idle]
-        _idle[:] = [(place, ray) for place, ray in _idle if ray not in left[:1]]
-        self._ray = left[0] if left else Apart("simulation.actors:alone")
+        left = None
+        while _idle and left is None:
+            place, ray = _idle.pop()
+            if place == self._place and ray.idle:
+                left = ray
+            else:
+                ray.end()  # or it would keep its memory for nobody, as long as this process lives
+        self._ray = left or Apart("simulation.actors:alone")
         try:
             self.pids = self._ray.ask("open", *self._open)
         except BaseException:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from simulation.flower_command import free_ports
-from tests.compose.stack import ROOT, docker
+from tests.compose.stack import ROOT, docker, wait_until
 from tests.docs.commands import COMPOSED, commands, place
 from tests.docs.pages import environment, sections
 from tests.forked import LIMIT_S
@@ -110,8 +110,8 @@ def test_several_machines(tmp_path: Path) -> None:
         (server.folder / "node-2.pub").write_bytes(public)
         assert "node-2.pub: registered" in server.type_in(with_keys + register)
         node.type_in(f"export NUFED_KEYS={node.folder}/keys\n{join}")
-        said = node.type_in("docker compose --profile nodes logs supernode-remote")
-        assert "SuperNode ID" in said
+        logs = "docker compose --profile nodes logs supernode-remote"
+        wait_until(lambda: "SuperNode ID" in node.type_in(logs), "the SuperNode is connected")
         alone = "partition.num_clients=4 clients_per_round=4 evaluation.new_clients=[]"
         wait = "server.join_timeout=10 server.min_replies=1"  # for the three that are not there
         job = f"docker compose run --rm nufed-secure rounds=1 {alone} {wait}"

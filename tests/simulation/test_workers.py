@@ -356,15 +356,26 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 def test_a_run_gives_its_workers_back_for_the_next_of_a_sweep(
-    engine: Batched, tmp_path: Path
+    engine: Batched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the next would wait, for ever, for processors that nobody uses; it has the same Ray."""
-    ray = workers_of(engine)._ray
+    """Else the next would wait, for ever, for processors that nobody uses.
+
+    It has the same Ray; a run with other modules has one of its own, and the first is ended.
+    """
+    workers_of(engine)
     engine.close()
+    used = []
     data = [f"dataset.path={setting().config.dataset['path']}", "dataset.one_class=keep"]
     rounds = ["rounds=1", "clients_per_round=4", "evaluation.steps=1", "model.hidden=[16]"]
     config = compose_config(["dataset=npz", *data, *rounds, "engine.workers=2"])
-    for run in "ab":
+    for run in "abc":
+        if run == "c":
+            monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
         launch(config, tmp_path / run, Terminal(quiet=True))
         assert len(read_run(tmp_path / run).rows) == 2
-        assert [each for _, each in workers._idle] == [ray]
+        ((_, ray),) = workers._idle
+        used.append(ray)
+    assert used[0] is used[1]
+    assert used[0] is not used[2]
+    assert not used[0].idle
+    assert used[2].idle
