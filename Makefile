@@ -49,7 +49,7 @@ experiments: $(INSTALLED)  ## Test the paper's claims; resumable, hours on two c
 	$(VENV)/python -m benchmarks.experiments
 
 docs: $(INSTALLED)  ## Write docs/configuration.md from the schema and the YAML files of conf/
-	$(VENV)/python -m conf.reference
+	$(VENV)/python -m nufed.conf.reference
 
 lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/ruff check .

@@ -13,7 +13,7 @@ from benchmarks.measure import Contender, interleaved, medians, peak_bytes
 from benchmarks.outcome import Line, Target
 from benchmarks.setting import Setting
 from benchmarks.workload import Effort
-from client_app.cohort import OneByOne
+from nufed.client_app.cohort import OneByOne
 
 
 def compare(

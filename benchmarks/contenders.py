@@ -8,9 +8,9 @@ import torch
 
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.setting import Setting
-from client_app.cohort import Cohort, OneByOne
-from client_app.messages import TrainInstruction
-from simulation.executor import Batched
+from nufed.client_app.cohort import Cohort, OneByOne
+from nufed.client_app.messages import TrainInstruction
+from nufed.simulation.executor import Batched
 
 PLAIN, ONE_BY_ONE, EAGER, COMPILED = "plain loop", "one by one", "batched", "batched, compiled"
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from simulation import plan
-from tasks.store import home
+from nufed.simulation import plan
+from nufed.tasks.store import home
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from simulation.memory import PeakMemory
+from nufed.simulation.memory import PeakMemory
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from flwr.clientapp import ClientApp
 
-from conf.convert import to_json
-from conf.schema import Config
+from nufed.conf.convert import to_json
+from nufed.conf.schema import Config
 
 
 def train(config: Config, folder: Path, app: ClientApp | None = None, supernodes: int = 1) -> None:
@@ -28,10 +28,10 @@ def train(config: Config, folder: Path, app: ClientApp | None = None, supernodes
     supernodes
         SuperNodes, all of them in this process.
     """
-    from client_app.app import make_app
-    from server_app.app import app as server_app
-    from simulation.executor import Batched
-    from simulation.grid import run_in_process
+    from nufed.client_app.app import make_app
+    from nufed.server_app.app import app as server_app
+    from nufed.simulation.executor import Batched
+    from nufed.simulation.grid import run_in_process
 
     run_config = {"config": to_json(config), "run-dir": str(folder), "report": False}
     log = logging.getLogger("nufed")

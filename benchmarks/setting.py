@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from client_app.messages import TrainInstruction
-from client_app.meta_gradient import Params
-from conf.compose import compose_config
-from conf.schema import Config
-from server_app.probe import measured_here
-from server_app.steps import with_steps
-from tasks.task import Task, build
+from nufed.client_app.messages import TrainInstruction
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.compose import compose_config
+from nufed.conf.schema import Config
+from nufed.server_app.probe import measured_here
+from nufed.server_app.steps import with_steps
+from nufed.tasks.task import Task, build
 
 FASHION = ("dataset=fashion_mnist", "partition=iid")
 MLP = ("model=mlp", "model.hidden=[100]")

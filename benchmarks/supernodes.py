@@ -16,10 +16,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks.child import nufed
-from cli.superlink import connect
-from conf.compose import compose_config
-from conf.errors import RunStopped
-from simulation.flower_command import (
+from nufed.cli.superlink import connect
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import RunStopped
+from nufed.simulation.flower_command import (
     HOST,
     environment,
     free_ports,
@@ -27,7 +27,7 @@ from simulation.flower_command import (
     start,
     wait_until_healthy,
 )
-from tasks.task import build
+from nufed.tasks.task import build
 
 NODES = 4
 ROUNDS = 4  # of a run; the first is left out: what is compiled or prepared once

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING, OmegaConf
 
-from cli.command import Parser, carry_out
-from conf.errors import InputError, nearest
-from conf.words import escaped, path_of
+from nufed.cli.command import Parser, carry_out
+from nufed.conf.errors import InputError, nearest
+from nufed.conf.words import escaped, path_of
 
 if TYPE_CHECKING:
-    from client_app.personal import Personal
+    from nufed.client_app.personal import Personal
 
 COMMAND = "nufed-adapt"
 FILE = "personal.safetensors"
@@ -89,9 +89,9 @@ def request(words: Sequence[str]) -> dict[str, Any]:
 
 def _adapt(typed: dict[str, Any]) -> None:
     # Imported here, so that --help and a mistyped key answer at once.
-    from client_app.export import require_available
-    from client_app.personal import personalize
-    from server_app.terminal import Terminal
+    from nufed.client_app.export import require_available
+    from nufed.client_app.personal import personalize
+    from nufed.server_app.terminal import Terminal
 
     out, forms = typed.pop("out"), list(filter(None, typed.pop("export").split(",")))
     for form in forms:
@@ -141,7 +141,7 @@ def write(personal: "Personal", files: Sequence[Path]) -> list[str]:
     InputError
         If they cannot be written, or an export is not the same model.
     """
-    from client_app.export import export
+    from nufed.client_app.export import export
 
     file, *exports = files
     try:
@@ -164,7 +164,7 @@ def write(personal: "Personal", files: Sequence[Path]) -> list[str]:
 
 def _show(console: "Any", personal: "Personal", data: str) -> None:
     """Print what was done, and the curve."""
-    from cli.adapt_text import curve_table, heading, sentence
+    from nufed.cli.adapt_text import curve_table, heading, sentence
 
     for line in heading(personal, data):
         console.say(line)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from rich.table import Table
 
-from client_app.personal import Personal
+from nufed.client_app.personal import Personal
 
 SHOWN = 20  # steps in the table, or nearly so
 

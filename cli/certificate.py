@@ -6,22 +6,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from client_app.meta_gradient import Params, descend
-from conf.errors import InputError
-from conf.files import is_there
-from conf.schema import Config
-from server_app.probe import measured_here
-from server_app.run_folder import METRICS, MODEL, load, whole_rows
-from server_app.steps import with_steps
-from strategies.roster import choose_new_clients, per_round
-from tasks.streams import DRAWS, Purpose, stream
-from tasks.task import Task, build
-from tasks.trained import load_model, read
-from theory.constants import Constants, Method
-from theory.ensemble import Ensemble
-from theory.estimate import Effort, Estimates, estimate, largest
-from theory.sampled import Estimate
-from theory.theorem import (
+from nufed.client_app.meta_gradient import Params, descend
+from nufed.conf.errors import InputError
+from nufed.conf.files import is_there
+from nufed.conf.schema import Config
+from nufed.server_app.probe import measured_here
+from nufed.server_app.run_folder import METRICS, MODEL, load, whole_rows
+from nufed.server_app.steps import with_steps
+from nufed.strategies.roster import choose_new_clients, per_round
+from nufed.tasks.streams import DRAWS, Purpose, stream
+from nufed.tasks.task import Task, build
+from nufed.tasks.trained import load_model, read
+from nufed.theory.constants import Constants, Method
+from nufed.theory.ensemble import Ensemble
+from nufed.theory.estimate import Effort, Estimates, estimate, largest
+from nufed.theory.sampled import Estimate
+from nufed.theory.theorem import (
     Bound,
     LargestBeta,
     Rounds,

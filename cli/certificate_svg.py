@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cli.certificate import Certificate
-from cli.certificate_text import times
-from conf.files import write_whole
-from conf.text import printable
-from server_app.palette import BLUE, GREY, SKY, VERMILION
+from nufed.cli.certificate import Certificate
+from nufed.cli.certificate_text import times
+from nufed.conf.files import write_whole
+from nufed.conf.text import printable
+from nufed.server_app.palette import BLUE, GREY, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from cli.certificate import Certificate
-from conf.schema import Config
-from theory.constants import growth, heterogeneity, smoothness
-from theory.estimator import estimator
-from theory.theorem import Bound, suggested_alpha
+from nufed.cli.certificate import Certificate
+from nufed.conf.schema import Config
+from nufed.theory.constants import growth, heterogeneity, smoothness
+from nufed.theory.estimator import estimator
+from nufed.theory.theorem import Bound, suggested_alpha
 
 CONDITION = "lower estimates of suprema: what follows is conditional on them"
 CONSTANTS = {

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from cli.command import Parser, carry_out, count
-from conf.compose import compose_config, of_run
-from conf.errors import InputError
-from conf.schema import Config
-from conf.targets import let_import, modules_of
-from conf.words import apart, path_of
-from tasks.private import NAME as PRIVATE
+from nufed.cli.command import Parser, carry_out, count
+from nufed.conf.compose import compose_config, of_run
+from nufed.conf.errors import InputError
+from nufed.conf.schema import Config
+from nufed.conf.targets import let_import, modules_of
+from nufed.conf.words import apart, path_of
+from nufed.tasks.private import NAME as PRIVATE
 
 COMMAND = "nufed-certify"
 DEVICE = "device="  # the run's may not be here
@@ -67,10 +67,10 @@ def subject(words: Sequence[str]) -> tuple[Config, Path | None]:
 
 def _certify(given: argparse.Namespace) -> None:
     # Imported here, so that --help and a mistyped key answer at once.
-    from cli.certificate import certificate
-    from cli.certificate_text import heading, sentences, tables
-    from server_app.terminal import Terminal
-    from theory.estimate import Effort
+    from nufed.cli.certificate import certificate
+    from nufed.cli.certificate_text import heading, sentences, tables
+    from nufed.server_app.terminal import Terminal
+    from nufed.theory.estimate import Effort
 
     config, folder = subject(given.what)
     console = Terminal()
@@ -83,7 +83,7 @@ def _certify(given: argparse.Namespace) -> None:
     for line in sentences(found, given.epsilon):
         console.say(line)
     if folder is not None and found.measured:
-        from cli.certificate_svg import draw
+        from nufed.cli.certificate_svg import draw
 
         file = folder / "certificate.svg"
         try:

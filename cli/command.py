@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
-from conf.text import printable
+from nufed.conf.text import printable
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
@@ -18,15 +18,13 @@ EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 def prepare() -> bool:
     """Set the process up; return whether a person wants tracebacks of their mistakes."""
     # Imported here: Hydra takes most of a second, and nufed-keys has no use for it.
-    from conf.compose import CONFIG_DIR
-    from conf.schema import register
+    from nufed.conf.schema import register
 
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     # Threads that have nothing to do sleep: where they spin, a busy machine takes twice the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, and we print one line of them
-    sys.path.append(str(CONFIG_DIR.parent))
     register()
     sys.excepthook = _tell
     logging.getLogger("nufed").setLevel(logging.INFO)
@@ -50,7 +48,7 @@ def carry_out(
     arguments
         What was typed; None: that of this process.
     """
-    from cli.failures import one_line  # imported here, as nufed-keys starts at once
+    from nufed.cli.failures import one_line  # imported here, as nufed-keys starts at once
 
     wants_traceback = prepare()
     given = parser.parse_args(arguments)
@@ -117,7 +115,7 @@ class Parser(argparse.ArgumentParser):
 
 def complaint(parser: argparse.ArgumentParser, message: str, keys: Sequence[str] = ()) -> str:
     """Return what a parser complains of in our words, with the nearest option."""
-    from conf.errors import nearest  # imported here, as nufed-keys starts at once
+    from nufed.conf.errors import nearest  # imported here, as nufed-keys starts at once
 
     if found := re.fullmatch(r"unrecognized arguments: (\S+).*", message, re.DOTALL):
         options = [o for o in parser._option_string_actions if o.startswith("--")]

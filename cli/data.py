@@ -4,17 +4,17 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cli.command import Parser, carry_out
-from conf.compose import compose_config
-from conf.errors import InputError
-from conf.schema import Config
-from conf.words import apart, command_line, for_hydra, for_shell, path_of, there, written
-from tasks.private import NAME as PRIVATE
+from nufed.cli.command import Parser, carry_out
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.conf.schema import Config
+from nufed.conf.words import apart, command_line, for_hydra, for_shell, path_of, there, written
+from nufed.tasks.private import NAME as PRIVATE
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cli.data_findings import Found, Spread
+    from nufed.cli.data_findings import Found, Spread
 
 COMMAND = "nufed-data"
 EXAMPLES = """\
@@ -65,10 +65,10 @@ def overrides(words: Sequence[str]) -> list[str]:
 
 def _check(words: list[str]) -> None:
     # Imported here, so that --help and a mistyped key answer at once.
-    from cli.data_findings import advice, found, notes, spread
-    from server_app.terminal import Terminal
-    from tasks.store import load, load_rows
-    from tasks.task import build, require_computable
+    from nufed.cli.data_findings import advice, found, notes, spread
+    from nufed.server_app.terminal import Terminal
+    from nufed.tasks.store import load, load_rows
+    from nufed.tasks.task import build, require_computable
 
     config = compose_config(words)
     if config.dataset["name"] == PRIVATE:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.datasets.targets import one_hot
-from tasks.rows import Rows
-from tasks.store import FederatedData
+from nufed.tasks.datasets.targets import one_hot
+from nufed.tasks.rows import Rows
+from nufed.tasks.store import FederatedData
 
 FEW_ROWS = 4  # of a client: below, a test split says next to nothing
 TEST_ROWS = 5  # that the median client should be measured on

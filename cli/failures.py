@@ -9,9 +9,9 @@ from pathlib import Path
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
-from conf.errors import NuFedError, nearest
-from conf.keys import no_such_key
-from conf.words import written
+from nufed.conf.errors import NuFedError, nearest
+from nufed.conf.keys import no_such_key
+from nufed.conf.words import written
 
 FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)
 FILES = {".npz": "npz", ".parquet": "parquet", ".csv": "hf", ".json": "hf", ".jsonl": "hf"}

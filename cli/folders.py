@@ -7,8 +7,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from conf.files import new_folder
-from conf.words import escaped, written
+from nufed.conf.files import new_folder
+from nufed.conf.words import escaped, written
 
 _made: set[Path] = set()
 

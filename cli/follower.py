@@ -4,17 +4,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.superlink import SuperLink
-from conf.errors import CannotWrite, InputError, RunStopped
-from conf.schema import Config
-from conf.text import printable
-from conf.words import command_line
-from server_app.log_reader import BrokenStream, LogReader
-from server_app.progress import ProgressBar
-from server_app.report.callback import Report
-from server_app.run_folder import RESCUED, RunFolder, append
-from server_app.terminal import Terminal
-from server_app.tracking import Callback
+from nufed.cli.superlink import SuperLink
+from nufed.conf.errors import CannotWrite, InputError, RunStopped
+from nufed.conf.schema import Config
+from nufed.conf.text import printable
+from nufed.conf.words import command_line
+from nufed.server_app.log_reader import BrokenStream, LogReader
+from nufed.server_app.progress import ProgressBar
+from nufed.server_app.report.callback import Report
+from nufed.server_app.run_folder import RESCUED, RunFolder, append
+from nufed.server_app.terminal import Terminal
+from nufed.server_app.tracking import Callback
 
 LOG = "flower.log"
 LONGEST = 2000  # characters of what Flower says of a run

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from cli.command import Parser, count, fail
-from conf.errors import InputError, reason
+from nufed.cli.command import Parser, count, fail
+from nufed.conf.errors import InputError, reason
 
 HOSTS = ("localhost", "127.0.0.1", "::1", "superlink")
 CA_DAYS, SERVER_DAYS = 3650, 730

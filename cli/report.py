@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from cli.command import Parser, carry_out
-from conf.errors import InputError, nearest, reason
-from conf.words import apart, path_of
+from nufed.cli.command import Parser, carry_out
+from nufed.conf.errors import InputError, nearest, reason
+from nufed.conf.words import apart, path_of
 
 COMMAND = "nufed-report"
 KEYS = "out", "target"
@@ -46,8 +46,8 @@ def read(words: Sequence[str]) -> Given:
     InputError
         If a word cannot be used.
     """
-    from server_app.report.comparison import run_folders
-    from server_app.report.comparison_page import COMPARISON
+    from nufed.server_app.report.comparison import run_folders
+    from nufed.server_app.report.comparison_page import COMPARISON
 
     names, options = apart(words)
     found = dict(option.split("=", 1) for option in options)
@@ -77,16 +77,16 @@ def _report_of(given: Given) -> None:
 
 def _report(given: Given) -> None:
     # Imported here, so that --help and a mistyped folder answer at once.
-    from server_app.terminal import Terminal
+    from nufed.server_app.terminal import Terminal
 
     console = Terminal()
     if given.single:
-        from server_app.report.run_page import write_report
+        from nufed.server_app.report.run_page import write_report
 
         file = write_report(given.runs[0])
         console.say(f"report: {file}")
         return
-    from server_app.report.comparison_page import terminal_table, write_comparison
+    from nufed.server_app.report.comparison_page import terminal_table, write_comparison
 
     found = write_comparison(given.runs, given.out, given.target)
     console.print(terminal_table(found))

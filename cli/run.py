@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cli.command import (
+from nufed.cli.command import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
     EXIT_USER_ERROR,
@@ -27,17 +27,17 @@ from cli.command import (
     fail,
     prepare,
 )
-from cli.failures import one_line
-from cli.folders import remove_empty
-from cli.sweep import Job, Sweep, begun, is_search, jobs_of, lines_of, prepare_options
-from conf.compose import CONFIG_DIR
-from conf.convert import to_config
-from conf.errors import InputError, NuFedError, Terminated
-from conf.keys import known_keys
-from conf.schema import Config
-from conf.targets import let_import
-from conf.text import printable
-from conf.words import for_hydra, path_of
+from nufed.cli.failures import one_line
+from nufed.cli.folders import remove_empty
+from nufed.cli.sweep import Job, Sweep, begun, is_search, jobs_of, lines_of, prepare_options
+from nufed.conf.compose import CONFIG_DIR
+from nufed.conf.convert import to_config
+from nufed.conf.errors import InputError, NuFedError, Terminated
+from nufed.conf.keys import known_keys
+from nufed.conf.schema import Config
+from nufed.conf.targets import let_import
+from nufed.conf.text import printable
+from nufed.conf.words import for_hydra, path_of
 
 
 def main() -> None:
@@ -139,7 +139,7 @@ def _job_of_sweep(composed: DictConfig, hydra_config: HydraConf, folder: Path) -
         folder, error = _attempt(composed, folder, search)
     found = None
     if search:
-        from cli.search import WORST, score
+        from nufed.cli.search import WORST, score
 
         found = WORST if error else score(folder)
     complaint = str(error) if error else None
@@ -159,7 +159,7 @@ def _attempt(
     try:
         config = to_config(composed)
         if search:
-            from cli.search import require_validation
+            from nufed.cli.search import require_validation
 
             require_validation(config)
         return run(config, folder), None
@@ -176,8 +176,8 @@ def _conclude(sweep: Sweep) -> bool:
     for each in jobs:
         remove_empty(Path(each.folder))  # of another process, which did not know what is new
     if sweep.search and jobs:
-        from cli.search import conclude
-        from server_app.terminal import Terminal
+        from nufed.cli.search import conclude
+        from nufed.server_app.terminal import Terminal
 
         return conclude(jobs, sweep.folder, Terminal())
     finished = [(" ".join(j.overrides), Path(j.folder)) for j in jobs if j.complaint is None]
@@ -188,10 +188,10 @@ def _conclude(sweep: Sweep) -> bool:
 
 def _compare(finished: list[tuple[str, Path]]) -> None:
     """Show the runs of a sweep side by side, seeds together, and leave a page that does."""
-    from server_app.progress import sweep_table
-    from server_app.report.comparison_page import COMPARISON, terminal_table, write_comparison
-    from server_app.run_folder import SUMMARY
-    from server_app.terminal import Terminal
+    from nufed.server_app.progress import sweep_table
+    from nufed.server_app.report.comparison_page import COMPARISON, terminal_table, write_comparison
+    from nufed.server_app.run_folder import SUMMARY
+    from nufed.server_app.terminal import Terminal
 
     summaries = {overrides: json.loads((f / SUMMARY).read_text()) for overrides, f in finished}
     console = Terminal()
@@ -224,10 +224,10 @@ def run(config: Config, folder: Path) -> Path:
     # Imported here, so that --help and a mistyped key answer at once.
     from hydra.utils import get_method
 
-    from server_app.resume import resumed_config
-    from server_app.run_folder import require_free
-    from server_app.terminal import Terminal
-    from tasks.datasets.hf import NAME as HF
+    from nufed.server_app.resume import resumed_config
+    from nufed.server_app.run_folder import require_free
+    from nufed.server_app.terminal import Terminal
+    from nufed.tasks.datasets.hf import NAME as HF
 
     if config.resume is None:
         require_free(folder)

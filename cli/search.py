@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.table import Table
 
-from cli.sweep import SPLIT, Job
-from conf.errors import InputError
-from conf.schema import Config
-from conf.words import command_line
-from server_app.run_folder import SUMMARY
-from server_app.terminal import Terminal
-from strategies.curves import GROUPS, exists, say_undefined, shown
+from nufed.cli.sweep import SPLIT, Job
+from nufed.conf.errors import InputError
+from nufed.conf.schema import Config
+from nufed.conf.words import command_line
+from nufed.server_app.run_folder import SUMMARY
+from nufed.server_app.terminal import Terminal
+from nufed.strategies.curves import GROUPS, exists, say_undefined, shown
 
 BEST = 5
 WORST = -math.inf

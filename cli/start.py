@@ -13,32 +13,32 @@ from types import FrameType
 
 def nufed() -> None:
     """Run an experiment, or a sweep."""
-    _main("cli.run")()
+    _main("nufed.cli.run")()
 
 
 def adapt() -> None:
     """Make a client's personal model."""
-    _main("cli.adapt")()
+    _main("nufed.cli.adapt")()
 
 
 def certify() -> None:
     """Measure the constants of the theory."""
-    _main("cli.certify")()
+    _main("nufed.cli.certify")()
 
 
 def report() -> None:
     """Make a report, or compare runs."""
-    _main("cli.report")()
+    _main("nufed.cli.report")()
 
 
 def keys() -> None:
     """Make keys and certificates."""
-    _main("cli.keys")()
+    _main("nufed.cli.keys")()
 
 
 def data() -> None:
     """Look at a data set."""
-    _main("cli.data")()
+    _main("nufed.cli.data")()
 
 
 def _main(module: str) -> Callable[[], None]:

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from conf.errors import InputError
-from conf.files import is_there, read_text, write_whole
-from conf.typed import Mistyped, made, parsed
-from server_app.run_folder import SUBMITTED as FILE
+from nufed.conf.errors import InputError
+from nufed.conf.files import is_there, read_text, write_whole
+from nufed.conf.typed import Mistyped, made, parsed
+from nufed.server_app.run_folder import SUBMITTED as FILE
 
 LARGEST = 1 << 20  # bytes of it, which has one short line
 

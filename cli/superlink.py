@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from conf.errors import InputError, RunStopped
-from conf.schema import require
-from conf.words import path_of
-from simulation.flower_command import (
+from nufed.conf.errors import InputError, RunStopped
+from nufed.conf.schema import require
+from nufed.conf.words import path_of
+from nufed.simulation.flower_command import (
     environment,
     error_in,
     name_superlink,

@@ -19,10 +19,10 @@ from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from conf.compose import CONFIG_DIR
-from conf.errors import InputError, reason
-from conf.files import is_there, read_text
-from conf.typed import made, parsed
+from nufed.conf.compose import CONFIG_DIR
+from nufed.conf.errors import InputError, reason
+from nufed.conf.files import is_there, read_text
+from nufed.conf.typed import made, parsed
 
 JOBS = "jobs.jsonl"
 LARGEST = 1 << 28  # bytes of it; a job takes some hundred

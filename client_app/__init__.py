@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from client_app.personal import personalize
+    from nufed.client_app.personal import personalize
 
 __all__ = ["personalize"]
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for, and no sooner: `client_app.meta_gradient` needs torch alone."""
+    """Import what is asked for, and no sooner: the algorithm itself needs torch alone."""
     if name == "personalize":
-        from client_app.personal import personalize
+        from nufed.client_app.personal import personalize
 
         return personalize
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

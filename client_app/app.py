@@ -11,10 +11,10 @@ import torch
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client_app.bounds import limits_of, require_allowed, require_within
-from client_app.cohort import Cohort, OneByOne
-from client_app.curvature import probe
-from client_app.messages import (
+from nufed.client_app.bounds import limits_of, require_allowed, require_within
+from nufed.client_app.cohort import Cohort, OneByOne
+from nufed.client_app.curvature import probe
+from nufed.client_app.messages import (
     CURVATURE,
     FIXED,
     Census,
@@ -29,13 +29,13 @@ from client_app.messages import (
     encode,
     to_params,
 )
-from client_app.meta_gradient import Params
-from client_app.node import hosted, own_data
-from conf.compose import from_run_config
-from conf.schema import Config
-from conf.targets import modules_here
-from tasks.module_state import trainable
-from tasks.task import Task, build
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.node import hosted, own_data
+from nufed.conf.compose import from_run_config
+from nufed.conf.schema import Config
+from nufed.conf.targets import modules_here
+from nufed.tasks.module_state import trainable
+from nufed.tasks.task import Task, build
 
 # Parameters below which a step is not worth sharing between threads: they only wait for each
 # other, several times as long where other programs run beside them.

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from client_app.messages import EvaluateInstruction, MalformedMessage, TrainInstruction
-from conf.errors import InputError
-from conf.schema import Config, require
+from nufed.client_app.messages import EvaluateInstruction, MalformedMessage, TrainInstruction
+from nufed.conf.errors import InputError
+from nufed.conf.schema import Config, require
 
 LEAST = {"max-nu": 0, "max-tau": 1}
 """Keys of a node config that bound what any run asks of a SuperNode, and what they may be."""

@@ -6,15 +6,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from client_app import sampling
-from client_app.figures import reportable
-from client_app.local_update import StepBatches, local_update
-from client_app.messages import EvaluateInstruction, TrainInstruction
-from client_app.meta_gradient import Batch, Params, descend
-from client_app.personalization import personalization_curve
-from tasks.module_state import unchanged
-from tasks.streams import Purpose, model_randomness, stream
-from tasks.task import Task
+from nufed.client_app import sampling
+from nufed.client_app.figures import reportable
+from nufed.client_app.local_update import StepBatches, local_update
+from nufed.client_app.messages import EvaluateInstruction, TrainInstruction
+from nufed.client_app.meta_gradient import Batch, Params, descend
+from nufed.client_app.personalization import personalization_curve
+from nufed.tasks.module_state import unchanged
+from nufed.tasks.streams import Purpose, model_randomness, stream
+from nufed.tasks.task import Task
 
 
 class ClientUpdate(NamedTuple):

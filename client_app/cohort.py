@@ -7,14 +7,19 @@ engine brings another that does the same work for many clients at once.
 from collections import defaultdict
 from typing import NamedTuple, Protocol
 
-from client_app.client import evaluate, train
-from client_app.figures import as_reported
-from client_app.mean import StreamingMean
-from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction, TrainReport
-from client_app.meta_gradient import Params
-from conf.errors import NuFedError
-from tasks.task import Task
-from tasks.undefined import noting
+from nufed.client_app.client import evaluate, train
+from nufed.client_app.figures import as_reported
+from nufed.client_app.mean import StreamingMean
+from nufed.client_app.messages import (
+    EvaluateInstruction,
+    EvaluateReport,
+    TrainInstruction,
+    TrainReport,
+)
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.errors import NuFedError
+from nufed.tasks.task import Task
+from nufed.tasks.undefined import noting
 
 
 class Trained(NamedTuple):

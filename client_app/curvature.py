@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from client_app import figures, sampling
-from client_app.lanczos import lanczos
-from client_app.messages import ProbeInstruction, ProbeReport
-from client_app.meta_gradient import Params, central_difference, hessian_vector_product
-from conf.errors import NuFedError
-from tasks.streams import Purpose, stream, torch_stream
-from tasks.task import Task
+from nufed.client_app import figures, sampling
+from nufed.client_app.lanczos import lanczos
+from nufed.client_app.messages import ProbeInstruction, ProbeReport
+from nufed.client_app.meta_gradient import Params, central_difference, hessian_vector_product
+from nufed.conf.errors import NuFedError
+from nufed.tasks.streams import Purpose, stream, torch_stream
+from nufed.tasks.task import Task
 
 ROWS, PRODUCTS = 32, 8  # a second for a convolutional network, an instant for a small one
 FACTOR = 10

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client_app.personal import Personal
-from conf.errors import InputError, reason
-from tasks.outputs import scores
+from nufed.client_app.personal import Personal
+from nufed.conf.errors import InputError, reason
+from nufed.tasks.outputs import scores
 
 Rows = NDArray[Any]
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from client_app.meta_gradient import Batch, LossFn, Params, descend, value_and_meta_gradient
+from nufed.client_app.meta_gradient import Batch, LossFn, Params, descend, value_and_meta_gradient
 
 
 class StepBatches(NamedTuple):
@@ -52,7 +52,7 @@ def local_update(
     Parameters
     ----------
     loss_fn, params, alpha, mode, delta, recompute
-        As in `client_app.meta_gradient.meta_gradient`.
+        As in `nufed.client_app.meta_gradient.meta_gradient`.
     batches
         The batches of the τ steps, drawn outside. An iterator may gather each as it is needed.
     beta

@@ -2,7 +2,7 @@
 
 import torch
 
-from client_app.meta_gradient import Params
+from nufed.client_app.meta_gradient import Params
 
 
 class StreamingMean:

@@ -27,12 +27,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from client_app import figures
-from client_app.meta_gradient import MODES, Params
-from conf.errors import reason
-from conf.schema import MOST_STEPS, WEIGHTINGS, AlgorithmConfig, positive
-from tasks.task import Task
-from tasks.undefined import MOST
+from nufed.client_app import figures
+from nufed.client_app.meta_gradient import MODES, Params
+from nufed.conf.errors import reason
+from nufed.conf.schema import MOST_STEPS, WEIGHTINGS, AlgorithmConfig, positive
+from nufed.tasks.task import Task
+from nufed.tasks.undefined import MOST
 
 ARRAYS, REPORT, EVALUATION, METRICS = "arrays", "report", "evaluation", "metrics"
 FIXED = "fixed"

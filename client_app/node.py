@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from conf.errors import InputError
-from tasks.private import NAME, Local
-from tasks.task import Task
+from nufed.conf.errors import InputError
+from nufed.tasks.private import NAME, Local
+from nufed.tasks.task import Task
 
 EXAMPLE = "--node-config 'partition-id=0 num-partitions=4'"
 EXAMPLE_OF_OWN = f'{EXAMPLE[:-1]} data-path="/data/mine.npz"\''

@@ -16,25 +16,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client_app import sampling
-from client_app.meta_gradient import Params, adapt
-from conf.compose import of_run
-from conf.errors import InputError
-from conf.files import is_there
-from conf.schema import MOST_STEPS, Config, positive, require
-from conf.targets import modules_of
-from conf.words import path_of
-from tasks.module_state import unchanged
-from tasks.own_rows import own_rows
-from tasks.rows import Rows
-from tasks.streams import DRAWS, Purpose, model_randomness, stream
-from tasks.task import Task, build, federated
-from tasks.trained import MODEL, Sizes, load_model, read, require_held, to_bytes
+from nufed.client_app import sampling
+from nufed.client_app.meta_gradient import Params, adapt
+from nufed.conf.compose import of_run
+from nufed.conf.errors import InputError
+from nufed.conf.files import is_there
+from nufed.conf.schema import MOST_STEPS, Config, positive, require
+from nufed.conf.targets import modules_of
+from nufed.conf.words import path_of
+from nufed.tasks.module_state import unchanged
+from nufed.tasks.own_rows import own_rows
+from nufed.tasks.rows import Rows
+from nufed.tasks.streams import DRAWS, Purpose, model_randomness, stream
+from nufed.tasks.task import Task, build, federated
+from nufed.tasks.trained import MODEL, Sizes, load_model, read, require_held, to_bytes
 
 log = logging.getLogger("nufed")
 
 AS_IN_RUN: Literal["run"] = "run"
-EMBEDS = "tasks.transformer.Transformer"
+EMBEDS = "nufed.tasks.transformer.Transformer"
 """Has parameters of each token; of models of one's own, nobody knows."""
 MOST_ROWS = 100_000_000
 """Rows that all steps draw together: their numbers are held at once, at 8 bytes each."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from client_app.meta_gradient import Batch, LossFn, Params, trajectory
+from nufed.client_app.meta_gradient import Batch, LossFn, Params, trajectory
 
 MetricsFn = Callable[..., dict[str, Tensor]]
 

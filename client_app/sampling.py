@@ -1,4 +1,4 @@
-"""Which rows form a batch; `tasks.streams` says where the randomness comes from.
+"""Which rows form a batch; `nufed.tasks.streams` says where the randomness comes from.
 
 A batch of D rows is a uniformly random subset of the client's train rows. The support, query and
 Hessian batches of a round are drawn independently of each other, as the analysis of the stochastic

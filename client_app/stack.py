@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.overrides import TorchFunctionMode
 
-from client_app.meta_gradient import Params
+from nufed.client_app.meta_gradient import Params
 
 
 def stacked(function: Callable[..., Any]) -> Callable[..., Any]:

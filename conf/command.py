@@ -8,10 +8,10 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from conf.compose import CONFIG_DIR, composing
-from conf.convert import to_config
-from conf.schema import Config
-from conf.words import escaped, written
+from nufed.conf.compose import CONFIG_DIR, composing
+from nufed.conf.convert import to_config
+from nufed.conf.schema import Config
+from nufed.conf.words import escaped, written
 
 DATASET = "dataset"
 GROUPS = tuple(

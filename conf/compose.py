@@ -11,15 +11,18 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from conf.convert import read_config, to_config, to_yaml
-from conf.errors import InputError, NuFedError, reason
-from conf.files import read_text, require_no_links
-from conf.own import is_own, signed
-from conf.schema import Config, register
-from conf.targets import HOW_HERE, foreign, let_import, require_allowed
-from conf.words import for_hydra
+import nufed
+from nufed.conf.convert import read_config, to_config, to_yaml
+from nufed.conf.errors import InputError, NuFedError, reason
+from nufed.conf.files import read_text, require_no_links
+from nufed.conf.own import is_own, signed
+from nufed.conf.schema import Config, register
+from nufed.conf.targets import HOW_HERE, foreign, let_import, require_allowed
+from nufed.conf.words import for_hydra
 
 CONFIG_DIR = Path(__file__).parent
+HOME = Path(nufed.__file__).parents[1]
+"""The folder that NuFed is imported from: of a checkout, of a Flower app, or of all packages."""
 CONFIG = "config.yaml"
 """In a run folder, the configuration of the run."""
 LARGEST = 1 << 20
@@ -117,8 +120,8 @@ def from_run_config(run_config: Mapping[str, object], trust: Collection[str] = (
     Parameters
     ----------
     run_config
-        Flower's run config: ``config``, a composed configuration as `conf.convert.to_json` writes
-        it; or, where that is empty, ``overrides``, Hydra overrides as one would type them.
+        Flower's run config: ``config``, a composed configuration as `nufed.conf.convert.to_json`
+        writes it; or, where that is empty, ``overrides``, Hydra overrides as one would type them.
     trust
         The modules that whoever runs this process trusts, beside what anybody may name.
 

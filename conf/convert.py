@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.errors import InputError, reason
-from conf.keys import no_such_key, unknown_of_engine
-from conf.plain import dump, each_text, plain
-from conf.schema import Config
+from nufed.conf.errors import InputError, reason
+from nufed.conf.keys import no_such_key, unknown_of_engine
+from nufed.conf.plain import dump, each_text, plain
+from nufed.conf.schema import Config
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from conf.errors import InputError, reason
+from nufed.conf.errors import InputError, reason
 
 KINDS = {
     stat.S_IFDIR: "a folder",

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.conf import HydraConf
 from omegaconf import OmegaConf
 
-from conf.errors import alike, nearest
+from nufed.conf.errors import alike, nearest
 
 FOLDER = Path(__file__).parent
 OPEN = ("model", "dataset", "strategy", "tracking", "task.metrics", "partition.partitioner")

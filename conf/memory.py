@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conf.errors import InputError
+from nufed.conf.errors import InputError
 
 SHARE = 0.8  # of the free memory that data may fill
 SLACK = 2 << 30  # bytes that allocators reserve, and threads for their stacks, without using them

@@ -1,8 +1,8 @@
 """What is a person's own on this machine: the folder that is kept for them, the runs they made.
 
 A run whose model is code of the person's own goes on, and is adapted, without a word; another's is
-not, for its config.yaml may name anything (see `conf.targets`). The two are told apart by a line at
-the end of that file: a digest of it under a key that lies in `$NUFED_DATA` and never leaves it.
+not, for its config.yaml may name anything (see `nufed.conf.targets`). The two are told apart by a
+line at the end of that file: a digest of it under a key that lies in `$NUFED_DATA` and never leaves it.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from conf.errors import InputError
-from conf.files import read_bytes
-from conf.words import path_of
+from nufed.conf.errors import InputError
+from nufed.conf.files import read_bytes
+from nufed.conf.words import path_of
 
 MARK = "# of this person's own, by "
 LENGTH = 32  # bytes

@@ -1,6 +1,6 @@
 """docs/configuration.md: every group, option and key, from schema.py and the YAML files beside it.
 
-    python -m conf.reference    writes the page (make docs)
+    python -m nufed.conf.reference    writes the page (make docs)
 
 What a key means is said once: below its field in the schema, or else behind it in the YAML file.
 """
@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from hydra import compose
 from omegaconf import OmegaConf
 
-from conf.compose import CONFIG, CONFIG_DIR, composing
-from conf.schema import Config
+from nufed.conf.compose import CONFIG, CONFIG_DIR, composing
+from nufed.conf.schema import Config
 
 PAGE = CONFIG_DIR.parent / "docs" / "configuration.md"
 EXPERIMENT = "experiment"

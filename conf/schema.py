@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from conf.errors import InputError
-from conf.text import printable
+from nufed.conf.errors import InputError
+from nufed.conf.text import printable
 
 T = TypeVar("T")
 

@@ -18,9 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from conf.errors import InputError
-from conf.schema import LONGEST, Config, require
-from conf.text import printable
+from nufed.conf.errors import InputError
+from nufed.conf.schema import LONGEST, Config, require
+from nufed.conf.text import printable
 
 OPTION = re.compile(r"^ *(?:_target_|launcher): *([\w.]+)", re.MULTILINE)
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")

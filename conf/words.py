@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from conf.text import printable
+from nufed.conf.text import printable
 
 NEW = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 """Keys that name a folder to be; they are often made of other keys, as in runs/${name}."""

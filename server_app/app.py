@@ -11,9 +11,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from hydra.errors import InstantiationException
 
-from client_app.messages import Fixed
-from conf.compose import from_run_config
-from conf.errors import (
+from nufed.client_app.messages import Fixed
+from nufed.conf.compose import HOME, from_run_config
+from nufed.conf.errors import (
     CannotWrite,
     Diverged,
     InputError,
@@ -22,33 +22,33 @@ from conf.errors import (
     WorkersLost,
     reason,
 )
-from conf.making import make
-from conf.schema import Config, require
-from conf.targets import modules_here
-from server_app import resume
-from server_app.carried import unload
-from server_app.checkpoint import Checkpoint, Checkpoints, alone
-from server_app.diagnostics import diagnose
-from server_app.early_stopping import EarlyStopping
-from server_app.facts import facts, peak_rss_mb
-from server_app.log_stream import log_streams
-from server_app.model_file import ModelFile
-from server_app.probe import measured
-from server_app.progress import ProgressBar
-from server_app.report.callback import Report
-from server_app.rounds import rounds
-from server_app.run_dir import run_dir
-from server_app.run_folder import RunFolder, require_free
-from server_app.steps import probed_steps, remedy, with_steps
-from server_app.terminal import Terminal
-from server_app.trackers import trackers
-from server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_on
-from strategies.curves import GROUPS
-from strategies.meta_fedavg import MetaFedAvg
-from strategies.roster import Roster
-from strategies.weights import most_rows
-from tasks.measures import lower_is_better
-from tasks.task import Task, build
+from nufed.conf.making import make
+from nufed.conf.schema import Config, require
+from nufed.conf.targets import modules_here
+from nufed.server_app import resume
+from nufed.server_app.carried import unload
+from nufed.server_app.checkpoint import Checkpoint, Checkpoints, alone
+from nufed.server_app.diagnostics import diagnose
+from nufed.server_app.early_stopping import EarlyStopping
+from nufed.server_app.facts import facts, peak_rss_mb
+from nufed.server_app.log_stream import log_streams
+from nufed.server_app.model_file import ModelFile
+from nufed.server_app.probe import measured
+from nufed.server_app.progress import ProgressBar
+from nufed.server_app.report.callback import Report
+from nufed.server_app.rounds import rounds
+from nufed.server_app.run_dir import run_dir
+from nufed.server_app.run_folder import RunFolder, require_free
+from nufed.server_app.steps import probed_steps, remedy, with_steps
+from nufed.server_app.terminal import Terminal
+from nufed.server_app.trackers import trackers
+from nufed.server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_on
+from nufed.strategies.curves import GROUPS
+from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.roster import Roster
+from nufed.strategies.weights import most_rows
+from nufed.tasks.measures import lower_is_better
+from nufed.tasks.task import Task, build
 
 PASSING = TooFewReplies, WorkersLost, CannotWrite
 """What keeps a run from going on for now."""
@@ -78,7 +78,7 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     tracked = [] if streams else trackers(config, folder)
     saved = None
     if config.resume:
-        unload(Path(__file__).parents[1], folder)
+        unload(HOME, folder)
         saved = resume.read(folder, config, task)
     said = config.dataset.get("max_rows")
     roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition, said)

@@ -4,11 +4,11 @@ import base64
 import json
 from pathlib import Path
 
-from conf.errors import InputError, reason
-from conf.files import is_there, read_bytes, read_text, write_whole
-from conf.typed import parsed, typed
-from server_app.checkpoint import FOLDER, NAME, alone, newest
-from server_app.releases import RELEASES, put
+from nufed.conf.errors import InputError, reason
+from nufed.conf.files import is_there, read_bytes, read_text, write_whole
+from nufed.conf.typed import parsed, typed
+from nufed.server_app.checkpoint import FOLDER, NAME, alone, newest
+from nufed.server_app.releases import RELEASES, put
 
 CARRIED = "checkpoint.json"  # in the bundle of a Flower app
 LARGEST = 6 << 20  # bytes; such a bundle has 10 MB, and base64 takes a third more

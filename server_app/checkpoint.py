@@ -23,19 +23,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from client_app.meta_gradient import Params
-from conf.compose import CONFIG, to_file
-from conf.convert import read_values
-from conf.errors import InputError, NuFedError, reason
-from conf.files import read_bytes, replacing, write_whole
-from conf.typed import made, parsed, typed
-from conf.words import command_line
-from server_app.model_file import elsewhere
-from server_app.releases import Ledger
-from server_app.run_folder import RESCUED, finite
-from server_app.sound import require_sound
-from server_app.tracking import Callback, Row, State
-from tasks.streams import DRAWS
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.compose import CONFIG, to_file
+from nufed.conf.convert import read_values
+from nufed.conf.errors import InputError, NuFedError, reason
+from nufed.conf.files import read_bytes, replacing, write_whole
+from nufed.conf.typed import made, parsed, typed
+from nufed.conf.words import command_line
+from nufed.server_app.model_file import elsewhere
+from nufed.server_app.releases import Ledger
+from nufed.server_app.run_folder import RESCUED, finite
+from nufed.server_app.sound import require_sound
+from nufed.server_app.tracking import Callback, Row, State
+from nufed.tasks.streams import DRAWS
 
 FOLDER = "checkpoint"
 KEPT = 2
@@ -61,7 +61,7 @@ class Checkpoint:
     data: str | None = None
     """Digest of the data set's rows, where they are here."""
     draws: int = DRAWS
-    """Of `tasks.streams`: who samples, trains and is held out."""
+    """Of `nufed.tasks.streams`: who samples, trains and is held out."""
     buffers: Params = field(default_factory=dict)
     """Those of the model."""
     frozen: str | None = None

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from conf.errors import CannotWrite, InputError
-from conf.words import command_line
-from server_app import checkpoint
-from server_app.run_folder import METRICS, MODEL, RunFolder, save_model, whole_rows
-from server_app.tracking import RunInfo, evaluated
-from strategies.curves import GROUPS
+from nufed.conf.errors import CannotWrite, InputError
+from nufed.conf.words import command_line
+from nufed.server_app import checkpoint
+from nufed.server_app.run_folder import METRICS, MODEL, RunFolder, save_model, whole_rows
+from nufed.server_app.tracking import RunInfo, evaluated
+from nufed.strategies.curves import GROUPS
 
 
 def cut_short(folder: Path, run: RunInfo, why: str) -> str:

@@ -16,18 +16,18 @@ import torch
 from flwr.app import ArrayRecord, Message, MessageType
 from flwr.serverapp import Grid
 
-from client_app.local_update import norm
-from client_app.mean import StreamingMean
-from client_app.messages import Fixed, TrainInstruction, encode, to_params
-from client_app.meta_gradient import Params
-from conf.schema import BatchConfig, Config
-from server_app.tracking import Row
-from strategies.exchange import exchange
-from strategies.replies import Failure, Sent, read_replies, read_update
-from strategies.roster import Roster
-from tasks.task import Task
-from theory.constants import Method
-from theory.estimate import Effort, estimate
+from nufed.client_app.local_update import norm
+from nufed.client_app.mean import StreamingMean
+from nufed.client_app.messages import Fixed, TrainInstruction, encode, to_params
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.schema import BatchConfig, Config
+from nufed.server_app.tracking import Row
+from nufed.strategies.exchange import exchange
+from nufed.strategies.replies import Failure, Sent, read_replies, read_update
+from nufed.strategies.roster import Roster
+from nufed.tasks.task import Task
+from nufed.theory.constants import Method
+from nufed.theory.estimate import Effort, estimate
 
 EFFORT = Effort(clients=20, steps=12)  # again and again: less than one would spend once
 

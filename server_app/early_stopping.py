@@ -12,13 +12,13 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from conf.schema import Config, EarlyStoppingConfig
-from server_app.run_folder import save_model
-from server_app.tracking import Callback, Row, RunInfo, State, evaluated
-from strategies.curves import exists
-from tasks.measures import lower_is_better
-from tasks.objective import LOWER_IS_BETTER
-from tasks.task import Task
+from nufed.conf.schema import Config, EarlyStoppingConfig
+from nufed.server_app.run_folder import save_model
+from nufed.server_app.tracking import Callback, Row, RunInfo, State, evaluated
+from nufed.strategies.curves import exists
+from nufed.tasks.measures import lower_is_better
+from nufed.tasks.objective import LOWER_IS_BETTER
+from nufed.tasks.task import Task
 
 BEST = "best.safetensors"
 

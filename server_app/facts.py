@@ -8,8 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from server_app.tracking import RunInfo
-from tasks.measures import lower_is_better
+from nufed.conf.compose import HOME
+from nufed.server_app.tracking import RunInfo
+from nufed.tasks.measures import lower_is_better
 
 PACKAGES = ("nufed", "flwr", "torch", "numpy")
 
@@ -41,10 +42,9 @@ def _version(package: str) -> str | None:
 
 def _git_commit() -> str | None:
     """Return the commit that this code is of; None outside a checkout of it."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
+    if not (HOME / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    command = ["git", "-C", str(HOME), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conf.errors import CannotWrite, NuFedError, reason
-from conf.files import write_whole
-from conf.schema import Config
-from conf.typed import Mistyped, made, typed
-from server_app.log_records import KEY, RecordReader
-from server_app.run_folder import CLIENTS, MODEL, read_clients
-from server_app.tracking import Callback, Row, RunInfo, State, pass_on
-from server_app.written import checked_rows, checked_summary
-from tasks.module_state import Size
+from nufed.conf.errors import CannotWrite, NuFedError, reason
+from nufed.conf.files import write_whole
+from nufed.conf.schema import Config
+from nufed.conf.typed import Mistyped, made, typed
+from nufed.server_app.log_records import KEY, RecordReader
+from nufed.server_app.run_folder import CLIENTS, MODEL, read_clients
+from nufed.server_app.tracking import Callback, Row, RunInfo, State, pass_on
+from nufed.server_app.written import checked_rows, checked_summary
+from nufed.tasks.module_state import Size
 
 
 class BrokenStream(NuFedError):

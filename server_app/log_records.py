@@ -19,7 +19,7 @@ import sys
 import threading
 from typing import Any, NamedTuple
 
-from conf.typed import Mistyped, parsed, typed
+from nufed.conf.typed import Mistyped, parsed, typed
 
 MARK = "@@nufed@@ "  # ASCII: the locale of a container may know no more
 KEY = "key"

@@ -9,7 +9,7 @@
     {"n": 7, "part": "<base64>"}
     {"n": 8, "summary": {"rounds": 50, …}}
 
-These are its records (see `server_app.log_records`); other lines lie between.
+These are its records (see `nufed.server_app.log_records`); other lines lie between.
 """
 
 import base64
@@ -21,14 +21,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from client_app.meta_gradient import Params
-from conf.text import printable
-from server_app.log_records import RecordWriter
-from server_app.run_folder import clients_json, finite
-from server_app.tracking import Callback, Row, RunInfo, State
-from strategies.curves import Evaluation
-from tasks.task import Task
-from tasks.trained import to_bytes
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.text import printable
+from nufed.server_app.log_records import RecordWriter
+from nufed.server_app.run_folder import clients_json, finite
+from nufed.server_app.tracking import Callback, Row, RunInfo, State
+from nufed.strategies.curves import Evaluation
+from nufed.tasks.task import Task
+from nufed.tasks.trained import to_bytes
 
 PART = 48 << 10  # bytes of a file in a record
 BURST = 64  # lines of it at a time: Flower uploads what has gathered every 0.2 s, as one request

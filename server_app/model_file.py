@@ -9,11 +9,11 @@ from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from typing import IO, Any
 
-from client_app.meta_gradient import Params
-from conf.errors import CannotWrite, InputError
-from server_app.run_folder import MODEL, RESCUED, save_model
-from server_app.tracking import Callback, Row, RunInfo, State
-from tasks.task import Task
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.errors import CannotWrite, InputError
+from nufed.server_app.run_folder import MODEL, RESCUED, save_model
+from nufed.server_app.tracking import Callback, Row, RunInfo, State
+from nufed.tasks.task import Task
 
 SLACK = 32 << 10  # bytes beside the tensors
 

@@ -8,16 +8,16 @@ from statistics import median_low
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from client_app.curvature import FACTOR, Curvature, outliers, probe, widest
-from client_app.messages import CURVATURE, Fixed, ProbeInstruction, ProbeReport, encode
-from client_app.meta_gradient import Params
-from conf.schema import Config
-from strategies.exchange import exchange
-from strategies.replies import Failure, Sent, read_probe, read_replies
-from strategies.roster import Roster, choose_new_clients, some
-from tasks.ids import ClientIds
-from tasks.streams import Purpose
-from tasks.task import Task
+from nufed.client_app.curvature import FACTOR, Curvature, outliers, probe, widest
+from nufed.client_app.messages import CURVATURE, Fixed, ProbeInstruction, ProbeReport, encode
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.schema import Config
+from nufed.strategies.exchange import exchange
+from nufed.strategies.replies import Failure, Sent, read_probe, read_replies
+from nufed.strategies.roster import Roster, choose_new_clients, some
+from nufed.tasks.ids import ClientIds
+from nufed.tasks.streams import Purpose
+from nufed.tasks.task import Task
 
 CLIENTS = 8
 

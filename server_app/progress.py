@@ -8,10 +8,10 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from server_app.run_folder import REPORT
-from server_app.terminal import Terminal
-from server_app.tracking import Callback, Row, RunInfo, State
-from strategies.curves import GROUPS, exists, rises, say_undefined, shown
+from nufed.server_app.run_folder import REPORT
+from nufed.server_app.terminal import Terminal
+from nufed.server_app.tracking import Callback, Row, RunInfo, State
+from nufed.strategies.curves import GROUPS, exists, rises, say_undefined, shown
 
 COLUMNS = 6  # of k, in a table on a terminal of 80 characters
 

@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from conf.errors import CannotWrite, InputError, reason
-from conf.files import is_there, read_bytes, replacing
-from conf.typed import made, parsed
-from server_app.run_folder import LARGEST
-from strategies.privacy import Release
+from nufed.conf.errors import CannotWrite, InputError, reason
+from nufed.conf.files import is_there, read_bytes, replacing
+from nufed.conf.typed import made, parsed
+from nufed.server_app.run_folder import LARGEST
+from nufed.strategies.privacy import Release
 
 RELEASES = "releases.jsonl"
 

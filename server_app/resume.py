@@ -7,26 +7,26 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from conf.command import differing_keys
-from conf.compose import find_config
-from conf.convert import read_values
-from conf.errors import InputError, NuFedError, reason
-from conf.files import is_there
-from conf.schema import Config
-from conf.targets import foreign, modules_of
-from conf.words import command_line, there
-from server_app import checkpoint
-from server_app.checkpoint import Checkpoint
-from server_app.early_stopping import describe, resumed_watch
-from server_app.releases import Ledger, opened
-from server_app.run_folder import METRICS, SUBMITTED, whole_rows
-from server_app.sound import PRIVACY, require_accounted
-from server_app.tracking import Row
-from strategies.privacy import CentralDP, Release
-from strategies.roster import Roster
-from tasks.streams import DRAWS
-from tasks.task import Task
-from tasks.trained import placed
+from nufed.conf.command import differing_keys
+from nufed.conf.compose import find_config
+from nufed.conf.convert import read_values
+from nufed.conf.errors import InputError, NuFedError, reason
+from nufed.conf.files import is_there
+from nufed.conf.schema import Config
+from nufed.conf.targets import foreign, modules_of
+from nufed.conf.words import command_line, there
+from nufed.server_app import checkpoint
+from nufed.server_app.checkpoint import Checkpoint
+from nufed.server_app.early_stopping import describe, resumed_watch
+from nufed.server_app.releases import Ledger, opened
+from nufed.server_app.run_folder import METRICS, SUBMITTED, whole_rows
+from nufed.server_app.sound import PRIVACY, require_accounted
+from nufed.server_app.tracking import Row
+from nufed.strategies.privacy import CentralDP, Release
+from nufed.strategies.roster import Roster
+from nufed.tasks.streams import DRAWS
+from nufed.tasks.task import Task
+from nufed.tasks.trained import placed
 
 DATASET = "dataset"
 PATH = f"{DATASET}.path"

@@ -8,13 +8,13 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 
-from client_app.messages import to_params
-from conf.errors import Diverged, RunStopped, TooFewReplies
-from conf.schema import Config
-from server_app.tracking import Row, State
-from strategies.curves import GROUPS
-from strategies.exchange import exchange
-from strategies.meta_fedavg import MetaFedAvg
+from nufed.client_app.messages import to_params
+from nufed.conf.errors import Diverged, RunStopped, TooFewReplies
+from nufed.conf.schema import Config
+from nufed.server_app.tracking import Row, State
+from nufed.strategies.curves import GROUPS
+from nufed.strategies.exchange import exchange
+from nufed.strategies.meta_fedavg import MetaFedAvg
 
 log = logging.getLogger("nufed")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from conf.errors import InputError
-from conf.files import new_folder
-from conf.schema import Config
-from conf.targets import typed_here
-from conf.text import printable
-from conf.words import path_of
+from nufed.conf.errors import InputError
+from nufed.conf.files import new_folder
+from nufed.conf.schema import Config
+from nufed.conf.targets import typed_here
+from nufed.conf.text import printable
+from nufed.conf.words import path_of
 
 RUNS = "NUFED_RUNS"
 """Names the folder that a server keeps its runs in."""

@@ -11,17 +11,17 @@ from typing import Any, TypeVar
 import numpy as np
 from safetensors import SafetensorError
 
-from client_app.meta_gradient import Params
-from conf.compose import CONFIG, to_file
-from conf.errors import CannotWrite, InputError, reason
-from conf.files import read_text, write_whole
-from conf.typed import parsed
-from server_app.tracking import Callback, Row, RunInfo, State
-from server_app.written import checked_clients, checked_rows
-from strategies.curves import GROUPS, Evaluation, Members
-from tasks.task import Task
-from tasks.trained import MODEL as MODEL  # of a run folder too
-from tasks.trained import to_bytes
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.compose import CONFIG, to_file
+from nufed.conf.errors import CannotWrite, InputError, reason
+from nufed.conf.files import read_text, write_whole
+from nufed.conf.typed import parsed
+from nufed.server_app.tracking import Callback, Row, RunInfo, State
+from nufed.server_app.written import checked_clients, checked_rows
+from nufed.strategies.curves import GROUPS, Evaluation, Members
+from nufed.tasks.task import Task
+from nufed.tasks.trained import MODEL as MODEL  # of a run folder too
+from nufed.tasks.trained import to_bytes
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 SUBMITTED = "submitted.json"
@@ -189,7 +189,7 @@ def load(file: Path, read: Callable[[Path], T]) -> T:
 def save_model(
     path: Path, task: Task, params: Params, facts: Mapping[str, object] | None = None
 ) -> None:
-    """Write a model, as `tasks.trained.to_bytes` has it, whole or not at all.
+    """Write a model, as `nufed.tasks.trained.to_bytes` has it, whole or not at all.
 
     Raises
     ------

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from conf.errors import InputError
-from conf.schema import Config
-from conf.typed import Mistyped
-from server_app.written import checked_rows
-from strategies.privacy import CentralDP
+from nufed.conf.errors import InputError
+from nufed.conf.schema import Config
+from nufed.conf.typed import Mistyped
+from nufed.server_app.written import checked_rows
+from nufed.strategies.privacy import CentralDP
 
 if TYPE_CHECKING:
-    from server_app.checkpoint import Checkpoint
+    from nufed.server_app.checkpoint import Checkpoint
 
 OPTIMIZER, PRIVACY = "optimizer/", "privacy"
 """What the state of our strategies is of."""

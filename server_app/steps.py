@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from client_app.curvature import Curvature
-from conf.errors import InputError
-from conf.schema import AUTO, Config
-from theory.steps import Steps, suggested_steps
+from nufed.client_app.curvature import Curvature
+from nufed.conf.errors import InputError
+from nufed.conf.schema import AUTO, Config
+from nufed.theory.steps import Steps, suggested_steps
 
 log = logging.getLogger("nufed")
 

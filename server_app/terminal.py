@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from conf.text import printable
+from nufed.conf.text import printable
 
 
 class Terminal(Console):

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from client_app.meta_gradient import Params
-from conf.schema import Config
-from strategies.curves import Evaluation
-from tasks.module_state import Size
-from tasks.task import Task
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.schema import Config
+from nufed.strategies.curves import Evaluation
+from nufed.tasks.module_state import Size
+from nufed.tasks.task import Task
 
 Row = dict[str, Any]
 

@@ -6,9 +6,9 @@ Keys that are not known here are left as they are: a newer version may write mor
 from collections.abc import Iterable
 from typing import Any
 
-from conf.typed import Mistyped, typed
-from server_app.tracking import Row
-from strategies.curves import GROUPS, STATISTICS, UNDEFINED
+from nufed.conf.typed import Mistyped, typed
+from nufed.server_app.tracking import Row
+from nufed.strategies.curves import GROUPS, STATISTICS, UNDEFINED
 
 Real = float | None  # JSON knows no NaN
 FAILURES = ("failures", "evaluation_failures")

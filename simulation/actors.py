@@ -2,7 +2,7 @@
 
 A worker that dies takes nothing with it: its block of clients is given to another, and blocks are
 joined in their order, so that the result of a round is the same. What ends Ray ends this process,
-which is therefore none in which a run's state is (`simulation.workers`).
+which is therefore none in which a run's state is (`nufed.simulation.workers`).
 """
 
 import logging
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from conf.compose import CONFIG_DIR
-from conf.errors import InputError, NuFedError, WorkersLost, reason
+from nufed.conf.compose import HOME
+from nufed.conf.errors import InputError, NuFedError, WorkersLost, reason
 
 TELL_S = 60.0
 """A start that takes so long is told of; a busy machine takes minutes, and gets them."""
@@ -42,10 +42,10 @@ class Done(NamedTuple):
 
 
 class Actor:
-    """A `simulation.worker.Worker`, which is imported where it works: here it is not needed."""
+    """A `Worker` of nufed.simulation.worker, which is imported where it works alone."""
 
     def __init__(self, config: str) -> None:
-        from simulation.worker import Worker
+        from nufed.simulation.worker import Worker
 
         self._worker = Worker(config)
 
@@ -200,9 +200,9 @@ class Actors:
 
     def _start_ray(self, count: int, gpus: int, address: str | None) -> None:
         """Start Ray on this machine, or join a cluster."""
-        # Ours, and, where it is imported here, code of the user's own.
+        # Code of the user's own, where it is imported here; ours last, so that it hides none of it.
         here = [os.getcwd()] if os.getcwd() in sys.path else []
-        paths = [str(CONFIG_DIR.parent), *here, os.environ.get("PYTHONPATH", "")]
+        paths = [*here, os.environ.get("PYTHONPATH", ""), str(HOME)]
         variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
         if "NUFED_DATA" in os.environ:
             variables["NUFED_DATA"] = os.path.abspath(os.environ["NUFED_DATA"])

@@ -21,7 +21,9 @@ from typing import Any
 
 END_S = 10.0
 """Seconds in which the process ends once it is told to, else it is killed."""
-PROGRAM = "import sys; sys.path[:] = {path!r}; from simulation.apart import serve; serve({fd})"
+PROGRAM = (
+    "import sys; sys.path[:] = {path!r}; from nufed.simulation.apart import serve; serve({fd})"
+)
 
 log = logging.getLogger("nufed")
 

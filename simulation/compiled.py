@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from client_app.local_update import LocalStep, LocalUpdate, StepBatches
-from client_app.meta_gradient import Params
-from conf.errors import InputError, reason
-from simulation.memory import out_of_memory
-from tasks.store import home
+from nufed.client_app.local_update import LocalStep, LocalUpdate, StepBatches
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.errors import InputError, reason
+from nufed.simulation.memory import out_of_memory
+from nufed.tasks.store import home
 
 Program = Callable[[Params, StepBatches], tuple[Tensor, Tensor]]
 

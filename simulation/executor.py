@@ -1,8 +1,8 @@
 """engine=batched: the cohort of one node that hosts every client, many of them at once.
 
-`Batched` finds out how many clients at once are quickest (`simulation.search`) and gives them to a
-`Lane`, which does the work on one device; with engine.workers, to Lanes in processes of their own
-(`simulation.workers`). What comes back is joined in one order, whoever was done first.
+`Batched` finds out how many clients at once are quickest (`nufed.simulation.search`) and gives them
+to a `Lane`, which does the work on one device; with engine.workers, to Lanes in processes of their own
+(`nufed.simulation.workers`). What comes back is joined in one order, whoever was done first.
 """
 
 import logging
@@ -13,19 +13,24 @@ from functools import partial
 import numpy as np
 import torch
 
-from client_app.cohort import Trained, weight
-from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction, TrainReport
-from client_app.meta_gradient import Params, random_state
-from conf.errors import InputError, reason
-from conf.schema import Config, require
-from simulation import plan as plans
-from simulation.lane import Lane, Part, join_curves, split
-from simulation.plan import ONE_BY_ONE, Way
-from simulation.trial import Work, evaluate_trial, train_trial, tried
-from simulation.worker import Model
-from simulation.workers import Workers
-from tasks.streams import global_states
-from tasks.task import Task
+from nufed.client_app.cohort import Trained, weight
+from nufed.client_app.messages import (
+    EvaluateInstruction,
+    EvaluateReport,
+    TrainInstruction,
+    TrainReport,
+)
+from nufed.client_app.meta_gradient import Params, random_state
+from nufed.conf.errors import InputError, reason
+from nufed.conf.schema import Config, require
+from nufed.simulation import plan as plans
+from nufed.simulation.lane import Lane, Part, join_curves, split
+from nufed.simulation.plan import ONE_BY_ONE, Way
+from nufed.simulation.trial import Work, evaluate_trial, train_trial, tried
+from nufed.simulation.worker import Model
+from nufed.simulation.workers import Workers
+from nufed.tasks.streams import global_states
+from nufed.tasks.task import Task
 
 RANDOM = "the model draws random numbers (dropout), and would draw others in a stack"
 BLOCK = 256  # clients whose batches are drawn in one go
@@ -36,7 +41,7 @@ log = logging.getLogger("nufed")
 
 
 class Batched:
-    """Trains and evaluates many clients at once; a `client_app.cohort.Cohort`.
+    """Trains and evaluates many clients at once; a `nufed.client_app.cohort.Cohort`.
 
     Parameters
     ----------

@@ -7,9 +7,9 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from conf.errors import NuFedError
-from conf.targets import EVERYTHING
-from simulation.flower_host import SERVER_NODE_ID, open_run, stamp
+from nufed.conf.errors import NuFedError
+from nufed.conf.targets import EVERYTHING
+from nufed.simulation.flower_host import SERVER_NODE_ID, open_run, stamp
 
 FIRST_NODE_ID = 1000
 TYPED: dict[str, bool | float | int | str] = {"trust": EVERYTHING}

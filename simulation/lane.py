@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client_app.cohort import OneByOne, weight
-from client_app.figures import as_reported
-from client_app.local_update import LocalStep, local_step
-from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
-from client_app.meta_gradient import Params
-from client_app.stack import stacked
-from conf.errors import NuFedError, RunStopped, reason
-from simulation.compiled import Untraceable, compiled
-from simulation.memory import keep_freed_memory, out_of_memory
-from simulation.plan import ONE_BY_ONE, Way, not_compiled
-from simulation.source import Source
-from simulation.stack import Drawn, draw_train, evaluate_stack, train_stack
-from tasks.task import Task
-from tasks.undefined import MOST, noting
+from nufed.client_app.cohort import OneByOne, weight
+from nufed.client_app.figures import as_reported
+from nufed.client_app.local_update import LocalStep, local_step
+from nufed.client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.stack import stacked
+from nufed.conf.errors import NuFedError, RunStopped, reason
+from nufed.simulation.compiled import Untraceable, compiled
+from nufed.simulation.memory import keep_freed_memory, out_of_memory
+from nufed.simulation.plan import ONE_BY_ONE, Way, not_compiled
+from nufed.simulation.source import Source
+from nufed.simulation.stack import Drawn, draw_train, evaluate_stack, train_stack
+from nufed.tasks.task import Task
+from nufed.tasks.undefined import MOST, noting
 
 log = logging.getLogger("nufed")
 T = TypeVar("T")

@@ -9,8 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from conf.memory import SHARE as SHARE
-from conf.memory import free_ram
+from nufed.conf.memory import SHARE as SHARE
+from nufed.conf.memory import free_ram
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]

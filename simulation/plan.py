@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from tasks.store import home
+from nufed.tasks.store import home
 
 PLANS = "plans.json"
 VERSION = 2  # of what a plan holds and how it is found: those of another are not recalled

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from conf.targets import TRUST
-from conf.words import path_of
-from simulation.flower_command import (
+from nufed.conf.targets import TRUST
+from nufed.conf.words import path_of
+from nufed.simulation.flower_command import (
     HOST,
     environment,
     error_in,
@@ -68,9 +68,9 @@ def run_on_ray(
     poll : Callable[[], None] or None, default=None
         Called about every 0.2 s while waiting. An exception in it ends the run.
     trust : Sequence[str], default=()
-        Code of the user's own that the run config names, for `conf.targets`.
+        Code of the user's own that the run config names, for `nufed.conf.targets`.
     runs : Path or None, default=None
-        Folder that the app may keep its runs in, for `server_app.app`.
+        Folder that the app may keep its runs in, for `nufed.server_app.app`.
 
     Raises
     ------

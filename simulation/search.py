@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import torch
 
-from conf.errors import reason
-from simulation.compiled import Untraceable
-from simulation.memory import SHARE, PeakMemory, free_bytes, out_of_memory
-from simulation.plan import ONE_BY_ONE, Plan, Way
+from nufed.conf.errors import reason
+from nufed.simulation.compiled import Untraceable
+from nufed.simulation.memory import SHARE, PeakMemory, free_bytes, out_of_memory
+from nufed.simulation.plan import ONE_BY_ONE, Plan, Way
 
 WORTH = 0.95  # of the time of what was asked for, that another way must stay below
 TRIAL_S = 0.01  # a way is timed at least twice, or for so long

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from client_app.meta_gradient import Batch
-from client_app.sampling import Draw
-from simulation.memory import free_bytes
-from tasks.task import Task
+from nufed.client_app.meta_gradient import Batch
+from nufed.client_app.sampling import Draw
+from nufed.simulation.memory import free_bytes
+from nufed.tasks.task import Task
 
 SHARE = 0.5  # of the device's free memory that the rows may take
 

@@ -1,7 +1,7 @@
 """A stack of clients: the functions of `client_app`, on K clients at once.
 
-Parameters are [K, …] and batches [ν, K, D, …]; `client_app.stack` makes a loss of one client the
-losses of K. No function of `client_app` knows that it serves many.
+Parameters are [K, …] and batches [ν, K, D, …]; `nufed.client_app.stack` makes a loss of one client
+the losses of K. No function of `client_app` knows that it serves many.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client_app import sampling
-from client_app.figures import reportable
-from client_app.local_update import LocalStep, StepBatches, repeat_step
-from client_app.messages import EvaluateInstruction, TrainInstruction
-from client_app.meta_gradient import Batch, Params
-from client_app.personalization import MetricsFn, personalization_curve
-from client_app.sampling import Draw
-from client_app.stack import repeated, stacked
-from simulation.source import Source
-from tasks.streams import Purpose, model_randomness, stream
-from tasks.task import Task
+from nufed.client_app import sampling
+from nufed.client_app.figures import reportable
+from nufed.client_app.local_update import LocalStep, StepBatches, repeat_step
+from nufed.client_app.messages import EvaluateInstruction, TrainInstruction
+from nufed.client_app.meta_gradient import Batch, Params
+from nufed.client_app.personalization import MetricsFn, personalization_curve
+from nufed.client_app.sampling import Draw
+from nufed.client_app.stack import repeated, stacked
+from nufed.simulation.source import Source
+from nufed.tasks.streams import Purpose, model_randomness, stream
+from nufed.tasks.task import Task
 
 
 class Drawn(NamedTuple):
@@ -60,7 +60,7 @@ class StackUpdate(NamedTuple):
 def draw_train(
     task: Task, ask: TrainInstruction, clients: Sequence[int], *, alike: bool = False
 ) -> Drawn:
-    """Draw for K clients what `client_app.client.draw_batches` draws for each.
+    """Draw for K clients what `nufed.client_app.client.draw_batches` draws for each.
 
     Where they are to be `alike`, their batches are as long as those of any clients would be.
     """

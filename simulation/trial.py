@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from client_app.client import evaluate
-from client_app.local_update import local_step
-from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
-from client_app.meta_gradient import Params
-from client_app.stack import repeated
-from conf.errors import NuFedError, reason
-from simulation.lane import Lane, Part
-from simulation.memory import out_of_memory
-from simulation.plan import ONE_BY_ONE, Plan, Way
-from simulation.search import Run, find
-from simulation.stack import batches, draw_train, evaluate_stack, gathered
+from nufed.client_app.client import evaluate
+from nufed.client_app.local_update import local_step
+from nufed.client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.stack import repeated
+from nufed.conf.errors import NuFedError, reason
+from nufed.simulation.lane import Lane, Part
+from nufed.simulation.memory import out_of_memory
+from nufed.simulation.plan import ONE_BY_ONE, Plan, Way
+from nufed.simulation.search import Run, find
+from nufed.simulation.stack import batches, draw_train, evaluate_stack, gathered
 
 log = logging.getLogger("nufed")
 

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from client_app.meta_gradient import Params
-from conf.convert import read_config
-from conf.errors import InputError
-from simulation.actors import Done
-from simulation.lane import Lane, Part
-from simulation.plan import Way
-from tasks.task import build
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.convert import read_config
+from nufed.conf.errors import InputError
+from nufed.simulation.actors import Done
+from nufed.simulation.lane import Lane, Part
+from nufed.simulation.plan import Way
+from nufed.tasks.task import build
 
 log = logging.getLogger("nufed")
 

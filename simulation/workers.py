@@ -1,7 +1,8 @@
 """engine.workers: Lanes in processes of their own, on one machine or a Ray cluster.
 
-One single-threaded process a CPU core, or one a GPU. What dies takes nothing with it: a worker is
-replaced (`simulation.actors`), and with Ray itself the round is begun anew, by a Ray of its own.
+One single-threaded process a CPU core, or one a GPU. What dies takes nothing with it: a worker
+is replaced (`nufed.simulation.actors`), and with Ray itself the round is begun anew, by a Ray of
+its own.
 """
 
 import logging
@@ -13,15 +14,15 @@ from contextlib import suppress
 
 import torch
 
-from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
-from conf.convert import to_json
-from conf.errors import InputError, WorkersLost
-from conf.schema import Config
-from simulation.actors import DEATHS, Done
-from simulation.apart import Apart, Gone
-from simulation.lane import Part
-from simulation.plan import Way
-from simulation.worker import Asked, Model
+from nufed.client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError, WorkersLost
+from nufed.conf.schema import Config
+from nufed.simulation.actors import DEATHS, Done
+from nufed.simulation.apart import Apart, Gone
+from nufed.simulation.lane import Part
+from nufed.simulation.plan import Way
+from nufed.simulation.worker import Asked, Model
 
 log = logging.getLogger("nufed")
 _idle: list[tuple[object, Apart]] = []
@@ -115,7 +116,7 @@ class Workers:
                 left = ray
             else:
                 ray.end()  # or it would keep its memory for nobody, as long as this process lives
-        self._ray = left or Apart("simulation.actors:alone")
+        self._ray = left or Apart("nufed.simulation.actors:alone")
         try:
             self.pids = self._ray.ask("open", *self._open)
         except BaseException:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ids import ClientIds, Id
-from tasks.objective import LOWER_IS_BETTER
+from nufed.tasks.ids import ClientIds, Id
+from nufed.tasks.objective import LOWER_IS_BETTER
 
 GROUPS = ("participating", "new")
 """The two kinds of clients that are measured apart."""

@@ -18,8 +18,8 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from client_app.messages import to_params
-from client_app.meta_gradient import Params
+from nufed.client_app.messages import to_params
+from nufed.client_app.meta_gradient import Params
 
 ANY_NODE, ANY_ROUND = 2, 0
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from flwr.serverapp.strategy import MultiKrum
 
-from conf.schema import require
-from strategies.robust import Robust
+from nufed.conf.schema import require
+from nufed.strategies.robust import Robust
 
 
 class Krum(Robust):

@@ -4,7 +4,7 @@ from typing import Any
 
 from flwr.serverapp.strategy import FedMedian
 
-from strategies.robust import Robust
+from nufed.strategies.robust import Robust
 
 
 class Median(Robust):

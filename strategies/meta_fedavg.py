@@ -19,28 +19,28 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from client_app.local_update import norm
-from client_app.mean import StreamingMean
-from client_app.messages import (
+from nufed.client_app.local_update import norm
+from nufed.client_app.mean import StreamingMean
+from nufed.client_app.messages import (
     EvaluateInstruction,
     Fixed,
     TrainInstruction,
     encode,
 )
-from client_app.meta_gradient import Params
-from conf.errors import InputError, RunStopped
-from conf.schema import (
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.errors import InputError, RunStopped
+from nufed.conf.schema import (
     WEIGHTINGS,
     AlgorithmConfig,
     EvaluationConfig,
     PrivacyConfig,
     require_norm,
 )
-from strategies.curves import GROUPS, Evaluation, Members, summarize
-from strategies.exchange import apart
-from strategies.flower_rules import clip
-from strategies.privacy import CentralDP
-from strategies.replies import (
+from nufed.strategies.curves import GROUPS, Evaluation, Members, summarize
+from nufed.strategies.exchange import apart
+from nufed.strategies.flower_rules import clip
+from nufed.strategies.privacy import CentralDP
+from nufed.strategies.replies import (
     Curves,
     Failure,
     Sent,
@@ -49,11 +49,11 @@ from strategies.replies import (
     read_replies,
     read_update,
 )
-from strategies.roster import Roster, per_round
-from strategies.rule import Rule, TooFewUpdates
-from strategies.server_optimizer import ServerOptimizer
-from strategies.weights import Weights
-from tasks.objective import LOWER_IS_BETTER
+from nufed.strategies.roster import Roster, per_round
+from nufed.strategies.rule import Rule, TooFewUpdates
+from nufed.strategies.server_optimizer import ServerOptimizer
+from nufed.strategies.weights import Weights
+from nufed.tasks.objective import LOWER_IS_BETTER
 
 
 class MetaFedAvg(Strategy):
@@ -81,7 +81,7 @@ class MetaFedAvg(Strategy):
         Longer updates are dropped: no honest client is that far off, and one such update could
         undo the training. None: any that is finite.
     privacy
-        ``central_dp``: clipped updates and a noisy mean, see `strategies.privacy`. None: neither.
+        ``central_dp``: clipped updates and a noisy mean, see `nufed.strategies.privacy`.
     lower_is_better
         Names of the metrics of personalization curves whose worst clients have the largest.
 

@@ -33,10 +33,10 @@ from flwr.serverapp import (
 )
 from flwr.serverapp import PrivacyConfig as Accounting
 
-from client_app.meta_gradient import Params
-from conf.errors import InputError, RunStopped, reason
-from conf.schema import PrivacyConfig
-from strategies.flower_rules import add_noise
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.errors import InputError, RunStopped, reason
+from nufed.conf.schema import PrivacyConfig
+from nufed.strategies.flower_rules import add_noise
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from flwr.app import Message
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client_app.local_update import norm
-from client_app.messages import (
+from nufed.client_app.local_update import norm
+from nufed.client_app.messages import (
     EvaluateReport,
     MalformedMessage,
     ProbeReport,
@@ -21,11 +21,11 @@ from client_app.messages import (
     examples_of,
     to_params,
 )
-from client_app.meta_gradient import Params
-from conf.errors import reason
-from conf.text import printable
-from tasks.ids import ClientIds, Id
-from tasks.measures import LONGEST_NAME, RESERVED, STATISTICS
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.errors import reason
+from nufed.conf.text import printable
+from nufed.tasks.ids import ClientIds, Id
+from nufed.tasks.measures import LONGEST_NAME, RESERVED, STATISTICS
 
 REASONS = 3  # why a metric does not exist, that are kept
 MOST_METRICS = 1000

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from flwr.serverapp.strategy import FedAvg
 
-from client_app.meta_gradient import Params
-from conf.errors import InputError
-from conf.schema import PrivacyConfig, require
-from strategies.flower_rules import aggregate
-from strategies.meta_fedavg import MetaFedAvg
-from strategies.rule import TooFewUpdates
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.errors import InputError
+from nufed.conf.schema import PrivacyConfig, require
+from nufed.strategies.flower_rules import aggregate
+from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.rule import TooFewUpdates
 
 
 class Robust(MetaFedAvg):

@@ -19,14 +19,14 @@ from collections.abc import Iterable
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from client_app.messages import Census, MalformedMessage, decode
-from conf.errors import InputError, RunStopped, TooFewReplies, reason
-from strategies.exchange import collect
-from strategies.left_out import LeftOut
-from strategies.replies import short
-from tasks.ids import ClientIds, Id
-from tasks.partitions import Partition
-from tasks.streams import Purpose, stream
+from nufed.client_app.messages import Census, MalformedMessage, decode
+from nufed.conf.errors import InputError, RunStopped, TooFewReplies, reason
+from nufed.strategies.exchange import collect
+from nufed.strategies.left_out import LeftOut
+from nufed.strategies.replies import short
+from nufed.tasks.ids import ClientIds, Id
+from nufed.tasks.partitions import Partition
+from nufed.tasks.streams import Purpose, stream
 
 CENSUS_TIMEOUT_S = 60.0
 

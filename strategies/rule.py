@@ -4,7 +4,7 @@ from typing import Protocol
 
 import torch
 
-from client_app.meta_gradient import Params
+from nufed.client_app.meta_gradient import Params
 
 
 class TooFewUpdates(ValueError):

@@ -11,9 +11,9 @@ import torch
 from flwr.app import ArrayRecord
 from torch import Tensor
 
-from client_app.messages import to_params
-from client_app.meta_gradient import Params
-from conf.errors import InputError
+from nufed.client_app.messages import to_params
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.errors import InputError
 
 OF_OPTIMIZER = "optimizer/"
 

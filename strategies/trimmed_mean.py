@@ -5,8 +5,8 @@ from typing import Any
 
 from flwr.serverapp.strategy import FedTrimmedAvg
 
-from conf.schema import require
-from strategies.robust import Robust
+from nufed.conf.schema import require
+from nufed.strategies.robust import Robust
 
 
 class TrimmedMean(Robust):

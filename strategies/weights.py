@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection
 from statistics import median_low
 
-from strategies.roster import Roster
+from nufed.strategies.roster import Roster
 
 TIMES = 3
 """Times the median: what a client claims beyond that does not count."""

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from conf.errors import InputError, reason
-from tasks.kernels import plain_kernels
-from tasks.module_state import Params
+from nufed.conf.errors import InputError, reason
+from nufed.tasks.kernels import plain_kernels
+from nufed.tasks.module_state import Params
 
 
 class Derivatives(NamedTuple):

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import InputError
-from conf.memory import require_room
+from nufed.conf.errors import InputError
+from nufed.conf.memory import require_room
 
 Id = int | str
 Ids = NDArray[np.integer | np.str_]

@@ -17,12 +17,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from torch import Tensor, nn
 
-from conf.errors import InputError, reason
-from conf.making import make, prepared
-from conf.schema import TaskConfig, require
-from tasks.module_state import same
-from tasks.objective import LOWER_IS_BETTER, Batch, Function, Metric, Objective
-from tasks.undefined import lacks
+from nufed.conf.errors import InputError, reason
+from nufed.conf.making import make, prepared
+from nufed.conf.schema import TaskConfig, require
+from nufed.tasks.module_state import same
+from nufed.tasks.objective import LOWER_IS_BETTER, Batch, Function, Metric, Objective
+from nufed.tasks.undefined import lacks
 
 DIRECTION = "higher_is_better"
 RESERVED = ("loss", "train_loss", "k", "clients", "client", "rows", "round")

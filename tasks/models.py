@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from conf.errors import InputError
+from nufed.conf.errors import InputError
 
 
 def logistic(

@@ -10,13 +10,13 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from torch import nn
 
-from conf.errors import InputError, reason
-from conf.making import make
-from tasks.module_parts import require_usable
-from tasks.module_state import trainable
-from tasks.module_trial import Trial, tried
-from tasks.store import FederatedData
-from tasks.streams import Purpose, seeded, stream
+from nufed.conf.errors import InputError, reason
+from nufed.conf.making import make
+from nufed.tasks.module_parts import require_usable
+from nufed.tasks.module_state import trainable
+from nufed.tasks.module_trial import Trial, tried
+from nufed.tasks.store import FederatedData
+from nufed.tasks.streams import Purpose, seeded, stream
 
 OURS = "tasks."
 
@@ -50,7 +50,7 @@ def make_module(
     dtype
         What parameters that train have to be. float64 makes all reals so; float32 changes nothing.
     any_width, class_axis
-        As of `tasks.module_trial.tried`.
+        As of `nufed.tasks.module_trial.tried`.
 
     Raises
     ------

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from conf.errors import InputError
-from tasks.module_state import Params, buffers, trainable
+from nufed.conf.errors import InputError
+from nufed.tasks.module_state import Params, buffers, trainable
 
 
 def require_usable(module: nn.Module, where: str) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from conf.errors import InputError
+from nufed.conf.errors import InputError
 
 Params = dict[str, Tensor]
 

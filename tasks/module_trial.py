@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
-from conf.errors import InputError, reason
-from tasks.module_state import Params, buffers, evaluating, same, trainable
-from tasks.outputs import scores
-from tasks.store import FederatedData
-from tasks.streams import Purpose, global_states, seeded, stream
-from tasks.tokens import hint, require_known, require_seen
+from nufed.conf.errors import InputError, reason
+from nufed.tasks.module_state import Params, buffers, evaluating, same, trainable
+from nufed.tasks.outputs import scores
+from nufed.tasks.store import FederatedData
+from nufed.tasks.streams import Purpose, global_states, seeded, stream
+from nufed.tasks.tokens import hint, require_known, require_seen
 
 ROWS = 2, 3  # in a batch: outputs that are as long as both have a row each
 MORE = 5  # and what a forward does to a larger batch alone

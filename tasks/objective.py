@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks import undefined
-from tasks.undefined import Lacks
+from nufed.tasks import undefined
+from nufed.tasks.undefined import Lacks
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
@@ -89,7 +89,7 @@ class Objective:
         """Return `loss` and the metrics of a batch, name -> scalar; arguments as of `loss`.
 
         Unless `by_row`, rows that do not count are taken out: a batch for itself, then, not vmap.
-        A metric that does not exist for these rows is NaN, see `tasks.undefined`.
+        A metric that does not exist for these rows is NaN, see `nufed.tasks.undefined`.
         """
         batch = self.aligned(outputs, y, weight)
         scores = {"loss": _mean(self._losses(batch), batch.weight)}

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from conf.errors import InputError
-from conf.schema import PartitionConfig, require
-from tasks.datasets.npz import read_own
-from tasks.ids import WHOLE, ClientIds, as_ids, numbered
-from tasks.partitions import Partition, partition
-from tasks.rows import Rows
-from tasks.store import FederatedData
-from tasks.trained import Sizes
+from nufed.conf.errors import InputError
+from nufed.conf.schema import PartitionConfig, require
+from nufed.tasks.datasets.npz import read_own
+from nufed.tasks.ids import WHOLE, ClientIds, as_ids, numbered
+from nufed.tasks.partitions import Partition, partition
+from nufed.tasks.rows import Rows
+from nufed.tasks.store import FederatedData
+from nufed.tasks.trained import Sizes
 
 LONGEST = 8  # sizes of a shape, in an error
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import InputError, reason
-from conf.making import make
-from conf.schema import PartitionConfig
-from tasks.ids import ClientIds, Ids, numbered
-from tasks.rows import Rows
-from tasks.streams import Purpose, stream
+from nufed.conf.errors import InputError, reason
+from nufed.conf.making import make
+from nufed.conf.schema import PartitionConfig
+from nufed.tasks.ids import ClientIds, Ids, numbered
+from nufed.tasks.rows import Rows
+from nufed.tasks.streams import Purpose, stream
 
 log = logging.getLogger("nufed")
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import InputError
-from conf.schema import PartitionConfig, require
-from tasks.partitions import Partition
-from tasks.store import FederatedData, load
+from nufed.conf.errors import InputError
+from nufed.conf.schema import PartitionConfig, require
+from nufed.tasks.partitions import Partition
+from nufed.tasks.store import FederatedData, load
 
 NAME = "private"
 
@@ -86,7 +86,7 @@ def load_private(
     if local is None:
         return whole
     given = {
-        "_target_": "tasks.datasets.npz.read_own",
+        "_target_": "nufed.tasks.datasets.npz.read_own",
         "name": NAME,
         "path": local.path,
         "one_class": dataset.get("one_class", "refuse"),

@@ -25,14 +25,14 @@ import numpy as np
 from hydra.utils import get_method
 from numpy.typing import NDArray
 
-from conf.errors import InputError, reason
-from conf.own import home as home
-from conf.schema import PartitionConfig
-from conf.words import path_of
-from tasks.datasets.targets import gaps
-from tasks.ids import as_ids
-from tasks.partitions import Partition, partition
-from tasks.rows import Rows
+from nufed.conf.errors import InputError, reason
+from nufed.conf.own import home as home
+from nufed.conf.schema import PartitionConfig
+from nufed.conf.words import path_of
+from nufed.tasks.datasets.targets import gaps
+from nufed.tasks.ids import as_ids
+from nufed.tasks.partitions import Partition, partition
+from nufed.tasks.rows import Rows
 
 FORMAT = 4  # raised when what lies in a folder changes its meaning
 DIGEST = "digest"

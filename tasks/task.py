@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from conf.errors import InputError
-from conf.schema import Config, TaskConfig
-from tasks import module_state
-from tasks.datasets.checks import require_range
-from tasks.derivatives import HAS_ALL, Derivatives, derivatives
-from tasks.kernels import plain_kernels
-from tasks.measures import make_objective, usable
-from tasks.module import Made, make_module
-from tasks.module_state import Params as Params
-from tasks.module_state import Size
-from tasks.module_trial import MORE
-from tasks.objective import Objective
-from tasks.outputs import scores
-from tasks.private import NAME as PRIVATE
-from tasks.private import Local, load_private
-from tasks.store import FederatedData, load
+from nufed.conf.errors import InputError
+from nufed.conf.schema import Config, TaskConfig
+from nufed.tasks import module_state
+from nufed.tasks.datasets.checks import require_range
+from nufed.tasks.derivatives import HAS_ALL, Derivatives, derivatives
+from nufed.tasks.kernels import plain_kernels
+from nufed.tasks.measures import make_objective, usable
+from nufed.tasks.module import Made, make_module
+from nufed.tasks.module_state import Params as Params
+from nufed.tasks.module_state import Size
+from nufed.tasks.module_trial import MORE
+from nufed.tasks.objective import Objective
+from nufed.tasks.outputs import scores
+from nufed.tasks.private import NAME as PRIVATE
+from nufed.tasks.private import Local, load_private
+from nufed.tasks.store import FederatedData, load
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
 

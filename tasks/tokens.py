@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conf.errors import InputError, reason
-from tasks.store import FederatedData
+from nufed.conf.errors import InputError, reason
+from nufed.tasks.store import FederatedData
 
 TIMES = 32  # so that dropout leaves something of a row
 INT64 = "tokens are int64, x.astype('int64')"

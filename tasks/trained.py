@@ -12,13 +12,13 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save
 
-from conf.errors import InputError, NuFedError, reason
-from conf.files import regular
-from conf.text import printable
-from conf.typed import Mistyped, made, parsed
-from tasks.store import FederatedData
-from tasks.streams import DRAWS
-from tasks.task import Params, Task
+from nufed.conf.errors import InputError, NuFedError, reason
+from nufed.conf.files import regular
+from nufed.conf.text import printable
+from nufed.conf.typed import Mistyped, made, parsed
+from nufed.tasks.store import FederatedData
+from nufed.tasks.streams import DRAWS
+from nufed.tasks.task import Params, Task
 
 MODEL = "model.safetensors"
 """In a run folder, the trained model."""
@@ -42,7 +42,7 @@ class Sizes:
     num_tokens: int | None = None
     """One above the largest x, where x were other integers."""
     draws: int = 1
-    """Of `tasks.streams`, by which rows were held out; older versions do not say it."""
+    """Of `nufed.tasks.streams`, by which rows were held out; older versions do not say it."""
 
     @classmethod
     def of(cls, data: FederatedData) -> "Sizes":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from conf.errors import InputError
+from nufed.conf.errors import InputError
 
 
 class Transformer(nn.Module):

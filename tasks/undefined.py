@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conf.errors import reason
+from nufed.conf.errors import reason
 
 Lacks = Callable[[Tensor, Tensor], str | None]
 """(outputs, y) -> what these rows lack for a metric to exist; None if nothing."""

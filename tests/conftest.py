@@ -16,9 +16,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.schema import Config
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.schema import Config
 from tests.helpers import RunResult, read_run
 
 torch.set_num_threads(1)
@@ -48,9 +48,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., RunResult]:
     """Return a function that runs the apps in this process and reads the run folder."""
-    from client_app.app import app as client_app
-    from server_app.app import app as server_app
-    from simulation.grid import run_in_process
+    from nufed.client_app.app import app as client_app
+    from nufed.server_app.app import app as server_app
+    from nufed.simulation.grid import run_in_process
 
     count = 0
 

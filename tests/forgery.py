@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from server_app.log_records import MARK, code
+from nufed.server_app.log_records import MARK, code
 
 KEY = "f" * 64  # one of the forger's own
 WRONG = b"another model"

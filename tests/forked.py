@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from simulation.flower_command import free_ports
+from nufed.simulation.flower_command import free_ports
 from tests import zygote
 from tests.helpers import heed_interrupts
 

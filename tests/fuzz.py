@@ -12,8 +12,8 @@ import numpy as np
 from flwr.app import RecordDict
 from hypothesis import HealthCheck, Phase, settings
 
-from client_app.messages import EVALUATION, REPORT
-from conf.errors import NuFedError
+from nufed.client_app.messages import EVALUATION, REPORT
+from nufed.conf.errors import NuFedError
 
 FUZZ = settings(
     max_examples=500,

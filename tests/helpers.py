@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from client_app.meta_gradient import LossFn, Params
+from nufed.client_app.meta_gradient import LossFn, Params
 
 Row = dict[str, Any]
 

@@ -9,17 +9,17 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from client_app.app import app as client_app
-from client_app.client import train
-from client_app.messages import TrainInstruction
-from client_app.meta_gradient import Params
-from conf.compose import compose_config
-from conf.convert import to_json
-from server_app import checkpoint
-from server_app.releases import RELEASES
-from simulation.grid import LocalGrid
-from strategies.roster import Roster
-from tasks.task import build
+from nufed.client_app.app import app as client_app
+from nufed.client_app.client import train
+from nufed.client_app.messages import TrainInstruction
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.server_app import checkpoint
+from nufed.server_app.releases import RELEASES
+from nufed.simulation.grid import LocalGrid
+from nufed.strategies.roster import Roster
+from nufed.tasks.task import build
 from tests.helpers import epsilon_of, read_run
 
 Z, C, M, DELTA = 0.1, 0.01, 3, 1e-3

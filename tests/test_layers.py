@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from client_app import meta_gradient
-from conf import schema
+from nufed.client_app import meta_gradient
+from nufed.conf import schema
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
@@ -21,6 +21,7 @@ FLOORS = (
     {"tasks"},
     {"conf"},
 )
+PARTS = {package for packages in FLOORS for package in packages} - {"benchmarks"}
 FLOOR = {package: level for level, packages in enumerate(FLOORS) for package in packages}
 FILES = [file for package in sorted(FLOOR) for file in sorted((ROOT / package).rglob("*.py"))]
 
@@ -39,9 +40,24 @@ def imports(file: Path) -> Iterator[str]:
 def test_imports_go_down(file: Path) -> None:
     own = file.relative_to(ROOT).parts[0]
     for module in imports(file):
-        package = module.split(".")[0]
+        assert module.split(".")[0] not in PARTS, f"{module} is nufed.{module}"
+        package = module.removeprefix("nufed.").split(".")[0]
         if package in FLOOR and package != own:
             assert FLOOR[package] > FLOOR[own], f"{own} imports {module}"
+
+
+def test_every_part_of_the_package_is_named_wherever_it_has_to_be() -> None:
+    packages = {
+        ".".join(("nufed", *file.parent.relative_to(ROOT).parts))
+        for part in PARTS
+        for file in (ROOT / part).rglob("__init__.py")
+    }
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert set(setuptools["packages"]) == packages | {"nufed"}
+    assert setuptools["package-dir"] == {f"nufed.{part}": part for part in PARTS}
+    links = {link.name: link.resolve() for link in (ROOT / ".links/nufed").iterdir()}
+    own = {part: ROOT / part for part in PARTS} | {"__init__.py": ROOT / "nufed/__init__.py"}
+    assert links == own
 
 
 def test_the_algorithm_needs_torch_alone() -> None:

@@ -17,7 +17,7 @@ largest eigenvalue of E(H̃ − H_i)², whatever the dimension. Rows are drawn a
 a batch of D unbiased with 1/D of the variance; without replacement it is less.
 
 **Notation.** q is `growth`, the largest factor ‖I − α H_i‖ of one fine-tuning step;
-S_m = Σ_{j<m} q^j. Lemmas 2, 3 and 5 are about estimates of ∇F_i: `theory.estimator`.
+S_m = Σ_{j<m} q^j. Lemmas 2, 3 and 5 are about estimates of ∇F_i: `nufed.theory.estimator`.
 
 **Lemma 1** (`smoothness`). ‖∇F_i‖ ≤ q^ν B, since each of the ν factors is at most q. F_i has an
 L_F-Lipschitz gradient,
@@ -48,8 +48,8 @@ with α ≤ 1/L has the form of Per-FedAvg's constants (Fallah et al. 2020): L_F
 import math
 from dataclasses import dataclass
 
-from conf.errors import InputError
-from conf.schema import MODES, AlgorithmConfig, require
+from nufed.conf.errors import InputError
+from nufed.conf.schema import MODES, AlgorithmConfig, require
 
 LARGEST = 250.0
 """Decimal digits of q^{4ν}, the largest power that a bound contains, which floats can hold."""

@@ -11,17 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client_app.meta_gradient import (
+from nufed.client_app.meta_gradient import (
     Batch,
     Params,
     hessian_vector_product,
     value_and_gradient,
     value_and_meta_gradient,
 )
-from client_app.stack import stacked
-from tasks.module_state import trainable
-from tasks.task import Task
-from theory.constants import Method
+from nufed.client_app.stack import stacked
+from nufed.tasks.module_state import trainable
+from nufed.tasks.task import Task
+from nufed.theory.constants import Method
 
 ENTRIES = 1 << 22  # of parameters that one call has before it
 ROWS = 2048  # that one call has before it

@@ -37,13 +37,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client_app.lanczos import Spectrum, lanczos
-from client_app.meta_gradient import Params
-from tasks.streams import Purpose, stream, torch_stream
-from tasks.task import Task
-from theory.constants import Constants, Method
-from theory.ensemble import Ensemble
-from theory.sampled import Estimate, at_largest, by_value, mean_square, root, supremum
+from nufed.client_app.lanczos import Spectrum, lanczos
+from nufed.client_app.meta_gradient import Params
+from nufed.tasks.streams import Purpose, stream, torch_stream
+from nufed.tasks.task import Task
+from nufed.theory.constants import Constants, Method
+from nufed.theory.ensemble import Ensemble
+from nufed.theory.sampled import Estimate, at_largest, by_value, mean_square, root, supremum
 
 BASIS = 1 << 24  # entries of the vectors that Lanczos keeps at once
 CHOOSING = 3  # steps of Lanczos by which the client and the point of σ_H are chosen

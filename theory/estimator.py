@@ -1,8 +1,8 @@
 """How far stochastic meta-gradients are from ∇F_i: bias and variance, by mode.
 
 An estimate G_i of ∇F_i takes inner gradients on D rows, Hessians on D″ each, the outer gradient on
-D′. Assumptions and notation are those of `theory.constants`; t is the stochastic inner trajectory,
-and E_l bounds E‖t^l − θ^l‖².
+D′. Assumptions and notation are those of `nufed.theory.constants`; t is the stochastic inner
+trajectory, and E_l bounds E‖t^l − θ^l‖².
 
 **Lemma 2** (`inner_error`). E_l = (α² σ_G² / D) Σ_{j<l} q^{2j} where every inner step draws a
 batch of its own, and (α² σ_G² / D) S_l² where all share one.
@@ -51,7 +51,7 @@ For ν = 1 and α ≤ 1/L, b ≤ 2 α L σ_G / √D has the form of Per-FedAvg's
 import math
 from typing import NamedTuple
 
-from theory.constants import Constants, Method, finite_growth, geometric_sum
+from nufed.theory.constants import Constants, Method, finite_growth, geometric_sum
 
 
 class Estimator(NamedTuple):

@@ -10,7 +10,7 @@ measured on a few clients, and L grows as training goes on.
 
 from typing import NamedTuple
 
-from client_app.curvature import Curvature
+from nufed.client_app.curvature import Curvature
 
 
 class Steps(NamedTuple):

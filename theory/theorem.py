@@ -2,7 +2,7 @@
 
 In a round, m of n clients are drawn without replacement; each takes τ steps w ← w − β G_i(w) from
 the server's w_k, and w_{k+1} is the mean of what they come to. G_i is any estimate of ∇F_i with
-bias at most b and variance at most σ² (`theory.estimator`); ∇F is L_F-Lipschitz, the ∇F_i are
+bias at most b and variance at most σ² (`nufed.theory.estimator`); ∇F is L_F-Lipschitz, the ∇F_i are
 γ_F apart (`constants.smoothness`, `heterogeneity`), and Δ = F(w_0) − inf F is the `gap`. Clients
 weigh alike, and the server adds no momentum, clipping or noise. With
 
@@ -45,11 +45,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from conf.errors import InputError
-from conf.schema import require
-from theory import constants as lemmas
-from theory.constants import Constants, Method
-from theory.estimator import estimator
+from nufed.conf.errors import InputError
+from nufed.conf.schema import require
+from nufed.theory import constants as lemmas
+from nufed.theory.constants import Constants, Method
+from nufed.theory.estimator import estimator
 
 SAFE = 0.1
 """The largest c = β τ L_F of the simplified theorem."""

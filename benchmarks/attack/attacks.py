@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client_app.meta_gradient import Params
-from tasks.task import Task
+from nufed.client_app.meta_gradient import Params
+from nufed.tasks.task import Task
 
 HOSTILE = 2  # clients, the first of the federation
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from benchmarks import quiet
 from benchmarks.attack.attacks import ATTACKS, Attack
 from benchmarks.attack.federation import Federation
-from client_app.app import make_app
-from conf.compose import compose_config
-from conf.schema import Config
-from tasks.task import Task
+from nufed.client_app.app import make_app
+from nufed.conf.compose import compose_config
+from nufed.conf.schema import Config
+from nufed.tasks.task import Task
 
 PARTICIPATING, NEW = 10, 5
 MEAN, RULES = "meta_fedavg", ("trimmed_mean", "median", "krum")

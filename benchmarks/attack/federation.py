@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from benchmarks.attack.attacks import Attack
-from client_app.cohort import OneByOne, Trained
-from client_app.local_update import LocalUpdate, local_step, repeat_step
-from client_app.messages import TrainInstruction, TrainReport
-from client_app.meta_gradient import Params
-from client_app.stack import repeated, stacked
-from simulation.source import Source
-from simulation.stack import batches, draw_train
-from tasks.task import Task
+from nufed.client_app.cohort import OneByOne, Trained
+from nufed.client_app.local_update import LocalUpdate, local_step, repeat_step
+from nufed.client_app.messages import TrainInstruction, TrainReport
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.stack import repeated, stacked
+from nufed.simulation.source import Source
+from nufed.simulation.stack import batches, draw_train
+from nufed.tasks.task import Task
 
 
 class Federation(OneByOne):
@@ -52,7 +52,7 @@ class Federation(OneByOne):
 def train_each(
     task: Task, params: Params, ask: TrainInstruction, clients: Sequence[int]
 ) -> LocalUpdate:
-    """Train each of K clients as `client_app.client.train` does, all at once: params are [K, …]."""
+    """Train each of K clients as `nufed.client_app.client.train` does, all at once: [K, …]."""
     start = repeated(params, len(clients), copied=False)
     drawn = draw_train(task, ask, clients)
     step = partial(local_step, stacked(task.loss), **ask.step)

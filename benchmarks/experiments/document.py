@@ -26,7 +26,7 @@ from benchmarks.experiments.pages import (
 )
 from benchmarks.experiments.pages.page import Page, table
 from benchmarks.experiments.tuning import STEPS
-from server_app.report.statistics import paired
+from nufed.server_app.report.statistics import paired
 
 PAGES: tuple[Page, ...] = (matrix, rounds, rows, heterogeneity, modes, sampling_law, quadratics)
 CLAIMED = 37.0  # percent fewer rounds, the figure to test

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from server_app import palette as p
-from server_app.report.statistics import Array, Interval, interval
+from nufed.server_app import palette as p
+from nufed.server_app.report.statistics import Array, Interval, interval
 
 COLOURS = (p.BLUE, p.VERMILION, p.GREEN, p.PURPLE, p.ORANGE, p.SKY, p.BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

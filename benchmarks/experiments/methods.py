@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.experiments.plan import ALPHA, NU, SEED, Job, axes, jobs
 from benchmarks.experiments.runs import Outcome, gradients
 from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
-from server_app.report.statistics import Array, rounds_to
+from nufed.server_app.report.statistics import Array, rounds_to
 
 SETTINGS = ("fashion_shards", "digits_dirichlet", "own_labels")
 TITLES = {

@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from conf.compose import CONFIG_DIR
-from conf.convert import to_config
-from conf.schema import Config, register
+from nufed.conf.compose import CONFIG_DIR
+from nufed.conf.convert import to_config
+from nufed.conf.schema import Config, register
 
 NU, ALPHA, MODE, SEED = "algorithm.nu", "algorithm.alpha", "algorithm.mode", "seed"
 

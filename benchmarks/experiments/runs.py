@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.experiments.plan import Job
 from benchmarks.quiet import train, workers
-from conf.compose import of_run
-from conf.errors import NuFedError, RunStopped
-from conf.schema import AlgorithmConfig, Config
-from server_app.run_folder import METRICS, MODEL, SUMMARY
+from nufed.conf.compose import of_run
+from nufed.conf.errors import NuFedError, RunStopped
+from nufed.conf.schema import AlgorithmConfig, Config
+from nufed.server_app.run_folder import METRICS, MODEL, SUMMARY
 
 Array = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from benchmarks.outcome import Line, Target
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.setting import FASHION, MLP, PER_FEDAVG, Setting, setting
 from benchmarks.workload import Effort, Workload
-from client_app.messages import EvaluateInstruction
-from simulation.executor import Batched
-from tasks.task import Task
+from nufed.client_app.messages import EvaluateInstruction
+from nufed.simulation.executor import Batched
+from nufed.tasks.task import Task
 
 CLIENTS, STEPS, ROWS = 60, 5, 40
 PER_CLIENT = 70_000 / CLIENTS

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.child import Run, nufed
 from benchmarks.outcome import Line, Target
 from benchmarks.workload import Effort, Workload
-from tasks.streams import Purpose, stream
+from nufed.tasks.streams import Purpose, stream
 
 FEW, MANY, A_ROUND, ROWS, FEATURES = 1_000, 100_000, 1_000, 10, 64
 OVERRIDES = (

@@ -11,21 +11,21 @@ from benchmarks.flower import flower_ray
 from benchmarks.outcome import Line, Target
 from benchmarks.setting import FASHION, PER_FEDAVG, Setting, setting
 from benchmarks.workload import Effort, Workload
-from client_app.app import make_app
-from client_app.cohort import Cohort
-from client_app.local_update import LocalStep, LocalUpdate, StepBatches
-from client_app.messages import TrainInstruction
-from client_app.meta_gradient import Params
-from conf.convert import to_json
-from conf.schema import Config
-from server_app.app import make_strategy
-from server_app.rounds import rounds
-from server_app.tracking import State
-from simulation.executor import Batched
-from simulation.grid import LocalGrid
-from simulation.lane import Lane
-from strategies.roster import Roster
-from tasks.task import Task
+from nufed.client_app.app import make_app
+from nufed.client_app.cohort import Cohort
+from nufed.client_app.local_update import LocalStep, LocalUpdate, StepBatches
+from nufed.client_app.messages import TrainInstruction
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.convert import to_json
+from nufed.conf.schema import Config
+from nufed.server_app.app import make_strategy
+from nufed.server_app.rounds import rounds
+from nufed.server_app.tracking import State
+from nufed.simulation.executor import Batched
+from nufed.simulation.grid import LocalGrid
+from nufed.simulation.lane import Lane
+from nufed.strategies.roster import Roster
+from nufed.tasks.task import Task
 
 CLIENTS, WARM_UP = 1000, 2
 OVERRIDES = (

@@ -8,7 +8,7 @@ from benchmarks.measure import Contender, interleaved, medians, peak_bytes
 from benchmarks.outcome import Line, Target
 from benchmarks.setting import FASHION, setting
 from benchmarks.workload import Effort, Workload
-from client_app.meta_gradient import meta_gradient
+from nufed.client_app.meta_gradient import meta_gradient
 
 FEW, MANY, ROWS = 2, 6, 40
 KEPT, RECOMPUTED = "graphs kept", "recompute"

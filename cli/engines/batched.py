@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from conf.convert import to_json
-from conf.schema import Config
-from server_app.terminal import Terminal
+from nufed.conf.convert import to_json
+from nufed.conf.schema import Config
+from nufed.server_app.terminal import Terminal
 
 
 def launch(config: Config, folder: Path, console: Terminal) -> None:
     """Run in this process, leaving the run folder `folder`."""
     with console.status("starting"):
-        from client_app.app import make_app
-        from server_app.app import app as server_app
-        from simulation.executor import Batched
-        from simulation.grid import run_in_process
-        from tasks.task import Task
+        from nufed.client_app.app import make_app
+        from nufed.server_app.app import app as server_app
+        from nufed.simulation.executor import Batched
+        from nufed.simulation.grid import run_in_process
+        from nufed.tasks.task import Task
 
     cohorts: list[Batched] = []
 

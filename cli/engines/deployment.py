@@ -7,20 +7,20 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from cli.bundle import lay_out
-from cli.follower import LOG, Follower
-from cli.submitted import Submitted
-from cli.superlink import SuperLink, connect
-from conf.command import differing_keys
-from conf.compose import CONFIG, find_config, to_file
-from conf.convert import to_json
-from conf.errors import InputError
-from conf.files import is_there, write_whole
-from conf.schema import Config
-from conf.words import command_line
-from server_app.carried import carry
-from server_app.checkpoint import alone
-from server_app.run_folder import (
+from nufed.cli.bundle import lay_out
+from nufed.cli.follower import LOG, Follower
+from nufed.cli.submitted import Submitted
+from nufed.cli.superlink import SuperLink, connect
+from nufed.conf.command import differing_keys
+from nufed.conf.compose import CONFIG, find_config, to_file
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError
+from nufed.conf.files import is_there, write_whole
+from nufed.conf.schema import Config
+from nufed.conf.words import command_line
+from nufed.server_app.carried import carry
+from nufed.server_app.checkpoint import alone
+from nufed.server_app.run_folder import (
     METRICS,
     SUBMITTED,
     SUMMARY,
@@ -28,9 +28,9 @@ from server_app.run_folder import (
     read_json,
     whole_rows,
 )
-from server_app.terminal import Terminal
-from server_app.trackers import trackers
-from server_app.written import checked_summary
+from nufed.server_app.terminal import Terminal
+from nufed.server_app.trackers import trackers
+from nufed.server_app.written import checked_summary
 
 OF_THE_WAY = "superlink", "root_certificates", "insecure"
 HERE = "resume", "trust", "tracking", *(f"engine.{key}" for key in OF_THE_WAY)

@@ -7,23 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cli.bundle import lay_out
-from conf.compose import CONFIG, find_config
-from conf.convert import to_json
-from conf.errors import RunStopped
-from conf.schema import Config, require
-from conf.targets import foreign
-from server_app.app import make_strategy, notes
-from server_app.cut_short import cut_short
-from server_app.progress import ProgressBar
-from server_app.resume import require_found
-from server_app.run_folder import METRICS, SUMMARY
-from server_app.terminal import Terminal
-from server_app.trackers import trackers
-from server_app.tracking import RunInfo, State, pass_on
-from simulation.ray_engine import run_on_ray
-from strategies.roster import Roster, choose_new_clients
-from tasks.task import build
+from nufed.cli.bundle import lay_out
+from nufed.conf.compose import CONFIG, find_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import RunStopped
+from nufed.conf.schema import Config, require
+from nufed.conf.targets import foreign
+from nufed.server_app.app import make_strategy, notes
+from nufed.server_app.cut_short import cut_short
+from nufed.server_app.progress import ProgressBar
+from nufed.server_app.resume import require_found
+from nufed.server_app.run_folder import METRICS, SUMMARY
+from nufed.server_app.terminal import Terminal
+from nufed.server_app.trackers import trackers
+from nufed.server_app.tracking import RunInfo, State, pass_on
+from nufed.simulation.ray_engine import run_on_ray
+from nufed.strategies.roster import Roster, choose_new_clients
+from nufed.tasks.task import build
 
 LOG = "flower.log"
 log = logging.getLogger("nufed")

@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from conf.errors import reason
-from conf.words import command_line
-from server_app.run_folder import REPORT, RESCUED
-from server_app.tracking import Callback, RunInfo
+from nufed.conf.errors import reason
+from nufed.conf.words import command_line
+from nufed.server_app.run_folder import REPORT, RESCUED
+from nufed.server_app.tracking import Callback, RunInfo
 
 log = logging.getLogger("nufed")
 
@@ -33,7 +33,7 @@ class Report(Callback):
         if RESCUED in summary:
             return  # it could not be written
         try:
-            from server_app.report.run_page import write_report  # matplotlib takes a second
+            from nufed.server_app.report.run_page import write_report  # matplotlib takes a second
 
             write_report(self.folder)
         except Exception as error:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from conf.errors import InputError
-from conf.schema import Config
-from server_app.report.grouping import differing, grouped, labels
-from server_app.report.record import Record, read_record
-from server_app.report.statistics import Array, Interval, interval, paired, rounds_to, smooth
-from server_app.run_folder import METRICS
-from strategies.curves import GROUPS, exists, say_undefined
+from nufed.conf.errors import InputError
+from nufed.conf.schema import Config
+from nufed.server_app.report.grouping import differing, grouped, labels
+from nufed.server_app.report.record import Record, read_record
+from nufed.server_app.report.statistics import Array, Interval, interval, paired, rounds_to, smooth
+from nufed.server_app.run_folder import METRICS
+from nufed.strategies.curves import GROUPS, exists, say_undefined
 
 REACHED = 0.95  # of the way that the first group goes
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table as TerminalTable
 
-from server_app.report.comparison import Comparison, Group, compare
-from server_app.report.figures import (
+from nufed.server_app.report.comparison import Comparison, Group, compare
+from nufed.server_app.report.figures import (
     Drawing,
     Figure,
     band,
@@ -18,9 +18,9 @@ from server_app.report.figures import (
     whole_rounds,
     within,
 )
-from server_app.report.page import Section, Table, render, write
-from server_app.report.statistics import Array, Interval, interval
-from server_app.report.words import number, steps
+from nufed.server_app.report.page import Section, Table, render, write
+from nufed.server_app.report.statistics import Array, Interval, interval
+from nufed.server_app.report.words import number, steps
 
 COMPARISON = "comparison.html"
 NEVER = "not reached"

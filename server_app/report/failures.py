@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 
-from server_app.report.page import Section, Table
-from server_app.report.record import Record
-from tasks.ids import Id
+from nufed.server_app.report.page import Section, Table
+from nufed.server_app.report.record import Record
+from nufed.tasks.ids import Id
 
 REASONS, CLIENTS = 20, 8  # that are named
 KINDS = {"failures": "training", "evaluation_failures": "evaluation"}

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from conf.text import printable
-from server_app import palette as p
-from server_app.report.statistics import Array
+from nufed.conf.text import printable
+from nufed.server_app import palette as p
+from nufed.server_app.report.statistics import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from conf.command import leaves
-from conf.schema import AUTO
-from conf.text import printable
-from server_app.report.record import Record
-from server_app.report.words import shown
+from nufed.conf.command import leaves
+from nufed.conf.schema import AUTO
+from nufed.conf.text import printable
+from nufed.server_app.report.record import Record
+from nufed.server_app.report.words import shown
 
 # What does not decide what comes out of a run; and its seed, of which groups are made.
 IGNORED = ("checkpoint", "device", "diagnostics", "name", "resume", "seed", "tracking")

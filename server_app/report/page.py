@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.errors import InputError
-from conf.files import write_whole
-from conf.text import printable
-from server_app.report.figures import Figure
-from server_app.report.style import CSS
+from nufed.conf.errors import InputError
+from nufed.conf.files import write_whole
+from nufed.conf.text import printable
+from nufed.server_app.report.figures import Figure
+from nufed.server_app.report.style import CSS
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.compose import find_config
-from conf.errors import InputError
-from conf.files import is_there
-from conf.schema import Config
-from conf.targets import foreign
-from server_app.report.statistics import Array
-from server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, read_json, whole_rows
-from server_app.tracking import Row
-from server_app.written import checked_clients, checked_summary
-from strategies.curves import GROUPS, shown, undefined
-from tasks.ids import Id
-from tasks.measures import lower_is_better
-from tasks.objective import LOWER_IS_BETTER
+from nufed.conf.compose import find_config
+from nufed.conf.errors import InputError
+from nufed.conf.files import is_there
+from nufed.conf.schema import Config
+from nufed.conf.targets import foreign
+from nufed.server_app.report.statistics import Array
+from nufed.server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, read_json, whole_rows
+from nufed.server_app.tracking import Row
+from nufed.server_app.written import checked_clients, checked_summary
+from nufed.strategies.curves import GROUPS, shown, undefined
+from nufed.tasks.ids import Id
+from nufed.tasks.measures import lower_is_better
+from nufed.tasks.objective import LOWER_IS_BETTER
 
 CERTIFICATE = "certificate.svg"
 

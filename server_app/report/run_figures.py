@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from server_app.report.figures import (
+from nufed.server_app.report.figures import (
     COLOURS,
     Drawing,
     Figure,
@@ -15,11 +15,11 @@ from server_app.report.figures import (
     whole_rounds,
     within,
 )
-from server_app.report.record import Record, badness
-from server_app.report.statistics import Array
-from server_app.report.words import number, steps
-from strategies.curves import GROUPS
-from tasks.objective import LOWER_IS_BETTER
+from nufed.server_app.report.record import Record, badness
+from nufed.server_app.report.statistics import Array
+from nufed.server_app.report.words import number, steps
+from nufed.strategies.curves import GROUPS
+from nufed.tasks.objective import LOWER_IS_BETTER
 
 STRIP = 300  # points of a curve over clients; more than a screen shows
 

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from conf.command import differing_keys, overrides_of
-from conf.compose import compose_config
-from conf.convert import to_yaml
-from conf.files import is_there, read_bytes
-from conf.schema import Config
-from conf.words import command_line
-from server_app.report import run_figures as draw
-from server_app.report.failures import failures
-from server_app.report.figures import styled
-from server_app.report.page import Section, Table, render, write
-from server_app.report.record import CERTIFICATE, Record, badness, read_record
-from server_app.report.words import clients, duration, number, point, shown, steps
-from server_app.run_folder import REPORT
-from strategies.curves import rises, say_undefined
-from tasks.private import NAME as PRIVATE
+from nufed.conf.command import differing_keys, overrides_of
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_yaml
+from nufed.conf.files import is_there, read_bytes
+from nufed.conf.schema import Config
+from nufed.conf.words import command_line
+from nufed.server_app.report import run_figures as draw
+from nufed.server_app.report.failures import failures
+from nufed.server_app.report.figures import styled
+from nufed.server_app.report.page import Section, Table, render, write
+from nufed.server_app.report.record import CERTIFICATE, Record, badness, read_record
+from nufed.server_app.report.words import clients, duration, number, point, shown, steps
+from nufed.server_app.run_folder import REPORT
+from nufed.strategies.curves import rises, say_undefined
+from nufed.tasks.private import NAME as PRIVATE
 
 WORST = 12  # clients that are named
 LARGEST_PICTURE = 1 << 24  # bytes; nufed-certify draws one of some 50 kB

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from strategies.curves import exists
+from nufed.strategies.curves import exists
 
 
 def number(value: float | None, metric: str) -> str:

@@ -17,12 +17,12 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 
-from conf.errors import InputError, reason
-from conf.files import is_there, read_text, write_whole
-from conf.making import make
-from conf.schema import Config
-from conf.typed import parsed, typed
-from server_app.tracking import HOOKS, Callback, Row, RunInfo
+from nufed.conf.errors import InputError, reason
+from nufed.conf.files import is_there, read_text, write_whole
+from nufed.conf.making import make
+from nufed.conf.schema import Config
+from nufed.conf.typed import parsed, typed
+from nufed.server_app.tracking import HOOKS, Callback, Row, RunInfo
 
 OF_ROUNDS = "on_round", "on_evaluation"
 IDS = "tracking.json"

@@ -7,9 +7,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from server_app.trackers import known_as
-from server_app.trackers.scalars import flat_config, scalars
-from server_app.tracking import Callback, Row, RunInfo, State
+from nufed.server_app.trackers import known_as
+from nufed.server_app.trackers.scalars import flat_config, scalars
+from nufed.server_app.tracking import Callback, Row, RunInfo, State
 
 LONGEST = 500  # characters of a parameter
 

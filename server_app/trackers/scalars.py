@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from conf.command import leaves
-from conf.schema import Config
-from server_app.tracking import Row
-from strategies.curves import GROUPS
+from nufed.conf.command import leaves
+from nufed.conf.schema import Config
+from nufed.server_app.tracking import Row
+from nufed.strategies.curves import GROUPS
 
 TRAIN = {
     "train_loss": "train/loss",

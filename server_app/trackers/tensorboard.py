@@ -14,16 +14,16 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary as summaries
 
-from conf.convert import to_yaml
-from server_app.trackers.scalars import (
+from nufed.conf.convert import to_yaml
+from nufed.server_app.trackers.scalars import (
     evaluation_scalars,
     flat_config,
     means,
     round_scalars,
     scalars,
 )
-from server_app.tracking import Callback, Row, RunInfo, State
-from strategies.curves import GROUPS
+from nufed.server_app.tracking import Callback, Row, RunInfo, State
+from nufed.strategies.curves import GROUPS
 
 FOLDER = "tensorboard"
 COMPARED = ("algorithm.", "seed", "dataset.name", "partition.name", "clients_per_round")

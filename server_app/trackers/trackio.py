@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import trackio
 
-from server_app.trackers import known_as
-from server_app.trackers.scalars import flat_config, scalars
-from server_app.tracking import Callback, Row, RunInfo, State
+from nufed.server_app.trackers import known_as
+from nufed.server_app.trackers.scalars import flat_config, scalars
+from nufed.server_app.tracking import Callback, Row, RunInfo, State
 
 
 class Trackio(Callback):

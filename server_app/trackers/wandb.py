@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import wandb
 
-from conf.errors import InputError
-from server_app.trackers import known_as
-from server_app.trackers.scalars import flat_config, scalars
-from server_app.tracking import Callback, Row, RunInfo, State
+from nufed.conf.errors import InputError
+from nufed.server_app.trackers import known_as
+from nufed.server_app.trackers.scalars import flat_config, scalars
+from nufed.server_app.tracking import Callback, Row, RunInfo, State
 
 MODES = ("offline", "online")
 

@@ -1,1 +1,1 @@
-"""One file a data set: `read(...)` returns its `tasks.rows.Rows`."""
+"""One file a data set: `read(...)` returns its `nufed.tasks.rows.Rows`."""

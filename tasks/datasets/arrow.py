@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from conf.errors import InputError
-from conf.memory import require_room
+from nufed.conf.errors import InputError
+from nufed.conf.memory import require_room
 
 
 def require_room_for_parquet(files: Iterable[Path | str], columns: int, where: str) -> None:
@@ -13,7 +13,7 @@ def require_room_for_parquet(files: Iterable[Path | str], columns: int, where: s
 
     At a byte a value at least: a file may say the same value a million times in a few bytes, and
     of lists not even their lengths stand there. What takes more all the same finds the memory
-    limited; see `conf.memory.limited`.
+    limited; see `nufed.conf.memory.limited`.
 
     Raises
     ------

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import InputError
-from tasks.datasets.splits import held_out
-from tasks.datasets.targets import classes
-from tasks.ids import Ids, as_ids, numbered
-from tasks.rows import Rows
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets.splits import held_out
+from nufed.tasks.datasets.targets import classes
+from nufed.tasks.ids import Ids, as_ids, numbered
+from nufed.tasks.rows import Rows
 
 REMEDIES = {
     "U": ", as numpy.unique({0}, return_inverse=True)[1]",

@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from conf.errors import InputError
-from conf.schema import require
-from tasks.datasets.arrow import require_room_for_text
-from tasks.datasets.checks import checked, say_numbers
-from tasks.datasets.images import decode
-from tasks.datasets.sources import readable
-from tasks.ids import numbered
-from tasks.rows import Rows
+from nufed.conf.errors import InputError
+from nufed.conf.schema import require
+from nufed.tasks.datasets.arrow import require_room_for_text
+from nufed.tasks.datasets.checks import checked, say_numbers
+from nufed.tasks.datasets.images import decode
+from nufed.tasks.datasets.sources import readable
+from nufed.tasks.ids import numbered
+from nufed.tasks.rows import Rows
 
 TEXT = (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary())
 """What an id may be stored as, beside numbers."""
@@ -42,9 +42,9 @@ def rows_of(
     client, test
         Those of the client and of the split, if any.
     size
-        As of `tasks.datasets.images.decode`.
+        As of `nufed.tasks.datasets.images.decode`.
     one_class, where
-        As of `tasks.datasets.checks.checked`.
+        As of `nufed.tasks.datasets.checks.checked`.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _array(column: Any, name: str, where: str, size: object = None) -> NDArray[A
 
 
 def _ids(column: Any, name: str, where: str) -> NDArray[Any]:
-    """Return the column of the clients, [N], for `tasks.ids.as_ids`."""
+    """Return the column of the clients, [N], for `nufed.tasks.ids.as_ids`."""
     column = _whole(column, name, where)
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):

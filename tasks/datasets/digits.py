@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.rows import Rows
+from nufed.tasks.rows import Rows
 
 
 def read() -> Rows:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tasks.datasets.idx_images import read_idx
-from tasks.rows import Rows
+from nufed.tasks.datasets.idx_images import read_idx
+from nufed.tasks.rows import Rows
 
 DEBIAN_PACKAGE = Path("/usr/share/datasets/fashion-mnist")
 

@@ -3,12 +3,12 @@
 import glob
 from typing import Any
 
-from conf.errors import InputError, reason
-from conf.memory import limited
-from conf.words import path_of
-from tasks.datasets.sources import opened, readable, require_regular_files
-from tasks.ids import WHOLE
-from tasks.rows import Rows
+from nufed.conf.errors import InputError, reason
+from nufed.conf.memory import limited
+from nufed.conf.words import path_of
+from nufed.tasks.datasets.sources import opened, readable, require_regular_files
+from nufed.tasks.ids import WHOLE
+from nufed.tasks.rows import Rows
 
 NAME = "hf"
 FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -55,7 +55,7 @@ def read(
     InputError
         If it cannot be found or reached, for a missing column, or what `checks.checked` refuses.
     """
-    from tasks.datasets.columns import rows_of
+    from nufed.tasks.datasets.columns import rows_of
 
     if not path:
         raise InputError("dataset.path: has no value; name a data set of the hub, or a folder")

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from conf.errors import InputError, reason
-from conf.words import path_of
-from tasks.datasets.sources import opened
-from tasks.rows import Rows
+from nufed.conf.errors import InputError, reason
+from nufed.conf.words import path_of
+from nufed.tasks.datasets.sources import opened
+from nufed.tasks.rows import Rows
 
 FILES = (
     "train-images-idx3-ubyte",

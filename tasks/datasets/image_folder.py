@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from conf.errors import InputError
-from conf.words import path_of, written
-from tasks.datasets.checks import checked, say_numbers
-from tasks.datasets.images import decode
-from tasks.datasets.splits import TEST, TRAIN, are_splits
-from tasks.ids import numbered
-from tasks.rows import Rows
+from nufed.conf.errors import InputError
+from nufed.conf.words import path_of, written
+from nufed.tasks.datasets.checks import checked, say_numbers
+from nufed.tasks.datasets.images import decode
+from nufed.tasks.datasets.splits import TEST, TRAIN, are_splits
+from nufed.tasks.ids import numbered
+from nufed.tasks.rows import Rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 DEEPEST = 8  # folders that are looked into, for images at a wrong place: links may lead in circles

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import InputError, NuFedError, reason
-from conf.files import regular
-from conf.memory import SHARE, free_ram, in_words
-from conf.schema import require
+from nufed.conf.errors import InputError, NuFedError, reason
+from nufed.conf.files import regular
+from nufed.conf.memory import SHARE, free_ram, in_words
+from nufed.conf.schema import require
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 """That are decoded: of Pillow's others, one runs a program on what it reads."""

@@ -11,8 +11,8 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from conf.errors import InputError
-from conf.memory import in_words, require_room
+from nufed.conf.errors import InputError
+from nufed.conf.memory import in_words, require_room
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ENCRYPTED = 1  # a bit of a member's flags
@@ -21,7 +21,7 @@ LARGE, TIMES = 1 << 30, 100
 MAGIC = b"\x93NUMPY"
 SAVE = "save it with numpy.savez"
 OBJECTS = ("client",)
-"""Arrays that may be of Python objects; see `tasks.datasets.object_ids`."""
+"""Arrays that may be of Python objects; see `nufed.tasks.datasets.object_ids`."""
 LARGEST_OBJECT = 40  # bytes in memory for each that is stored: text of one character has 50
 
 

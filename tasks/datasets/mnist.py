@@ -1,7 +1,7 @@
 """MNIST (LeCun et al. 1998): 70,000 handwritten digits, 28x28, 10 classes."""
 
-from tasks.datasets.idx_images import read_idx
-from tasks.rows import Rows
+from nufed.tasks.datasets.idx_images import read_idx
+from nufed.tasks.rows import Rows
 
 
 def read(path: str | None = None) -> Rows:

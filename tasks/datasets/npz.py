@@ -7,13 +7,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import InputError
-from conf.words import path_of
-from tasks.datasets.checks import checked
-from tasks.datasets.members import require_sound
-from tasks.datasets.object_ids import Unreadable, read_objects
-from tasks.datasets.sources import opened, readable
-from tasks.rows import Rows
+from nufed.conf.errors import InputError
+from nufed.conf.words import path_of
+from nufed.tasks.datasets.checks import checked
+from nufed.tasks.datasets.members import require_sound
+from nufed.tasks.datasets.object_ids import Unreadable, read_objects
+from nufed.tasks.datasets.sources import opened, readable
+from nufed.tasks.rows import Rows
 
 ARRAYS = ("x", "y", "client")
 NO_NPZ = "not a readable .npz"

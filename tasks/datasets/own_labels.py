@@ -9,10 +9,10 @@ the few-shot tasks of Finn et al. (2017), as a federation.
 import numpy as np
 from hydra.utils import get_method
 
-from conf.errors import InputError
-from conf.schema import require
-from tasks.rows import Rows
-from tasks.streams import Purpose, stream
+from nufed.conf.errors import InputError
+from nufed.conf.schema import require
+from nufed.tasks.rows import Rows
+from nufed.tasks.streams import Purpose, stream
 
 
 def read(source: str, num_clients: int, classes: int, rows_per_class: int, seed: int) -> Rows:

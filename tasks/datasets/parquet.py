@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from conf.errors import InputError
-from conf.memory import limited
-from conf.words import path_of
-from tasks.datasets.sources import opened, readable, require_regular_files
-from tasks.rows import Rows
+from nufed.conf.errors import InputError
+from nufed.conf.memory import limited
+from nufed.conf.words import path_of
+from nufed.tasks.datasets.sources import opened, readable, require_regular_files
+from nufed.tasks.rows import Rows
 
 
 def read(
@@ -40,7 +40,7 @@ def read(
     InputError
         For a file that cannot be read, a missing column, or what `checks.checked` refuses.
     """
-    from tasks.datasets.columns import chosen, rows_of
+    from nufed.tasks.datasets.columns import chosen, rows_of
 
     if not path:
         raise InputError("dataset.path: has no value; name your Parquet file, or a folder of them")
@@ -74,8 +74,8 @@ def _table(given: Path, columns: list[str], where: str) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
-    from tasks.datasets.arrow import require_room_for_parquet
-    from tasks.datasets.columns import require_columns
+    from nufed.tasks.datasets.arrow import require_room_for_parquet
+    from nufed.tasks.datasets.columns import require_columns
 
     whole = parquet.ParquetDataset(given)
     require_columns(columns, whole.schema.names, where)

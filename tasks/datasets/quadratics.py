@@ -5,15 +5,16 @@ all of them, the mean of ½ (a·w − b)², is exactly
 
     f_i(w) = ½ (w − c_i)ᵀ H_i (w − c_i),
 
-of which `theory.quadratics` has fine-tuned point, meta-gradient and optimum w*(ν) in closed form.
+of which `nufed.theory.quadratics` has fine-tuned point, meta-gradient and optimum w*(ν) in closed
+form.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.schema import require
-from tasks.rows import Rows
-from tasks.streams import Purpose, stream
+from nufed.conf.schema import require
+from nufed.tasks.rows import Rows
+from nufed.tasks.streams import Purpose, stream
 
 
 def clients(

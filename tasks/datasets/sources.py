@@ -5,14 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from conf.errors import InputError, NuFedError, reason
-from conf.files import regular
+from nufed.conf.errors import InputError, NuFedError, reason
+from nufed.conf.files import regular
 
 T = TypeVar("T")
 
 
 def opened(path: Path, where: str) -> BinaryIO:
-    """Open a file of data to read from; see `conf.files.regular`.
+    """Open a file of data to read from; see `nufed.conf.files.regular`.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import InputError
+from nufed.conf.errors import InputError
 
 TRAIN, TEST = ("train", "training"), ("test", "testing")
 OTHERS = ("val", "valid", "validation", "dev", "eval", "holdout")

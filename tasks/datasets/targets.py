@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import InputError
+from nufed.conf.errors import InputError
 
 MOST = 1_000_000
 """Classes that a y which uses a tenth of them may have: a model has an output for each."""

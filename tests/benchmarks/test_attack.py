@@ -22,12 +22,12 @@ from benchmarks.attack.cases import (
 )
 from benchmarks.attack.federation import Federation
 from benchmarks.attack.page import POINTS, Cell, loss_of_accuracy, table, verdict
-from client_app.client import train
-from client_app.cohort import Trained
-from client_app.messages import TrainInstruction
-from client_app.meta_gradient import Params
-from conf.compose import compose_config
-from tasks.task import Task, build
+from nufed.client_app.client import train
+from nufed.client_app.cohort import Trained
+from nufed.client_app.messages import TrainInstruction
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.compose import compose_config
+from nufed.tasks.task import Task, build
 
 SHORT = (*SETTING, "rounds=30")
 CLEAN = Case("digits", "iid", MEAN, None, 0)

@@ -12,9 +12,9 @@ from benchmarks.experiments.pages import matrix, quadratics, sampling_law
 from benchmarks.experiments.plan import ALPHA, MODE, NU, Job, axes, jobs
 from benchmarks.experiments.runs import Outcome, gradients, run_all
 from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
-from conf.compose import compose_config
-from conf.schema import AlgorithmConfig
-from server_app.report.statistics import interval
+from nufed.conf.compose import compose_config
+from nufed.conf.schema import AlgorithmConfig
+from nufed.server_app.report.statistics import interval
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf/experiment").glob("*.yaml"))

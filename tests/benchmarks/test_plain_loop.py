@@ -7,11 +7,11 @@ from torch import Tensor
 
 from benchmarks.plain_loop import PlainLoop, Rows
 from benchmarks.setting import Setting, setting
-from client_app import sampling
-from client_app.client import draw_batches
-from client_app.cohort import OneByOne
-from client_app.messages import EvaluateInstruction
-from tasks.streams import Purpose, stream
+from nufed.client_app import sampling
+from nufed.client_app.client import draw_batches
+from nufed.client_app.cohort import OneByOne
+from nufed.client_app.messages import EvaluateInstruction
+from nufed.tasks.streams import Purpose, stream
 from tests.helpers import distance
 
 CLIENTS, STEPS = 4, 3

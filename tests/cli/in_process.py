@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import run
-from cli.run import main
+from nufed.cli import run
+from nufed.cli.run import main
 from tests.cli.test_command import Done
 
 Ended = dict[str, tuple[Done, Path]]

@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cli.adapt import FILE, Request, main, request, targets
-from client_app import personalize
-from tasks.datasets.digits import read as read_digits
+from nufed.cli.adapt import FILE, Request, main, request, targets
+from nufed.client_app import personalize
+from nufed.tasks.datasets.digits import read as read_digits
 from tests.client_app.conftest import Small
 from tests.client_app.conftest import small as small
 from tests.client_app.test_export import Branching

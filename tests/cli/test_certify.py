@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from cli.certificate import Certificate, certificate
-from cli.certificate_text import sentences
-from cli.certify import main, subject
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.datasets.quadratics import clients
-from tasks.task import build
+from nufed.cli.certificate import Certificate, certificate
+from nufed.cli.certificate_text import sentences
+from nufed.cli.certify import main, subject
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets.quadratics import clients
+from nufed.tasks.task import build
+from nufed.theory import quadratics
+from nufed.theory.estimate import Effort
 from tests.helpers import RunResult
-from theory import quadratics
-from theory.estimate import Effort
 
 Train = Callable[..., RunResult]
 SMALL = [

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conf.compose import CONFIG_DIR
+from nufed.conf.compose import CONFIG_DIR
 from tests import forked
 from tests.forked import LIMIT_S, Done
 
@@ -148,7 +148,7 @@ def test_what_needs_no_torch_does_not_wait_for_it(folder: Path, typed: str) -> N
     script = (
         "import atexit, sys\n"
         "atexit.register(lambda: print({'torch', 'flwr', 'datasets'} & set(sys.modules)))\n"
-        "from cli.run import main\n"
+        "from nufed.cli.run import main\n"
         f"sys.argv = ['nufed', {typed!r}]\n"
         "main()"
     )

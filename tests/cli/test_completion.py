@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.compose import CONFIG_DIR
+from nufed.conf.compose import CONFIG_DIR
 from tests import forked
 
 SCRIPT = """

@@ -16,11 +16,11 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from cli import run
-from cli.data import main, overrides
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.task import Task, build
+from nufed.cli import run
+from nufed.cli.data import main, overrides
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.task import Task, build
 from tests.cli.in_process import run_here
 
 Check = Callable[..., str]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cli.failures import one_line
-from conf.compose import compose_config
-from conf.errors import RunStopped
+from nufed.cli.failures import one_line
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import RunStopped
 
 
 def line_of(*overrides: str) -> str:

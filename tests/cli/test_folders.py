@@ -7,9 +7,9 @@ import pytest
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from cli.folders import NewFolders, remove_empty
-from conf.compose import composing
-from conf.files import new_folder
+from nufed.cli.folders import NewFolders, remove_empty
+from nufed.conf.compose import composing
+from nufed.conf.files import new_folder
 
 
 @pytest.fixture(autouse=True)

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import yaml
 
-from cli import adapt, certify, report, run
-from cli.run import main as nufed
-from client_app import personalize
-from client_app.app import app as client_app
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import InputError
-from conf.text import printable
-from server_app.app import app as server_app
-from simulation.grid import run_in_process
+from nufed.cli import adapt, certify, report, run
+from nufed.cli.run import main as nufed
+from nufed.client_app import personalize
+from nufed.client_app.app import app as client_app
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError
+from nufed.conf.text import printable
+from nufed.server_app.app import app as server_app
+from nufed.simulation.grid import run_in_process
 
 SOURCE = """\
 from torch import nn
@@ -128,7 +128,7 @@ def at(*path: str) -> Callable[[dict[str, Any]], None]:
     """Return what puts a command that would leave a file into a configuration."""
 
     def change(config: dict[str, Any]) -> None:
-        config["model"] = {"_target_": "tasks.models.logistic", "bias": True}
+        config["model"] = {"_target_": "nufed.tasks.models.logistic", "bias": True}
         node = config
         for key in path[:-1]:
             node[key] = node.get(key) or {}
@@ -248,7 +248,7 @@ def test_prepared_rows_stay_in_their_folder(
 
     def change(config: dict[str, Any]) -> None:
         config["dataset"]["name"], config["partition"]["name"] = "../up", "/../../../up"
-        config["model"] = {"_target_": "tasks.models.logistic", "bias": True}
+        config["model"] = {"_target_": "nufed.tasks.models.logistic", "bias": True}
 
     theirs(here, change)
     said(CERTIFY, monkeypatch=monkeypatch)

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cli.keys import main
+from nufed.cli.keys import main
 
 SECRETS = {"ca/ca.key", "server/server.key", "nodes/node-0", "nodes/node-1"}
 PUBLIC = {"public/ca.crt", "server/server.crt", "public/node-0.pub", "public/node-1.pub"}

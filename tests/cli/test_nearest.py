@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from cli import run
+from nufed.cli import run
 
 Main = Callable[[], None]
 MISTYPED = [
@@ -32,8 +32,9 @@ MISTYPED = [
         "algorithm.alpha=0,1: has several values, which are for nufed -m",
     ),
     (
-        "nufed model._target_=tasks.models.mpl",
-        "model._target_=tasks.models.mpl: there is no tasks.models.mpl; did you mean tasks.models.",
+        "nufed model._target_=nufed.tasks.models.mpl",
+        "model._target_=nufed.tasks.models.mpl: there is no nufed.tasks.models.mpl; did you mean "
+        "nufed.tasks.models.",
     ),
     ("nufed --cfg jop", "jop: no such choice; choose one of job, hydra, all"),
     ("nufed-adapt chekpoint=run", "chekpoint: no such key; did you mean checkpoint?"),
@@ -58,7 +59,7 @@ def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
     name, *words = line.split()
     monkeypatch.setattr(sys, "argv", [name, *words])
     run._prepare.cache_clear()  # the environment that it sets up is taken back after each test
-    module = "cli.run" if name == "nufed" else f"cli.{name.removeprefix('nufed-')}"
+    module = "nufed.cli.run" if name == "nufed" else f"cli.{name.removeprefix('nufed-')}"
     main: Main = import_module(module).main
     with pytest.raises(SystemExit) as ended:
         main()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.report import main
+from nufed.cli.report import main
 from tests import forked
 from tests.cli.test_command import nufed
 from tests.helpers import RunResult

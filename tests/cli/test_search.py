@@ -10,12 +10,12 @@ import pytest
 import torch
 import yaml
 
-from cli.search import WORST, best_command, conclude, score
-from cli.sweep import Job, jobs_of
-from client_app.meta_gradient import descend, value_and_gradient
-from conf.compose import compose_config
-from server_app.terminal import Terminal
-from tasks.task import build
+from nufed.cli.search import WORST, best_command, conclude, score
+from nufed.cli.sweep import Job, jobs_of
+from nufed.client_app.meta_gradient import descend, value_and_gradient
+from nufed.conf.compose import compose_config
+from nufed.server_app.terminal import Terminal
+from nufed.tasks.task import build
 from tests.cli.in_process import TINY, Ended, sweeps
 
 # One step of size β, for all clients at once, on all their rows; α that changes nothing.

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import signal, sys
-from cli.start import _main
+from nufed.cli.start import _main
 sys.path.insert(0, {here!r})
 sys.argv = ["/somewhere/nufed"]
 signal.signal(signal.SIGINT, {handler})

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cli.submitted import Submitted
-from cli.superlink import connect
-from conf.errors import InputError
-from simulation.flower_command import COLOURS, environment
+from nufed.cli.submitted import Submitted
+from nufed.cli.superlink import connect
+from nufed.conf.errors import InputError
+from nufed.simulation.flower_command import COLOURS, environment
 
 LOCAL = "127.0.0.1:8000"
 CERTIFICATE = "engine.root_certificates"

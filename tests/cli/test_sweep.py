@@ -6,7 +6,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from conf.compose import CONFIG_DIR
+from nufed.conf.compose import CONFIG_DIR
 from tests.cli.in_process import TINY, Ended, sweeps
 from tests.helpers import distance
 

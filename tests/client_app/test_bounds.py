@@ -7,15 +7,20 @@ from typing import Any
 import pytest
 from flwr.app import ArrayRecord, Message
 
-from client_app import app as module
-from client_app.app import app as client_app
-from client_app.bounds import limits_of, require_allowed, require_within
-from client_app.messages import EvaluateInstruction, MalformedMessage, TrainInstruction, encode
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import InputError
-from simulation.grid import LocalGrid
-from tasks.task import build
+from nufed.client_app import app as module
+from nufed.client_app.app import app as client_app
+from nufed.client_app.bounds import limits_of, require_allowed, require_within
+from nufed.client_app.messages import (
+    EvaluateInstruction,
+    MalformedMessage,
+    TrainInstruction,
+    encode,
+)
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError
+from nufed.simulation.grid import LocalGrid
+from nufed.tasks.task import build
 
 CONFIG = compose_config(
     [

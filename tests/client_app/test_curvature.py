@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client_app import curvature as module
-from client_app.curvature import Curvature, curvature, probe, widest
-from client_app.messages import ProbeInstruction
-from conf.compose import compose_config
-from tasks.derivatives import Derivatives
-from tasks.store import FederatedData
-from tasks.task import Task, build
+from nufed.client_app import curvature as module
+from nufed.client_app.curvature import Curvature, curvature, probe, widest
+from nufed.client_app.messages import ProbeInstruction
+from nufed.conf.compose import compose_config
+from nufed.tasks.derivatives import Derivatives
+from nufed.tasks.store import FederatedData
+from nufed.tasks.task import Task, build
 
 
 def bent() -> Task:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from client_app.export import export, require_available
-from client_app.personal import Personal, personalize
-from conf.errors import InputError
+from nufed.client_app.export import export, require_available
+from nufed.client_app.personal import Personal, personalize
+from nufed.conf.errors import InputError
 from tests.client_app.conftest import Small
 
 Run = Callable[..., Small]

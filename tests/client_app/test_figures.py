@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.cohort import Cohort, OneByOne
-from client_app.figures import MOST, as_reported, reportable
-from client_app.messages import EvaluateInstruction, TrainInstruction
-from conf.compose import compose_config
-from conf.schema import Config
-from simulation.executor import Batched
-from tasks.task import Task, build
+from nufed.client_app.cohort import Cohort, OneByOne
+from nufed.client_app.figures import MOST, as_reported, reportable
+from nufed.client_app.messages import EvaluateInstruction, TrainInstruction
+from nufed.conf.compose import compose_config
+from nufed.conf.schema import Config
+from nufed.simulation.executor import Batched
+from nufed.tasks.task import Task, build
 
 CLIENTS = [0, 1, 2]
 

@@ -9,19 +9,19 @@ import torch
 from flwr.app import Message
 from safetensors.torch import load_file, save
 
-from client_app.client import evaluate
-from client_app.messages import (
+from nufed.client_app.client import evaluate
+from nufed.client_app.messages import (
     EvaluateInstruction,
     Fixed,
     MalformedMessage,
     decode,
     encode,
 )
-from conf.compose import of_run
-from conf.errors import RunStopped
-from simulation.flower_host import open_run
-from tasks.module_state import buffers
-from tasks.task import Task, build
+from nufed.conf.compose import of_run
+from nufed.conf.errors import RunStopped
+from nufed.simulation.flower_host import open_run
+from nufed.tasks.module_state import buffers
+from nufed.tasks.task import Task, build
 from tests import user_modules
 
 Small = Callable[..., Any]

@@ -13,8 +13,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client_app.app import app as client_app
-from client_app.messages import (
+from nufed.client_app.app import app as client_app
+from nufed.client_app.messages import (
     ARRAYS,
     CURVATURE,
     EVALUATION,
@@ -24,11 +24,11 @@ from client_app.messages import (
     TrainInstruction,
     encode,
 )
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import InputError
-from simulation.grid import LocalGrid
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError
+from nufed.simulation.grid import LocalGrid
+from nufed.tasks.task import build
 from tests.fuzz import FUZZ, report_in
 
 NODE, CLIENTS = 1000, 6

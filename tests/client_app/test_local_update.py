@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.local_update import StepBatches, local_update
+from nufed.client_app.local_update import StepBatches, local_update
+from nufed.theory import quadratics
 from tests.helpers import quadratic_loss, random_quadratics
-from theory import quadratics
 
 ALPHA = 0.3
 

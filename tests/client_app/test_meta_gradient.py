@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client_app.meta_gradient import MODES, adapt, meta_gradient, value_and_meta_gradient
-from tasks.models import cnn, mlp
+from nufed.client_app.meta_gradient import MODES, adapt, meta_gradient, value_and_meta_gradient
+from nufed.tasks.models import cnn, mlp
+from nufed.theory import quadratics
 from tests.helpers import (
     cosine,
     distance,
@@ -20,7 +21,6 @@ from tests.helpers import (
     random_quadratics,
     unrolled_meta_gradient,
 )
-from theory import quadratics
 
 ROOT = Path(__file__).parents[2]
 STEPS = range(11)
@@ -258,7 +258,7 @@ def test_no_mode_loads_a_compiler_or_computer_algebra() -> None:
     """Each costs every ClientApp process seconds."""
     code = (
         "import sys, torch\n"
-        "from client_app.meta_gradient import MODES, meta_gradient\n"
+        "from nufed.client_app.meta_gradient import MODES, meta_gradient\n"
         "x = torch.ones(2, 3)\n"
         "for mode in MODES:\n"
         "    meta_gradient(lambda p, x: (p['w'] * x).square().sum(), {'w': x[0]}, (x,), (x[0],),\n"

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client_app.node import hosted, own_data, place
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.private import Local
-from tasks.task import build
+from nufed.client_app.node import hosted, own_data, place
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.private import Local
+from nufed.tasks.task import build
 
 
 @pytest.mark.parametrize(

@@ -17,16 +17,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from client_app import personalize
-from client_app.client import evaluate
-from client_app.messages import EvaluateInstruction
-from conf.compose import of_run
-from conf.errors import InputError
-from tasks.datasets.digits import read as read_digits
-from tasks.models import mlp
-from tasks.rows import Rows
-from tasks.task import build
-from tasks.trained import Sizes, require_held
+from nufed.client_app import personalize
+from nufed.client_app.client import evaluate
+from nufed.client_app.messages import EvaluateInstruction
+from nufed.conf.compose import of_run
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets.digits import read as read_digits
+from nufed.tasks.models import mlp
+from nufed.tasks.rows import Rows
+from nufed.tasks.task import build
+from nufed.tasks.trained import Sizes, require_held
 from tests.client_app.conftest import Small
 from tests.helpers import RunResult, distance
 
@@ -338,7 +338,7 @@ def test_targets_may_share_their_parameters() -> None:
 def test_ones_own_model_has_to_be_where_one_is(small: Run) -> None:
     run = small()
     file = run.folder / "config.yaml"
-    file.write_text(file.read_text().replace("tasks.models.mlp", "mine_elsewhere.Net"))
+    file.write_text(file.read_text().replace("nufed.tasks.models.mlp", "mine_elsewhere.Net"))
     with pytest.raises(InputError, match="No module named 'mine_elsewhere'; be where its file is"):
         personalize(run.folder, one_client(run), trust="mine_elsewhere")
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.client import evaluate
-from client_app.messages import EvaluateInstruction
-from client_app.personalization import personalization_curve
-from conf.compose import compose_config
-from tasks.store import FederatedData
-from tasks.task import Task, build
+from nufed.client_app.client import evaluate
+from nufed.client_app.messages import EvaluateInstruction
+from nufed.client_app.personalization import personalization_curve
+from nufed.conf.compose import compose_config
+from nufed.tasks.store import FederatedData
+from nufed.tasks.task import Task, build
+from nufed.theory import quadratics
 from tests.helpers import quadratic_loss, random_quadratics
-from theory import quadratics
 
 ASK = EvaluateInstruction(seed=0, clients=[3], steps=5, alpha=0.3, batch=10)
 

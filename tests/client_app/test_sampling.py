@@ -5,12 +5,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from client_app import sampling
-from client_app.client import draw_batches
-from client_app.messages import TrainInstruction
-from conf.compose import compose_config
-from tasks.streams import Purpose, stream
-from tasks.task import build
+from nufed.client_app import sampling
+from nufed.client_app.client import draw_batches
+from nufed.client_app.messages import TrainInstruction
+from nufed.conf.compose import compose_config
+from nufed.tasks.streams import Purpose, stream
+from nufed.tasks.task import build
 
 ASK = TrainInstruction(1, 0, [0], 3, 0.1, 0.1, 4, "exact", 1e-3, False, "uniform", 8, 8, 8)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from simulation.flower_command import free_ports
+from nufed.simulation.flower_command import free_ports
 from tests.compose.stack import ROOT, docker, wait_until
 from tests.docs.commands import COMPOSED, commands, place
 from tests.docs.pages import environment, sections

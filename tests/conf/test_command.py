@@ -4,8 +4,8 @@ import shlex
 
 import pytest
 
-from conf.command import differing_keys, overrides_of, written
-from conf.compose import CONFIG_DIR, compose_config
+from nufed.conf.command import differing_keys, overrides_of, written
+from nufed.conf.compose import CONFIG_DIR, compose_config
 
 ADAM = "strategy.optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"
 TYPED = {

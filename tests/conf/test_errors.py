@@ -4,7 +4,7 @@ from importlib import import_module
 
 import pytest
 
-from conf.errors import InputError, reason
+from nufed.conf.errors import InputError, reason
 
 
 def test_an_error_with_words_of_its_own_keeps_them() -> None:

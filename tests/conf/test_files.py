@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from conf.errors import InputError
-from conf.files import (
+from nufed.conf.errors import InputError
+from nufed.conf.files import (
     is_there,
     read_bytes,
     read_text,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from conf.keys import known_keys, no_such_key
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.conf.keys import known_keys, no_such_key
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hydra.errors import InstantiationException
 
-from conf.making import make, prepared
+from nufed.conf.making import make, prepared
 
 
 class Kept:

@@ -7,14 +7,14 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from conf.compose import CONFIG_DIR, compose_config
-from conf.convert import read_config, to_json
+from nufed.conf.compose import CONFIG_DIR, compose_config
+from nufed.conf.convert import read_config, to_json
 
 FILES = [f for f in sorted(CONFIG_DIR.glob("*/*.yaml")) if f.parent.name != "hydra"]
 NEEDED = {
     **{name: ["dataset.path=mine"] for name in ("npz", "parquet", "image_folder", "hf")},
     "private": ["dataset.input_shape=[4]", "dataset.num_outputs=2", "dataset.num_clients=3"],
-    "custom": ["model._target_=tasks.models.mlp"],
+    "custom": ["model._target_=nufed.tasks.models.mlp"],
     "deployment": ["engine.superlink=127.0.0.1:8000"],
 }
 NOT_INSTALLED = ("mlflow", "trackio", "wandb")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.own import is_own, signed
+from nufed.conf.own import is_own, signed
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from conf.compose import compose_config, find_config, to_file
-from conf.convert import read_config, to_json, to_yaml
-from conf.errors import InputError
-from conf.plain import dump, plain
+from nufed.conf.compose import compose_config, find_config, to_file
+from nufed.conf.convert import read_config, to_json, to_yaml
+from nufed.conf.errors import InputError
+from nufed.conf.plain import dump, plain
 
 
 @pytest.mark.parametrize(

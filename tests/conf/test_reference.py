@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from conf.compose import CONFIG_DIR, compose_config
-from conf.reference import PAGE, page
+from nufed.conf.compose import CONFIG_DIR, compose_config
+from nufed.conf.reference import PAGE, page
 from tests.conf.test_options import FILES, NEEDED, override
 
 TEXT = PAGE.read_text()

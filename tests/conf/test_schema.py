@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from conf.compose import compose_config, from_run_config
-from conf.convert import read_config, to_json
-from conf.errors import InputError
+from nufed.conf.compose import compose_config, from_run_config
+from nufed.conf.convert import read_config, to_json
+from nufed.conf.errors import InputError
 
 # Override, the key and value that the line must name, and what it must say is allowed.
 OUT_OF_RANGE = [

@@ -9,11 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from conf.compose import CONFIG_DIR, compose_config, from_run_config
-from conf.convert import read_values, to_json
-from conf.errors import InputError
-from conf.plain import plain
-from conf.targets import foreign, is_known, let_import, modules_here, modules_of, require_allowed
+from nufed.conf.compose import CONFIG_DIR, compose_config, from_run_config
+from nufed.conf.convert import read_values, to_json
+from nufed.conf.errors import InputError
+from nufed.conf.plain import plain
+from nufed.conf.targets import (
+    foreign,
+    is_known,
+    let_import,
+    modules_here,
+    modules_of,
+    require_allowed,
+)
 
 LIBRARIES = [
     *("torch.nn.Linear", "torch.nn.modules.linear.Linear", "torch.nn.GroupNorm"),
@@ -51,15 +58,19 @@ NOT_MEANT = [
     "flwr_datasets.partitioner.partitioner.ABC",
     "flwr_datasets.partitioner.dirichlet_partitioner.np",
     f"torch.nn.{'a.' * 5000}b",
-    *("tasks.datasets.own_labels.read", "tasks.datasets.npz.read", "strategies.krum.Krum"),
-    *("cli.engines.ray.launch", "server_app.trackers.mlflow.MLflow"),
+    *(
+        "nufed.tasks.datasets.own_labels.read",
+        "nufed.tasks.datasets.npz.read",
+        "nufed.strategies.krum.Krum",
+    ),
+    *("nufed.cli.engines.ray.launch", "nufed.server_app.trackers.mlflow.MLflow"),
     "hydra.utils.get_method",
     "hydra.utils.instantiate",
-    "cli.run.main",
-    "cli.engines.ray.run_on_ray",
-    "conf.files.write_whole",
-    "tasks.store.home",
-    "server_app.run_folder.save_model",
+    "nufed.cli.run.main",
+    "nufed.cli.engines.ray.run_on_ray",
+    "nufed.conf.files.write_whole",
+    "nufed.tasks.store.home",
+    "nufed.server_app.run_folder.save_model",
     "torch.nn.Linear ",
     "torch.nn.Linear\n",
     *("torch.nn.", ".torch.nn.Linear", "torch.nn..Linear", "torch.nnx.Linear", "", "mine.Net"),
@@ -88,7 +99,7 @@ def test_all_that_our_options_name_may_be() -> None:
     files = [file for file in CONFIG_DIR.glob("*/*.yaml") if file.parent.name != "hydra"]
     texts = {file: file.read_text() for file in files if file.stem != "none"}
     named = {(file.parent.name, name) for file in texts for name in targets(plain(texts[file]))}
-    assert {("model", "tasks.models.cnn"), ("engine", "cli.engines.ray.launch")} < named
+    assert {("model", "nufed.tasks.models.cnn"), ("engine", "nufed.cli.engines.ray.launch")} < named
     for group, name in named - {("model", "???")}:
         keys = (f"{group}._target_", "engine.launcher", "dataset.source")
         assert any(is_known(key, name) for key in keys), name
@@ -97,7 +108,7 @@ def test_all_that_our_options_name_may_be() -> None:
 @pytest.mark.parametrize("key", ["model", "model.hidden", "task.loss", "strategy.optimizer"])
 def test_what_reads_data_sets_reads_none_elsewhere(key: str) -> None:
     """Its source would be called, whatever it names."""
-    reader = {"_target_": "tasks.datasets.own_labels.read", "source": "pytest.main"}
+    reader = {"_target_": "nufed.tasks.datasets.own_labels.read", "source": "pytest.main"}
     config = compose_config(["model=mlp"])
     values = asdict(config)
     *groups, last = key.split(".")
@@ -112,7 +123,7 @@ def test_a_source_is_looked_at_whatever_the_data_set() -> None:
     values = asdict(compose_config(["dataset=digits"]))
     values["dataset"]["source"] = "this.d.get"
     assert foreign(read_values(values)) == {"dataset.source": "this.d.get"}
-    values["dataset"]["source"] = "tasks.datasets.fashion_mnist.read"
+    values["dataset"]["source"] = "nufed.tasks.datasets.fashion_mnist.read"
     assert foreign(read_values(values)) == {}
 
 

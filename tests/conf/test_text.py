@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from conf.text import printable
+from nufed.conf.text import printable
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from conf.typed import Mistyped, made, parsed, typed
+from nufed.conf.typed import Mistyped, made, parsed, typed
 
 
 @dataclass(frozen=True)

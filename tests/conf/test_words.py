@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from conf.command import overrides_of
-from conf.compose import compose_config, composing
-from conf.convert import read_config, to_json, to_yaml
-from conf.text import printable
-from conf.words import apart, command_line, for_hydra, path_of
+from nufed.conf.command import overrides_of
+from nufed.conf.compose import compose_config, composing
+from nufed.conf.convert import read_config, to_json, to_yaml
+from nufed.conf.text import printable
+from nufed.conf.words import apart, command_line, for_hydra, path_of
 
 NAMES = [
     *(

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
-from cli.keys import Paths
-from simulation.flower_command import HOST, environment, free_ports, kill_all
+from nufed.cli.keys import Paths
+from nufed.simulation.flower_command import HOST, environment, free_ports, kill_all
 from tests import forked
 from tests.forked import LIMIT_S, Done, Started
 

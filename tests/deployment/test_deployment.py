@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from cli.keys import Paths, make_authority, make_node, make_server
-from cli.superlink import Address
-from conf.compose import of_run
-from simulation.flower_command import HOST, name_superlink
+from nufed.cli.keys import Paths, make_authority, make_node, make_server
+from nufed.cli.superlink import Address
+from nufed.conf.compose import of_run
+from nufed.simulation.flower_command import HOST, name_superlink
 from tests import forked
 from tests.deployment.harness import Federation, wait_until
 from tests.forked import LIMIT_S, Done

@@ -20,11 +20,11 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from client_app import client
-from client_app.messages import TrainInstruction
-from conf.compose import compose_config
-from simulation.flower_command import name_superlink
-from tasks.task import build
+from nufed.client_app import client
+from nufed.client_app.messages import TrainInstruction
+from nufed.conf.compose import compose_config
+from nufed.simulation.flower_command import name_superlink
+from nufed.tasks.task import build
 from tests import forked
 from tests.deployment.harness import Federation, wait_until
 from tests.forgery import forgeries

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from conf.compose import of_run
+from nufed.conf.compose import of_run
 from tests.deployment.harness import Federation
 from tests.deployment.test_deployment import save
 from tests.forked import Done
@@ -51,7 +51,7 @@ def take_over(file, app):
 
 
 if "DEEDS" in os.environ:
-    take_over(Path(os.environ["DEEDS"]), sys.modules["client_app.app"])
+    take_over(Path(os.environ["DEEDS"]), sys.modules["nufed.client_app.app"])
 
 
 class Net(nn.Linear):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.keys import Paths
-from simulation.flower_command import HOST, SCRIPTS, free_ports
-from strategies.roster import choose_new_clients
-from tasks.ids import ClientIds
+from nufed.cli.keys import Paths
+from nufed.simulation.flower_command import HOST, SCRIPTS, free_ports
+from nufed.strategies.roster import choose_new_clients
+from nufed.tasks.ids import ClientIds
 from tests.deployment.harness import Federation
 from tests.docs.commands import DEPLOYED, commands, place
 from tests.docs.pages import ROOT, environment, type_in

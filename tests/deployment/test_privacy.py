@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server_app.releases import RELEASES
+from nufed.server_app.releases import RELEASES
 from tests import forked
 from tests.deployment.harness import Federation, wait_until
 from tests.forked import LIMIT_S

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from simulation.flower_command import name_superlink
+from nufed.simulation.flower_command import name_superlink
 from tests import forked
 from tests.deployment.harness import Federation, wait_until
 from tests.forked import LIMIT_S, Done, Started

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simulation.flower_command import HOST, free_ports
+from nufed.simulation.flower_command import HOST, free_ports
 from tests import forked
 
 

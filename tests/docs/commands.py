@@ -11,11 +11,11 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from cli import adapt, certify, data, keys, report
-from cli.run import _typed
-from cli.sweep import prepare_options
-from conf.compose import composing
-from conf.convert import to_config
+from nufed.cli import adapt, certify, data, keys, report
+from nufed.cli.run import _typed
+from nufed.cli.sweep import prepare_options
+from nufed.conf.compose import composing
+from nufed.conf.convert import to_config
 from tests import forked
 from tests.docs.pages import ROOT
 

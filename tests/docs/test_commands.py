@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 
-from conf.compose import compose_config
-from conf.errors import InputError
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
 from tests.docs.commands import PAGES, Command, check, commands
 
 ALL = commands()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conf.convert import read_config
+from nufed.conf.convert import read_config
 from tests.docs.pages import ROOT, run, sections, shown, the_run
 
 pytestmark = pytest.mark.docs

@@ -15,8 +15,8 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from simulation.flower_command import free_ports, kill_all
-from tasks.datasets.fashion_mnist import DEBIAN_PACKAGE
+from nufed.simulation.flower_command import free_ports, kill_all
+from nufed.tasks.datasets.fashion_mnist import DEBIAN_PACKAGE
 from tests.docs.commands import ALONE, PAGES, STORIES, Command, commands, place
 from tests.docs.pages import ROOT, run, sections, type_in
 from tests.forked import LIMIT_S

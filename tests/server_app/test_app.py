@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from server_app.app import make_strategy, notes
-from server_app.run_folder import require_free
-from strategies.roster import Roster
-from tasks.partitions import Partition
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.server_app.app import make_strategy, notes
+from nufed.server_app.run_folder import require_free
+from nufed.strategies.roster import Roster
+from nufed.tasks.partitions import Partition
+from nufed.tasks.task import build
 from tests.helpers import RunResult
 
 SGD = "strategy.optimizer={{_target_: torch.optim.SGD, _partial_: true, lr: {}}}"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from conf.errors import InputError
-from server_app import carried, checkpoint
-from server_app.checkpoint import Checkpoint, Checkpoints, alone
-from server_app.rounds import State
+from nufed.conf.errors import InputError
+from nufed.server_app import carried, checkpoint
+from nufed.server_app.checkpoint import Checkpoint, Checkpoints, alone
+from nufed.server_app.rounds import State
 
 
 def a_checkpoint(round: int) -> Checkpoint:
@@ -118,7 +118,7 @@ def test_one_process_a_run(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from server_app.checkpoint import alone\n"
+        "from nufed.server_app.checkpoint import alone\n"
         "with alone(Path(sys.argv[1])):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(60)\n"

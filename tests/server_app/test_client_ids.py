@@ -10,13 +10,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from conf.compose import compose_config
-from conf.errors import InputError, RunStopped
-from server_app.app import notes
-from server_app.report.callback import Report
-from server_app.report.record import read_record
-from server_app.run_folder import CLIENTS
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError, RunStopped
+from nufed.server_app.app import notes
+from nufed.server_app.report.callback import Report
+from nufed.server_app.report.record import read_record
+from nufed.server_app.run_folder import CLIENTS
+from nufed.tasks.task import build
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import read_page
 

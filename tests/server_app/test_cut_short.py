@@ -9,12 +9,12 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from conf.compose import compose_config
-from server_app import checkpoint
-from server_app.cut_short import cut_short
-from server_app.run_folder import METRICS, whole_rows
-from server_app.tracking import Callback, Row, RunInfo, State
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.server_app import checkpoint
+from nufed.server_app.cut_short import cut_short
+from nufed.server_app.run_folder import METRICS, whole_rows
+from nufed.server_app.tracking import Callback, Row, RunInfo, State
+from nufed.tasks.task import build
 
 RUN = [
     *("partition.num_clients=6", "clients_per_round=3", "model=logistic", "algorithm.nu=1"),
@@ -37,7 +37,14 @@ class Killed(Callback):
 def killed(folder: Path, *words: str) -> str:
     """Carry out a run that is killed; return what is said of it."""
     own = [*RUN, f"+tracking._target_={__name__}.Killed", *words]
-    command = [sys.executable, "-m", "cli.run", *own, f"hydra.run.dir={folder}", "trust=tests"]
+    command = [
+        sys.executable,
+        "-m",
+        "nufed.cli.run",
+        *own,
+        f"hydra.run.dir={folder}",
+        "trust=tests",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     config = compose_config([*RUN, *words])

@@ -8,18 +8,18 @@ import pytest
 import torch
 from flwr.app import ArrayRecord
 
-from client_app.meta_gradient import Params
-from conf.compose import compose_config
-from server_app.app import make_strategy, notes
-from server_app.diagnostics import diagnose
-from server_app.rounds import State, rounds
-from server_app.tracking import Row
-from strategies.roster import Roster
-from tasks.datasets.quadratics import clients
-from tasks.task import build
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.compose import compose_config
+from nufed.server_app.app import make_strategy, notes
+from nufed.server_app.diagnostics import diagnose
+from nufed.server_app.rounds import State, rounds
+from nufed.server_app.tracking import Row
+from nufed.strategies.roster import Roster
+from nufed.tasks.datasets.quadratics import clients
+from nufed.tasks.task import build
+from nufed.theory import quadratics
 from tests.helpers import RunResult
 from tests.server_app.unsteady import SMALL, TOGETHER, Unsteady
-from theory import quadratics
 
 Train = Callable[..., RunResult]
 EVERY = "diagnostics.every=2"

@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from server_app.early_stopping import Watch
-from server_app.resume import read, resumed_config
-from tasks.datasets.quadratics import clients
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.server_app.early_stopping import Watch
+from nufed.server_app.resume import read, resumed_config
+from nufed.tasks.datasets.quadratics import clients
+from nufed.tasks.task import build
+from nufed.theory import quadratics
 from tests.helpers import Row, RunResult
 from tests.server_app.test_trackers import resume
-from theory import quadratics
 
 Train = Callable[..., RunResult]
 BETA = 0.3

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tasks.datasets.fashion_mnist import DEBIAN_PACKAGE
+from nufed.tasks.datasets.fashion_mnist import DEBIAN_PACKAGE
 from tests.helpers import RunResult, require_data
 
 REACHED = 0.85

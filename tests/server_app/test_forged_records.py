@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from flwr.app import Context, Error, Message, RecordDict
 
-from client_app.app import app as client_app
-from client_app.messages import CURVATURE, ProbeReport, encode
-from conf.compose import compose_config
-from conf.convert import to_json
-from server_app.app import app as server_app
-from server_app.log_reader import LogReader
-from server_app.log_records import MARK, code
-from server_app.log_stream import LONGEST, LogStream
-from server_app.probe import measured
-from server_app.run_folder import RunFolder
-from simulation.flower_host import SERVER_NODE_ID, stamp
-from simulation.grid import TYPED, LocalGrid
-from strategies.roster import Roster
-from tasks.task import build
+from nufed.client_app.app import app as client_app
+from nufed.client_app.messages import CURVATURE, ProbeReport, encode
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.server_app.app import app as server_app
+from nufed.server_app.log_reader import LogReader
+from nufed.server_app.log_records import MARK, code
+from nufed.server_app.log_stream import LONGEST, LogStream
+from nufed.server_app.probe import measured
+from nufed.server_app.run_folder import RunFolder
+from nufed.simulation.flower_host import SERVER_NODE_ID, stamp
+from nufed.simulation.grid import TYPED, LocalGrid
+from nufed.strategies.roster import Roster
+from nufed.tasks.task import build
 from tests.forgery import KEY, forgeries
 
 HONEST, FORGERS, PROBED = 4, 500, 4

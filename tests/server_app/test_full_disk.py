@@ -15,16 +15,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from client_app.app import app as client_app
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import CannotWrite, InputError
-from server_app.app import app as server_app
-from server_app.model_file import elsewhere, room
-from server_app.resume import resumed_config
-from server_app.run_folder import append
-from server_app.tracking import Callback, Row, State
-from simulation.grid import run_in_process
+from nufed.client_app.app import app as client_app
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import CannotWrite, InputError
+from nufed.server_app.app import app as server_app
+from nufed.server_app.model_file import elsewhere, room
+from nufed.server_app.resume import resumed_config
+from nufed.server_app.run_folder import append
+from nufed.server_app.tracking import Callback, Row, State
+from nufed.simulation.grid import run_in_process
 from tests.helpers import RunResult, read_run
 
 RUN = [

@@ -16,15 +16,15 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save
 
-from client_app.personal import personalize
-from conf.compose import compose_config, of_run
-from server_app import checkpoint, resume
-from server_app.app import make_strategy
-from server_app.releases import RELEASES
-from server_app.report.run_page import write_report
-from server_app.run_folder import CLIENTS, METRICS, MODEL, SUMMARY
-from strategies.roster import Roster
-from tasks.partitions import Partition
+from nufed.client_app.personal import personalize
+from nufed.conf.compose import compose_config, of_run
+from nufed.server_app import checkpoint, resume
+from nufed.server_app.app import make_strategy
+from nufed.server_app.releases import RELEASES
+from nufed.server_app.report.run_page import write_report
+from nufed.server_app.run_folder import CLIENTS, METRICS, MODEL, SUMMARY
+from nufed.strategies.roster import Roster
+from nufed.tasks.partitions import Partition
 from tests.fuzz import Escapes, Random, cases, damaged
 from tests.helpers import RunResult
 
@@ -155,7 +155,7 @@ def forged_tensors(tensors: dict[str, torch.Tensor], random: Random) -> dict[str
 
 @pytest.mark.filterwarnings("ignore")
 def test_no_checkpoint_escapes(folder: Folder) -> None:
-    from tasks.task import build
+    from nufed.tasks.task import build
 
     task, escapes = build(compose_config(RUN)), Escapes()
     for name, random in cases(500, "checkpoint"):
@@ -217,7 +217,7 @@ def test_no_record_escapes(folder: Folder) -> None:
 
 def test_no_ledger_escapes(folder: Folder) -> None:
     """What a private run reads of its releases, when it goes on."""
-    from tasks.task import build
+    from nufed.tasks.task import build
 
     task, escapes = build(compose_config(RUN)), Escapes()
     content = (folder.good / RELEASES).read_text()

@@ -13,20 +13,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cli.engines.deployment import _submit
-from cli.follower import Follower, said_here
-from conf.compose import compose_config
-from conf.errors import CannotWrite, InputError, RunStopped
-from server_app.log_reader import BrokenStream, LogReader
-from server_app.log_records import MARK, code
-from server_app.log_stream import PART, LogStream
-from server_app.run_folder import RunFolder
-from server_app.terminal import Terminal
-from server_app.tracking import Callback, Row, RunInfo, State
-from strategies.curves import Evaluation, Members
-from tasks.streams import DRAWS
-from tasks.task import build
-from tasks.trained import Sizes, read
+from nufed.cli.engines.deployment import _submit
+from nufed.cli.follower import Follower, said_here
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import CannotWrite, InputError, RunStopped
+from nufed.server_app.log_reader import BrokenStream, LogReader
+from nufed.server_app.log_records import MARK, code
+from nufed.server_app.log_stream import PART, LogStream
+from nufed.server_app.run_folder import RunFolder
+from nufed.server_app.terminal import Terminal
+from nufed.server_app.tracking import Callback, Row, RunInfo, State
+from nufed.strategies.curves import Evaluation, Members
+from nufed.tasks.streams import DRAWS
+from nufed.tasks.task import build
+from nufed.tasks.trained import Sizes, read
 
 CONFIG = compose_config(["dataset=quadratics", "algorithm.alpha=0.1", "algorithm.beta=0.2"])
 PARAMS = {"w": torch.randn(3 * PART // 4, generator=torch.Generator().manual_seed(0))}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server_app.trackers.scalars import scalars
+from nufed.server_app.trackers.scalars import scalars
 from tests.helpers import RunResult
 from tests.server_app.test_trackers import SMALL, resume
 

@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from client_app.app import app as client_app
-from client_app.curvature import Curvature, outliers, probe, widest
-from client_app.messages import CURVATURE, REPORT, ProbeInstruction
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import InputError
-from conf.schema import Config
-from server_app.probe import CLIENTS, believed, measured, measured_here
-from server_app.steps import with_steps
-from simulation.grid import LocalGrid
-from strategies.roster import Roster, some
-from tasks.ids import ClientIds
-from tasks.streams import Purpose
-from tasks.task import Task, build
+from nufed.client_app.app import app as client_app
+from nufed.client_app.curvature import Curvature, outliers, probe, widest
+from nufed.client_app.messages import CURVATURE, REPORT, ProbeInstruction
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError
+from nufed.conf.schema import Config
+from nufed.server_app.probe import CLIENTS, believed, measured, measured_here
+from nufed.server_app.steps import with_steps
+from nufed.simulation.grid import LocalGrid
+from nufed.strategies.roster import Roster, some
+from nufed.tasks.ids import ClientIds
+from nufed.tasks.streams import Purpose
+from nufed.tasks.task import Task, build
 
 OVERRIDES = ["partition=iid", "partition.num_clients=12", "evaluation.new_clients=[0]", "seed=3"]
 

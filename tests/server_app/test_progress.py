@@ -3,13 +3,13 @@
 import io
 from pathlib import Path
 
-from conf.compose import compose_config
-from server_app.early_stopping import Watch
-from server_app.progress import ProgressBar, curve_table
-from server_app.terminal import Terminal
-from server_app.trackers.scalars import scalars
-from server_app.tracking import RunInfo, State
-from tasks.module_state import Size
+from nufed.conf.compose import compose_config
+from nufed.server_app.early_stopping import Watch
+from nufed.server_app.progress import ProgressBar, curve_table
+from nufed.server_app.terminal import Terminal
+from nufed.server_app.trackers.scalars import scalars
+from nufed.server_app.tracking import RunInfo, State
+from nufed.tasks.module_state import Size
 from tests.server_app.report.helpers import without_figures
 
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord
 
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import CannotWrite, InputError, RunStopped
-from server_app import carried, checkpoint
-from server_app.releases import RELEASES, Ledger, opened
-from server_app.resume import resumed_config
-from server_app.tracking import Callback, Row, State
-from strategies.meta_fedavg import MetaFedAvg
-from strategies.privacy import Release
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import CannotWrite, InputError, RunStopped
+from nufed.server_app import carried, checkpoint
+from nufed.server_app.releases import RELEASES, Ledger, opened
+from nufed.server_app.resume import resumed_config
+from nufed.server_app.tracking import Callback, Row, State
+from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.privacy import Release
 from tests import forked
 from tests.helpers import RunResult, epsilon_of, read_run
 
@@ -47,9 +47,9 @@ def a_release(round: int, asked: int = 3) -> Release:
 
 def go_on(folder: Path, *words: str) -> RunResult:
     """Go on with a run in this process."""
-    from client_app.app import app as client_app
-    from server_app.app import app as server_app
-    from simulation.grid import run_in_process
+    from nufed.client_app.app import app as client_app
+    from nufed.server_app.app import app as server_app
+    from nufed.simulation.grid import run_in_process
 
     config = resumed_config(folder, compose_config(list(words)), list(words))
     run_config = {"config": to_json(config), "run-dir": str(folder), "report": False}

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import InputError, RunStopped
-from server_app import checkpoint
-from server_app.resume import resumed_config
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError, RunStopped
+from nufed.server_app import checkpoint
+from nufed.server_app.resume import resumed_config
 from tests import forked
 from tests.forked import Done
 from tests.helpers import RunResult, distance, read_run
@@ -103,9 +103,9 @@ Resume = Callable[..., RunResult]
 @pytest.fixture
 def resume() -> Resume:
     """Return a function that goes on with a run in this process, and reads its folder."""
-    from client_app.app import app as client_app
-    from server_app.app import app as server_app
-    from simulation.grid import run_in_process
+    from nufed.client_app.app import app as client_app
+    from nufed.server_app.app import app as server_app
+    from nufed.simulation.grid import run_in_process
 
     def go_on(run: RunResult, overrides: list[str], num_supernodes: int = 1) -> RunResult:
         composed = compose_config(overrides)

@@ -5,13 +5,13 @@ from typing import NamedTuple
 import pytest
 from flwr.app import MessageType
 
-from conf.compose import compose_config
-from conf.errors import RunStopped, TooFewReplies
-from server_app.app import make_strategy
-from server_app.rounds import State, rounds
-from server_app.tracking import Row
-from strategies.roster import Roster
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import RunStopped, TooFewReplies
+from nufed.server_app.app import make_strategy
+from nufed.server_app.rounds import State, rounds
+from nufed.server_app.tracking import Row
+from nufed.strategies.roster import Roster
+from nufed.tasks.task import build
 from tests.helpers import distance
 from tests.server_app.unsteady import SMALL, TOGETHER, Unsteady
 

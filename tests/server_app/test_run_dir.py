@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, RecordDict
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from server_app.run_dir import run_dir
-from simulation.flower_host import SERVER_NODE_ID
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.server_app.run_dir import run_dir
+from nufed.simulation.flower_host import SERVER_NODE_ID
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import InputError
-from server_app import checkpoint, resume
-from server_app.app import make_strategy
-from strategies.roster import Roster
-from tasks.partitions import Partition
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError
+from nufed.server_app import checkpoint, resume
+from nufed.server_app.app import make_strategy
+from nufed.strategies.roster import Roster
+from nufed.tasks.partitions import Partition
+from nufed.tasks.task import build
 from tests.helpers import RunResult
 
 RUN = [
@@ -34,9 +34,9 @@ Tensors = dict[str, torch.Tensor]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """A run of two rounds, whose checkpoint has all there is."""
-    from client_app.app import app as client_app
-    from server_app.app import app as server_app
-    from simulation.grid import run_in_process
+    from nufed.client_app.app import app as client_app
+    from nufed.server_app.app import app as server_app
+    from nufed.simulation.grid import run_in_process
     from tests.helpers import read_run
 
     folder = tmp_path_factory.mktemp("sound") / "run"
@@ -176,7 +176,7 @@ def test_a_run_without_privacy_has_no_releases(trained: RunResult, tmp_path: Pat
     run = forge(trained.folder, lambda said, tensors: None, tmp_path / "run")
     saved = checkpoint.read(run)
     bare = compose_config([word for word in RUN if "privacy" not in word])
-    from server_app.sound import require_accounted
+    from nufed.server_app.sound import require_accounted
 
     with pytest.raises(InputError, match="tells of a privacy that it has not"):
         require_accounted(saved, bare, "run")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from torch import nn
 
-from conf.compose import compose_config, of_run
-from conf.errors import InputError, RunStopped
-from conf.schema import Config
-from server_app.probe import measured_here
-from server_app.steps import remedy, with_steps
-from tasks.task import build
+from nufed.conf.compose import compose_config, of_run
+from nufed.conf.errors import InputError, RunStopped
+from nufed.conf.schema import Config
+from nufed.server_app.probe import measured_here
+from nufed.server_app.steps import remedy, with_steps
+from nufed.tasks.task import build
 from tests.helpers import RunResult
 
 Train = Callable[..., RunResult]

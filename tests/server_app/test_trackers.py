@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import server_app.trackers
-from conf.compose import compose_config
-from conf.errors import InputError
-from server_app.resume import resumed_config
-from server_app.trackers import Harmless, trackers
-from server_app.trackers.scalars import scalars
-from server_app.tracking import HOOKS, Callback, Row, RunInfo, State, pass_on
-from strategies.curves import Evaluation
-from tasks.task import build
+import nufed.server_app.trackers
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.server_app.resume import resumed_config
+from nufed.server_app.trackers import Harmless, trackers
+from nufed.server_app.trackers.scalars import scalars
+from nufed.server_app.tracking import HOOKS, Callback, Row, RunInfo, State, pass_on
+from nufed.strategies.curves import Evaluation
+from nufed.tasks.task import build
 from tests.helpers import RunResult
 
 Train = Callable[..., RunResult]
@@ -134,10 +134,10 @@ def test_a_run_that_was_not_tracked_is_drawn_whole_once_it_is(train: Train) -> N
 
 def resume(train: Train, run: RunResult, *overrides: str) -> None:
     """Go on with a run in this process."""
-    from client_app.app import app as client_app
-    from conf.convert import to_json
-    from server_app.app import app as server_app
-    from simulation.grid import run_in_process
+    from nufed.client_app.app import app as client_app
+    from nufed.conf.convert import to_json
+    from nufed.server_app.app import app as server_app
+    from nufed.simulation.grid import run_in_process
 
     config = resumed_config(run.folder, compose_config(list(overrides)), list(overrides))
     run_config = {"config": to_json(config), "run-dir": str(run.folder)}
@@ -181,7 +181,7 @@ def test_event_files_that_cannot_be_written_cost_the_curves_alone(
 
 MISTAKES = {
     "tracking._target_=absent.Tracker": "tracking._target_=absent.Tracker: ",
-    "+tracking.colour=red": "tracking._target_=server_app.trackers.tensorboard.TensorBoard: ",
+    "+tracking.colour=red": "tracking._target_=nufed.server_app.trackers.tensorboard.TensorBoard: ",
 }
 
 
@@ -198,10 +198,10 @@ def test_a_tracker_that_cannot_be_made_is_named_before_the_run(
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb", "mlflow", "trackio"])
 def test_a_package_that_is_missing_is_named(tracker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is hidden, and what was imported of it and with it forgotten."""
-    ours = f"server_app.trackers.{tracker}"
+    ours = f"nufed.server_app.trackers.{tracker}"
     for name in [m for m in sys.modules if m == ours or m.split(".")[0] == tracker]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(server_app.trackers, tracker, raising=False)
+    monkeypatch.delattr(nufed.server_app.trackers, tracker, raising=False)
     monkeypatch.setitem(sys.modules, tracker, None)
     with pytest.raises(InputError) as caught:
         trackers(compose_config([f"tracking={tracker}"]), Path())

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conf.compose import compose_config
-from conf.errors import InputError, RunStopped
-from tasks.datasets.quadratics import clients
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError, RunStopped
+from nufed.tasks.datasets.quadratics import clients
+from nufed.tasks.task import build
+from nufed.theory import quadratics
 from tests.helpers import RunResult
-from theory import quadratics
 
 Train = Callable[..., RunResult]
 

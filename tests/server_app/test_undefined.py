@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.search import score
-from conf.errors import InputError
-from server_app.early_stopping import Watch
-from server_app.report.record import read_record
-from server_app.report.run_page import report, write_report
+from nufed.cli.search import score
+from nufed.conf.errors import InputError
+from nufed.server_app.early_stopping import Watch
+from nufed.server_app.report.record import read_record
+from nufed.server_app.report.run_page import report, write_report
 from tests.helpers import RunResult
 
 Train = Callable[..., RunResult]

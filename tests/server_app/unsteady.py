@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from flwr.app import Message, MessageType
 
-from client_app.app import app as client_app
-from conf.convert import to_json
-from conf.schema import Config
-from simulation.grid import LocalGrid
+from nufed.client_app.app import app as client_app
+from nufed.conf.convert import to_json
+from nufed.conf.schema import Config
+from nufed.simulation.grid import LocalGrid
 
 SMALL = [
     *("dataset=quadratics", "dataset.num_clients=6", "algorithm.nu=1", "engine.precision=float64"),

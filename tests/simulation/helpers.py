@@ -11,14 +11,14 @@ import pytest
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from client_app.cohort import Trained
-from client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
-from client_app.meta_gradient import Params
-from conf.compose import compose_config
-from conf.schema import Config
-from simulation.executor import Batched
-from tasks.store import home
-from tasks.task import Task, build
+from nufed.client_app.cohort import Trained
+from nufed.client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.compose import compose_config
+from nufed.conf.schema import Config
+from nufed.simulation.executor import Batched
+from nufed.tasks.store import home
+from nufed.tasks.task import Task, build
 from tests.helpers import distance
 
 SIZES = (60, 33, 1, 20, 45, 7, 28)  # rows of the ragged clients; the one with one row has no test

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conf.errors import InputError
-from simulation.apart import Apart, Gone
+from nufed.conf.errors import InputError
+from nufed.simulation.apart import Apart, Gone
 from tests.forked import LIMIT_S
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -79,7 +79,7 @@ def test_one_that_is_killed_between_two_calls_is_gone(thing: Apart) -> None:
 def test_it_ends_with_the_process_that_uses_it(tmp_path: Path) -> None:
     """Killed, in the middle of a call."""
     code = (
-        "import sys; from simulation.apart import Apart; "
+        "import sys; from nufed.simulation.apart import Apart; "
         f"thing = Apart('{THING}'); print(thing.ask('add', 1)[1], flush=True); "
         "thing.ask('hang')"
     )

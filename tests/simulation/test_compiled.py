@@ -6,10 +6,10 @@ import logging
 import pytest
 import torch
 
-from client_app.cohort import OneByOne
-from simulation import plan as plans
-from simulation.executor import Batched
-from tasks.store import home
+from nufed.client_app.cohort import OneByOne
+from nufed.simulation import plan as plans
+from nufed.simulation.executor import Batched
+from nufed.tasks.store import home
 from tests.helpers import distance
 from tests.simulation.helpers import (
     TOLERANCE,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from server_app import checkpoint
-from simulation.flower_command import kill_all
+from nufed.server_app import checkpoint
+from nufed.simulation.flower_command import kill_all
 from tests import forked
 from tests.forked import LIMIT_S, Started
 from tests.helpers import RunResult, distance, read_run

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from client_app.app import make_app
-from client_app.cohort import OneByOne
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import InputError
-from server_app.app import app as server_app
-from simulation import plan as plans
-from simulation.executor import Batched, why_one_by_one
-from simulation.grid import run_in_process
-from strategies.meta_fedavg import MetaFedAvg
+from nufed.client_app.app import make_app
+from nufed.client_app.cohort import OneByOne
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError
+from nufed.server_app.app import app as server_app
+from nufed.simulation import plan as plans
+from nufed.simulation.executor import Batched, why_one_by_one
+from nufed.simulation.grid import run_in_process
+from nufed.strategies.meta_fedavg import MetaFedAvg
 from tests.helpers import RunResult, distance, read_run
 from tests.simulation.helpers import (
     Scalar,

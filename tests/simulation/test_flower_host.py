@@ -3,7 +3,7 @@
 from flwr.app import Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from simulation.flower_host import SERVER_NODE_ID, open_run, stamp
+from nufed.simulation.flower_host import SERVER_NODE_ID, open_run, stamp
 
 
 def test_a_process_becomes_a_server_that_can_write_messages() -> None:

@@ -4,8 +4,8 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from conf.errors import InputError
-from simulation.grid import LocalGrid
+from nufed.conf.errors import InputError
+from nufed.simulation.grid import LocalGrid
 
 
 def counting_app() -> tuple[ClientApp, list[int]]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.cohort import OneByOne
-from simulation.lane import split
+from nufed.client_app.cohort import OneByOne
+from nufed.simulation.lane import split
 from tests.helpers import distance
 from tests.simulation.helpers import (
     STRANGE,

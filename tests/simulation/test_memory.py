@@ -16,12 +16,12 @@ import pytest
 import torch
 from torch import nn
 
-from client_app.cohort import OneByOne
-from client_app.meta_gradient import meta_gradient
-from conf.errors import RunStopped
-from simulation.executor import Batched
-from simulation.memory import PeakMemory, free_bytes, out_of_memory
-from simulation.plan import Way
+from nufed.client_app.cohort import OneByOne
+from nufed.client_app.meta_gradient import meta_gradient
+from nufed.conf.errors import RunStopped
+from nufed.simulation.executor import Batched
+from nufed.simulation.memory import PeakMemory, free_bytes, out_of_memory
+from nufed.simulation.plan import Way
 from tests.helpers import network
 from tests.simulation.helpers import (
     Setting,
@@ -127,7 +127,7 @@ def test_memory_that_is_short_is_told_from_other_errors() -> None:
 def test_counting_does_not_load_the_compiler() -> None:
     """It would take seconds of every first run."""
     code = (
-        "import sys, torch\nfrom simulation.memory import PeakMemory\n"
+        "import sys, torch\nfrom nufed.simulation.memory import PeakMemory\n"
         "with PeakMemory() as peak:\n    torch.ones(3)\n"
         "print(peak.bytes, 'torch._dynamo' in sys.modules)"
     )

@@ -10,10 +10,10 @@ import torchmetrics.functional as M
 from torch import Tensor
 from torch.func import functional_call
 
-from client_app.cohort import OneByOne
-from client_app.meta_gradient import Params
-from client_app.personalization import personalization_curve
-from simulation.executor import why_one_by_one
+from nufed.client_app.cohort import OneByOne
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.personalization import personalization_curve
+from nufed.simulation.executor import why_one_by_one
 from tests.helpers import distance, unrolled_meta_gradient
 from tests.simulation.helpers import (
     TOLERANCE,
@@ -211,7 +211,7 @@ def test_fine_tuning_descends_ones_own_loss(tmp_path: Path) -> None:
 
 def test_the_meta_gradient_of_a_sequence_is_the_unrolled_one(tmp_path: Path) -> None:
     """Second derivatives of attention, layer norms and embeddings, with places left out."""
-    from client_app.meta_gradient import meta_gradient
+    from nufed.client_app.meta_gradient import meta_gradient
 
     of = case(tmp_path, "sequences")
     train = of.task.data.partition.train_rows(0)

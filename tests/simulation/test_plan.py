@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from simulation import plan as plans
-from simulation.plan import Plan, Way, describe
+from nufed.simulation import plan as plans
+from nufed.simulation.plan import Plan, Way, describe
 
 EAGER = Plan(8, False, 1, 0.25, 0.5, None)
 COMPILED = Plan(1, True, 2, 0.25, 1.0, 0.25)

@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from simulation.compiled import Untraceable
-from simulation.memory import free_bytes
-from simulation.plan import ONE_BY_ONE, Plan, Way
-from simulation.search import BUDGET_S, COMPILE_S, PROGRAMS, find, sizes
+from nufed.simulation.compiled import Untraceable
+from nufed.simulation.memory import free_bytes
+from nufed.simulation.plan import ONE_BY_ONE, Plan, Way
+from nufed.simulation.search import BUDGET_S, COMPILE_S, PROGRAMS, find, sizes
 
 CPU = torch.device("cpu")
 SIZES = [4, 5, 10]  # that ten clients are tried in

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.sampling import Draw
-from conf.compose import compose_config
-from simulation.source import Source
-from tasks.task import Task, build
+from nufed.client_app.sampling import Draw
+from nufed.conf.compose import compose_config
+from nufed.simulation.source import Source
+from nufed.tasks.task import Task, build
 
 ROWS = np.random.default_rng(0).integers(120, size=(3, 2, 4, 5))  # [τ, ν, K, D]
 RANDOM = np.random.default_rng(1)

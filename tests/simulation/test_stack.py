@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from client_app.client import draw_batches
-from client_app.cohort import OneByOne
-from client_app.stack import repeated, stacked
-from simulation.source import Source
-from simulation.stack import batches, draw_train
-from tasks.streams import Purpose, stream
+from nufed.client_app.client import draw_batches
+from nufed.client_app.cohort import OneByOne
+from nufed.client_app.stack import repeated, stacked
+from nufed.simulation.source import Source
+from nufed.simulation.stack import batches, draw_train
+from nufed.tasks.streams import Purpose, stream
 from tests.helpers import cosine, distance
 from tests.simulation.helpers import (
     SIZES,

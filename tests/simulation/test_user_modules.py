@@ -10,14 +10,14 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from cli.engines.batched import launch
-from client_app import personalize
-from client_app.client import evaluate
-from client_app.export import export
-from client_app.messages import EvaluateInstruction
-from conf.compose import compose_config, of_run
-from tasks.module_state import buffers, frozen
-from tasks.task import build
+from nufed.cli.engines.batched import launch
+from nufed.client_app import personalize
+from nufed.client_app.client import evaluate
+from nufed.client_app.export import export
+from nufed.client_app.messages import EvaluateInstruction
+from nufed.conf.compose import compose_config, of_run
+from nufed.tasks.module_state import buffers, frozen
+from nufed.tasks.task import build
 from tests import user_modules
 from tests.helpers import RunResult, distance, read_run
 

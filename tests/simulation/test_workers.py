@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from cli.engines.batched import launch
-from client_app.cohort import OneByOne
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import InputError
-from server_app.terminal import Terminal
-from simulation import actors, workers
-from simulation.actors import Actors
-from simulation.executor import Batched
-from simulation.workers import Workers
+from nufed.cli.engines.batched import launch
+from nufed.client_app.cohort import OneByOne
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError
+from nufed.server_app.terminal import Terminal
+from nufed.simulation import actors, workers
+from nufed.simulation.actors import Actors
+from nufed.simulation.executor import Batched
+from nufed.simulation.workers import Workers
 from tests.forked import LIMIT_S
 from tests.helpers import distance, read_run
 from tests.simulation.helpers import (
@@ -38,7 +38,7 @@ LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /
 
 PARTICULAR = """
 from torch import nn
-from conf.errors import InputError
+from nufed.conf.errors import InputError
 
 class Particular(nn.Sequential):
     \"\"\"Ends the run, as a person's mistake does, at 97 rows; 96 make no stack.\"\"\"

@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 
-from conf.errors import InputError
+from nufed.conf.errors import InputError
 
 log = logging.getLogger("nufed")
 

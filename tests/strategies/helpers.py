@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
-from client_app.app import app as client_app
-from client_app.app import params_of
-from client_app.client import train as train_client
-from client_app.messages import TrainInstruction, decode
-from conf.compose import compose_config
-from conf.convert import to_json
-from simulation.grid import LocalGrid
-from strategies.exchange import exchange
-from strategies.meta_fedavg import MetaFedAvg
-from strategies.roster import Roster
-from tasks.task import build
+from nufed.client_app.app import app as client_app
+from nufed.client_app.app import params_of
+from nufed.client_app.client import train as train_client
+from nufed.client_app.messages import TrainInstruction, decode
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.simulation.grid import LocalGrid
+from nufed.strategies.exchange import exchange
+from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.roster import Roster
+from nufed.tasks.task import build
 
 OVERRIDES = [
     "partition=dirichlet",

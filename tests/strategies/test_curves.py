@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from strategies.curves import exists, missing, rises, say_undefined, summarize
+from nufed.strategies.curves import exists, missing, rises, say_undefined, summarize
 
 
 def test_summary_of_eleven_clients() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 from flwr.app import ConfigRecord, Message
 
-from strategies.exchange import exchange
+from nufed.strategies.exchange import exchange
 from tests.strategies.helpers import Federation, assert_arrays, expected
 
 

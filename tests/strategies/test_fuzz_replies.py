@@ -24,22 +24,22 @@ from flwr.app import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_app.mean import StreamingMean
-from client_app.messages import (
+from nufed.client_app.mean import StreamingMean
+from nufed.client_app.messages import (
     ARRAYS,
     METRICS,
     EvaluateReport,
     TrainReport,
     to_params,
 )
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.text import printable
-from simulation.grid import LocalGrid
-from strategies.meta_fedavg import MetaFedAvg
-from strategies.replies import LONGEST
-from strategies.roster import Roster
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.text import printable
+from nufed.simulation.grid import LocalGrid
+from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.replies import LONGEST
+from nufed.strategies.roster import Roster
+from nufed.tasks.task import build
 from tests.fuzz import FUZZ, report_in
 
 CLIENTS, FOREIGN = 8, 77
@@ -59,7 +59,7 @@ class Scene(NamedTuple):
 @cache
 def scene() -> Scene:
     """Every client on a node of its own; all of them train, and are evaluated."""
-    from client_app.app import app as client_app
+    from nufed.client_app.app import app as client_app
 
     config = compose_config(
         [

@@ -8,11 +8,11 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 
-from client_app.messages import EVALUATION, METRICS, REPORT
-from conf.errors import RunStopped
-from strategies.curves import GROUPS, summarize
-from strategies.exchange import exchange
-from strategies.replies import LONGEST
+from nufed.client_app.messages import EVALUATION, METRICS, REPORT
+from nufed.conf.errors import RunStopped
+from nufed.strategies.curves import GROUPS, summarize
+from nufed.strategies.exchange import exchange
+from nufed.strategies.replies import LONGEST
 from tests.strategies.helpers import SGD, Federation, assert_arrays, expected
 
 

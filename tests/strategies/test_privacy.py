@@ -11,16 +11,16 @@ import torch
 from flwr.app import Message, MessageType
 from scipy.stats import norm as gaussian
 
-from client_app.messages import to_params
-from conf.compose import compose_config
-from conf.errors import CannotWrite, InputError, RunStopped
-from conf.schema import PrivacyConfig
-from simulation.flower_host import open_run
-from strategies.flower_rules import add_noise
-from strategies.krum import Krum
-from strategies.meta_fedavg import MetaFedAvg
-from strategies.privacy import CentralDP, Release
-from strategies.replies import Sent
+from nufed.client_app.messages import to_params
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import CannotWrite, InputError, RunStopped
+from nufed.conf.schema import PrivacyConfig
+from nufed.simulation.flower_host import open_run
+from nufed.strategies.flower_rules import add_noise
+from nufed.strategies.krum import Krum
+from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.privacy import CentralDP, Release
+from nufed.strategies.replies import Sent
 from tests.strategies.helpers import Federation, assert_arrays
 
 ALMOST_NONE = 1e-12  # a noise multiplier that leaves the arithmetic to be seen

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from client_app.messages import EvaluateReport, MalformedMessage, encode
-from strategies.replies import read_curves
+from nufed.client_app.messages import EvaluateReport, MalformedMessage, encode
+from nufed.strategies.replies import read_curves
 
 
 def reply(*metrics: str) -> Message:

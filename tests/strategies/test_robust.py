@@ -8,15 +8,15 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, Message
 
-from conf.errors import InputError
-from simulation.flower_host import open_run
-from strategies.flower_rules import clip
-from strategies.krum import Krum
-from strategies.median import Median
-from strategies.meta_fedavg import MetaFedAvg
-from strategies.robust import FlowerRule, Robust
-from strategies.rule import TooFewUpdates
-from strategies.trimmed_mean import TrimmedMean
+from nufed.conf.errors import InputError
+from nufed.simulation.flower_host import open_run
+from nufed.strategies.flower_rules import clip
+from nufed.strategies.krum import Krum
+from nufed.strategies.median import Median
+from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.robust import FlowerRule, Robust
+from nufed.strategies.rule import TooFewUpdates
+from nufed.strategies.trimmed_mean import TrimmedMean
 from tests.strategies.helpers import Federation, assert_arrays, expected
 
 RULES: dict[type[Robust], dict[str, Any]] = {

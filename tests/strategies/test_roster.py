@@ -11,18 +11,18 @@ import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client_app.app import app as client_app
-from client_app.messages import REPORT, Census, encode
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import InputError, RunStopped
-from simulation.grid import LocalGrid
-from strategies import left_out
-from strategies.replies import LONGEST
-from strategies.roster import Roster, choose_new_clients
-from tasks.ids import ClientIds
-from tasks.partitions import Partition
-from tasks.task import build
+from nufed.client_app.app import app as client_app
+from nufed.client_app.messages import REPORT, Census, encode
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError, RunStopped
+from nufed.simulation.grid import LocalGrid
+from nufed.strategies import left_out
+from nufed.strategies.replies import LONGEST
+from nufed.strategies.roster import Roster, choose_new_clients
+from nufed.tasks.ids import ClientIds
+from nufed.tasks.partitions import Partition
+from nufed.tasks.task import build
 
 
 def grid(num_supernodes: int, clients: int = 12, app: ClientApp = client_app) -> LocalGrid:

@@ -9,20 +9,20 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 
-from client_app.app import app as one_by_one
-from client_app.app import make_app
-from client_app.client import train as train_client
-from client_app.messages import ARRAYS, METRICS, REPORT, TrainInstruction, decode, to_params
-from conf.compose import compose_config
-from conf.convert import to_json
-from simulation.executor import Batched
-from simulation.grid import LocalGrid
-from strategies.exchange import exchange
-from strategies.meta_fedavg import MetaFedAvg
-from strategies.roster import Roster
-from strategies.weights import most_rows
-from tasks.partitions import Partition
-from tasks.task import build
+from nufed.client_app.app import app as one_by_one
+from nufed.client_app.app import make_app
+from nufed.client_app.client import train as train_client
+from nufed.client_app.messages import ARRAYS, METRICS, REPORT, TrainInstruction, decode, to_params
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.simulation.executor import Batched
+from nufed.simulation.grid import LocalGrid
+from nufed.strategies.exchange import exchange
+from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.roster import Roster
+from nufed.strategies.weights import most_rows
+from nufed.tasks.partitions import Partition
+from nufed.tasks.task import build
 
 N = 10
 OVERRIDES = [

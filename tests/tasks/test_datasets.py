@@ -8,11 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.datasets import digits, fashion_mnist, mnist, quadratics
-from tasks.datasets.idx_images import FILES
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets import digits, fashion_mnist, mnist, quadratics
+from nufed.tasks.datasets.idx_images import FILES
+from nufed.tasks.task import build
 from tests.helpers import require_data
 
 Arrays = dict[str, NDArray[np.uint8]]

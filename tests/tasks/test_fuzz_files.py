@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from conf.schema import PartitionConfig
-from tasks.datasets import image_folder, npz, parquet
-from tasks.partitions import partition
-from tasks.rows import Rows
+from nufed.conf.schema import PartitionConfig
+from nufed.tasks.datasets import image_folder, npz, parquet
+from nufed.tasks.partitions import partition
+from nufed.tasks.rows import Rows
 from tests.fuzz import Escapes, Random, cases, damaged
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)

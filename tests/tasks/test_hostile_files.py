@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from conf.errors import InputError
-from conf.memory import SLACK, limited
-from tasks.datasets import hf, image_folder, npz, parquet
+from nufed.conf.errors import InputError
+from nufed.conf.memory import SLACK, limited
+from nufed.tasks.datasets import hf, image_folder, npz, parquet
 
 Read = Callable[[Path], object]
 READERS: dict[str, Read] = {
@@ -140,7 +140,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(
     path = archive(tmp_path / "mine.npz", x, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 48_000
     assert npz.read(str(path)).x.shape == (6, 100_000)
-    monkeypatch.setattr("tasks.datasets.members.LARGE", 1 << 20)
+    monkeypatch.setattr("nufed.tasks.datasets.members.LARGE", 1 << 20)
     line = refusal(READERS["mine.npz"], path)
     assert "x would take 4.8 MB out of a file that has 4." in line
     assert "save it with numpy.savez, uncompressed" in line
@@ -150,11 +150,11 @@ def test_arrays_beyond_the_free_memory_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = archive(tmp_path / "mine.npz", npy("'<f8'", "(6, 1000)", bytes(48_000)))
-    monkeypatch.setattr("conf.memory.free_ram", lambda: 50_000)
+    monkeypatch.setattr("nufed.conf.memory.free_ram", lambda: 50_000)
     assert "x declares 48.1 kB, and 50 kB of memory are free" in refusal(READERS["mine.npz"], path)
-    monkeypatch.setattr("conf.memory.free_ram", lambda: 60_500)
+    monkeypatch.setattr("nufed.conf.memory.free_ram", lambda: 60_500)
     assert "its arrays declare 48.4 kB, and 60.5 kB of" in refusal(READERS["mine.npz"], path)
-    monkeypatch.setattr("conf.memory.free_ram", lambda: 100_000)
+    monkeypatch.setattr("nufed.conf.memory.free_ram", lambda: 100_000)
     assert npz.read(str(path)).x.shape == (6, 1000)
 
 
@@ -183,7 +183,7 @@ def test_more_rows_than_the_free_memory_has_bytes_are_refused(
     same = {"x": np.zeros(n, "i1"), "y": np.arange(n) % 2 == 0, "client": np.zeros(n, "i1")}
     pq.write_table(pa.table(same), path)
     assert path.stat().st_size < 200_000
-    monkeypatch.setattr("conf.memory.free_ram", lambda: 3_000_000)
+    monkeypatch.setattr("nufed.conf.memory.free_ram", lambda: 3_000_000)
     line = refusal(READERS["mine.parquet"], path)
     assert "its 1,000,000 rows declare at least 3 MB, and 3 MB of memory are free" in line
 
@@ -196,7 +196,7 @@ def test_text_that_a_dictionary_repeats_is_counted_as_long_as_it_is(
     many = {"x": [1.0] * 2000, "y": text, "client": [0, 1] * 1000}
     pq.write_table(pa.table(many), path, compression="zstd")
     assert path.stat().st_size < 50_000
-    monkeypatch.setattr("conf.memory.free_ram", lambda: 100 << 20)
+    monkeypatch.setattr("nufed.conf.memory.free_ram", lambda: 100 << 20)
     assert "column 'y' takes 800 MB, and 105 MB of memory" in refusal(READERS["mine.parquet"], path)
 
 
@@ -216,7 +216,7 @@ def test_other_columns_are_not_read(tmp_path: Path) -> None:
 
 
 def test_memory_that_is_not_there_cannot_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conf.memory.free_ram", lambda: 0)
+    monkeypatch.setattr("nufed.conf.memory.free_ram", lambda: 0)
     with limited(), pytest.raises(MemoryError):
         np.zeros(2 * SLACK, np.uint8)
     assert len(np.zeros(2 * SLACK, np.uint8)) == 2 * SLACK
@@ -285,7 +285,7 @@ def test_images_beyond_the_free_memory_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder(tmp_path, saved("PNG", "RGB", (1000, 1000)))
-    monkeypatch.setattr("tasks.datasets.images.free_ram", lambda: 2_000_000)
+    monkeypatch.setattr("nufed.tasks.datasets.images.free_ram", lambda: 2_000_000)
     line = refusal(images, path)
     assert "take 6" in line
     assert "MB, and 2 MB of memory were free; scale them with dataset.size" in line

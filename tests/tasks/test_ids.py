@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from conf.errors import InputError
-from tasks.datasets.checks import say_numbers
-from tasks.ids import ClientIds, as_ids, numbered
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets.checks import say_numbers
+from nufed.tasks.ids import ClientIds, as_ids, numbered
 
 BIG = 2**63
 

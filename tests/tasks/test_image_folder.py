@@ -7,9 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.store import FederatedData, load
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.store import FederatedData, load
 
 
 def images(root: Path, *names: str) -> str:

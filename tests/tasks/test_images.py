@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from conf.compose import compose_config
-from tasks.datasets.images import decode
-from tasks.store import FederatedData, load
+from nufed.conf.compose import compose_config
+from nufed.tasks.datasets.images import decode
+from nufed.tasks.store import FederatedData, load
 
 ORIENTATION = 0x0112  # of EXIF
 LOSS = 12  # of a JPEG, at an edge

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from conf.schema import TaskConfig
-from tasks.measures import lower_is_better
-from tasks.task import Task, build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.conf.schema import TaskConfig
+from nufed.tasks.measures import lower_is_better
+from nufed.tasks.task import Task, build
 
 Save = Callable[..., Path]
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.datasets import fashion_mnist
-from tasks.models import cnn, logistic, mlp
-from tasks.task import Task, build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets import fashion_mnist
+from nufed.tasks.models import cnn, logistic, mlp
+from nufed.tasks.task import Task, build
 from tests.helpers import distance, require_data
 
 # Regression on rows of shape (5,): no partitioner to import.

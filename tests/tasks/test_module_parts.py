@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from client_app import client
-from client_app.messages import EvaluateInstruction, TrainInstruction
-from conf.compose import compose_config
-from conf.errors import InputError
-from simulation.executor import why_one_by_one
-from tasks.module import Made, make_module
-from tasks.task import Task, build
+from nufed.client_app import client
+from nufed.client_app.messages import EvaluateInstruction, TrainInstruction
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.simulation.executor import why_one_by_one
+from nufed.tasks.module import Made, make_module
+from nufed.tasks.task import Task, build
 from tests.helpers import distance
 from tests.tasks.test_module_trial import data
 

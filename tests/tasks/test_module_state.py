@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.module_state import (
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.module_state import (
     Size,
     digest,
     evaluating,
@@ -16,7 +16,7 @@ from tasks.module_state import (
     trainable,
     whole_state,
 )
-from tasks.task import Task, build
+from nufed.tasks.task import Task, build
 from tests import user_modules
 from tests.helpers import distance, unrolled_meta_gradient
 
@@ -104,8 +104,8 @@ def task(name: str, *overrides: str, rows: int = 5) -> Task:
     """Build a task of sequences of four numbers, under a module of tests/user_modules.py."""
     from dataclasses import replace
 
-    from tasks.partitions import Partition
-    from tasks.store import FederatedData
+    from nufed.tasks.partitions import Partition
+    from nufed.tasks.store import FederatedData
 
     random = np.random.default_rng(0)
     x, y = random.normal(size=(rows, 3, 4)), random.integers(2, size=rows)
@@ -118,7 +118,7 @@ def task(name: str, *overrides: str, rows: int = 5) -> Task:
 
 def test_attention_has_the_meta_gradient_of_what_it_stands_for() -> None:
     """The fused function has no second derivative on a CPU: by plain kernels, then, to rounding."""
-    from client_app.meta_gradient import meta_gradient
+    from nufed.client_app.meta_gradient import meta_gradient
 
     fused, plain = task("Attention"), task("Attention", "+model.fused=false")
     assert fused.derivatives.by_plain

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from conf.errors import InputError
-from tasks.module import Made, make_module
-from tasks.partitions import Partition
-from tasks.store import FederatedData
+from nufed.conf.errors import InputError
+from nufed.tasks.module import Made, make_module
+from nufed.tasks.partitions import Partition
+from nufed.tasks.store import FederatedData
 
 N = 8
 

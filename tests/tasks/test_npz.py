@@ -11,11 +11,11 @@ import pytest
 import torch
 from numpy.typing import ArrayLike
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.datasets.npz import read
-from tasks.store import FederatedData, load
-from tasks.task import Task, build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets.npz import read
+from nufed.tasks.store import FederatedData, load
+from nufed.tasks.task import Task, build
 
 Save = Callable[..., Path]
 NAN, INF = float("nan"), float("inf")

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conf.errors import InputError
-from tasks.datasets.npz import read
-from tasks.datasets.object_ids import Unreadable, read_objects
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets.npz import read
+from nufed.tasks.datasets.object_ids import Unreadable, read_objects
 
 Save = Callable[..., Path]
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.datasets import digits, own_labels
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets import digits, own_labels
+from nufed.tasks.task import build
 
-DIGITS = "tasks.datasets.digits.read"
+DIGITS = "nufed.tasks.datasets.digits.read"
 
 
 def test_a_client_holds_its_classes_under_names_of_its_own() -> None:
@@ -46,7 +46,10 @@ def test_the_seed_draws_it() -> None:
         ("dataset.rows_per_class=1", "between 2 and"),
         ("dataset.rows_per_class=100", "for 30 clients, at most [0-9]+"),
         ("dataset.num_clients=1000", "too many for 1797 rows"),
-        ("dataset.source=tasks.datasets.absent.read", "dataset.source=tasks.datasets.absent.read"),
+        (
+            "dataset.source=nufed.tasks.datasets.absent.read",
+            "dataset.source=nufed.tasks.datasets.absent.read",
+        ),
     ],
 )
 def test_what_cannot_be_dealt_out_is_named(override: str, remedy: str) -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.datasets import digits
-from tasks.partitions import Partition, partition
-from tasks.rows import Rows
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets import digits
+from nufed.tasks.partitions import Partition, partition
+from nufed.tasks.rows import Rows
+from nufed.tasks.task import build
 
 DIGITS = digits.read()
 KINDS = ["iid", "shards", "dirichlet"]

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from conf.schema import Config
-from tasks.private import Local
-from tasks.task import Task, build
-from tasks.trained import Sizes
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.conf.schema import Config
+from nufed.tasks.private import Local
+from nufed.tasks.task import Task, build
+from nufed.tasks.trained import Sizes
 
 SHAPE = ["dataset.input_shape=[4]", "dataset.num_outputs=3", "dataset.num_clients=8"]
 

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.datasets.columns import rows_of
-from tasks.store import FederatedData, load
-from tasks.task import build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets.columns import rows_of
+from nufed.tasks.store import FederatedData, load
+from nufed.tasks.task import build
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(12, 4)).astype(np.float32)

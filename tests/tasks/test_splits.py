@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from conf.errors import InputError
-from tasks.datasets.splits import are_splits, held_out
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets.splits import are_splits, held_out
 
 
 @pytest.mark.parametrize(

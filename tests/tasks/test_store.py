@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.datasets.idx_images import FILES
-from tasks.store import FederatedData, load
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets.idx_images import FILES
+from nufed.tasks.store import FederatedData, load
 from tests.forked import LIMIT_S
 from tests.tasks.test_datasets import small_mnist, write_idx
 
@@ -20,8 +20,8 @@ Save = Callable[..., Path]
 
 PREPARE = """
 import hashlib, sys
-from conf.compose import compose_config
-from tasks.store import load
+from nufed.conf.compose import compose_config
+from nufed.tasks.store import load
 config = compose_config(["dataset=npz", f"dataset.path={sys.argv[1]}"])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
-from client_app.messages import TrainInstruction
-from conf.compose import compose_config
-from simulation.stack import draw_train
-from strategies.roster import Roster, choose_new_clients, some
-from tasks.ids import ClientIds
-from tasks.partitions import Partition, partition
-from tasks.rows import Rows
-from tasks.store import FederatedData
-from tasks.streams import Purpose, key, model_randomness, seeded, stream, torch_stream
-from tasks.task import Task, build
+from nufed.client_app.messages import TrainInstruction
+from nufed.conf.compose import compose_config
+from nufed.simulation.stack import draw_train
+from nufed.strategies.roster import Roster, choose_new_clients, some
+from nufed.tasks.ids import ClientIds
+from nufed.tasks.partitions import Partition, partition
+from nufed.tasks.rows import Rows
+from nufed.tasks.store import FederatedData
+from nufed.tasks.streams import Purpose, key, model_randomness, seeded, stream, torch_stream
+from nufed.tasks.task import Task, build
 
 WORD = 2**32
 VALUES = (0, 1, 2, 3, WORD - 1, WORD, WORD + 1, 2 * WORD, 2**63, 2**64 - 1)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from conf.errors import InputError
-from tasks.datasets.targets import MOST, classes, gaps
+from nufed.conf.errors import InputError
+from nufed.tasks.datasets.targets import MOST, classes, gaps
 
 REFUSED: dict[str, tuple[ArrayLike, list[str]]] = {
     "one-hot": (np.eye(6, dtype=int), ["y is one-hot [6, 6]; give [N] integers, y.argmax(1)"]),

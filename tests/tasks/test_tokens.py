@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.task import Task, build
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.task import Task, build
 
 Save = Callable[..., Path]
 TOKENS = np.array([[1, 2, 3], [4, 5, 29], [6, 7, 8], [1, 2, 3], [3, 2, 1], [9, 9, 9]])

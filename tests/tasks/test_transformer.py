@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conf.compose import compose_config
-from conf.errors import InputError
-from tasks.task import Task, build
-from tasks.transformer import Block, Transformer
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.tasks.task import Task, build
+from nufed.tasks.transformer import Block, Transformer
 
 Save = Callable[..., Path]
 TOKENS = np.array([[0, 4, 1], [2, 2, 0], [1, 0, 3], [0, 0, 0], [4, 1, 2], [3, 3, 3]])

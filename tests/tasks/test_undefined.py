@@ -12,9 +12,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from conf.compose import compose_config
-from tasks.task import Task, build
-from tasks.undefined import MOST, note, noting
+from nufed.conf.compose import compose_config
+from nufed.tasks.task import Task, build
+from nufed.tasks.undefined import MOST, note, noting
 
 Save = Callable[..., Path]
 M = "torchmetrics.classification"

@@ -8,10 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.meta_gradient import meta_gradient
-from conf.compose import compose_config
-from conf.errors import InputError
-from conf.schema import MODES, AlgorithmConfig
+from nufed.client_app.meta_gradient import meta_gradient
+from nufed.conf.compose import compose_config
+from nufed.conf.errors import InputError
+from nufed.conf.schema import MODES, AlgorithmConfig
+from nufed.theory import quadratics as oracle
+from nufed.theory.constants import (
+    Constants,
+    Method,
+    gradient_bound,
+    growth,
+    heterogeneity,
+    smoothness,
+)
+from nufed.theory.estimator import estimator, hessian_free_bias, inner_error
 from tests.helpers import random_quadratics
 from tests.theory.two_rows import (
     EDGE,
@@ -23,16 +33,6 @@ from tests.theory.two_rows import (
     moments,
     true_meta_gradients,
 )
-from theory import quadratics as oracle
-from theory.constants import (
-    Constants,
-    Method,
-    gradient_bound,
-    growth,
-    heterogeneity,
-    smoothness,
-)
-from theory.estimator import estimator, hessian_free_bias, inner_error
 
 STEPS = (1, 2, 5, 10)
 POINT = torch.tensor([0.7, -0.4], dtype=torch.float64)

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.func import hessian, vmap
 
-from client_app.lanczos import lanczos
-from client_app.meta_gradient import Params
-from conf.compose import compose_config
-from tasks.datasets.quadratics import clients
-from tasks.task import Task, build
-from theory import quadratics
-from theory.constants import Method
-from theory.ensemble import Ensemble
-from theory.estimate import Effort, Estimates, estimate
-from theory.sampled import mean_square
+from nufed.client_app.lanczos import lanczos
+from nufed.client_app.meta_gradient import Params
+from nufed.conf.compose import compose_config
+from nufed.tasks.datasets.quadratics import clients
+from nufed.tasks.task import Task, build
+from nufed.theory import quadratics
+from nufed.theory.constants import Method
+from nufed.theory.ensemble import Ensemble
+from nufed.theory.estimate import Effort, Estimates, estimate
+from nufed.theory.sampled import mean_square
 
 FLOAT64 = "engine.precision=float64"
 QUADRATICS = ["dataset=quadratics", "dataset.num_clients=6", "dataset.correlation=0.5", FLOAT64]

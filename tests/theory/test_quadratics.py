@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from nufed.theory import quadratics
 from tests.helpers import random_quadratics
-from theory import quadratics
 
 STEPS = (0, 1, 2, 3, 5, 10)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from client_app.curvature import Curvature
-from theory.steps import suggested_steps
+from nufed.client_app.curvature import Curvature
+from nufed.theory.steps import suggested_steps
 
 
 def test_steps_keep_to_valleys_and_to_negative_curvature() -> None:

@@ -8,20 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.local_update import StepBatches, local_update
-from client_app.meta_gradient import adapt
-from conf.errors import InputError
-from conf.schema import MODES
-from tests.theory.two_rows import (
-    Clients,
-    clients_of,
-    constants_of,
-    cosines,
-    empty,
-    true_meta_gradients,
-)
-from theory.constants import Constants, Method, growth, smoothness
-from theory.theorem import (
+from nufed.client_app.local_update import StepBatches, local_update
+from nufed.client_app.meta_gradient import adapt
+from nufed.conf.errors import InputError
+from nufed.conf.schema import MODES
+from nufed.theory.constants import Constants, Method, growth, smoothness
+from nufed.theory.theorem import (
     Bound,
     Rounds,
     at_local_steps,
@@ -32,6 +24,14 @@ from theory.theorem import (
     rounds_for,
     simplified,
     suggested_alpha,
+)
+from tests.theory.two_rows import (
+    Clients,
+    clients_of,
+    constants_of,
+    cosines,
+    empty,
+    true_meta_gradients,
 )
 
 KNOWN = Constants(L=1.0, rho=0.5, B=2.0, sigma_G=0.5, sigma_H=0.5, gamma_G=0.3, gamma_H=0.2)

@@ -2,7 +2,7 @@
 
 A batch of D rows drawn with replacement is told by the share p of the second row in it, and D p is
 binomial. So all that a stochastic meta-gradient can come to is enumerated, as a stack of clients,
-and goes through `client_app.meta_gradient` in one call.
+and goes through `nufed.client_app.meta_gradient` in one call.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import hessian, jacrev, vmap
 
-from client_app.meta_gradient import meta_gradient, trajectory
-from theory.constants import Constants, Method
+from nufed.client_app.meta_gradient import meta_gradient, trajectory
+from nufed.theory.constants import Constants, Method
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from benchmarks.experiments.methods import GROUPS, Outcomes, tuned
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import ALPHA, NU, SEED, Job, axes, jobs
 from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
-from server_app.report.statistics import Array, interval, paired
+from nufed.server_app.report.statistics import Array, interval, paired
 
 name = "heterogeneity"
 SETTING = "fashion_shards"  # whose α is taken

@@ -17,7 +17,7 @@ from benchmarks.experiments.methods import (
 )
 from benchmarks.experiments.pages.page import heading, table
 from benchmarks.experiments.plan import Job
-from server_app.report.statistics import Array, interval, paired
+from nufed.server_app.report.statistics import Array, interval, paired
 
 name = "matrix"
 settings = SETTINGS

@@ -1,4 +1,4 @@
-"""Runs on quadratic clients beside what theory.quadratics says exactly."""
+"""Runs on quadratic clients beside what nufed.theory.quadratics says exactly."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from benchmarks.experiments.methods import Outcomes
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import MODE, NU, Job, jobs
 from benchmarks.experiments.runs import Outcome
-from server_app.run_folder import MODEL
-from tasks.datasets.quadratics import clients
-from theory.quadratics import (
+from nufed.server_app.run_folder import MODEL
+from nufed.tasks.datasets.quadratics import clients
+from nufed.theory.quadratics import (
     fixed_point_exact,
     fixed_point_first_order,
     meta_loss,
@@ -63,8 +63,8 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     return f"""## Quadratics, where the answer is known
 
 20 clients whose optimum goes with their curvature, everyone in every round, whole batches, in
-float64: a run has to end at the fixed point w_fed of `theory.quadratics`. First-order runs end
-where Σ M_i^ν H_i (w − c_i) = 0 up to order β, exact ones where Σ M_i^{{2ν}} H_i (w − c_i) = 0 is.
+float64: a run has to end at the fixed point w_fed of `nufed.theory.quadratics`. First-order runs
+end where Σ M_i^ν H_i (w − c_i) = 0 up to order β, exact ones where Σ M_i^{{2ν}} H_i (w − c_i) = 0 is.
 
 {picture("quadratics", "loss after k fine-tuning steps, measured and exact, for each ν")}
 

@@ -21,7 +21,7 @@ from benchmarks.experiments.methods import (
 from benchmarks.experiments.pages.page import heading, table
 from benchmarks.experiments.plan import SEED, Job, axes
 from benchmarks.experiments.tuning import STEPS, outer_key, tuning
-from server_app.report.statistics import Saving, interval, paired, saving, smooth
+from nufed.server_app.report.statistics import Saving, interval, paired, saving, smooth
 
 name = "rounds"
 settings = SETTINGS

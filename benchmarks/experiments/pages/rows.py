@@ -9,7 +9,7 @@ from benchmarks.experiments.methods import GROUPS, TITLES, Method, Outcomes, see
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import NU, SEED, Job, axes, jobs
 from benchmarks.experiments.tuning import STEPS, choose, tuning
-from server_app.report.statistics import interval, paired
+from nufed.server_app.report.statistics import interval, paired
 
 name = "rows"
 SETTING = "own_labels"

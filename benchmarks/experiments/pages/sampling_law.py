@@ -19,10 +19,10 @@ from benchmarks.experiments.methods import Outcomes
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import SEED, Job, axes, jobs
 from benchmarks.experiments.runs import Outcome
-from conf.schema import Config
-from server_app.report.statistics import Interval, interval
-from tasks.datasets.quadratics import clients
-from theory.quadratics import contraction, meta_loss
+from nufed.conf.schema import Config
+from nufed.server_app.report.statistics import Interval, interval
+from nufed.tasks.datasets.quadratics import clients
+from nufed.theory.quadratics import contraction, meta_loss
 
 name = "sampling_law"
 settings: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from server_app.report.comparison_page import write_comparison
+from nufed.server_app.report.comparison_page import write_comparison
 from tests.forked import LIMIT_S
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import labelled

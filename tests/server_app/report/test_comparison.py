@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conf.errors import InputError
-from server_app.report.comparison import Comparison, compare, run_folders
-from server_app.report.comparison_page import headline, page, terminal_table, write_comparison
-from server_app.report.statistics import interval
+from nufed.conf.errors import InputError
+from nufed.server_app.report.comparison import Comparison, compare, run_folders
+from nufed.server_app.report.comparison_page import headline, page, terminal_table, write_comparison
+from nufed.server_app.report.statistics import interval
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import SMALL, Page, forget_figures, labelled, read_page
 

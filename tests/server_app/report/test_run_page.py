@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from conf.compose import compose_config
-from conf.convert import to_json
-from conf.errors import InputError, RunStopped
-from server_app.report.callback import Report
-from server_app.report.record import badness, read_record
-from server_app.report.run_figures import worst_first
-from server_app.report.run_page import write_report
-from server_app.resume import resumed_config
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
+from nufed.conf.errors import InputError, RunStopped
+from nufed.server_app.report.callback import Report
+from nufed.server_app.report.record import badness, read_record
+from nufed.server_app.report.run_figures import worst_first
+from nufed.server_app.report.run_page import write_report
+from nufed.server_app.resume import resumed_config
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import SMALL, Page, forget_figures, labelled, read_page
 
@@ -256,9 +256,9 @@ def test_failures_are_counted_by_reason_and_client(train: Train, tmp_path: Path)
 
 
 def test_a_resumed_run_has_one_report_of_all_rounds(train: Train) -> None:
-    from client_app.app import app as client_app
-    from server_app.app import app as server_app
-    from simulation.grid import run_in_process
+    from nufed.client_app.app import app as client_app
+    from nufed.server_app.app import app as server_app
+    from nufed.simulation.grid import run_in_process
 
     run = train(SMALL, report=True)
     more = ["rounds=5"]

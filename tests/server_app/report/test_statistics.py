@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from server_app.report.statistics import interval, paired, rounds_to, saving, smooth
+from nufed.server_app.report.statistics import interval, paired, rounds_to, saving, smooth
 
 
 def test_the_interval_is_students() -> None:
