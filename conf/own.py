@@ -2,7 +2,8 @@
 
 A run whose model is code of the person's own goes on, and is adapted, without a word; another's is
 not, for its config.yaml may name anything (see `nufed.conf.targets`). The two are told apart by a
-line at the end of that file: a digest of it under a key that lies in `$NUFED_DATA` and never leaves it.
+line at the end of that file: a digest of it under a key that lies in `$NUFED_DATA` and never leaves
+it.
 """
 
 import hashlib

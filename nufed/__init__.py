@@ -1,7 +1,7 @@
 """NuFed: meta federated learning for any number of fine-tuning steps.
 
 Its parts are packages of their own: `nufed.client_app`, `nufed.strategies`, … Where they are
-installed they lie in this folder; in a checkout, or the app that Flower unpacks from one, beside it.
+installed they lie in this folder; in a checkout, or a Flower app made of one, beside it.
 """
 
 from pathlib import Path

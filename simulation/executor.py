@@ -1,8 +1,8 @@
 """engine=batched: the cohort of one node that hosts every client, many of them at once.
 
 `Batched` finds out how many clients at once are quickest (`nufed.simulation.search`) and gives them
-to a `Lane`, which does the work on one device; with engine.workers, to Lanes in processes of their own
-(`nufed.simulation.workers`). What comes back is joined in one order, whoever was done first.
+to a `Lane`, which does the work on one device; with engine.workers, to Lanes in processes of their
+own (`nufed.simulation.workers`). What comes back is joined in one order, whoever was done first.
 """
 
 import logging

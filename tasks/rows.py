@@ -18,6 +18,6 @@ class Rows(NamedTuple):
     """Integers are classes 0 … C − 1: [N], or [N, …] one at each place, −1 where none counts.
     Floating point [N] or [N, d] is a regression target."""
     client: Ids | None = None
-    """[N] whose each row is, by id (`nufed.tasks.ids`), where the data set brings its own clients."""
+    """[N] whose each row is, by id (see `ids.py`), where the data set brings its own clients."""
     test: NDArray[np.bool_] | None = None
     """[N], where it brings its own split of each client's rows."""

@@ -59,7 +59,7 @@ def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
     name, *words = line.split()
     monkeypatch.setattr(sys, "argv", [name, *words])
     run._prepare.cache_clear()  # the environment that it sets up is taken back after each test
-    module = "nufed.cli.run" if name == "nufed" else f"cli.{name.removeprefix('nufed-')}"
+    module = "nufed.cli.run" if name == "nufed" else f"nufed.cli.{name.removeprefix('nufed-')}"
     main: Main = import_module(module).main
     with pytest.raises(SystemExit) as ended:
         main()

@@ -64,7 +64,8 @@ def section(outcomes: Outcomes, figures: Path) -> str:
 
 20 clients whose optimum goes with their curvature, everyone in every round, whole batches, in
 float64: a run has to end at the fixed point w_fed of `nufed.theory.quadratics`. First-order runs
-end where Σ M_i^ν H_i (w − c_i) = 0 up to order β, exact ones where Σ M_i^{{2ν}} H_i (w − c_i) = 0 is.
+end where Σ M_i^ν H_i (w − c_i) = 0 up to order β, exact ones where Σ M_i^{{2ν}} H_i (w − c_i) = 0
+is.
 
 {picture("quadratics", "loss after k fine-tuning steps, measured and exact, for each ν")}
 
