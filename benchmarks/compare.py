@@ -48,7 +48,7 @@ def compare(
 
 def round_operations(setting: Setting) -> int:
     """Count the floating-point operations of a round: a local step's, times τ and clients."""
-    ask = replace(setting.ask, clients=setting.ask.clients[:1], tau=1)
+    ask = replace(setting.ask.asking(tau=1), clients=setting.ask.clients[:1])
     one = partial(OneByOne(setting.task).train, setting.params, ask)
     return operations(one) * setting.ask.tau * len(setting.ask.clients)
 
@@ -57,7 +57,7 @@ def _warm(trainer: Trainer, effort: Effort) -> tuple[dict[str, float], str]:
     """Take a few local steps; return the peak memory, and what the engine said of itself."""
     effort.say(f"{trainer.name}: warming up")
     setting = trainer.setting
-    ask = replace(setting.ask, tau=min(setting.ask.tau, 2))
+    ask = setting.ask.asking(tau=min(setting.ask.tau, 2))
     with _said() as lines:
         trainer.train(ask)
     peak = {}

@@ -8,8 +8,9 @@ import torch
 
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.setting import Setting
+from nufed.client_app.algorithms.meta_gradient import MetaGradient
 from nufed.client_app.cohort import Cohort, OneByOne
-from nufed.client_app.messages import TrainInstruction
+from nufed.client_app.work import Training
 from nufed.simulation.executor import Batched
 
 PLAIN, ONE_BY_ONE, EAGER, COMPILED = "plain loop", "one by one", "batched", "batched, compiled"
@@ -20,28 +21,30 @@ class Trainer(NamedTuple):
 
     name: str
     setting: Setting
-    train: Callable[[TrainInstruction], float]
+    train: Callable[[Training], float]
     """Does it, and returns the CPU seconds that other processes spent on it."""
 
 
 def plain_loop(setting: Setting) -> Trainer:
     """Return the opponent, its clients' rows gathered."""
     ask, task = setting.ask, setting.task
-    if ask.mode == "hessian_free" or ask.support is None or ask.support != ask.query:
+    a = ask.algorithm
+    assert isinstance(a, MetaGradient)
+    if a.mode == "hessian_free" or a.batch.support is None or a.batch.support != a.batch.query:
         raise ValueError("the plain loop is exact or first-order, with equal batches")
     loop = PlainLoop(
         task.module,
-        nu=ask.nu,
-        alpha=ask.alpha,
-        tau=ask.tau,
-        beta=ask.beta,
-        batch=ask.support,
-        exact=ask.mode == "exact",
+        nu=a.nu,
+        alpha=a.alpha,
+        tau=a.tau,
+        beta=a.beta,
+        batch=a.batch.support,
+        exact=a.mode == "exact",
     )
     batches = {c: task.batch(task.data.partition.train_rows(c)) for c in ask.clients}
     rows = {client: (x, y) for client, (x, y) in batches.items()}
 
-    def train(ask: TrainInstruction) -> float:
+    def train(ask: Training) -> float:
         loop.tau = ask.tau
         loop.train(setting.params, [rows[client] for client in ask.clients])
         return 0.0
@@ -69,7 +72,7 @@ def compiled(setting: Setting) -> Trainer:
 def trainer(name: str, setting: Setting, cohort: Cohort) -> Trainer:
     """Return a cohort's training as a contender."""
 
-    def train(ask: TrainInstruction) -> float:
+    def train(ask: Training) -> float:
         report = cohort.train(setting.params, ask).report
         if len(report.clients) < len(ask.clients):
             raise RuntimeError(f"{name}: clients failed: {report.reasons} {report.diverged}")

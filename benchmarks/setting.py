@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nufed.client_app.messages import TrainInstruction
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import Training
 from nufed.conf.compose import compose_config
 from nufed.conf.schema import Config
 from nufed.server_app.probe import measured_here
@@ -34,7 +35,7 @@ class Setting:
     task: Task
     params: Params
     """The initial model."""
-    ask: TrainInstruction
+    ask: Training
     """A round of the first clients."""
 
     def vary(self, *overrides: str) -> Config:
@@ -47,11 +48,5 @@ def setting(overrides: Sequence[str], clients: int) -> Setting:
     composed = compose_config(list(overrides))
     task = build(composed)
     config = with_steps(composed, lambda: measured_here(composed, task, task.initial_params()))
-    ask = TrainInstruction.of(
-        config.algorithm,
-        round=1,
-        seed=config.seed,
-        clients=list(range(clients)),
-        weighting="uniform",
-    )
+    ask = Training(algorithm_of(config.algorithm), 1, config.seed, list(range(clients)))
     return Setting(tuple(overrides), config, task, task.initial_params(), ask)

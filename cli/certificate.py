@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nufed.client_app.algorithms.meta_gradient import MetaGradient, meta_gradient_of
 from nufed.client_app.meta_gradient import Params, descend
+from nufed.client_app.work import task_for
 from nufed.conf.errors import InputError
 from nufed.conf.files import is_there
 from nufed.conf.schema import Config
@@ -15,7 +17,7 @@ from nufed.server_app.run_folder import METRICS, MODEL, load, whole_rows
 from nufed.server_app.steps import with_steps
 from nufed.strategies.roster import choose_new_clients, per_round
 from nufed.tasks.streams import DRAWS, Purpose, stream
-from nufed.tasks.task import Task, build
+from nufed.tasks.task import Task
 from nufed.tasks.trained import load_model, read
 from nufed.theory.constants import Constants, Method
 from nufed.theory.ensemble import Ensemble
@@ -59,9 +61,14 @@ class Certificate:
         return self.estimates.constants
 
     @property
+    def algorithm(self) -> MetaGradient:
+        """The algorithm of the configuration."""
+        return meta_gradient_of(self.config.algorithm)
+
+    @property
     def method(self) -> Method:
         """How the meta-gradient is estimated."""
-        return Method.of(self.config.algorithm)
+        return Method.of(self.algorithm)
 
     @property
     def betas(self) -> LargestBeta:
@@ -92,7 +99,7 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
     InputError
         If the run's files cannot be read, or a loss is not finite.
     """
-    task = build(config)
+    task = task_for(meta_gradient_of(config.algorithm), config)
     if (missing := task.derivatives.missing) is not None:
         raise InputError(
             f"model._target_={config.model.get('_target_')}: its loss has no second derivative "
@@ -101,7 +108,7 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
     if line := task.data.gaps:
         log.warning("dataset=%s: %s", config.dataset["name"], line)
     config = with_steps(config, lambda: measured_here(config, task, task.initial_params()))
-    a = config.algorithm
+    a = meta_gradient_of(config.algorithm)
     new = choose_new_clients(task.data.partition.ids, config.evaluation.new_clients, config.seed)
     clients = [i for i in range(task.data.num_clients) if i not in new]
     initial, method = task.initial_params(), Method.of(a)

@@ -34,7 +34,7 @@ def draw(of: Certificate, file: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure  # seconds of imports that others need not pay
 
-    a = of.config.algorithm
+    a = of.algorithm
     with matplotlib.rc_context({"svg.hashsalt": "nufed", "font.size": 11}):
         figure = Figure(figsize=(8, 5.6), layout="constrained")
         axes = figure.subplots()

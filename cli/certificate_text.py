@@ -66,7 +66,7 @@ def _estimate_table(of: Certificate) -> Table:
 
 def heading(of: Certificate) -> Iterator[str]:
     """Yield what is certified, and what was measured."""
-    a, rounds, found = of.config.algorithm, of.rounds, of.estimates
+    a, rounds, found = of.algorithm, of.rounds, of.estimates
     yield (
         f"{of.config.name}: ν={a.nu}, α={a.alpha:g}, β={a.beta:g}, τ={a.tau}, {a.mode}; "
         f"{rounds.per_round} of {rounds.clients} clients a round, {rounds.rounds} rounds"
@@ -93,7 +93,7 @@ def _objective_table(of: Certificate) -> Table:
 
 def _step_table(of: Certificate) -> Table:
     alpha, beta = suggested_alpha(of.constants, of.method.nu), of.betas
-    given = of.config.algorithm
+    given = of.algorithm
     table = _table("step sizes", "step", "value", "configured is")
     table.add_row("α    safe: 1/(νL)", f"{alpha:.3g}", f"{times(given.alpha / alpha)} times that")
     for name, value in (

@@ -92,7 +92,7 @@ def _check(words: list[str]) -> None:
     console.print(_clients(of))
     say(*(f"! {remark}" for remark in remarks))
     given = {word.lstrip("+").partition("=")[0] for word in words}
-    advised = advice(of, given, config.algorithm.batch.support)
+    advised = advice(of, given, config.algorithm["batch"]["support"])
     words = [*words, *(f"{key}={value}" for key, value in advised.items())]
     command = command_line("nufed", words)
     with console.status("trying the model"):

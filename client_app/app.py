@@ -11,6 +11,7 @@ import torch
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from nufed.client_app.algorithm import Algorithm, algorithm_of
 from nufed.client_app.bounds import limits_of, require_allowed, require_within
 from nufed.client_app.cohort import Cohort, OneByOne
 from nufed.client_app.curvature import probe
@@ -21,21 +22,24 @@ from nufed.client_app.messages import (
     EvaluateInstruction,
     Fixed,
     MalformedMessage,
+    Numbers,
     ProbeInstruction,
     TrainInstruction,
     arrays_of,
     asks_for_evaluation,
     decode,
     encode,
+    memory_of,
     to_params,
 )
 from nufed.client_app.meta_gradient import Params
-from nufed.client_app.node import hosted, own_data
+from nufed.client_app.node import hosted, own_data, states_for
+from nufed.client_app.work import new_model, task_for
 from nufed.conf.compose import from_run_config
 from nufed.conf.schema import Config
 from nufed.conf.targets import modules_here
 from nufed.tasks.module_state import trainable
-from nufed.tasks.task import Task, build
+from nufed.tasks.task import Task
 
 # Parameters below which a step is not worth sharing between threads: they only wait for each
 # other, several times as long where other programs run beside them.
@@ -48,12 +52,17 @@ class Work(NamedTuple):
 
     config: Config
     task: Task
+    algorithm: Algorithm
     cohort: Cohort
 
     def require_possible(self, ask: TrainInstruction | EvaluateInstruction, here: range) -> None:
         """Raise a `MalformedMessage` unless this may be asked, and of clients that are here."""
         _require_hosted(ask.clients, here)
         require_within(ask, self.config, int(self.task.data.partition.train.max()))
+
+    def algorithm_in(self, message: Message) -> Algorithm:
+        """Return the algorithm with the numbers that the server chose for it."""
+        return decode(Numbers, message).into(self.algorithm)
 
 
 def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
@@ -77,7 +86,7 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     @app.query()
     def census(message: Message, context: Context) -> Message:
         """Say which clients live here."""
-        _, task, _ = of(context)
+        task = of(context).task
         clients = hosted(context.node_config, task)
         rows = task.data.partition.train[clients.start : clients.stop : clients.step]
         report = Census(list(clients), rows.tolist(), task.data.num_clients)
@@ -86,9 +95,12 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     @app.query(CURVATURE.partition(".")[2])
     def curvature(message: Message, context: Context) -> Message:
         """Measure how curved the losses of the clients asked for are."""
-        (_, task, _), ask = of(context), decode(ProbeInstruction, message)
+        work, ask = of(context), decode(ProbeInstruction, message)
+        task, algorithm = work.task, work.algorithm
         _require_hosted(ask.clients, hosted(context.node_config, task))
-        return Message(encode(probe(task, params_of(message, task), ask)), reply_to=message)
+        shared = shared_of(message, task, algorithm)
+        model = new_model(task, algorithm, shared)
+        return Message(encode(probe(task, model, ask)), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -97,7 +109,14 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         work, ask = of(context), decode(TrainInstruction, message)
         task = work.task
         work.require_possible(ask, hosted(context.node_config, task))
-        update, report = work.cohort.train(params_of(message, task), ask)
+        algorithm, memory = work.algorithm_in(message), memory_of(message)
+        states = states_for(algorithm, memory, context)
+        shared = shared_of(message, task, algorithm)
+        update, report = work.cohort.train(shared, ask.of(algorithm, states))
+        if memory is not None:
+            known = [client for client in ask.clients if client in memory.known]
+            lost = [client for client in known if not states.read(client, ask.round)]
+            report = replace(report, afresh=lost)
         examples = int(task.data.partition.train[report.clients].sum())
         report = replace(report, cpu_s=report.cpu_s + time.process_time() - started)
         content = encode(report, ArrayRecord(dict(update)), examples)
@@ -113,7 +132,10 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     def measured(message: Message, context: Context) -> RecordDict:
         work, ask = of(context), decode(EvaluateInstruction, message)
         work.require_possible(ask, hosted(context.node_config, work.task))
-        return encode(work.cohort.evaluate(params_of(message, work.task), ask))
+        algorithm, memory = work.algorithm_in(message), memory_of(message)
+        states = states_for(algorithm, memory, context)
+        shared = shared_of(message, work.task, algorithm)
+        return encode(work.cohort.evaluate(shared, ask.of(algorithm, states)))
 
     return app
 
@@ -129,8 +151,9 @@ def _work(
 ) -> Work:
     composed = from_run_config({"config": config, "overrides": overrides}, trust)
     require_allowed(composed, dict(limits))
-    task = build(composed, own_data(dict(node), composed.dataset["name"]))
-    return Work(composed, task, cohort_of(composed, task))
+    algorithm = algorithm_of(composed.algorithm)
+    task = task_for(algorithm, composed, own_data(dict(node), composed.dataset["name"]))
+    return Work(composed, task, algorithm, cohort_of(composed, task))
 
 
 def _require_hosted(clients: list[int], here: range) -> None:
@@ -139,8 +162,8 @@ def _require_hosted(clients: list[int], here: range) -> None:
         raise MalformedMessage(f"clients {reprlib.repr(foreign)} are not hosted here")
 
 
-def params_of(message: Message, task: Task) -> Params:
-    """Return the global model that came with a message, on the task's device.
+def shared_of(message: Message, task: Task, algorithm: Algorithm) -> Params:
+    """Return what is shared, as it came with a message, on the task's device.
 
     What of it does not train is taken over into the task.
 
@@ -152,7 +175,8 @@ def params_of(message: Message, task: Task) -> Params:
     if FIXED in message.content.config_records or not task.wholly_trained:
         decode(Fixed, message).load(task)
     arrays = arrays_of(message)
-    wanted = {name: tuple(p.shape) for name, p in trainable(task.module).items()}
+    initial = algorithm.shared(trainable(task.module))
+    wanted = {name: tuple(p.shape) for name, p in initial.items()}
     given = {name: tuple(array.shape) for name, array in arrays.items()}
     if given != wanted:
         raise MalformedMessage(f"the global model has {given}, this client's model {wanted}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.messages import EvaluateInstruction, MalformedMessage, TrainInstruction
 from nufed.conf.errors import InputError
 from nufed.conf.schema import Config, require
@@ -26,12 +27,13 @@ def require_allowed(config: Config, limits: Mapping[str, object]) -> None:
     InputError
         If it does not, or a limit is no whole number.
     """
+    algorithm = algorithm_of(config.algorithm)
     steps = {
         "max-nu": {
-            "algorithm.nu": config.algorithm.nu,
+            "algorithm.nu": algorithm.inner_steps,
             "evaluation.steps": config.evaluation.steps,
         },
-        "max-tau": {"algorithm.tau": config.algorithm.tau},
+        "max-tau": {"algorithm.tau": algorithm.tau},
     }
     for key, most in limits.items():
         least = LEAST[key]
@@ -48,6 +50,8 @@ def require_allowed(config: Config, limits: Mapping[str, object]) -> None:
 def require_within(ask: TrainInstruction | EvaluateInstruction, config: Config, rows: int) -> None:
     """Raise unless an instruction asks for no more than the run's configuration says.
 
+    How much a round of training is, that alone says; an instruction has no say in it.
+
     Parameters
     ----------
     rows
@@ -56,26 +60,16 @@ def require_within(ask: TrainInstruction | EvaluateInstruction, config: Config, 
     Raises
     ------
     MalformedMessage
-        If it asks for more steps, or larger batches.
+        If it asks for more steps, larger batches, or what the configuration does not ask for.
     """
-    a, e = config.algorithm, config.evaluation
-    if isinstance(ask, EvaluateInstruction):
-        _require("steps", ask.steps, "evaluation.steps", e.steps)
-        _require_batch("batch", ask.batch, "evaluation.batch", e.batch, rows)
+    if isinstance(ask, TrainInstruction):
+        if ask.whole and config.diagnostics.every is None:
+            raise MalformedMessage("whole=True, and diagnostics.every=null of the run")
         return
-    _require("nu", ask.nu, "algorithm.nu", a.nu)
-    _require("tau", ask.tau, "algorithm.tau", a.tau)
-    if ask.hessian is not None:
-        _require("hessian", ask.hessian, "algorithm.batch.hessian", a.batch.hessian or 0)
-    if config.diagnostics.every is not None and ask.support is ask.query is None:
-        return  # ∇F, which is of all rows
-    for name in ("support", "query"):
-        said = getattr(a.batch, name)
-        _require_batch(name, getattr(ask, name), f"algorithm.batch.{name}", said, rows)
-
-
-def _require_batch(name: str, asked: int | None, key: str, said: int | None, rows: int) -> None:
-    _require(name, rows if asked is None else asked, key, rows if said is None else said)
+    said = config.evaluation
+    _require("steps", ask.steps, "evaluation.steps", said.steps)
+    asked, most = (rows if size is None else size for size in (ask.batch, said.batch))
+    _require("batch", asked, "evaluation.batch", most)
 
 
 def _require(name: str, asked: int, key: str, most: int) -> None:

@@ -1,17 +1,18 @@
-"""One client's work: pure functions of the task, the global model and what the server asked for."""
+"""One client's work: pure functions of the task, what is shared and what it is to do."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from nufed.client_app import sampling
+from nufed.client_app.algorithm import Batches, Draws, local_update
 from nufed.client_app.figures import reportable
-from nufed.client_app.local_update import StepBatches, local_update
-from nufed.client_app.messages import EvaluateInstruction, TrainInstruction
-from nufed.client_app.meta_gradient import Batch, Params, descend
+from nufed.client_app.meta_gradient import Batch, Params
 from nufed.client_app.personalization import personalization_curve
+from nufed.client_app.work import Measuring, Training, states_of
 from nufed.tasks.module_state import unchanged
 from nufed.tasks.streams import Purpose, model_randomness, stream
 from nufed.tasks.task import Task
@@ -25,45 +26,57 @@ class ClientUpdate(NamedTuple):
     loss: float
     meta_grad_norm: float
     diverged_at: int | None
-    """The local step whose loss or meta-gradient was not finite, τ if it is only w_τ."""
+    """The local step whose loss or gradient was not finite, τ if it is only what it led to."""
+    metrics: dict[str, float]
+    """Mean over local steps of what the algorithm shows besides."""
 
 
-def train(task: Task, params: Params, ask: TrainInstruction, client: int) -> ClientUpdate:
-    """Take τ local steps from the global model on the client's train rows."""
+def train(task: Task, shared: Params, ask: Training, client: int) -> ClientUpdate:
+    """Take τ local steps from what is shared on the client's train rows."""
+    algorithm = ask.algorithm
     random = stream(Purpose.TRAIN, ask.seed, client, ask.round)
     batches = draw_batches(task, ask, client, random)
+    (state,) = states_of(task, shared, ask, [client])
     with model_randomness(random), unchanged(task.module):
-        result = local_update(task.loss, params, batches, **ask.step)
-    update = descend(params, result.params, 1.0)
-    finite = reportable(result.loss) & reportable(result.meta_grad_norm)
-    diverged = [*torch.nonzero(~finite).flatten().tolist(), *_non_finite_end(update, ask.tau)]
+        step = partial(algorithm.step, task.loss)
+        result = local_update(algorithm, step, shared, state, batches)
+    finite = reportable(result.loss) & reportable(result.norm)
+    led_to = result.update | {f"state/{name}": p for name, p in result.state.items()}
+    diverged = [*torch.nonzero(~finite).flatten().tolist(), *_non_finite_end(led_to, ask.tau)]
+    if not diverged:
+        ask.states.keep(client, ask.round, result.state)
     return ClientUpdate(
-        update,
+        result.update,
         float(result.loss.mean()),
-        float(result.meta_grad_norm.mean()),
+        float(result.norm.mean()),
         diverged[0] if diverged else None,
+        {name: float(values.mean()) for name, values in result.metrics.items()},
     )
 
 
 def draw_batches(
-    task: Task, ask: TrainInstruction, client: int, random: np.random.Generator
-) -> Iterator[StepBatches]:
+    task: Task, ask: Training, client: int, random: np.random.Generator
+) -> Iterator[Batches]:
     """Draw the batches of τ local steps, independently of each other; gather each when its due."""
     rows = task.data.partition.train_rows(client)
 
-    def drawn(batches: tuple[int, ...], size: int | None) -> Iterator[Batch]:
-        return map(task.batch, rows[sampling.draw(random, batches, size, len(rows))])
+    def drawn(of: Draws) -> Iterator[Batch]:
+        shape = (ask.tau, *of.shape)
+        return map(task.batch, rows[sampling.draw(random, shape, of.rows, len(rows))])
 
     # All is drawn before the first step, in this order, whatever the model draws meanwhile.
-    support = drawn((ask.tau, ask.nu), ask.support)
-    query = drawn((ask.tau,), ask.query)
-    if ask.hessian is None:
-        return map(StepBatches, support, query)
-    return map(StepBatches, support, query, drawn((ask.tau, ask.nu), ask.hessian))
+    kinds = {name: drawn(of) for name, of in ask.algorithm.draws().items()}
+    return by_step(kinds, ask.tau)
+
+
+def by_step(kinds: dict[str, Iterator[Batch]], tau: int) -> Iterator[Batches]:
+    """Yield the batches of each of τ local steps, by name, each gathered when its step is due."""
+    for _ in range(tau):
+        yield {name: next(batches) for name, batches in kinds.items()}
 
 
 def evaluate(
-    task: Task, params: Params, ask: EvaluateInstruction, client: int
+    task: Task, shared: Params, ask: Measuring, client: int
 ) -> dict[str, list[float]] | None:
     """Return the client's personalization curve, metric -> [K + 1]; None if it has no test row.
 
@@ -75,14 +88,14 @@ def evaluate(
         return None
     random = stream(Purpose.EVALUATE, ask.seed, client)
     support = task.batch(train[sampling.draw(random, (ask.steps,), ask.batch, len(train))])
+    (state,) = states_of(task, shared, ask, [client])
     with model_randomness(random), unchanged(task.module):
-        curve = personalization_curve(
-            task.loss, task.metrics, params, support, task.batch(test), alpha=ask.alpha
-        )
+        models = ask.algorithm.personal(task.loss, shared, state, support)
+        curve = personalization_curve(models, task.metrics, task.batch(test))
     return {name: values.tolist() for name, values in curve.items()}
 
 
-def _non_finite_end(update: Params, tau: int) -> list[int]:
+def _non_finite_end(led_to: Params, tau: int) -> list[int]:
     """Return [τ] if the last local step left a parameter that is not finite, else nothing."""
-    finite = all(bool(torch.isfinite(tensor).all()) for tensor in update.values())
+    finite = all(bool(torch.isfinite(tensor).all()) for tensor in led_to.values())
     return [] if finite else [tau]

@@ -11,12 +11,11 @@ from nufed.client_app.client import evaluate, train
 from nufed.client_app.figures import as_reported
 from nufed.client_app.mean import StreamingMean
 from nufed.client_app.messages import (
-    EvaluateInstruction,
     EvaluateReport,
-    TrainInstruction,
     TrainReport,
 )
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import Measuring, Training
 from nufed.conf.errors import NuFedError
 from nufed.tasks.task import Task
 from nufed.tasks.undefined import noting
@@ -33,10 +32,10 @@ class Trained(NamedTuple):
 class Cohort(Protocol):
     """Several clients of one task."""
 
-    def train(self, params: Params, ask: TrainInstruction) -> Trained:
-        """Train the clients of `ask`, each from the global model `params`."""
+    def train(self, shared: Params, ask: Training) -> Trained:
+        """Train the clients of `ask`, each from what is `shared`."""
 
-    def evaluate(self, params: Params, ask: EvaluateInstruction) -> EvaluateReport:
+    def evaluate(self, shared: Params, ask: Measuring) -> EvaluateReport:
         """Measure the personalization curves of the clients of `ask`."""
 
 
@@ -46,12 +45,13 @@ class OneByOne:
     def __init__(self, task: Task) -> None:
         self.task = task
 
-    def train(self, params: Params, ask: TrainInstruction) -> Trained:
+    def train(self, shared: Params, ask: Training) -> Trained:
         """Train one client after another; one that fails or diverges does not stop the others."""
-        mean, report = StreamingMean(), TrainReport([], [], [], [], [], [], [], 0.0)
+        mean, report = StreamingMean(), TrainReport.empty()
+        columns = list[dict[str, float]]()
         for client in ask.clients:
             try:
-                result = train(self.task, params, ask, client)
+                result = train(self.task, shared, ask, client)
             except NuFedError:
                 raise
             except Exception as error:  # one client's failure, reported, is not its neighbours'
@@ -66,16 +66,18 @@ class OneByOne:
             report.clients.append(client)
             report.loss.append(result.loss)
             report.meta_grad_norm.append(result.meta_grad_norm)
-        return Trained(mean.value(self.task.dtype), report)
+            columns.append(result.metrics)
+        shown = {name: [each[name] for each in columns] for name in (columns or [{}])[0]}
+        return Trained(mean.value(self.task.dtype), report.showing(shown))
 
-    def evaluate(self, params: Params, ask: EvaluateInstruction) -> EvaluateReport:
+    def evaluate(self, shared: Params, ask: Measuring) -> EvaluateReport:
         """Measure one client after another; those without test rows are left out."""
         measured, columns = list[int](), defaultdict[str, list[float]](list)
         failed, reasons = list[int](), list[str]()
         with noting() as undefined:
             for client in ask.clients:
                 try:
-                    curve = evaluate(self.task, params, ask, client)
+                    curve = evaluate(self.task, shared, ask, client)
                 except NuFedError:
                     raise
                 except Exception as error:
@@ -90,7 +92,7 @@ class OneByOne:
         return EvaluateReport(measured, list(columns), curves, failed, reasons, undefined)
 
 
-def weight(task: Task, ask: TrainInstruction, client: int) -> float:
+def weight(task: Task, ask: Training, client: int) -> float:
     """Return the weight of a client's update in the mean."""
     if ask.weighting != "examples":
         return 1.0

@@ -6,7 +6,9 @@
     train                 global arrays + TrainInstruction       mean update + TrainReport
     evaluate              global arrays + EvaluateInstruction    EvaluateReport
 
-Where a model has frozen parameters or buffers, Fixed come along with its arrays.
+With both instructions go Numbers, the step sizes of the round, and Memory where clients keep a
+state between rounds. Where a model has frozen parameters or buffers, Fixed come along with its
+arrays. The algorithm, ν, τ and batch sizes are those of the client's own configuration.
 
 A train message may carry an EvaluateInstruction too, for the model that it brings, and its reply
 then an EvaluateReport: on a SuperNode every message costs the start of a process.
@@ -15,10 +17,12 @@ A SuperNode hosts one client or several, so an instruction lists the clients tha
 sides check what they receive: `decode` refuses missing, unknown and ill-typed fields.
 """
 
+import re
 import reprlib
 import types
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from math import isfinite
 from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -28,9 +32,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from nufed.client_app import figures
-from nufed.client_app.meta_gradient import MODES, Params
-from nufed.conf.errors import reason
-from nufed.conf.schema import MOST_STEPS, WEIGHTINGS, AlgorithmConfig, positive
+from nufed.client_app.algorithm import Algorithm
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.states import States
+from nufed.client_app.work import Measuring, Training
+from nufed.conf.errors import InputError, reason
+from nufed.conf.schema import MOST_STEPS, WEIGHTINGS
 from nufed.tasks.task import Task
 from nufed.tasks.undefined import MOST
 
@@ -39,7 +46,10 @@ FIXED = "fixed"
 CURVATURE = "query.curvature"  # a message type
 MOST_ROWS = 10**9  # of one client: the weights of clients are sums of them
 
+KEY = re.compile("[0-9a-f]{8,64}")
+
 T = TypeVar("T")
+A = TypeVar("A", bound=Algorithm)
 
 
 class MalformedMessage(ValueError):
@@ -131,76 +141,85 @@ class ProbeReport:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """How a client finds what it kept in earlier rounds; it comes along where it keeps anything."""
+
+    run: str
+    """Names the run, also where it is resumed."""
+    session: str
+    """Names the process that carries the run on."""
+    since: int
+    """The round after which that began."""
+    saved: int
+    """The round of the oldest checkpoint that the run may go on from."""
+    known: list[int]
+    """Of the clients asked, those that should have a state: their updates were used before."""
+
+    def __post_init__(self) -> None:
+        for name in ("run", "session"):
+            value = getattr(self, name)
+            possible(name, repr(value)[:40], KEY.fullmatch(value) is not None)
+        for name in ("since", "saved"):
+            possible(name, getattr(self, name), getattr(self, name) >= -1)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The real numbers of the algorithm in a round; all else is what the configuration says."""
+
+    names: list[str]
+    values: list[float]
+
+    def __post_init__(self) -> None:
+        same_length(self.names, self.values)
+        possible("names", reprlib.repr(self.names), len(set(self.names)) == len(self.names))
+
+    @classmethod
+    def of(cls, algorithm: Algorithm) -> Self:
+        """Return those that have been chosen."""
+        known = {name: value for name, value in algorithm.numbers.items() if isfinite(value)}
+        return cls(list(known), list(known.values()))
+
+    def into(self, algorithm: A) -> A:
+        """Return an algorithm with these numbers.
+
+        Raises
+        ------
+        MalformedMessage
+            If one is none of its, or impossible.
+        """
+        try:
+            return algorithm.with_numbers(dict(zip(self.names, self.values, strict=True)))
+        except InputError as error:
+            raise MalformedMessage(reason(error)) from error
+
+
+@dataclass(frozen=True)
 class TrainInstruction:
     """One round of local training."""
 
     round: int
     seed: int
     clients: list[int]
-    nu: int
-    alpha: float
-    beta: float
-    tau: int
-    mode: str
-    delta: float
-    recompute: bool
     weighting: str
-    support: int | None
-    query: int | None
-    hessian: int | None
     most_rows: int | None = None
     """Train rows of a client that count in its weight; None: all."""
-
-    @classmethod
-    def of(
-        cls,
-        algorithm: AlgorithmConfig,
-        *,
-        round: int,
-        seed: int,
-        clients: list[int],
-        weighting: str,
-        most_rows: int | None = None,
-    ) -> Self:
-        """Ask these clients for a round of the algorithm as configured."""
-        a, batch = algorithm, algorithm.batch
-        return cls(
-            round=round,
-            seed=seed,
-            clients=clients,
-            nu=a.nu,
-            alpha=a.alpha,
-            beta=a.beta,
-            tau=a.tau,
-            mode=a.mode,
-            delta=a.delta,
-            recompute=a.recompute,
-            weighting=weighting,
-            support=batch.support,
-            query=batch.query,
-            hessian=batch.hessian,
-            most_rows=most_rows,
-        )
-
-    @property
-    def step(self) -> dict[str, Any]:
-        """The keyword arguments of `local_update`, and of `local_step`, that say how."""
-        return {
-            name: getattr(self, name) for name in ("alpha", "beta", "mode", "delta", "recompute")
-        }
+    whole: bool = False
+    """Whether the meta-gradient over all rows is asked for, by one local step of size 1."""
 
     def __post_init__(self) -> None:
         possible("round", self.round, self.round >= 0)
-        possible("nu", self.nu, self.nu >= 0)
-        possible("tau", self.tau, self.tau >= 1)
-        possible("mode", self.mode, self.mode in MODES)
         possible("weighting", self.weighting, self.weighting in WEIGHTINGS)
-        for name in ("alpha", "beta", "delta"):
-            possible(name, getattr(self, name), positive(getattr(self, name)))
-        for name in ("support", "query", "hessian", "most_rows"):
-            rows = getattr(self, name)
-            possible(name, rows, rows is None or rows >= 1)
+        possible("most_rows", self.most_rows, self.most_rows is None or self.most_rows >= 1)
         possible_draws(self.seed, self.clients)
+
+    def of(self, algorithm: Algorithm, states: States) -> Training:
+        """Return what this process has to do, by the algorithm of its own configuration."""
+        if self.whole:
+            algorithm = algorithm.whole()
+        return Training(
+            algorithm, self.round, self.seed, self.clients, self.weighting, self.most_rows, states
+        )
 
 
 @dataclass(frozen=True)
@@ -210,9 +229,9 @@ class TrainReport:
     clients: list[int]
     """Clients whose update is finite; the reply's arrays are their weighted mean update."""
     loss: list[float]
-    """Mean over local steps of f_i(θ^ν; D′), taken before the step."""
+    """Mean over local steps of the loss that they descend, taken before the step."""
     meta_grad_norm: list[float]
-    """Mean over local steps of ‖∇̃F_i(w)‖."""
+    """Mean over local steps of the norm of what they descend along."""
     diverged: list[int]
     """Clients whose loss or parameters became NaN or infinite."""
     diverged_at: list[int]
@@ -223,6 +242,12 @@ class TrainReport:
     """What each of them raised."""
     cpu_s: float
     """CPU seconds that the SuperNode's process spent on all of it."""
+    metrics: list[str]
+    """Names of what else the algorithm shows."""
+    shown: list[float]
+    """[metric, client] in one row: means over local steps; NaN where there is no such number."""
+    afresh: list[int]
+    """Clients that should have a state, and had none."""
 
     def __post_init__(self) -> None:
         same_length(self.clients, self.loss, self.meta_grad_norm)
@@ -232,23 +257,48 @@ class TrainReport:
         within("meta_grad_norm", self.meta_grad_norm, 0, figures.MOST)
         within("cpu_s", [self.cpu_s], 0, figures.MOST)
         within("diverged_at", self.diverged_at, 0, MOST_STEPS)
+        require_names(self.metrics)
+        if len(self.shown) != len(self.metrics) * len(self.clients):
+            raise MalformedMessage(f"{len(self.shown)} values of {len(self.metrics)} metrics")
+        require_figures("shown", self.shown)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return a report of nobody, whose lists are to be filled."""
+        return cls([], [], [], [], [], [], [], 0.0, [], [], [])
+
+    def columns(self) -> dict[str, list[float]]:
+        """Return what else the algorithm shows, metric -> of each client."""
+        n = len(self.clients)
+        return {name: self.shown[i * n : (i + 1) * n] for i, name in enumerate(self.metrics)}
+
+    def showing(self, columns: Mapping[str, Sequence[float]]) -> Self:
+        """Return the report with what else its clients show, metric -> of each."""
+        flat = [value for column in columns.values() for value in column]
+        return replace(self, metrics=list(columns), shown=figures.as_reported(flat))
 
 
 @dataclass(frozen=True)
 class EvaluateInstruction:
-    """One evaluation: personalization curves of the listed clients."""
+    """One evaluation: personalization curves of the listed clients, of the model after a round."""
 
     seed: int
     clients: list[int]
     steps: int
-    alpha: float
     batch: int | None
+    round: int = 0
 
     def __post_init__(self) -> None:
         possible("steps", self.steps, self.steps >= 0)
-        possible("alpha", self.alpha, positive(self.alpha))
         possible("batch", self.batch, self.batch is None or self.batch >= 1)
+        possible("round", self.round, self.round >= 0)
         possible_draws(self.seed, self.clients)
+
+    def of(self, algorithm: Algorithm, states: States) -> Measuring:
+        """Return what this process has to do, by the algorithm of its own configuration."""
+        return Measuring(
+            algorithm, self.seed, self.clients, self.steps, self.batch, self.round, states
+        )
 
 
 @dataclass(frozen=True)
@@ -269,18 +319,31 @@ class EvaluateReport:
 
     def __post_init__(self) -> None:
         same_length(self.failed, self.reasons)
-        if self.clients and (
-            "loss" not in self.metrics or len(set(self.metrics)) < len(self.metrics)
-        ):
-            raise MalformedMessage(f"metrics {self.metrics}: must differ, and loss be among them")
-        if not all(name.isidentifier() for name in self.metrics):
-            raise MalformedMessage(f"metrics {self.metrics}: must be plain names")
-        curves = np.asarray(self.curves, np.float64)
-        within("curves", curves[(np.abs(curves) > figures.MOST) & np.isfinite(curves)].tolist())
+        if self.clients and "loss" not in self.metrics:
+            raise MalformedMessage(f"metrics {self.metrics}: loss must be among them")
+        require_names(self.metrics)
+        require_figures("curves", self.curves)
         if len(self.undefined) > MOST:
             raise MalformedMessage(f"{len(self.undefined)} reasons why metrics are undefined")
         if not all(line.partition(": ")[0] in self.metrics for line in self.undefined):
             raise MalformedMessage("undefined is of no metric")
+
+
+def require_names(metrics: list[str]) -> None:
+    """Raise unless metrics have plain names, each one of its own."""
+    if len(set(metrics)) < len(metrics):
+        raise MalformedMessage(f"metrics {metrics}: must differ, and loss be among them")
+    if not all(name.isidentifier() for name in metrics):
+        raise MalformedMessage(f"metrics {metrics}: must be plain names")
+
+
+def require_figures(name: str, values: list[float]) -> None:
+    """Raise unless those of the values that are finite are such as float32 can hold."""
+    figures_ = np.asarray(values, np.float64)
+    within(name, figures_[(np.abs(figures_) > figures.MOST) & np.isfinite(figures_)].tolist())
+
+
+PLACES: dict[type, str] = {Fixed: FIXED, Numbers: "numbers", Memory: "memory"}
 
 
 def possible(name: str, value: object, valid: bool) -> None:
@@ -316,13 +379,13 @@ def encode(
     value: Any,
     arrays: ArrayRecord | None = None,
     examples: int | None = None,
-    fixed: Fixed | None = None,
+    also: Iterable[Fixed | Numbers | Memory | None] = (),
 ) -> RecordDict:
     """Pack a dataclass of this file, with the arrays it goes with, as the content of a message.
 
     `examples`, the train rows behind an update, goes where Flower's own strategies look for it.
     """
-    packed = [value] if fixed is None else [value, fixed]
+    packed = [value, *(each for each in also if each is not None)]
     content = RecordDict({_place(type(each)): _record(each) for each in packed})
     if arrays is not None:
         content[ARRAYS] = arrays
@@ -354,6 +417,12 @@ def decode(kind: type[T], message: Message) -> T:
     return kind(**values)
 
 
+def memory_of(message: Message) -> Memory | None:
+    """Return how clients find what they kept, where they keep anything."""
+    there = PLACES[Memory] in message.content.config_records
+    return decode(Memory, message) if there else None
+
+
 def asks_for_evaluation(message: Message) -> bool:
     """Tell whether a message asks for personalization curves, or brings them."""
     return EVALUATION in message.content.config_records
@@ -361,8 +430,8 @@ def asks_for_evaluation(message: Message) -> bool:
 
 def _place(kind: type) -> str:
     """Return the name of the record that holds a dataclass of this file."""
-    if kind is Fixed:
-        return FIXED
+    if kind in PLACES:
+        return PLACES[kind]
     return EVALUATION if kind in (EvaluateInstruction, EvaluateReport) else REPORT
 
 

@@ -18,7 +18,7 @@ axis K after their axis ν, and let `loss_fn` return K losses. The clients share
 gradient of the summed loss is each client's own.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -28,6 +28,9 @@ from torch import Tensor
 
 Params = dict[str, Tensor]
 Batch = tuple[Tensor, ...]
+Support = Batch | Iterable[Batch]
+"""One batch a fine-tuning step: tensors with a leading axis ν, or the batches one by one."""
+StepSize = float | Params
 LossFn = Callable[..., Tensor]
 HessianVectorProduct = Callable[[Params], Params]
 
@@ -47,7 +50,7 @@ def meta_gradient(
     support: Batch,
     query: Batch,
     *,
-    alpha: float,
+    alpha: StepSize,
     mode: str = "exact",
     hessian: Batch | None = None,
     delta: float = 1e-3,
@@ -66,7 +69,8 @@ def meta_gradient(
     query
         D′: one batch, on which the outer gradient is taken.
     alpha
-        Inner step size α.
+        Inner step size α; or one for each parameter, name -> tensor that broadcasts to it. A
+        parameter without one is not fine-tuned.
     mode
         ``exact``: the true meta-gradient. ``first_order``: the Hessians dropped, ∇f_i(θ^ν; D′).
         ``hessian_free``: Hessian-vector products by central differences of gradients,
@@ -110,7 +114,7 @@ def value_and_meta_gradient(
     support: Batch,
     query: Batch,
     *,
-    alpha: float,
+    alpha: StepSize,
     mode: str = "exact",
     hessian: Batch | None = None,
     delta: float = 1e-3,
@@ -136,11 +140,11 @@ def value_and_meta_gradient(
 
     value, v = value_and_gradient(loss_fn, theta, query)  # v = ∇f(θ^ν; D′)
     while curvature:  # popped, so that each step's graph is freed once it has served
-        v = descend(v, curvature.pop()(v), alpha)  # v ← (I − α ∇²f(θ^l; D″_l)) v
+        v = pulled_back(v, curvature.pop(), alpha)  # v ← (I − α ∇²f(θ^l; D″_l)) v
     return ValueAndGradient(value, v)
 
 
-def adapt(loss_fn: LossFn, params: Params, support: Batch, *, alpha: float) -> Params:
+def adapt(loss_fn: LossFn, params: Params, support: Batch, *, alpha: StepSize) -> Params:
     """Return θ^ν, the personal model after ν fine-tuning steps from w = `params`.
 
     Parameters
@@ -155,7 +159,7 @@ def adapt(loss_fn: LossFn, params: Params, support: Batch, *, alpha: float) -> P
 
 
 def trajectory(
-    loss_fn: LossFn, params: Params, support: Batch, *, alpha: float
+    loss_fn: LossFn, params: Params, support: Support, *, alpha: StepSize
 ) -> Iterator[Params]:
     """Yield θ^0 = w, θ^1, …, θ^ν in turn: θ^{l+1} = θ^l − α ∇f_i(θ^l; D_l)."""
     yield params
@@ -164,14 +168,31 @@ def trajectory(
         yield params
 
 
-def steps(batches: Batch) -> Iterator[Batch]:
-    """Split tensors with a leading axis ν into ν batches."""
+def steps(batches: Support) -> Iterator[Batch]:
+    """Return ν batches one by one, of tensors with a leading axis ν or of what yields them."""
+    if not isinstance(batches, tuple):
+        return iter(batches)
     return zip(*(tensor.unbind(0) for tensor in batches), strict=True)
 
 
-def descend(params: Params, direction: Params, size: float) -> Params:
+def descend(params: Params, direction: Params, size: StepSize) -> Params:
     """Return params − size · direction, leaf by leaf."""
+    if isinstance(size, dict):
+        return {
+            name: p - size[name] * direction[name] if name in size else p
+            for name, p in params.items()
+        }
     return {name: torch.sub(p, direction[name], alpha=size) for name, p in params.items()}
+
+
+def pulled_back(v: Params, hvp: HessianVectorProduct, alpha: StepSize) -> Params:
+    """Return (I − ∇²f diag α) v, the transposed Jacobian of a step times v."""
+    if isinstance(alpha, dict):
+        scaled = {
+            name: alpha[name] * p if name in alpha else torch.zeros_like(p) for name, p in v.items()
+        }
+        return descend(v, hvp(scaled), 1.0)
+    return descend(v, hvp(v), alpha)
 
 
 def value_and_gradient(loss_fn: LossFn, params: Params, batch: Batch) -> ValueAndGradient:

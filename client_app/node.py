@@ -1,14 +1,24 @@
 """What a SuperNode says of itself by its node config: which clients it hosts, and its own data."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flwr.app import Context
 
+from nufed.client_app.algorithm import Algorithm
+from nufed.client_app.messages import MalformedMessage, Memory
+from nufed.client_app.states import Held, StateFolder, States
 from nufed.conf.errors import InputError
+from nufed.conf.targets import typed_here
+from nufed.conf.words import path_of
 from nufed.tasks.private import NAME, Local
+from nufed.tasks.store import home
 from nufed.tasks.task import Task
 
+STATES = "states"
+"""The folder of what clients keep between rounds."""
 EXAMPLE = "--node-config 'partition-id=0 num-partitions=4'"
 EXAMPLE_OF_OWN = f'{EXAMPLE[:-1]} data-path="/data/mine.npz"\''
 
@@ -63,6 +73,29 @@ def hosted(node_config: Mapping[str, Any], task: Task) -> range:
     first, stride = place(node_config)
     train = task.data.partition.train[first::stride]
     return range(first, task.data.num_clients, stride)[: np.count_nonzero(train)]
+
+
+def states_for(algorithm: Algorithm, memory: Memory | None, context: Context) -> States:
+    """Return where this SuperNode keeps its clients' states of a run.
+
+    Beside the run's other files where all is one process; else in the folder that its node config
+    names as ``state-path``, or in `$NUFED_DATA`.
+
+    Raises
+    ------
+    MalformedMessage
+        If its clients keep states, and the message does not say which.
+    """
+    if not algorithm.stateful:
+        return Held()
+    if memory is None:
+        raise MalformedMessage(f"no 'memory' record, which algorithm={algorithm.name} needs")
+    if typed_here(context.node_config):
+        folder = Path(str(context.run_config["run-dir"])) / STATES
+    else:
+        given = context.node_config.get("state-path")
+        folder = (home() / STATES if given is None else path_of(str(given))) / memory.run
+    return StateFolder(folder, memory.session, memory.since, memory.saved)
 
 
 def _whole(node_config: Mapping[str, Any], key: str) -> int:

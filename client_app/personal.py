@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nufed.client_app import sampling
-from nufed.client_app.meta_gradient import Params, adapt
+from nufed.client_app.algorithm import Algorithm, algorithm_of
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import new_state, task_for
 from nufed.conf.compose import of_run
 from nufed.conf.errors import InputError
 from nufed.conf.files import is_there
@@ -28,8 +30,17 @@ from nufed.tasks.module_state import unchanged
 from nufed.tasks.own_rows import own_rows
 from nufed.tasks.rows import Rows
 from nufed.tasks.streams import DRAWS, Purpose, model_randomness, stream
-from nufed.tasks.task import Task, build, federated
-from nufed.tasks.trained import MODEL, Sizes, load_model, read, require_held, to_bytes
+from nufed.tasks.task import Task, federated
+from nufed.tasks.trained import (
+    MODEL,
+    Sizes,
+    apart,
+    load_model,
+    placed,
+    read,
+    require_held,
+    to_bytes,
+)
 
 log = logging.getLogger("nufed")
 
@@ -162,9 +173,10 @@ def personalize(
     """
     trusted = modules_of(trust)
     folder, config, trained, sizes = _trained(path_of(checkpoint), trusted)
+    algorithm = algorithm_of(config.algorithm)
     how = FineTuning(
-        (config.algorithm.nu or config.evaluation.steps) if steps is None else steps,
-        config.algorithm.alpha if alpha is None else alpha,
+        (algorithm.inner_steps or config.evaluation.steps) if steps is None else steps,
+        algorithm.alpha if alpha is None else alpha,
         config.evaluation.batch if batch == AS_IN_RUN else batch,
         config.seed,
     )
@@ -176,9 +188,10 @@ def personalize(
             checkpoint,
             client,
         )
-    task = build(replace(config, device=device), data=mine)
-    start = _placed(trained, task, checkpoint)
-    params, curve = _fine_tune(task, start, number, how)
+    algorithm = algorithm.with_numbers({"alpha": how.alpha})
+    task = task_for(algorithm, replace(config, device=device), data=mine)
+    shared = _shared(trained, task, algorithm, checkpoint)
+    params, curve = _fine_tune(task, algorithm, shared, number, how)
     return Personal(f"{config.name}/{folder.name}", how, task, number, params, curve)
 
 
@@ -202,17 +215,21 @@ def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Pa
                 f"{named}: an older version wrote its {MODEL}, so its data are needed ({error})"
             ) from error
     embeds = config.model.get("_target_") == EMBEDS
-    require_held(sizes, params, embeds=embeds, name=f"{named}: {MODEL}")
+    require_held(sizes, apart(params)[0], embeds=embeds, name=f"{named}: {MODEL}")
     return folder, config, params, sizes
 
 
-def _placed(trained: Params, task: Task, checkpoint: str | Path) -> Params:
-    """Return the run's model as the task takes it."""
-    return load_model(task, trained, f"checkpoint={checkpoint}: {MODEL}")
+def _shared(trained: Params, task: Task, algorithm: Algorithm, checkpoint: str | Path) -> Params:
+    """Return what the run shares, as the task takes it."""
+    name = f"checkpoint={checkpoint}: {MODEL}"
+    held, also = apart(trained)
+    model = load_model(task, held, name)
+    like = algorithm.shared(task.initial_params())
+    return placed({n: (model | also)[n] for n in like if n in model or n in also}, like, name)
 
 
 def _fine_tune(
-    task: Task, params: Params, client: int, how: FineTuning
+    task: Task, algorithm: Algorithm, shared: Params, client: int, how: FineTuning
 ) -> tuple[Params, dict[str, list[float]]]:
     """Return the model after the last step, and the metrics after each; as clients evaluate."""
     split = task.data.partition
@@ -221,11 +238,12 @@ def _fine_tune(
     random = stream(Purpose.EVALUATE, how.seed, client)
     drawn = sampling.draw(random, (how.steps,), how.batch, len(train))
     curve: dict[str, list[float]] = {}
+    params = shared
+    state = new_state(task, algorithm, shared)
+    support = map(task.batch, train[drawn])  # a step's rows are gathered when it is due
     with model_randomness(random), unchanged(task.module), torch.no_grad():
-        for k in range(how.steps + 1):
-            if k > 0:  # a step's rows are gathered when it is due: there may be many
-                support = task.batch(train[drawn[k - 1 : k]])
-                params = adapt(task.loss, params, support, alpha=how.alpha)
+        models = algorithm.personal(task.loss, shared, state, support)
+        for k, params in enumerate(models):
             measured = {} if held_out is None else task.metrics(params, *held_out)
             for name, value in measured.items():
                 curve.setdefault(name, []).append(float(value))

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vmap
@@ -50,11 +49,6 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return product if bias is None else product + bias
 
 
-def repeated(params: Params, clients: int, *, copied: bool) -> Params:
-    """Return `params` for each of K clients: [K, …], as one tensor seen K times or as copies."""
-    each = {name: p.expand(clients, *p.shape) for name, p in params.items()}
-    return (
-        {name: p.clone(memory_format=torch.contiguous_format) for name, p in each.items()}
-        if copied
-        else each
-    )
+def repeated(params: Params, clients: int) -> Params:
+    """Return `params` for each of K clients: [K, …], one tensor seen K times."""
+    return {name: p.expand(clients, *p.shape) for name, p in params.items()}

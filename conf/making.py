@@ -48,24 +48,30 @@ def prepared(config: Mapping[str, Any]) -> Callable[..., Any]:
     InstantiationException
         If it, or one that is nested in it, cannot be found or made.
     """
-    target = _found(config.get("_target_"))
+    target = found(config.get("_target_"))
     nested = _made if config.get("_recursive_", True) else _same
     given = [nested(value) for value in config.get("_args_", ())]
     named = {key: nested(value) for key, value in config.items() if key not in WORDS}
     return partial(target, *given, **named) if given or named else target
 
 
-def _found(name: object) -> Callable[..., Any]:
-    """Return what goes by a name."""
+def found(name: object) -> Callable[..., Any]:
+    """Return what goes by a name.
+
+    Raises
+    ------
+    InstantiationException
+        If there is no such thing, or it cannot be called.
+    """
     try:
         if not isinstance(name, str):
             raise TypeError(f"_target_ is a {type(name).__name__}, not a name")
-        found = get_object(name)
-        if not callable(found):
-            raise TypeError(f"is a {type(found).__name__}, which cannot be called")
+        named = get_object(name)
+        if not callable(named):
+            raise TypeError(f"is a {type(named).__name__}, which cannot be called")
     except Exception as error:  # to import it may raise whatever the user's module raises
         raise InstantiationException(f"Error locating target '{name}'") from error
-    return found  # type: ignore[no-any-return]
+    return named  # type: ignore[no-any-return]
 
 
 def _made(value: Any) -> Any:

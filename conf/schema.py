@@ -17,7 +17,6 @@ from nufed.conf.text import printable
 
 T = TypeVar("T")
 
-MODES = ("exact", "first_order", "hessian_free")
 WEIGHTINGS = ("uniform", "examples")
 PRIVACY = ("none", "central_dp")
 AUTO = "auto"
@@ -45,61 +44,6 @@ def require_norm(key: str, value: object) -> None:
     """Raise an `InputError` unless `value` may bound an L2 norm: a number above zero, or null."""
     valid = value is None or (type(value) in (int, float) and 0 < float(str(value)) < math.inf)
     require(valid, key, value, "above 0, such as 10, or null")
-
-
-@dataclass
-class BatchConfig:
-    """Rows a batch. null takes all train rows of the client."""
-
-    support: int | None = MISSING
-    """Rows of the batch of an inner step; null: all train rows of the client."""
-    query: int | None = MISSING
-    """Rows of the batch that the outer gradient is taken on; null: all train rows of the client."""
-    hessian: int | None = None
-    """Rows of an independent Hessian batch; null lets the support batches serve for it."""
-
-    def __post_init__(self) -> None:
-        for name in ("support", "query", "hessian"):
-            rows = getattr(self, name)
-            require(
-                rows is None or rows >= 1, f"algorithm.batch.{name}", rows, "at least 1, or null"
-            )
-
-
-@dataclass
-class AlgorithmConfig:
-    """The local update: τ steps of size β along the ν-step meta-gradient."""
-
-    name: str = MISSING
-    """What the algorithm is called: in the run's name, and in no formula."""
-    nu: int = MISSING
-    """Fine-tuning (inner) steps ν."""
-    alpha: Any = MISSING
-    """Inner step size α, in training and in evaluation; auto: chosen from the losses' curvature."""
-    beta: Any = MISSING
-    """Local (outer) step size β; auto: chosen from the losses' curvature."""
-    tau: int = MISSING
-    """Local steps τ a round."""
-    mode: str = "exact"
-    """`exact`; `first_order`: Hessians dropped; `hessian_free`: their products by differences."""
-    delta: float = 1e-3
-    """Step δ of mode=hessian_free."""
-    recompute: bool = False
-    """Exact meta-gradients in O(ν · parameters) memory, each step's graph made twice."""
-    batch: BatchConfig = MISSING
-
-    def __post_init__(self) -> None:
-        allowed = f"0 or more (0 is FedAvg, 1 Per-FedAvg), and at most {MOST_STEPS}"
-        require(0 <= self.nu <= MOST_STEPS, "algorithm.nu", self.nu, allowed)
-        for name in ("alpha", "beta"):
-            size = getattr(self, name)
-            valid = size == AUTO or (type(size) in (int, float) and positive(size))
-            require(valid, f"algorithm.{name}", size, "above 0, such as 0.05, or auto")
-            setattr(self, name, size if size == AUTO else float(size))
-        allowed = f"at least 1 and at most {MOST_STEPS}"
-        require(1 <= self.tau <= MOST_STEPS, "algorithm.tau", self.tau, allowed)
-        require(self.mode in MODES, "algorithm.mode", self.mode, " | ".join(MODES))
-        require(positive(self.delta), "algorithm.delta", self.delta, "above 0, such as 0.001")
 
 
 @dataclass
@@ -303,7 +247,8 @@ class Config:
     checkpoint: CheckpointConfig = MISSING
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)  # older runs lack it
-    algorithm: AlgorithmConfig = MISSING
+    algorithm: Any = MISSING
+    """What a client does: an `Algorithm` of nufed.client_app by `_target_`, and its fields."""
     dataset: Any = MISSING
     partition: PartitionConfig = MISSING
     model: Any = MISSING
@@ -329,11 +274,12 @@ class Config:
         r = self.fraction
         require(r is None or 0 < r <= 1, "fraction", r, "above 0 and at most 1, or null")
         require(0 <= self.seed < 2**64, "seed", self.seed, "0 or more, and below 2^64")
-        for group in ("dataset", "model", "strategy", "engine"):
+        for group in ("algorithm", "dataset", "model", "strategy", "engine"):
             options = getattr(self, group)
             require(isinstance(options, dict), group, options, "one of the options of its group")
-        name = self.dataset.get("name")
-        require(isinstance(name, str), "dataset.name", name, "a name, such as digits")
+        for group in ("algorithm", "dataset"):
+            name = getattr(self, group).get("name")
+            require(isinstance(name, str), f"{group}.name", name, "a name, such as digits")
         tracking = self.tracking
         require(isinstance(tracking, dict | None), "tracking", tracking, "an option of its group")
         self._require_honest_stopping()

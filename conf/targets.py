@@ -181,7 +181,10 @@ def _targets(value: Any, key: str) -> Iterator[tuple[str, str]]:
 def _options() -> Mapping[str, frozenset[str]]:
     """Return what the options of the configuration's groups name, by the key that names it."""
     found = {"engine.launcher": "engine", SOURCE: "dataset"}
-    found |= {f"{group}._target_": group for group in ("dataset", "model", "strategy", "tracking")}
+    found |= {
+        f"{group}._target_": group
+        for group in ("algorithm", "dataset", "model", "strategy", "tracking")
+    }
     return {
         key: frozenset(
             name

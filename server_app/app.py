@@ -11,7 +11,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from hydra.errors import InstantiationException
 
+from nufed.client_app.algorithm import Algorithm, algorithm_of
 from nufed.client_app.messages import Fixed
+from nufed.client_app.work import task_for
 from nufed.conf.compose import HOME, from_run_config
 from nufed.conf.errors import (
     CannotWrite,
@@ -27,7 +29,7 @@ from nufed.conf.schema import Config, require
 from nufed.conf.targets import modules_here
 from nufed.server_app import resume
 from nufed.server_app.carried import unload
-from nufed.server_app.checkpoint import Checkpoint, Checkpoints, alone
+from nufed.server_app.checkpoint import Checkpoint, Checkpoints, alone, oldest
 from nufed.server_app.diagnostics import diagnose
 from nufed.server_app.early_stopping import EarlyStopping
 from nufed.server_app.facts import facts, peak_rss_mb
@@ -45,10 +47,10 @@ from nufed.server_app.trackers import trackers
 from nufed.server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_on
 from nufed.strategies.curves import GROUPS
 from nufed.strategies.meta_fedavg import MetaFedAvg
-from nufed.strategies.roster import Roster
+from nufed.strategies.roster import Roster, per_round
 from nufed.strategies.weights import most_rows
 from nufed.tasks.measures import lower_is_better
-from nufed.tasks.task import Task, build
+from nufed.tasks.task import Task
 
 PASSING = TooFewReplies, WorkersLost, CannotWrite
 """What keeps a run from going on for now."""
@@ -70,32 +72,36 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     """Set a run up, and carry it to its end."""
     streams = log_streams(context.run_config, folder)  # now: they take warnings along
     resume.require_found(config)
-    task = build(config)
+    algorithm = algorithm_of(config.algorithm)
+    task = task_for(algorithm, config)
     if line := task.data.gaps:  # now: a model of many outputs may be long in coming
         log.warning("dataset=%s: %s", config.dataset["name"], line)
-    initial = task.initial_params()
+    shared = algorithm.shared(task.initial_params())
     # Before anything is written. Whoever follows the run from afar tracks it there.
     tracked = [] if streams else trackers(config, folder)
     saved = None
     if config.resume:
         unload(HOME, folder)
-        saved = resume.read(folder, config, task)
+        saved = resume.read(folder, config, task, shared)
     said = config.dataset.get("max_rows")
     roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition, said)
-    strategy = make_strategy(config, roster)
+    strategy = make_strategy(config, algorithm, roster)
     strategy.fixed = Fixed.of(task)
     stopping = config.early_stopping
     known = ("train_loss", *task.objective.names)
     require(stopping.metric in known, "early_stopping.metric", stopping.metric, " | ".join(known))
     roster.wait(grid, config.server.join_timeout)
     asked = config
-    config = with_steps(asked, partial(measured, grid, roster, asked, task, initial))
-    strategy.algorithm = config.algorithm
+    config = with_steps(asked, partial(measured, grid, roster, asked, task, shared))
+    m = per_round(config.clients_per_round, config.fraction, len(roster.participating))
+    algorithm = algorithm_of(config.algorithm)
+    strategy.algorithm = algorithm.of_federation(m, len(roster.participating))
+    strategy.remembered.oldest = partial(oldest, folder)
     for note in notes(config, task, roster.rows):
         log.warning(note)
     if saved is None:
         require_free(folder)
-        first = State(-1, initial, {})
+        first = State(-1, shared, {})
         saved = Checkpoint(
             first,
             (),
@@ -222,9 +228,8 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
             f"diagnostics.every={config.diagnostics.every}: ‖∇F‖² alone; with dataset="
             f"{config.dataset['name']} the rows that L, ρ, … are measured on are with the clients"
         )
-    batch = config.algorithm.batch
-    sizes = (batch.support, batch.query, batch.hessian, config.evaluation.batch)
-    largest = max(size or 0 for size in sizes)
+    drawn = algorithm_of(config.algorithm).draws().values()
+    largest = max(size or 0 for size in (config.evaluation.batch, *(each.rows for each in drawn)))
     small = [client for client in rows if rows[client] < largest]
     if config.strategy.get("weighting") == "examples" and not task.data.rows_here and len(rows) > 1:
         most = most_rows(rows.values(), config.dataset.get("max_rows"))
@@ -245,12 +250,12 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
     return found
 
 
-def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
+def make_strategy(config: Config, algorithm: Algorithm, roster: Roster) -> MetaFedAvg:
     """Make the strategy that the configuration names."""
     try:
         strategy: MetaFedAvg = make(
             config.strategy,
-            config.algorithm,
+            algorithm,
             config.evaluation,
             roster,
             seed=config.seed,

@@ -220,6 +220,11 @@ def newest(run: Path) -> Path:
     )
 
 
+def oldest(run: Path) -> int:
+    """Return the round of the oldest checkpoint that a run may go on from; −1 without one."""
+    return min((int(file.name.split(".")[0]) for file in _files(run)), default=-1)
+
+
 def _pack(checkpoint: Checkpoint) -> bytes:
     """Return a checkpoint as safetensors: tensors, and the rest as JSON in their metadata."""
     state, values = checkpoint.state, dict[str, Any]()

@@ -8,7 +8,6 @@ and are measured where the data set is here.
 """
 
 import time
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +15,12 @@ import torch
 from flwr.app import ArrayRecord, Message, MessageType
 from flwr.serverapp import Grid
 
-from nufed.client_app.local_update import norm
+from nufed.client_app.algorithm import algorithm_of, norm
+from nufed.client_app.algorithms.meta_gradient import meta_gradient_of
 from nufed.client_app.mean import StreamingMean
-from nufed.client_app.messages import Fixed, TrainInstruction, encode, to_params
+from nufed.client_app.messages import Fixed, Numbers, TrainInstruction, encode, to_params
 from nufed.client_app.meta_gradient import Params
-from nufed.conf.schema import BatchConfig, Config
+from nufed.conf.schema import Config
 from nufed.server_app.tracking import Row
 from nufed.strategies.exchange import exchange
 from nufed.strategies.replies import Failure, Sent, read_replies, read_update
@@ -49,7 +49,7 @@ def diagnose(
         measured = estimate(
             task,
             [to_params(arrays)],
-            Method.of(config.algorithm),
+            Method.of(meta_gradient_of(config.algorithm)),
             roster.participating,
             effort=EFFORT,
             seed=config.seed,
@@ -62,11 +62,9 @@ def meta_gradient_norm(
     grid: Grid, roster: Roster, config: Config, task: Task, round: int, arrays: ArrayRecord
 ) -> dict[str, Any]:
     """Return ‖∇F(w)‖² over the clients that answered, how many did, and who could not and why."""
-    whole = replace(
-        config.algorithm, beta=1.0, tau=1, mode="exact", batch=BatchConfig(None, None, None)
-    )
-    of = partial(TrainInstruction.of, whole, round=round, seed=config.seed, weighting="uniform")
-    ask = partial(encode, arrays=arrays, fixed=Fixed.of(task))
+    of = partial(TrainInstruction, round, config.seed, weighting="uniform", whole=True)
+    also = (Fixed.of(task), Numbers.of(algorithm_of(config.algorithm)))
+    ask = partial(encode, arrays=arrays, also=also)
     sent = [
         Sent(Message(ask(of(clients=some)), node, MessageType.TRAIN), some)
         for node, some in roster.nodes_of(roster.participating).items()

@@ -114,7 +114,7 @@ class LogReader:
     def _take_start(self, said: object) -> None:
         start = made(_Start, said)
         self.server_folder = start.folder
-        algorithm = replace(self.config.algorithm, **asdict(start.steps))
+        algorithm = self.config.algorithm | asdict(start.steps)
         self.config = replace(self.config, algorithm=algorithm)
         if self._before:
             self.rounds = self._before[-1]["round"]

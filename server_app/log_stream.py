@@ -21,7 +21,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nufed.client_app.algorithm import AUTOMATIC, Algorithm, algorithm_of
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import beside, new_model
 from nufed.conf.text import printable
 from nufed.server_app.log_records import RecordWriter
 from nufed.server_app.run_folder import clients_json, finite
@@ -53,7 +55,8 @@ class LogStream(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._say = RecordWriter().write  # now: no SuperNode has said anything yet
-        self._params: Params = {}
+        self._shared: Params | None = None
+        self._algorithm: Algorithm | None = None
         self._task: Task | None = None
         logging.getLogger("nufed").addHandler(_Notes(self._say))
 
@@ -61,16 +64,16 @@ class LogStream(Callback):
         """Print what a submitter cannot know, after the rows of a run that is resumed."""
         for row in run.rows:
             self._say("before", finite(row))
-        a = run.config.algorithm
+        self._algorithm = algorithm_of(run.config.algorithm)
         facts = {"size": run.size, "participating": run.participating, "new": run.new}
         self._task = run.task
-        steps = {"alpha": a.alpha, "beta": a.beta}  # which the server may have chosen
-        self._say("start", facts | {"steps": steps, "folder": str(self.folder)})
+        chosen = {name: getattr(self._algorithm, name) for name in AUTOMATIC}  # by the server
+        self._say("start", facts | {"steps": chosen, "folder": str(self.folder)})
 
     def on_round(self, row: Row, state: State) -> None:
         """Print the row; remember the model."""
         self._say("row", finite(row))
-        self._params = state.params
+        self._shared = state.params
 
     def on_clients(self, evaluation: Evaluation) -> None:
         """Print each client's curve."""
@@ -78,8 +81,10 @@ class LogStream(Callback):
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Print the model of the last good round, then the summary."""
-        if self._params and self._task is not None:
-            self._send("model", to_bytes(self._task, self._params))
+        if self._shared is not None and self._task is not None and self._algorithm is not None:
+            model = new_model(self._task, self._algorithm, self._shared)
+            also = beside(model, self._shared)
+            self._send("model", to_bytes(self._task, model, beside=also))
         self._say("summary", finite(summary))
 
     def _send(self, kind: str, data: bytes) -> None:

@@ -9,7 +9,9 @@ from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from typing import IO, Any
 
+from nufed.client_app.algorithm import Algorithm, algorithm_of
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import beside, new_model
 from nufed.conf.errors import CannotWrite, InputError
 from nufed.server_app.run_folder import MODEL, RESCUED, save_model
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
@@ -34,7 +36,8 @@ class ModelFile(Callback):
         self.folder = folder
         self._room: IO[bytes] | None = None
         self._task: Task | None = None
-        self._params: Params = {}
+        self._algorithm: Algorithm | None = None
+        self._shared: Params | None = None
         self._round = -1
 
     def on_start(self, run: RunInfo) -> None:
@@ -45,7 +48,7 @@ class ModelFile(Callback):
         InputError
             If there is none.
         """
-        self._task = run.task
+        self._task, self._algorithm = run.task, algorithm_of(run.config.algorithm)
         whole = {} if run.task is None else run.task.state({})
         try:
             self._room = room(self.folder, sum(t.nbytes for t in whole.values()) + SLACK)
@@ -56,13 +59,13 @@ class ModelFile(Callback):
 
     def on_round(self, row: Row, state: State) -> None:
         """Remember the model."""
-        self._params, self._round = state.params, state.round
+        self._shared, self._round = state.params, state.round
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Write it; say where it is, of a run that was cut short."""
         if self._room is not None:
             self._room.close()
-        if not self._params or self._task is None:
+        if self._shared is None or self._task is None:
             return
         place = self.folder
         try:
@@ -79,7 +82,10 @@ class ModelFile(Callback):
 
     def _write(self, folder: Path) -> None:
         assert self._task is not None
-        save_model(folder / MODEL, self._task, self._params)
+        assert self._algorithm is not None
+        assert self._shared is not None
+        model = new_model(self._task, self._algorithm, self._shared)
+        save_model(folder / MODEL, self._task, model, beside=beside(model, self._shared))
 
 
 def room(folder: Path, size: int) -> IO[bytes]:

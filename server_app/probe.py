@@ -8,9 +8,11 @@ from statistics import median_low
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.curvature import FACTOR, Curvature, outliers, probe, widest
 from nufed.client_app.messages import CURVATURE, Fixed, ProbeInstruction, ProbeReport, encode
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import new_model
 from nufed.conf.schema import Config
 from nufed.strategies.exchange import exchange
 from nufed.strategies.replies import Failure, Sent, read_probe, read_replies
@@ -24,19 +26,20 @@ CLIENTS = 8
 log = logging.getLogger("nufed")
 
 
-def measured(grid: Grid, roster: Roster, config: Config, task: Task, params: Params) -> Curvature:
+def measured(grid: Grid, roster: Roster, config: Config, task: Task, shared: Params) -> Curvature:
     """Return what holds for a few participating clients' losses at a model, as they say.
 
     Those that cannot tell are named and left out; if none can, the curvature is NaN. So are those
     that say far more than the others: one alone would make all steps as small as it likes.
     """
     if task.data.rows_here:  # no message: it would cost a SuperNode a process
-        return measured_here(config, task, params)
+        model = new_model(task, algorithm_of(config.algorithm), shared)
+        return measured_here(config, task, model)
     clients = some(roster.participating, CLIENTS, config.seed, Purpose.PROBED)
-    arrays, fixed = ArrayRecord(dict(params)), Fixed.of(task)
+    arrays, fixed = ArrayRecord(dict(shared)), Fixed.of(task)
 
     def ask(hosted: list[int]) -> RecordDict:
-        return encode(ProbeInstruction(config.seed, hosted), arrays, fixed=fixed)
+        return encode(ProbeInstruction(config.seed, hosted), arrays, also=(fixed,))
 
     sent = [
         Sent(Message(ask(hosted), node, CURVATURE), hosted)

@@ -8,6 +8,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.server_app.run_folder import REPORT
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
@@ -37,13 +38,13 @@ class ProgressBar(Callback):
 
     def on_start(self, run: RunInfo) -> None:
         """Say what is run."""
-        c, a = run.config, run.config.algorithm
+        c, a = run.config, algorithm_of(run.config.algorithm)
         self.console.say(
             f"{c.dataset['name']}: {run.participating} participating and {run.new} new clients; "
             f"{run.size}; {c.rounds} rounds",
         )
         self.console.say(
-            f"{a.name}: ν={a.nu}, τ={a.tau}, α={a.alpha:g}, β={a.beta:g}, {a.mode}",
+            f"{a.name}: {a.settings}",
         )
         self._rounds, self._started = c.rounds, time.monotonic()
         if run.rows:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from nufed.client_app.meta_gradient import Params
 from nufed.conf.command import differing_keys
 from nufed.conf.compose import find_config
 from nufed.conf.convert import read_values
@@ -105,7 +106,7 @@ def require_found(config: Config) -> None:
         )
 
 
-def read(run: Path, config: Config, task: Task) -> Checkpoint:
+def read(run: Path, config: Config, task: Task, shared: Params) -> Checkpoint:
     """Read the checkpoint that a run goes on from.
 
     Parameters
@@ -116,6 +117,8 @@ def read(run: Path, config: Config, task: Task) -> Checkpoint:
         What the run is to go on with.
     task
         What the configuration makes; its model takes over what does not train.
+    shared
+        What the run's algorithm shares, of the initial model.
 
     Raises
     ------
@@ -142,8 +145,7 @@ def read(run: Path, config: Config, task: Task) -> Checkpoint:
             f"rounds={config.rounds + state.round} would add as many"
         )
     _require_patience(run, config, saved.rows)
-    initial = task.initial_params()
-    shapes = ({name: p.shape for name, p in params.items()} for params in (state.params, initial))
+    shapes = ({name: p.shape for name, p in params.items()} for params in (state.params, shared))
     if next(shapes) != next(shapes):
         raise InputError(f"resume={run}: the model or the data are not what they were")
     if saved.frozen is not None:
@@ -152,7 +154,7 @@ def read(run: Path, config: Config, task: Task) -> Checkpoint:
         except ValueError as error:
             raise InputError(f"resume={run}: the model is not what it was: {error}") from error
     # In the order that the model has them: sums over them depend on it in the last bit.
-    params = placed(state.params, initial, f"resume={run}: the model of the checkpoint")
+    params = placed(state.params, shared, f"resume={run}: the model of the checkpoint")
     require_accounted(saved, config, run)
     state = state._replace(params=params)
     return replace(saved, state=state, config=asdict(config), data=data)

@@ -14,7 +14,7 @@ from nufed.conf.schema import Config
 from nufed.server_app.tracking import Row, State
 from nufed.strategies.curves import GROUPS
 from nufed.strategies.exchange import exchange
-from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.meta_fedavg import METRICS, MetaFedAvg
 
 log = logging.getLogger("nufed")
 
@@ -44,7 +44,7 @@ def rounds(
     """
     # Where each message costs a process, the next round's messages carry the evaluation.
     together = bool(config.engine.get("evaluate_with_training", False))
-    strategy.load_state_dict(start.params, start.strategy)
+    strategy.load_state_dict(start.params, start.strategy, start.round)
     arrays = ArrayRecord(dict(start.params))
     waiting: tuple[Row, State] | None = None
     for round in range(start.round + 1, config.rounds + 1):
@@ -99,7 +99,10 @@ def _train(
         _ask_again(grid, strategy, config, row["attempts"], _why_no_update(row["round"], strategy))
     if before is not None:
         _write_curves(strategy, measured, before)
-    row |= metrics
+    shown = _unflatten(metrics, METRICS)
+    row |= {key: value for key, value in metrics.items() if not key.startswith(f"{METRICS}.")}
+    if shown:
+        row[METRICS] = shown
     return updated
 
 
@@ -185,7 +188,7 @@ def _why_no_update(round: int, strategy: MetaFedAvg) -> RunStopped:
             f"({first})"
         )
     # In round 1, at the first local step, the model is the initial one: fine-tuning blew up.
-    alpha = a.nu > 0 and (not steps or min(steps) == 0)
+    alpha = a.inner_steps > 0 and (not steps or min(steps) == 0)
     beta = not steps or not alpha or round > 1
     blamed = ["alpha"] * alpha + ["beta"] * beta
     if steps:

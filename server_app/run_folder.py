@@ -187,7 +187,11 @@ def load(file: Path, read: Callable[[Path], T]) -> T:
 
 
 def save_model(
-    path: Path, task: Task, params: Params, facts: Mapping[str, object] | None = None
+    path: Path,
+    task: Task,
+    params: Params,
+    facts: Mapping[str, object] | None = None,
+    beside: Params | None = None,
 ) -> None:
     """Write a model, as `nufed.tasks.trained.to_bytes` has it, whole or not at all.
 
@@ -197,7 +201,7 @@ def save_model(
         If the disk is full, or the folder is not there any more.
     """
     try:
-        write_whole(path, to_bytes(task, params, facts))
+        write_whole(path, to_bytes(task, params, facts, beside))
     except OSError as error:
         raise CannotWrite.of(path, error) from error
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from nufed.client_app.algorithm import AUTOMATIC, algorithm_of
 from nufed.client_app.curvature import Curvature
 from nufed.conf.errors import InputError
 from nufed.conf.schema import AUTO, Config
@@ -25,8 +26,7 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
     InputError
         If the loss has no finite curvature, or no client could tell.
     """
-    a = config.algorithm
-    wanted = [key for key in ("alpha", "beta") if getattr(a, key) == AUTO]
+    wanted = [key for key in AUTOMATIC if config.algorithm.get(key) == AUTO]
     if not wanted:
         return config
     found = measure()
@@ -35,7 +35,7 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
         if found.unknown:
             what = f"no client could tell how curved its loss is ({found.unknown})"
         raise InputError(f"algorithm.{wanted[0]}={AUTO}: {what}; give a number")
-    steps = suggested_steps(found, a.nu)
+    steps = suggested_steps(found, algorithm_of(config.algorithm).inner_steps)
     chosen = {key: getattr(steps, key) for key in wanted}
     log.info(
         "the clients' losses have curvature from %.2g to %.2g: %s",
@@ -43,16 +43,12 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
         found.largest,
         ", ".join(f"{key} = {size:g}" for key, size in chosen.items()),
     )
-    return replace(config, algorithm=replace(a, **chosen))
+    return replace(config, algorithm=config.algorithm | chosen)
 
 
 def probed_steps(asked: Config, config: Config) -> dict[str, float]:
     """Return the step sizes that were auto and what `with_steps` made of them."""
-    return {
-        key: getattr(config.algorithm, key)
-        for key in ("alpha", "beta")
-        if getattr(asked.algorithm, key) == AUTO
-    }
+    return {key: config.algorithm[key] for key in AUTOMATIC if asked.algorithm.get(key) == AUTO}
 
 
 def remedy(config: Config, found: Curvature, blamed: Sequence[str]) -> str:
@@ -65,17 +61,18 @@ def remedy(config: Config, found: Curvature, blamed: Sequence[str]) -> str:
     blamed
         ``alpha``, ``beta``, or both: what to blame where curvature finds neither too large.
     """
-    a = config.algorithm
+    a = algorithm_of(config.algorithm)
+    nu = a.inner_steps
     now, safe = Steps(a.alpha, a.beta), Steps(a.alpha / 10, a.beta / 10)
     if found.known:
-        safe = suggested_steps(found, a.nu)
-        used = ("alpha", "beta") if a.nu else ("beta",)
+        safe = suggested_steps(found, nu)
+        used = ("alpha", "beta") if nu else ("beta",)
         above = [key for key in used if getattr(now, key) > 2 * getattr(safe, key)]
         blamed = above or blamed
     too_large = " or ".join(f"algorithm.{key}={getattr(now, key):g}" for key in blamed)
     sizes = {key: min(getattr(safe, key), getattr(now, key) / 3) for key in blamed}
     instead = " or ".join(f"algorithm.{key}={size:.2g}" for key, size in sizes.items())
     of_nu = found.known and "alpha" in blamed and a.alpha <= safe.beta  # else ν is not to blame
-    fewer = int(a.nu * safe.alpha / a.alpha) if of_nu else 0
-    nu = f", or algorithm.nu={fewer} with this alpha" if 0 < fewer < a.nu else ""
-    return f"{too_large} is probably too large, try {instead}{nu}"
+    fewer = int(nu * safe.alpha / a.alpha) if of_nu else 0
+    or_nu = f", or algorithm.nu={fewer} with this alpha" if 0 < fewer < nu else ""
+    return f"{too_large} is probably too large, try {instead}{or_nu}"

@@ -53,9 +53,9 @@ class Actor:
         """Return the id of this process."""
         return os.getpid()
 
-    def work(self, asked: bytes, clients: list[int]) -> Done:
+    def work(self, asked: bytes, block: bytes) -> Done:
         """Train or evaluate some clients."""
-        return self._worker.work(asked, clients)
+        return self._worker.work(asked, block)
 
 
 def alone() -> "Actors":
@@ -125,7 +125,7 @@ class Actors:
         for actor in self._actors:
             self._ray.kill(actor)
 
-    def map(self, asked: bytes, blocks: Sequence[list[int]]) -> tuple[list[Done], list[int]]:
+    def map(self, asked: bytes, blocks: Sequence[bytes]) -> tuple[list[Done], list[int]]:
         """Give each block to the next free worker, and again if that one dies.
 
         Returns

@@ -7,20 +7,17 @@ own (`nufed.simulation.workers`). What comes back is joined in one order, whoeve
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
 import torch
 
 from nufed.client_app.cohort import Trained, weight
-from nufed.client_app.messages import (
-    EvaluateInstruction,
-    EvaluateReport,
-    TrainInstruction,
-    TrainReport,
-)
+from nufed.client_app.messages import EvaluateReport, TrainReport
 from nufed.client_app.meta_gradient import Params, random_state
+from nufed.client_app.states import Held
+from nufed.client_app.work import Measuring, Training
 from nufed.conf.errors import InputError, reason
 from nufed.conf.schema import Config, require
 from nufed.simulation import plan as plans
@@ -84,20 +81,20 @@ class Batched:
             self._threads = [1]
             self._workers = Workers(config, workers, engine["ray_address"])
 
-    def train(self, params: Params, ask: TrainInstruction) -> Trained:
-        """Train the clients of `ask`, each from the global model `params`."""
-        way = self._plan_train(params, ask)
+    def train(self, shared: Params, ask: Training) -> Trained:
+        """Train the clients of `ask`, each from what is `shared`."""
+        way = self._plan_train(shared, ask)
         blocks = self._blocks(ask.clients, way.chunk)
         rest = replace(ask, clients=[])
         if self._workers is None:
-            parts = (self.lane.train(params, rest, block, way) for block in blocks)
+            parts = (self.lane.train(shared, rest, block, way) for block in blocks)
             part, cpu_s = self.lane.join(parts), 0.0
         else:
-            done, cpu_s = self._workers.train(self._model(params), rest, blocks, way)
+            done, cpu_s = self._workers.train(self._model(shared), rest, blocks, way)
             part = self.lane.join(iter(done))
         return self._reported(part, ask, cpu_s)
 
-    def evaluate(self, params: Params, ask: EvaluateInstruction) -> EvaluateReport:
+    def evaluate(self, shared: Params, ask: Measuring) -> EvaluateReport:
         """Measure the personalization curves of the clients of `ask`."""
         part = self.task.data.partition
         test = part.offset[1:] - part.offset[:-1] - part.train
@@ -105,13 +102,13 @@ class Batched:
         clients = sorted((c for c in ask.clients if test[c] > 0), key=lambda c: -test[c])
         if not clients:
             return EvaluateReport([], [], [], [], [], [])
-        way = self._plan_evaluate(params, ask, clients)
+        way = self._plan_evaluate(shared, ask, clients)
         blocks = self._blocks(clients, way.chunk)
         rest = replace(ask, clients=[])
         if self._workers is None:
-            reports = [self.lane.evaluate(params, rest, block, way) for block in blocks]
+            reports = [self.lane.evaluate(shared, rest, block, way) for block in blocks]
         else:
-            reports = self._workers.evaluate(self._model(params), rest, blocks, way)
+            reports = self._workers.evaluate(self._model(shared), rest, blocks, way)
         return join_curves(reports, ask.steps + 1)
 
     def close(self) -> None:
@@ -119,19 +116,20 @@ class Batched:
         if self._workers is not None:
             self._workers.close()
 
-    def _model(self, params: Params) -> Model:
-        return Model(params, self.task.buffers, self.task.frozen)
+    def _model(self, shared: Params) -> Model:
+        return Model(shared, self.task.buffers, self.task.frozen)
 
-    def _reported(self, part: Part, ask: TrainInstruction, cpu_s: float) -> Trained:
+    def _reported(self, part: Part, ask: Training, cpu_s: float) -> Trained:
         """Turn what the chunks gave into the mean update and the report; the one look at it."""
-        report = TrainReport([], [], [], [], [], part.failed, part.reasons, cpu_s)
+        report = replace(TrainReport.empty(), failed=part.failed, reasons=part.reasons, cpu_s=cpu_s)
         rows = zip(part.clients, *part.metrics.tolist(), strict=True)
-        weights = 0.0
-        for client, loss, norm, diverged_at in rows:
+        columns, weights = list[list[float]](), 0.0
+        for client, loss, norm, diverged_at, *shown in rows:
             if diverged_at > ask.tau:
                 report.clients.append(client)
                 report.loss.append(loss)
                 report.meta_grad_norm.append(norm)
+                columns.append(shown)
                 weights += weight(self.task, ask, client)
             else:
                 report.diverged.append(client)
@@ -139,7 +137,8 @@ class Batched:
         if not report.clients:
             return Trained({}, report)
         mean = {name: (p / weights).to(self.task.dtype) for name, p in part.total.items()}
-        return Trained(mean, report)
+        each = dict(zip(part.shown, zip(*columns, strict=True), strict=True))
+        return Trained(mean, report.showing(each))
 
     def _blocks(self, clients: Sequence[int], chunk: int) -> list[list[int]]:
         """Share clients out in blocks of whole chunks: one after another, or for the workers."""
@@ -157,24 +156,24 @@ class Batched:
         """Whether a stack is what the person asked for, though it draws other random numbers."""
         return self._unstackable == RANDOM and (self._chunk_size or 1) > 1
 
-    def _plan_train(self, params: Params, ask: TrainInstruction) -> Way:
+    def _plan_train(self, shared: Params, ask: Training) -> Way:
         """Return how to train clients."""
-        shape = [ask.nu, ask.mode, ask.recompute, ask.support, ask.query, ask.hessian]
-        step = replace(ask, tau=1)
-        trial = partial(train_trial, self.lane, params, step)
-        alone = partial(self.lane.train, params, step, way=ONE_BY_ONE)
+        step = replace(ask.asking(tau=1), states=Held())
+        one = step.algorithm
+        alike = replace(one, name="").with_numbers(dict.fromkeys(one.numbers, 1.0))  # of like cost
+        shape = [type(one).__qualname__, asdict(alike)]
+        trial = partial(train_trial, self.lane, shared, step)
+        alone = partial(self.lane.train, shared, step, way=ONE_BY_ONE)
         return self._plan(Work("train", shape, ask.clients, trial, alone, compile=self._compile))
 
-    def _plan_evaluate(
-        self, params: Params, ask: EvaluateInstruction, clients: Sequence[int]
-    ) -> Way:
+    def _plan_evaluate(self, shared: Params, ask: Measuring, clients: Sequence[int]) -> Way:
         """Return how to evaluate clients."""
         part = self.task.data.partition
         size = part.offset[1:] - part.offset[:-1]
         largest = int(size[clients].max())  # what a trial on the largest says holds for all
         shape = [ask.steps, ask.batch, largest]
-        trial = partial(evaluate_trial, self.lane, params, ask)
-        alone = partial(self.lane.evaluate, params, ask, way=ONE_BY_ONE)
+        trial = partial(evaluate_trial, self.lane, shared, ask)
+        alone = partial(self.lane.evaluate, shared, ask, way=ONE_BY_ONE)
         return self._plan(Work("evaluate", shape, clients, trial, alone))
 
     def _plan(self, work: Work) -> Way:
@@ -217,7 +216,7 @@ def check(config: Config) -> None:
         address,
         "host:port of a Ray cluster, auto, or null",
     )
-    if engine["compile"] and config.algorithm.recompute:
+    if engine["compile"] and config.algorithm.get("recompute"):
         raise InputError(
             "engine.compile=true: a compiler undoes algorithm.recompute=true; choose one of the two"
         )

@@ -5,24 +5,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nufed.client_app.algorithm import Algorithm
 from nufed.client_app.cohort import OneByOne, weight
 from nufed.client_app.figures import as_reported
-from nufed.client_app.local_update import LocalStep, local_step
-from nufed.client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.stack import stacked
+from nufed.client_app.work import Measuring, Training, states_of
 from nufed.conf.errors import NuFedError, RunStopped, reason
-from nufed.simulation.compiled import Untraceable, compiled
+from nufed.simulation.compiled import LocalStep, Untraceable, compiled
 from nufed.simulation.memory import keep_freed_memory, out_of_memory
 from nufed.simulation.plan import ONE_BY_ONE, Way, not_compiled
 from nufed.simulation.source import Source
-from nufed.simulation.stack import Drawn, draw_train, evaluate_stack, train_stack
+from nufed.simulation.stack import Drawn, StackUpdate, draw_train, evaluate_stack, train_stack
 from nufed.tasks.task import Task
 from nufed.tasks.undefined import MOST, noting
 
@@ -37,8 +38,10 @@ class Part(NamedTuple):
     """Σ_i weight_i (w − w_{i,τ}), of the clients that stayed finite."""
     clients: list[int]
     metrics: Tensor
-    """[3, clients]: loss, norm of the meta-gradient, and the local step from which these are not
-    finite; that is above τ where they all are."""
+    """[3 + …, clients]: loss, norm of the meta-gradient, the local step from which these are not
+    finite (above τ where they all are), and what else the algorithm shows."""
+    shown: list[str]
+    """Names of these."""
     failed: list[int]
     reasons: list[str]
 
@@ -71,34 +74,32 @@ class Lane:
         self._step = cache(self._make_step)
         self._wide = torch.float32 if task.device.type == "mps" else torch.float64
 
-    def train(
-        self, params: Params, ask: TrainInstruction, clients: Sequence[int], way: Way
-    ) -> Part:
+    def train(self, shared: Params, ask: Training, clients: Sequence[int], way: Way) -> Part:
         """Train `clients` in this way, as far as they can be."""
         if way == ONE_BY_ONE:
-            return self._train_alone(params, ask, clients)
+            return self._train_alone(shared, ask, clients)
         # A program is made for one length of batches.
         drawn = draw_train(self.task, ask, clients, alike=way.compiled)
 
         def train_chunk(some: range) -> Part:
             members = [clients[i] for i in some]
             if "train" in self.one_by_one:
-                return self._train_alone(params, ask, members)
+                return self._train_alone(shared, ask, members)
             try:
-                return self._train_stack(params, ask, drawn, members, some, way)
+                return self._train_stack(shared, ask, drawn, members, some, way)
             except Exception as error:
                 if not _lies_with_the_clients(error):
                     raise
                 why = reason(error)
             # Not above, where the error refers to frames that keep all tensors of the chunk.
-            part = self._train_alone(params, ask, members)
+            part = self._train_alone(shared, ask, members)
             self.note("train", why, part.failed, compile=way.compiled)
             return part
 
         return self.join(self._chunks(len(clients), way.chunk, train_chunk))
 
     def evaluate(
-        self, params: Params, ask: EvaluateInstruction, clients: Sequence[int], way: Way
+        self, shared: Params, ask: Measuring, clients: Sequence[int], way: Way
     ) -> EvaluateReport:
         """Measure the personalization curves of `clients`, all with test rows."""
 
@@ -108,7 +109,7 @@ class Lane:
             if way.chunk > 1 and "evaluate" not in self.one_by_one:
                 try:
                     with noting() as undefined:
-                        curves = evaluate_stack(self.task, self.source, params, ask, members)
+                        curves = evaluate_stack(self.task, self.source, shared, ask, members)
                     flat = torch.stack(list(curves.values())).mT.flatten().tolist()
                     return EvaluateReport(
                         members, list(curves), as_reported(flat), [], [], undefined
@@ -117,7 +118,7 @@ class Lane:
                     if not _lies_with_the_clients(error):
                         raise
                     why = reason(error)
-            report = self._alone.evaluate(params, replace(ask, clients=members))
+            report = self._alone.evaluate(shared, replace(ask, clients=members))
             if why is not None:
                 self.note("evaluate", why, report.failed)
             return report
@@ -149,27 +150,34 @@ class Lane:
         """Add parts up, in their order."""
         total: Params = {}
         clients, metrics, failed, reasons = list[int](), list[Tensor](), list[int](), list[str]()
+        shown = list[str]()
         for part in parts:
             for name, update in part.total.items():
                 total[name] = total[name].add_(update) if name in total else update
             clients += part.clients
-            metrics.append(part.metrics)
+            if part.clients:
+                metrics.append(part.metrics)
+                shown = part.shown
             failed += part.failed
             reasons += part.reasons
-        return Part(total, clients, torch.cat(metrics, 1), failed, reasons)
+        table = torch.cat(metrics, 1) if metrics else self._nobody()
+        return Part(total, clients, table, shown, failed, reasons)
 
-    def step(self, ask: TrainInstruction, compile: bool) -> LocalStep:
+    def _nobody(self) -> Tensor:
+        return torch.empty(3, 0, dtype=self._wide, device=self.task.device)
+
+    def step(self, ask: Training, compile: bool) -> LocalStep:
         """Return one local step of a stack of clients."""
-        return self._step(compile, **ask.step)
+        return self._step(compile, ask.algorithm)
 
-    def _make_step(self, compile: bool, **how: Any) -> LocalStep:
-        step = partial(local_step, stacked(self.task.loss), **how)
+    def _make_step(self, compile: bool, algorithm: Algorithm) -> LocalStep:
+        step = partial(algorithm.step, stacked(self.task.loss))
         return compiled(step) if compile else step
 
     def _train_stack(
         self,
-        params: Params,
-        ask: TrainInstruction,
+        shared: Params,
+        ask: Training,
         drawn: Drawn,
         members: Sequence[int],
         some: range,
@@ -183,29 +191,44 @@ class Lane:
         rows = drawn.of([*some, *[some[-1]] * padding])
         weights = [weight(self.task, ask, client) for client in members] + [0.0] * padding
         step = self.step(ask, compile)
+        states = states_of(self.task, shared, ask, [*members, *[members[-1]] * padding])
         try:
-            mean, *metrics = train_stack(self.source, step, params, rows, weights, in_place=compile)
+            done = train_stack(self.source, step, shared, ask, rows, states, weights)
         except Untraceable as error:
             self.untraceable = True
             self._say(not_compiled(reason(error)))
         else:
-            kept = torch.stack([m.to(self._wide)[: len(some)] for m in metrics])
-            return Part(self._times(mean, sum(weights)), [*members], kept, [], [])
-        return self._train_stack(params, ask, drawn, members, some, way)
+            self._keep(ask, members, done)
+            columns = (done.loss, done.meta_grad_norm, done.diverged_at, *done.metrics.values())
+            kept = torch.stack([column.to(self._wide)[: len(some)] for column in columns])
+            total = self._times(done.update, sum(weights))
+            return Part(total, [*members], kept, [*done.metrics], [], [])
+        return self._train_stack(shared, ask, drawn, members, some, way)
 
-    def _train_alone(self, params: Params, ask: TrainInstruction, clients: Sequence[int]) -> Part:
-        update, report = self._alone.train(params, replace(ask, clients=list(clients)))
+    def _keep(self, ask: Training, members: Sequence[int], done: StackUpdate) -> None:
+        """Keep the states of clients that stayed finite."""
+        if not done.state:
+            return
+        for i, (client, at) in enumerate(zip(members, done.diverged_at.tolist(), strict=False)):
+            if at > ask.tau:
+                one = {name: p[i] for name, p in done.state.items()}
+                ask.states.keep(client, ask.round, one)
+
+    def _train_alone(self, shared: Params, ask: Training, clients: Sequence[int]) -> Part:
+        update, report = self._alone.train(shared, replace(ask, clients=list(clients)))
         gone = len(report.diverged)
         columns = (
             report.loss + [torch.nan] * gone,
             report.meta_grad_norm + [torch.nan] * gone,
             [ask.tau + 1] * len(report.clients) + report.diverged_at,
+            *(column + [torch.nan] * gone for column in report.columns().values()),
         )
         weights = sum(weight(self.task, ask, client) for client in report.clients)
         return Part(
             self._times(update, weights),
             report.clients + report.diverged,
             torch.tensor(columns, dtype=self._wide, device=self.task.device),
+            report.metrics,
             report.failed,
             report.reasons,
         )

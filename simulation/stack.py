@@ -4,7 +4,7 @@ Parameters are [K, …] and batches [ν, K, D, …]; `nufed.client_app.stack` ma
 the losses of K. No function of `client_app` knows that it serves many.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,53 +13,52 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nufed.client_app import sampling
+from nufed.client_app.algorithm import Batches, Draws, local_update
+from nufed.client_app.client import by_step
 from nufed.client_app.figures import reportable
-from nufed.client_app.local_update import LocalStep, StepBatches, repeat_step
-from nufed.client_app.messages import EvaluateInstruction, TrainInstruction
 from nufed.client_app.meta_gradient import Batch, Params
 from nufed.client_app.personalization import MetricsFn, personalization_curve
 from nufed.client_app.sampling import Draw
 from nufed.client_app.stack import repeated, stacked
+from nufed.client_app.work import Measuring, Training, states_of
+from nufed.simulation.compiled import LocalStep
 from nufed.simulation.source import Source
 from nufed.tasks.streams import Purpose, model_randomness, stream
 from nufed.tasks.task import Task
 
 
 class Drawn(NamedTuple):
-    """Which rows the local steps of K clients take; their axes are those of `LocalUpdate`."""
+    """Which rows the local steps of K clients take."""
 
     random: Sequence[np.random.Generator]
     """[K] The clients' generators, after these draws."""
-    support: Draw
-    """[τ, ν, K, D]"""
-    query: Draw
-    """[τ, K, D]"""
-    hessian: Draw | None
-    """[τ, ν, K, D]"""
+    kinds: Mapping[str, Draw]
+    """Name -> [τ, …, K, D], as the algorithm's `draws` has them."""
 
     def of(self, clients: Sequence[int]) -> "Drawn":
         """Return the rows of some of the K clients, by position."""
         random = [self.random[i] for i in clients]
-        hessian = None if self.hessian is None else self.hessian.of(clients)
-        return Drawn(random, self.support.of(clients), self.query.of(clients), hessian)
+        return Drawn(random, {name: draw.of(clients) for name, draw in self.kinds.items()})
 
 
 class StackUpdate(NamedTuple):
     """What the local training of K clients gives. All of it stays on the device."""
 
     update: Params
-    """Σ_i weight_i (w − w_{i,τ}) / Σ_i weight_i; clients that did not stay finite count as 0."""
+    """Σ_i weight_i update_i / Σ_i weight_i; clients that did not stay finite count as 0."""
+    state: Params
+    """[K, …]"""
     loss: Tensor
-    """[K] mean over local steps of f_i(θ^ν; D′)."""
+    """[K] mean over local steps of the loss that they descend."""
     meta_grad_norm: Tensor
-    """[K] mean over local steps of ‖∇̃F_i(w)‖."""
+    """[K] mean over local steps of the norm of what they descend along."""
     diverged_at: Tensor
-    """[K] the first local step that is not finite, τ if it is only w_τ, τ + 1 if none."""
+    """[K] the first local step that is not finite, τ if it is only its end, τ + 1 if none."""
+    metrics: Mapping[str, Tensor]
+    """[K] each: means over local steps."""
 
 
-def draw_train(
-    task: Task, ask: TrainInstruction, clients: Sequence[int], *, alike: bool = False
-) -> Drawn:
+def draw_train(task: Task, ask: Training, clients: Sequence[int], *, alike: bool = False) -> Drawn:
     """Draw for K clients what `nufed.client_app.client.draw_batches` draws for each.
 
     Where they are to be `alike`, their batches are as long as those of any clients would be.
@@ -68,46 +67,39 @@ def draw_train(
     part = task.data.partition
     first, rows = part.offset[:-1][clients], part.train[clients]
 
-    def draw(batches: tuple[int, ...], size: int | None) -> Draw:
+    def draw(of: Draws) -> Draw:
         among = part.train if alike else rows
-        positions, counts = sampling.draw_stack(random, batches, size, rows, among)
+        shape = (ask.tau, *of.shape)
+        positions, counts = sampling.draw_stack(random, shape, of.rows, rows, among)
         return Draw(part.index[first[:, None] + positions], counts)
 
-    inner, outer = (ask.tau, ask.nu), (ask.tau,)
-    support, query = draw(inner, ask.support), draw(outer, ask.query)
-    return Drawn(random, support, query, None if ask.hessian is None else draw(inner, ask.hessian))
+    return Drawn(random, {name: draw(of) for name, of in ask.algorithm.draws().items()})
 
 
-def batches(source: Source, drawn: Drawn) -> Iterator[StepBatches]:
+def batches(source: Source, drawn: Drawn, tau: int) -> Iterator[Batches]:
     """Yield the batches of each local step, gathered when they are due."""
-    support, query = source.each(drawn.support), source.each(drawn.query)
-    if drawn.hessian is None:
-        return map(StepBatches, support, query)
-    return map(StepBatches, support, query, source.each(drawn.hessian))
+    return by_step({name: source.each(draw) for name, draw in drawn.kinds.items()}, tau)
 
 
-def gathered(task: Task, drawn: Drawn, client: int) -> Iterator[StepBatches]:
+def gathered(task: Task, drawn: Drawn, client: int, tau: int) -> Iterator[Batches]:
     """Yield one client's batches of each local step, as a client by itself gathers them."""
 
     def rows(draw: Draw) -> Iterator[Batch]:
         return map(task.batch, draw.rows[..., client, :])
 
-    support, query = rows(drawn.support), rows(drawn.query)
-    if drawn.hessian is None:
-        return map(StepBatches, support, query)
-    return map(StepBatches, support, query, rows(drawn.hessian))
+    return by_step({name: rows(draw) for name, draw in drawn.kinds.items()}, tau)
 
 
 def train_stack(
     source: Source,
     step: LocalStep,
-    params: Params,
+    shared: Params,
+    ask: Training,
     drawn: Drawn,
+    states: Sequence[Params],
     weights: Sequence[float],
-    *,
-    in_place: bool = False,
 ) -> StackUpdate:
-    """Take τ local steps from the global model on each of K clients at once.
+    """Carry K clients through their local training at once.
 
     Parameters
     ----------
@@ -115,43 +107,52 @@ def train_stack(
         Where rows are gathered from.
     step
         One local step of a stack.
-    params
-        The global model w.
+    shared
+        What the server sent.
+    ask
+        What is to be done.
     drawn
         The rows of the τ steps.
-    weights
-        [K] The clients' weights in the mean.
-    in_place
-        Whether `step` overwrites the parameters that it is given.
+    states, weights
+        [K] The clients' states, and their weights in the mean.
     """
-    start = repeated(params, len(weights), copied=in_place)
+    start = repeated(shared, len(weights))
     with model_randomness(drawn.random[0]):
-        result = repeat_step(step, start, batches(source, drawn))
-    # Subtracted before they are added up: where a client left w as it was, its update is 0.
-    updates = {name: torch.sub(params[name], p, out=p) for name, p in result.params.items()}
+        result = local_update(
+            ask.algorithm, step, start, joined(states), batches(source, drawn, ask.tau)
+        )
+    updates = result.update
     # Shares, not weights: a sum of large updates may overflow where their mean does not.
     shares = [weight / sum(weights) for weight in weights]
     share = torch.tensor(shares, device=source.device, dtype=result.loss.dtype)
     mean = _weighted_sum(updates, share)
-    steps = reportable(result.loss) & reportable(result.meta_grad_norm)
+    steps = reportable(result.loss) & reportable(result.norm)
     bad = ~torch.cat([steps, torch.ones_like(steps[:1])])
     # Where no one has to wait for the answer, a mean that is finite says that all of it is.
-    if source.device.type != "cpu" or bad.any() or not all(map(_all_finite, mean.values())):
-        bad[-1] = ~_finite(updates)
+    led_to = [*mean.values(), *result.state.values()]
+    if source.device.type != "cpu" or bad.any() or not all(map(_all_finite, led_to)):
+        bad[-1] = ~_finite([*updates.values(), *result.state.values()], len(weights), bad.device)
         mean = _weighted_sum(_without(updates, bad.any(0)), share)
     return StackUpdate(
         mean,
+        result.state,
         result.loss.mean(0),
-        result.meta_grad_norm.mean(0),
+        result.norm.mean(0),
         torch.where(bad.any(0), bad.to(torch.uint8).argmax(0), len(bad)),
+        {name: values.mean(0) for name, values in result.metrics.items()},
     )
+
+
+def joined(states: Sequence[Params]) -> Params:
+    """Return the states of K clients as one, [K, …]."""
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
 
 def evaluate_stack(
     task: Task,
     source: Source,
-    params: Params,
-    ask: EvaluateInstruction,
+    shared: Params,
+    ask: Measuring,
     clients: Sequence[int],
 ) -> dict[str, Tensor]:
     """Return the personalization curves of K clients with test rows, metric -> [steps + 1, K]."""
@@ -167,14 +168,14 @@ def evaluate_stack(
     support = gather(first, sampling.draw_stack(random, (1, ask.steps), ask.batch, train))
     x, *others = gather(first + train, sampling.every_row((1,), test))
     with model_randomness(random[0]):
-        return personalization_curve(
+        models = ask.algorithm.personal(
             stacked(task.loss),
-            _metrics(task),
-            repeated(params, len(clients), copied=False),
+            repeated(shared, len(clients)),
+            joined(states_of(task, shared, ask, clients)),
             support,
-            (task.inputs(x), *others),  # converted once, not at every k
-            alpha=ask.alpha,
         )
+        # The rows are converted once, not at every k.
+        return personalization_curve(models, _metrics(task), (task.inputs(x), *others))
 
 
 def _metrics(task: Task) -> MetricsFn:
@@ -196,10 +197,10 @@ def _all_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def _finite(stack: Params) -> Tensor:
-    """Return which clients of a stack have finite entries alone: [K]."""
-    leaves = [torch.isfinite(p.reshape(len(p), -1)).all(1) for p in stack.values()]
-    return torch.stack(leaves).all(0)
+def _finite(stack: Sequence[Tensor], clients: int, device: torch.device) -> Tensor:
+    """Return which clients of a stack of leaves have finite entries alone: [K]."""
+    leaves = [torch.isfinite(p.reshape(clients, -1)).all(1) for p in stack]
+    return torch.stack([torch.ones(clients, dtype=torch.bool, device=device), *leaves]).all(0)
 
 
 def _without(stack: Params, left_out: Tensor) -> Params:

@@ -6,16 +6,16 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from nufed.client_app.client import evaluate
-from nufed.client_app.local_update import local_step
-from nufed.client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.stack import repeated
+from nufed.client_app.work import Measuring, Training, states_of
 from nufed.conf.errors import NuFedError, reason
 from nufed.simulation.lane import Lane, Part
 from nufed.simulation.memory import out_of_memory
 from nufed.simulation.plan import ONE_BY_ONE, Plan, Way
 from nufed.simulation.search import Run, find
-from nufed.simulation.stack import batches, draw_train, evaluate_stack, gathered
+from nufed.simulation.stack import batches, draw_train, evaluate_stack, gathered, joined
 
 log = logging.getLogger("nufed")
 
@@ -63,32 +63,32 @@ def tried(work: Work, lane: Lane, limit: int, threads: Sequence[int]) -> Plan | 
     return None
 
 
-def train_trial(lane: Lane, params: Params, ask: TrainInstruction, clients: Sequence[int]) -> Run:
+def train_trial(lane: Lane, shared: Params, ask: Training, clients: Sequence[int]) -> Run:
     """Return one local step (τ = 1) of a chunk of `clients`; they serve again if they are few."""
-    task = lane.task
+    task, algorithm = lane.task, ask.algorithm
     drawn = cache(lambda alike: draw_train(task, ask, clients, alike=alike))
 
     def run(way: Way) -> object:
         if way == ONE_BY_ONE:
-            (alone,) = gathered(task, drawn(False), 0)
-            return local_step(task.loss, params, alone, **ask.step)
-        rows = drawn(way.compiled).of([i % len(clients) for i in range(way.chunk)])
-        (some,) = batches(lane.source, rows)
-        start = repeated(params, way.chunk, copied=way.compiled)
+            (alone,) = gathered(task, drawn(False), 0, ask.tau)
+            (state,) = states_of(task, shared, ask, clients[:1])
+            return algorithm.step(task.loss, algorithm.begin(shared, state), alone)
+        places = [i % len(clients) for i in range(way.chunk)]
+        (some,) = batches(lane.source, drawn(way.compiled).of(places), ask.tau)
+        states = joined(states_of(task, shared, ask, [clients[i] for i in places]))
+        start = algorithm.begin(repeated(shared, way.chunk), states)
         return lane.step(ask, way.compiled)(start, some)
 
     return run
 
 
-def evaluate_trial(
-    lane: Lane, params: Params, ask: EvaluateInstruction, clients: Sequence[int]
-) -> Run:
+def evaluate_trial(lane: Lane, shared: Params, ask: Measuring, clients: Sequence[int]) -> Run:
     """Return the personalization curves of a chunk of `clients`, likewise."""
 
     def run(way: Way) -> object:
         if way == ONE_BY_ONE:
-            return evaluate(lane.task, params, ask, clients[0])
+            return evaluate(lane.task, shared, ask, clients[0])
         some = [clients[i % len(clients)] for i in range(way.chunk)]
-        return evaluate_stack(lane.task, lane.source, params, ask, some)
+        return evaluate_stack(lane.task, lane.source, shared, ask, some)
 
     return run

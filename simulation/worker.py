@@ -8,17 +8,20 @@ import pickle
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.states import Held
+from nufed.client_app.work import task_for
 from nufed.conf.convert import read_config
 from nufed.conf.errors import InputError
 from nufed.simulation.actors import Done
 from nufed.simulation.lane import Lane, Part
 from nufed.simulation.plan import Way
-from nufed.tasks.task import build
 
 log = logging.getLogger("nufed")
 
@@ -26,18 +29,18 @@ log = logging.getLogger("nufed")
 class Model(NamedTuple):
     """The global model, as it is sent to a worker."""
 
-    params: Params
+    shared: Params
     buffers: Params
     frozen: str
     """A checksum of the parameters that do not train."""
 
     def on_cpu(self) -> "Model":
         """Return it where every process can have it."""
-        params, buffers = (
+        shared, buffers = (
             {name: tensor.detach().cpu() for name, tensor in some.items()}
-            for some in (self.params, self.buffers)
+            for some in (self.shared, self.buffers)
         )
-        return self._replace(params=params, buffers=buffers)
+        return self._replace(shared=shared, buffers=buffers)
 
 
 class Asked(NamedTuple):
@@ -56,21 +59,23 @@ class Worker:
     def __init__(self, config: str) -> None:
         torch.set_num_threads(1)
         composed = read_config(config)
-        self._task = build(composed)
+        self._task = task_for(algorithm_of(composed.algorithm), composed)
         self._lane = Lane(self._task)
 
-    def work(self, asked: bytes, clients: list[int]) -> Done:
+    def work(self, asked: bytes, block: bytes) -> Done:
         """Train or evaluate some clients."""
         started, device = time.process_time(), self._task.device
         kind, model, ask, way = pickle.loads(asked)  # of the run itself
+        clients, brought = pickle.loads(block)
+        states = Held(brought)
         self._take_over(model)
-        here = {name: p.to(device) for name, p in model.params.items()}
+        here = {name: p.to(device) for name, p in model.shared.items()}
         with _warnings() as said:
-            result = getattr(self._lane, kind)(here, ask, clients, way)
+            result = getattr(self._lane, kind)(here, replace(ask, states=states), clients, way)
         if isinstance(result, Part):
             total = {name: p.cpu() for name, p in result.total.items()}
             result = result._replace(total=total, metrics=result.metrics.cpu())
-        return Done(pickle.dumps(result), time.process_time() - started, said)
+        return Done(pickle.dumps((result, states.on_cpu())), time.process_time() - started, said)
 
     def _take_over(self, model: Model) -> None:
         try:

@@ -11,10 +11,13 @@ import pickle
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
 
-from nufed.client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from nufed.client_app.messages import EvaluateReport
+from nufed.client_app.states import Held
+from nufed.client_app.work import Measuring, Training
 from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError, WorkersLost
 from nufed.conf.schema import Config
@@ -62,18 +65,24 @@ class Workers:
             raise InputError(f"engine.workers={count}: Ray did not start ({error})") from error
 
     def train(
-        self, model: Model, ask: TrainInstruction, blocks: Sequence[list[int]], way: Way
+        self, model: Model, ask: Training, blocks: Sequence[list[int]], way: Way
     ) -> tuple[list[Part], float]:
         """Return what `Lane.train` gives for each block, and the workers' CPU seconds."""
-        done = self._map(Asked("train", model.on_cpu(), ask, way), blocks)
-        return [pickle.loads(each.result) for each in done], sum(each.cpu_s for each in done)
+        done = self._map("train", model, ask, blocks, way)
+        parts = list[Part]()
+        for each in done:
+            part, states = pickle.loads(each.result)
+            for client, state in states.items():
+                ask.states.keep(client, ask.round, state)
+            parts.append(part)
+        return parts, sum(each.cpu_s for each in done)
 
     def evaluate(
-        self, model: Model, ask: EvaluateInstruction, blocks: Sequence[list[int]], way: Way
+        self, model: Model, ask: Measuring, blocks: Sequence[list[int]], way: Way
     ) -> list[EvaluateReport]:
         """Return what `Lane.evaluate` gives for each block."""
-        done = self._map(Asked("evaluate", model.on_cpu(), ask, way), blocks)
-        return [pickle.loads(each.result) for each in done]
+        done = self._map("evaluate", model, ask, blocks, way)
+        return [pickle.loads(each.result)[0] for each in done]
 
     def close(self) -> None:
         """End the processes."""
@@ -87,8 +96,24 @@ class Workers:
                 return
         ray.end()
 
-    def _map(self, asked: Asked, blocks: Sequence[list[int]]) -> list[Done]:
-        """Have each block done, all of them again if Ray dies meanwhile."""
+    def _map(
+        self,
+        kind: str,
+        model: Model,
+        ask: Training | Measuring,
+        blocks: Sequence[list[int]],
+        way: Way,
+    ) -> list[Done]:
+        """Have each block done, all of them again if Ray dies meanwhile.
+
+        The clients' states go along, and come back: this process keeps them.
+        """
+        asked = Asked(kind, model.on_cpu(), replace(ask, states=Held()), way)
+        states = ask.states.read if ask.algorithm.stateful else lambda *_: {}
+        given = [
+            pickle.dumps((block, {client: states(client, ask.before) for client in block}))
+            for block in blocks
+        ]
         content, deaths = pickle.dumps(asked), 0
         done: list[Done]
         while True:
@@ -96,7 +121,7 @@ class Workers:
                 if self._ray is None:
                     self._start()
                 assert self._ray is not None
-                done, self.pids = self._ray.ask("map", content, blocks)
+                done, self.pids = self._ray.ask("map", content, given)
                 break
             except Gone as error:
                 self._ray, deaths = None, deaths + 1

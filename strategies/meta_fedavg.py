@@ -8,6 +8,7 @@ al. 2020), generalized meta federated learning at any ν (Jamali et al. 2025). F
 optimizers see Reddi et al. 2021.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -19,11 +20,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from nufed.client_app.local_update import norm
+from nufed.client_app.algorithm import Algorithm, norm
 from nufed.client_app.mean import StreamingMean
 from nufed.client_app.messages import (
     EvaluateInstruction,
     Fixed,
+    Memory,
+    Numbers,
     TrainInstruction,
     encode,
 )
@@ -31,7 +34,6 @@ from nufed.client_app.meta_gradient import Params
 from nufed.conf.errors import InputError, RunStopped
 from nufed.conf.schema import (
     WEIGHTINGS,
-    AlgorithmConfig,
     EvaluationConfig,
     PrivacyConfig,
     require_norm,
@@ -40,6 +42,7 @@ from nufed.strategies.curves import GROUPS, Evaluation, Members, summarize
 from nufed.strategies.exchange import apart
 from nufed.strategies.flower_rules import clip
 from nufed.strategies.privacy import CentralDP
+from nufed.strategies.remembered import REMEMBERED, Remembered
 from nufed.strategies.replies import (
     Curves,
     Failure,
@@ -54,6 +57,11 @@ from nufed.strategies.rule import Rule, TooFewUpdates
 from nufed.strategies.server_optimizer import ServerOptimizer
 from nufed.strategies.weights import Weights
 from nufed.tasks.objective import LOWER_IS_BETTER
+
+METRICS = "metrics"
+"""Under which the means of what an algorithm shows stand in a round's row."""
+
+log = logging.getLogger("nufed")
 
 
 class MetaFedAvg(Strategy):
@@ -98,7 +106,7 @@ class MetaFedAvg(Strategy):
 
     def __init__(
         self,
-        algorithm: AlgorithmConfig,
+        algorithm: Algorithm,
         evaluation: EvaluationConfig,
         roster: Roster,
         *,
@@ -137,6 +145,9 @@ class MetaFedAvg(Strategy):
         """What the last evaluation measured, client by client; None if it measured nobody."""
         self.undefined: dict[str, list[str]] = {}
         """Why metrics do not exist for some clients of the last evaluation, by metric."""
+        self.remembered = Remembered()
+        """Which clients keep a state of this run."""
+        self._shared_after = 0  # the round that led to what is being sent
         self._trained: list[Sent] = []
         self._measured: list[Sent] = []
 
@@ -159,21 +170,23 @@ class MetaFedAvg(Strategy):
         self._server.load(arrays)
         m = per_round(self.clients_per_round, self.fraction, len(self.roster.participating))
         ask = partial(
-            TrainInstruction.of,
-            self.algorithm,
-            round=server_round,
-            seed=self.seed,
+            TrainInstruction,
+            server_round,
+            self.seed,
             weighting=self.weighting,
             most_rows=self.weights.most,
         )
+        numbers = Numbers.of(self.algorithm)
         trained = self.roster.sample(server_round, m)
         if self.privacy is not None and trained:
             self.privacy.require_budget(server_round, len(trained), self.roster.num_clients)
         measured = self.roster.measured(self.evaluation.clients) if config.get("evaluate") else []
 
         def content(clients: list[int]) -> RecordDict:
-            return encode(ask(clients=clients), arrays, fixed=self.fixed)
+            also = (self.fixed, numbers, self._memory(clients))
+            return encode(ask(clients=clients), arrays, also=also)
 
+        self._shared_after = server_round - 1
         return self._send(arrays, trained, measured, content)
 
     def aggregate_train(
@@ -193,6 +206,7 @@ class MetaFedAvg(Strategy):
         asked = sum(len(sent.clients) for sent in self._trained)
         updates, clients, clipped = self.aggregator(), list[int](), 0
         losses, norms, cpu_s = list[float](), list[float](), 0.0
+        columns, afresh = dict[str, list[float]](), list[int]()
         self.failures = []
         read = partial(
             read_update, like=self._server.model, rows=self.roster.rows, max_norm=self.max_norm
@@ -206,6 +220,9 @@ class MetaFedAvg(Strategy):
             losses += report.loss
             norms += report.meta_grad_norm
             cpu_s += report.cpu_s
+            afresh += report.afresh
+            for name, values in report.columns().items():
+                columns.setdefault(name, []).extend(values)
             self.failures += [
                 Failure(client, f"not finite from local step {step} on", step)
                 for client, step in zip(report.diverged, report.diverged_at, strict=True)
@@ -237,6 +254,10 @@ class MetaFedAvg(Strategy):
             "update_norm": float(norm(delta)),
             "train_cpu_s": cpu_s,
         }
+        row |= {f"{METRICS}.{name}": float(np.mean(values)) for name, values in columns.items()}
+        if self.algorithm.stateful:
+            self.remembered.add(clients)
+            row |= self._told_of(afresh)
         arrays = self._server.step(delta)
         if not self._server.is_finite():
             raise RunStopped(
@@ -250,6 +271,7 @@ class MetaFedAvg(Strategy):
     ) -> Iterable[Message]:
         """Ask participating and new clients for their personalization curves."""
         self.roster.refresh(grid)
+        self._shared_after = server_round
         return self._send(arrays, [], self.roster.measured(self.evaluation.clients))
 
     def aggregate_evaluate(
@@ -292,10 +314,13 @@ class MetaFedAvg(Strategy):
         state = self._server.state_dict()
         if self.privacy is not None:
             state["privacy"] = self.privacy.state()
+        if self.algorithm.stateful:
+            state[REMEMBERED] = self.remembered.state()
         return state
 
-    def load_state_dict(self, params: Params, state: Mapping[str, Any]) -> None:
-        """Go on from a global model and what `state_dict` returned with it."""
+    def load_state_dict(self, params: Params, state: Mapping[str, Any], round: int = 0) -> None:
+        """Go on after a round, from what is shared and what `state_dict` returned with it."""
+        self.remembered.restore(state.get(REMEMBERED, {}), round)
         self._server.load(ArrayRecord(dict(params)))
         if self.privacy is not None:
             self.privacy.restore(state.get("privacy", {}))
@@ -386,5 +411,21 @@ class MetaFedAvg(Strategy):
     def _ask_for_curves(self, clients: list[int], arrays: ArrayRecord | None = None) -> RecordDict:
         """Return the content of a message that asks for clients' personalization curves."""
         e = self.evaluation
-        ask = EvaluateInstruction(self.seed, clients, e.steps, self.algorithm.alpha, e.batch)
-        return encode(ask, arrays, fixed=None if arrays is None else self.fixed)
+        ask = EvaluateInstruction(self.seed, clients, e.steps, e.batch, self._shared_after)
+        if arrays is None:  # it goes with a train message, which has all the rest
+            return encode(ask)
+        also = (self.fixed, Numbers.of(self.algorithm), self._memory(clients))
+        return encode(ask, arrays, also=also)
+
+    def _told_of(self, afresh: list[int]) -> dict[str, int]:
+        """Say which clients lost their state; return what the round's row says of it."""
+        if not afresh:
+            return {}
+        called = ", ".join(str(self.roster.ids[client]) for client in afresh[:5])
+        more = f" and {len(afresh) - 5} more" if len(afresh) > 5 else ""
+        log.warning("client %s%s had lost what it kept, and began afresh", called, more)
+        return {"afresh": len(afresh)}
+
+    def _memory(self, clients: list[int]) -> Memory | None:
+        """Return how clients find what they kept; None where they keep nothing."""
+        return self.remembered.of(clients) if self.algorithm.stateful else None

@@ -10,7 +10,7 @@ from flwr.app import Message
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nufed.client_app.local_update import norm
+from nufed.client_app.algorithm import norm
 from nufed.client_app.messages import (
     EvaluateReport,
     MalformedMessage,
@@ -140,6 +140,7 @@ def read_update(
         like the global model `like`.
     """
     report = decode(TrainReport, reply)
+    _require_metrics(report.metrics)
     _require_asked(named := [*report.clients, *report.diverged, *report.failed], clients)
     if len(named) < len(clients):
         raise MalformedMessage(f"reply names clients {named}, asked were {clients}")

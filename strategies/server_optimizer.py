@@ -49,7 +49,7 @@ class ServerOptimizer:
         params = to_params(arrays)
         if not self.model:
             self.model = {name: torch.nn.Parameter(tensor) for name, tensor in params.items()}
-            if self._make is not None:
+            if self._make is not None and self.model:
                 self._optimizer = self._make(list(self.model.values()))
         for name, parameter in self.model.items():
             parameter.data.copy_(params[name])

@@ -18,7 +18,7 @@ from nufed.tasks.datasets.checks import require_range
 from nufed.tasks.derivatives import HAS_ALL, Derivatives, derivatives
 from nufed.tasks.kernels import plain_kernels
 from nufed.tasks.measures import make_objective, usable
-from nufed.tasks.module import Made, make_module
+from nufed.tasks.module import make_module
 from nufed.tasks.module_state import Params as Params
 from nufed.tasks.module_state import Size
 from nufed.tasks.module_trial import MORE
@@ -50,6 +50,8 @@ class Task:
     """Whether the module takes x as integers, such as tokens."""
     writes_input: bool = False
     """Whether the module writes to the x that it is given, and so is given copies."""
+    draws: bool = False
+    """Whether the module draws random numbers, as dropout does."""
     derivatives: Derivatives = HAS_ALL
     """What the loss has of second derivatives."""
 
@@ -195,7 +197,13 @@ class Task:
         return len(list(every)) > len(list(self.module.named_parameters()))
 
 
-def build(config: Config, local: Local | None = None, data: FederatedData | None = None) -> Task:
+def build(
+    config: Config,
+    local: Local | None = None,
+    data: FederatedData | None = None,
+    *,
+    twice: bool = False,
+) -> Task:
     """Map the data and make the model of a configuration.
 
     Parameters
@@ -204,6 +212,8 @@ def build(config: Config, local: Local | None = None, data: FederatedData | None
         A SuperNode's own file, for dataset=private.
     data
         Rows to take in place of those that the configuration names.
+    twice
+        Whether a loss of one's own must have second derivatives.
 
     Raises
     ------
@@ -237,6 +247,7 @@ def build(config: Config, local: Local | None = None, data: FederatedData | None
         autocast=precision == "bf16",
         integers=made.trial.integers,
         writes_input=made.trial.writes_input,
+        draws=made.trial.draws,
     )
     if config.task != TaskConfig() and len(data.y):
         x, y = task.batch(data.partition.index[:TRIED])
@@ -244,15 +255,9 @@ def build(config: Config, local: Local | None = None, data: FederatedData | None
             outputs = task.predict(task.initial_params(), x)
         with torch.enable_grad():
             outputs.requires_grad_()
-            objective = usable(objective, config.task, outputs, y, twice=_needs_hessians(config))
+            objective = usable(objective, config.task, outputs, y, twice=twice)
         task = replace(task, objective=objective)
-    task = replace(task, derivatives=_derivatives(task, config))
-    _require_possible(task, config, made)
-    return task
-
-
-def _needs_hessians(config: Config) -> bool:
-    return config.algorithm.nu > 0 and config.algorithm.mode == "exact"
+    return replace(task, derivatives=_derivatives(task, config))
 
 
 def _derivatives(task: Task, config: Config) -> Derivatives:
@@ -263,34 +268,12 @@ def _derivatives(task: Task, config: Config) -> Derivatives:
     y = torch.zeros(2, *places, dtype=kind, device=task.device)
     with torch.random.fork_rng(devices=[]), task.measuring() as plain:
         return derivatives(
-            lambda params: plain.loss(params, x, y), task.initial_params(), _named(config)
+            lambda params: plain.loss(params, x, y), task.initial_params(), named(config)
         )
 
 
-def _require_possible(task: Task, config: Config, made: Made) -> None:
-    """Raise an `InputError` if the model cannot be trained as the configuration asks for."""
-    a, missing = config.algorithm, task.derivatives.missing
-    if _needs_hessians(config) and missing is not None:
-        raise InputError(
-            f"{_named(config)}: its loss has no second derivative ({missing:.150}); say "
-            "algorithm.mode=first_order, or hessian_free"
-        )
-    if config.diagnostics.every is not None and missing is not None:
-        raise InputError(
-            f"diagnostics.every={config.diagnostics.every}: needs second derivatives, and the loss "
-            f"has none ({missing:.150}); say diagnostics.every=null"
-        )
-    twice_the_same = a.nu > 0 and (a.mode == "hessian_free" or (a.mode == "exact" and a.recompute))
-    if made.trial.draws and twice_the_same:
-        key = "mode=hessian_free" if a.mode == "hessian_free" else "recompute=true"
-        raise InputError(
-            f"algorithm.{key}: computes each step more than once, and the model draws random "
-            "numbers (dropout), others each time; say algorithm.mode=exact or first_order, with "
-            "algorithm.recompute=false"
-        )
-
-
-def _named(config: Config) -> str:
+def named(config: Config) -> str:
+    """Return what names the model of a configuration to a person."""
     return f"model._target_={config.model.get('_target_')}"
 
 

@@ -22,6 +22,8 @@ from nufed.tasks.task import Params, Task
 
 MODEL = "model.safetensors"
 """In a run folder, the trained model."""
+BESIDE = "shared/"
+"""Begins the names of what is no part of the model."""
 KEY = "data"  # of the file's metadata
 LARGEST = 1 << 31  # of one size of the data
 
@@ -58,7 +60,12 @@ class Sizes:
         )
 
 
-def to_bytes(task: Task, params: Params, facts: Mapping[str, object] | None = None) -> bytes:
+def to_bytes(
+    task: Task,
+    params: Params,
+    facts: Mapping[str, object] | None = None,
+    beside: Params | None = None,
+) -> bytes:
     """Return a model as a file's content: its `state_dict`, and the sizes of the data in metadata.
 
     Parameters
@@ -69,12 +76,22 @@ def to_bytes(task: Task, params: Params, facts: Mapping[str, object] | None = No
         The parameters that train, name -> tensor.
     facts
         What else its metadata is to say.
+    beside
+        What a run shares besides the model, under names of its own.
     """
     metadata = {key: printable(str(value)) for key, value in (facts or {}).items()}
     metadata[KEY] = json.dumps(asdict(Sizes.of(task.data)))
     # Clones: safetensors refuses tensors that share their memory, such as tied weights.
-    state = {name: t.cpu().contiguous().clone() for name, t in task.state(params).items()}
+    whole = task.state(params) | {f"{BESIDE}{name}": t for name, t in (beside or {}).items()}
+    state = {name: t.cpu().contiguous().clone() for name, t in whole.items()}
     return save(state, metadata)
+
+
+def apart(state: Params) -> tuple[Params, Params]:
+    """Return what a file holds of the model, and what else the run shared."""
+    beside = {name: t for name, t in state.items() if name.startswith(BESIDE)}
+    model = {name: t for name, t in state.items() if name not in beside}
+    return model, {name.removeprefix(BESIDE): t for name, t in beside.items()}
 
 
 def read(file: Path) -> tuple[Params, Sizes | None]:

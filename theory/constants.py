@@ -48,8 +48,10 @@ with α ≤ 1/L has the form of Per-FedAvg's constants (Fallah et al. 2020): L_F
 import math
 from dataclasses import dataclass
 
+from nufed.client_app.algorithms.meta_gradient import MetaGradient
+from nufed.client_app.meta_gradient import MODES
 from nufed.conf.errors import InputError
-from nufed.conf.schema import MODES, AlgorithmConfig, require
+from nufed.conf.schema import require
 
 LARGEST = 250.0
 """Decimal digits of q^{4ν}, the largest power that a bound contains, which floats can hold."""
@@ -132,7 +134,7 @@ class Method:
         return not self.fresh and self.nu > 1
 
     @classmethod
-    def of(cls, algorithm: AlgorithmConfig) -> "Method":
+    def of(cls, algorithm: MetaGradient) -> "Method":
         """Return the method that a configuration asks for.
 
         Without Hessian batches (algorithm.batch.hessian=null) the support batches serve for the

@@ -1,14 +1,17 @@
 """A federation of which some clients are hostile, as the ClientApp knows it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from benchmarks.attack.attacks import Attack
+from nufed.client_app.algorithm import Trained as Steps
+from nufed.client_app.algorithm import local_update
 from nufed.client_app.cohort import OneByOne, Trained
-from nufed.client_app.local_update import LocalUpdate, local_step, repeat_step
-from nufed.client_app.messages import TrainInstruction, TrainReport
+from nufed.client_app.messages import TrainReport
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.stack import repeated, stacked
+from nufed.client_app.work import Training
 from nufed.simulation.source import Source
 from nufed.simulation.stack import batches, draw_train
 from nufed.tasks.task import Task
@@ -35,25 +38,29 @@ class Federation(OneByOne):
         self.attack, self.clients = attack, range(clients)
         self._rows, self._round = attack.rows(task), -1
 
-    def train(self, params: Params, ask: TrainInstruction) -> Trained:
+    def train(self, shared: Params, ask: Training) -> Trained:
         """Return what the one client of `ask` sends."""
         (client,) = ask.clients
         if ask.round != self._round:
-            result = train_each(self._rows, params, ask, self.clients)
-            sent = {name: params[name] - p for name, p in result.params.items()}
-            self._sent, self._round = self.attack.updates(sent), ask.round
-            self._loss, self._norm = result.loss.mean(0), result.meta_grad_norm.mean(0)
-        report = TrainReport(
-            [client], [float(self._loss[client])], [float(self._norm[client])], [], [], [], [], 0.0
+            result = train_each(self._rows, shared, ask, self.clients)
+            self._sent, self._round = self.attack.updates(result.update), ask.round
+            self._loss, self._norm = result.loss.mean(0), result.norm.mean(0)
+        report = replace(
+            TrainReport.empty(),
+            clients=[client],
+            loss=[float(self._loss[client])],
+            meta_grad_norm=[float(self._norm[client])],
         )
         return Trained({name: p[client].clone() for name, p in self._sent.items()}, report)
 
 
-def train_each(
-    task: Task, params: Params, ask: TrainInstruction, clients: Sequence[int]
-) -> LocalUpdate:
+def train_each(task: Task, shared: Params, ask: Training, clients: Sequence[int]) -> Steps:
     """Train each of K clients as `nufed.client_app.client.train` does, all at once: [K, …]."""
-    start = repeated(params, len(clients), copied=False)
     drawn = draw_train(task, ask, clients)
-    step = partial(local_step, stacked(task.loss), **ask.step)
-    return repeat_step(step, start, batches(Source(task), drawn))
+    return local_update(
+        ask.algorithm,
+        partial(ask.algorithm.step, stacked(task.loss)),
+        repeated(shared, len(clients)),
+        {},
+        batches(Source(task), drawn, ask.tau),
+    )

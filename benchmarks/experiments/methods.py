@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.experiments.plan import ALPHA, NU, SEED, Job, axes, jobs
-from benchmarks.experiments.runs import Outcome, gradients
+from benchmarks.experiments.runs import Outcome
 from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
+from nufed.client_app.algorithm import algorithm_of
 from nufed.server_app.report.statistics import Array, rounds_to
 
 SETTINGS = ("fashion_shards", "digits_dirichlet", "own_labels")
@@ -70,8 +71,8 @@ class Method:
 
     def cost(self, outcomes: Outcomes) -> int:
         """Return a sampled client's gradients a round."""
-        algorithm = outcomes[self.jobs()[0]].config.algorithm
-        return algorithm.tau * gradients(algorithm)
+        algorithm = algorithm_of(outcomes[self.jobs()[0]].config.algorithm)
+        return algorithm.tau * algorithm.gradients
 
 
 def tuned(setting: str, outcomes: Outcomes, nu: str, alpha: str | None = None) -> Choice:

@@ -18,7 +18,7 @@ from benchmarks.experiments.plan import Job
 from benchmarks.quiet import train, workers
 from nufed.conf.compose import of_run
 from nufed.conf.errors import NuFedError, RunStopped
-from nufed.conf.schema import AlgorithmConfig, Config
+from nufed.conf.schema import Config
 from nufed.server_app.run_folder import METRICS, MODEL, SUMMARY
 
 Array = NDArray[np.float64]
@@ -58,16 +58,6 @@ class Outcome:
         curve = self.curve(group, metric)
         end: Array = curve[0] if self.stopped else curve[-last:].mean(0)
         return end
-
-
-def gradients(algorithm: AlgorithmConfig) -> int:
-    """Return what a local step costs, in gradients of one batch.
-
-    ν inner ones and one outer; a Hessian-vector product by automatic differentiation costs about
-    two, as a central difference does.
-    """
-    products = 0 if algorithm.mode == "first_order" else algorithm.nu
-    return algorithm.nu + 1 + 2 * products
 
 
 def run_all(jobs: Iterable[Job], folder: Path, processes: int, what: str) -> dict[Job, Outcome]:

@@ -11,7 +11,7 @@ from benchmarks.outcome import Line, Target
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.setting import FASHION, MLP, PER_FEDAVG, Setting, setting
 from benchmarks.workload import Effort, Workload
-from nufed.client_app.messages import EvaluateInstruction
+from nufed.client_app.work import Measuring
 from nufed.simulation.executor import Batched
 from nufed.tasks.task import Task
 
@@ -56,7 +56,8 @@ def _curves(given: Setting, name: str) -> Contender:
     """Return the batched engine's curves."""
     torch.set_num_threads(1)
     engine = Batched(given.config, given.task)
-    ask = EvaluateInstruction(given.config.seed, list(range(CLIENTS)), STEPS, 0.01, ROWS)
+    algorithm = given.ask.algorithm.with_numbers({"alpha": 0.01})
+    ask = Measuring(algorithm, given.config.seed, list(range(CLIENTS)), STEPS, ROWS)
 
     def run() -> float:
         report = engine.evaluate(given.params, ask)
@@ -69,7 +70,7 @@ def _curves(given: Setting, name: str) -> Contender:
 
 def _plain(given: Setting, name: str) -> Contender:
     """Return the plain loop's curves."""
-    task, ask = given.task, given.ask
+    task, ask = given.task, given.ask.algorithm
     part = task.data.partition
     loop = PlainLoop(task.module, nu=0, alpha=ask.alpha, tau=1, beta=ask.beta, batch=ROWS)
     rows = [

@@ -25,7 +25,7 @@ def exact(effort: Effort, repeats: int) -> list[Line]:
     engine = batched(given)
 
     def in_mode(mode: str) -> Trainer:
-        ask = replace(given.ask, mode=mode)
+        ask = given.ask.asking(mode=mode)
         return Trainer(mode, replace(given, ask=ask), engine.train)
 
     targets = {"exact": [Target("relative_time", "≤", 2.0)]}

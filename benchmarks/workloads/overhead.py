@@ -11,16 +11,16 @@ from benchmarks.flower import flower_ray
 from benchmarks.outcome import Line, Target
 from benchmarks.setting import FASHION, PER_FEDAVG, Setting, setting
 from benchmarks.workload import Effort, Workload
+from nufed.client_app.algorithm import Batches, Carry, Step, algorithm_of
 from nufed.client_app.app import make_app
 from nufed.client_app.cohort import Cohort
-from nufed.client_app.local_update import LocalStep, LocalUpdate, StepBatches
-from nufed.client_app.messages import TrainInstruction
-from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import Training
 from nufed.conf.convert import to_json
 from nufed.conf.schema import Config
 from nufed.server_app.app import make_strategy
 from nufed.server_app.rounds import rounds
 from nufed.server_app.tracking import State
+from nufed.simulation.compiled import LocalStep
 from nufed.simulation.executor import Batched
 from nufed.simulation.grid import LocalGrid
 from nufed.simulation.lane import Lane
@@ -46,13 +46,13 @@ class TimedLane(Lane):
 
     steps_s = 0.0
 
-    def step(self, ask: TrainInstruction, compile: bool) -> LocalStep:
+    def step(self, ask: Training, compile: bool) -> LocalStep:
         """Return one local step of a stack of clients, timed."""
         step = super().step(ask, compile)
 
-        def timed(params: Params, batches: StepBatches) -> LocalUpdate:
+        def timed(carry: Carry, batches: Batches) -> Step:
             started = time.perf_counter()
-            result = step(params, batches)
+            result = step(carry, batches)
             self.steps_s += time.perf_counter() - started
             return result
 
@@ -105,7 +105,7 @@ def _rounds(given: Setting, repeats: int) -> Iterator[RoundTime]:
 
     grid = LocalGrid(make_app(cohort), {"config": to_json(config)})
     roster = Roster(config.seed, config.evaluation.new_clients, given.task.data.partition)
-    strategy = make_strategy(config, roster)
+    strategy = make_strategy(config, algorithm_of(config.algorithm), roster)
     roster.wait(grid, timeout=60.0)
     (lane,) = lanes
     for row, _ in rounds(grid, strategy, config, State(-1, given.params, {})):

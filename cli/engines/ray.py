@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nufed.cli.bundle import lay_out
+from nufed.client_app.algorithm import algorithm_of
+from nufed.client_app.work import task_for
 from nufed.conf.compose import CONFIG, find_config
 from nufed.conf.convert import to_json
 from nufed.conf.errors import RunStopped
@@ -23,7 +25,6 @@ from nufed.server_app.trackers import trackers
 from nufed.server_app.tracking import RunInfo, State, pass_on
 from nufed.simulation.ray_engine import run_on_ray
 from nufed.strategies.roster import Roster, choose_new_clients
-from nufed.tasks.task import build
 
 LOG = "flower.log"
 log = logging.getLogger("nufed")
@@ -32,8 +33,11 @@ log = logging.getLogger("nufed")
 def launch(config: Config, folder: Path, console: Terminal) -> None:
     """Submit the app to Flower's simulation engine and follow its run folder `folder`."""
     require_found(config)
+    algorithm = algorithm_of(config.algorithm)
     with console.status("preparing the data"):
-        task = build(config)  # here, so that no worker has to, and mistakes show before Ray starts
+        task = task_for(
+            algorithm, config
+        )  # here, so that no worker has to, and mistakes show before Ray starts
     n = task.data.num_clients
     nodes = config.engine["num_supernodes"] or n
     cpus, gpus = config.engine["client_cpus"], config.engine["client_gpus"]
@@ -42,7 +46,9 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     require(type(cpus) is int and cpus >= 1, "engine.client_cpus", cpus, "a whole number from 1 on")
     require(type(gpus) in (int, float) and gpus >= 0, "engine.client_gpus", gpus, "0 or more")
     trackers(config, folder)  # a package that is missing shows here, not in Flower's log
-    make_strategy(config, Roster(config.seed, config.evaluation.new_clients, task.data.partition))
+    make_strategy(
+        config, algorithm, Roster(config.seed, config.evaluation.new_clients, task.data.partition)
+    )
     new = choose_new_clients(task.data.partition.ids, config.evaluation.new_clients, config.seed)
     for note in notes(config, task, dict(enumerate(task.data.partition.train.tolist()))):
         log.warning(note)

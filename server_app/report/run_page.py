@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.conf.command import differing_keys, overrides_of
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_yaml
@@ -47,9 +48,9 @@ def write_report(folder: Path, name: str | None = None) -> Path:
 
 def report(run: Record) -> str:
     """Return the report of a run as a page."""
-    c, a = run.config, run.config.algorithm
+    c, a = run.config, algorithm_of(run.config.algorithm)
     subtitle = (
-        f"{a.name}: ν = {a.nu}, τ = {a.tau}, α = {a.alpha:g}, β = {a.beta:g}, {a.mode} · "
+        f"{a.name}: {a.settings.replace('=', ' = ')} · "
         f"{c.dataset['name']}, {c.partition.name} · seed {c.seed} · {run.folder.name}"
     )
     with styled():

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from nufed.client_app.meta_gradient import meta_gradient
+from nufed.client_app.meta_gradient import MODES, meta_gradient
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
-from nufed.conf.schema import MODES, AlgorithmConfig
 from nufed.theory import quadratics as oracle
 from nufed.theory.constants import (
     Constants,
@@ -406,8 +405,9 @@ def test_larger_batches_never_give_larger_bounds(field: str) -> None:
         assert all_rows.bias <= large.bias <= small.bias
 
 
-def with_steps(*overrides: str) -> AlgorithmConfig:
-    return compose_config(["algorithm.alpha=0.03", "algorithm.beta=0.1", *overrides]).algorithm
+def with_steps(*overrides: str) -> MetaGradient:
+    steps = ["algorithm.alpha=0.03", "algorithm.beta=0.1"]
+    return meta_gradient_of(compose_config([*steps, *overrides]).algorithm)
 
 
 def test_a_configuration_names_the_method() -> None:

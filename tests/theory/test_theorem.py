@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from nufed.client_app.local_update import StepBatches, local_update
-from nufed.client_app.meta_gradient import adapt
+from nufed.client_app.meta_gradient import MODES, adapt
 from nufed.conf.errors import InputError
-from nufed.conf.schema import MODES
 from nufed.theory.constants import Constants, Method, growth, smoothness
 from nufed.theory.theorem import (
     Bound,

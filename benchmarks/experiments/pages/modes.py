@@ -9,7 +9,7 @@ from benchmarks.experiments.methods import GROUPS, TITLES, Method, Outcomes, see
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import ALPHA, MODE, NU, Job, jobs
 from benchmarks.experiments.tuning import STEPS, choose, tuning
-from nufed.conf.schema import MODES
+from nufed.client_app.meta_gradient import MODES
 from nufed.server_app.report.statistics import interval, paired
 
 name = "modes"
