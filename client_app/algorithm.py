@@ -255,7 +255,7 @@ def algorithm_of(values: Mapping[str, Any]) -> Algorithm:
     InputError
         If it names none, or a key, a type or a value is not one of its.
     """
-    kind = class_of(Algorithm, values, "algorithm")
+    kind = class_of(Algorithm, values, "algorithm")  # type: ignore[type-abstract]
     automatic = [name for name in AUTOMATIC if values.get(name) == AUTO]
     if automatic and not kind.steps_follow_curvature:
         said = f"algorithm.{automatic[0]}={AUTO}"

@@ -12,6 +12,7 @@ from nufed.client_app.messages import to_params
 from nufed.conf.errors import Diverged, RunStopped, TooFewReplies
 from nufed.conf.schema import Config
 from nufed.server_app.tracking import Row, State
+from nufed.strategies.cost import COST
 from nufed.strategies.curves import GROUPS
 from nufed.strategies.exchange import exchange
 from nufed.strategies.meta_fedavg import METRICS, MetaFedAvg
@@ -99,10 +100,8 @@ def _train(
         _ask_again(grid, strategy, config, row["attempts"], _why_no_update(row["round"], strategy))
     if before is not None:
         _write_curves(strategy, measured, before)
-    shown = _unflatten(metrics, METRICS)
-    row |= {key: value for key, value in metrics.items() if not key.startswith(f"{METRICS}.")}
-    if shown:
-        row[METRICS] = shown
+    row |= {key: value for key, value in metrics.items() if "." not in key}
+    row |= {group: found for group in (COST, METRICS) if (found := _unflatten(metrics, group))}
     return updated
 
 

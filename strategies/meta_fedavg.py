@@ -38,6 +38,7 @@ from nufed.conf.schema import (
     PrivacyConfig,
     require_norm,
 )
+from nufed.strategies.cost import COST, Cost
 from nufed.strategies.curves import GROUPS, Evaluation, Members, summarize
 from nufed.strategies.exchange import apart
 from nufed.strategies.flower_rules import clip
@@ -145,6 +146,8 @@ class MetaFedAvg(Strategy):
         """What the last evaluation measured, client by client; None if it measured nobody."""
         self.undefined: dict[str, list[str]] = {}
         """Why metrics do not exist for some clients of the last evaluation, by metric."""
+        self.cost = Cost()
+        """What the rounds so far have cost."""
         self.remembered = Remembered()
         """Which clients keep a state of this run."""
         self._shared_after = 0  # the round that led to what is being sent
@@ -254,6 +257,9 @@ class MetaFedAvg(Strategy):
             "update_norm": float(norm(delta)),
             "train_cpu_s": cpu_s,
         }
+        self.cost.add(self.algorithm, self._server.model, asked, len(clients))
+        cost = self.cost.row(len(self.roster.participating))
+        row |= {f"{COST}.{name}": value for name, value in cost.items()}
         row |= {f"{METRICS}.{name}": float(np.mean(values)) for name, values in columns.items()}
         if self.algorithm.stateful:
             self.remembered.add(clients)
@@ -311,7 +317,7 @@ class MetaFedAvg(Strategy):
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of what outlives a round beside the model, name -> tensor or JSON value."""
-        state = self._server.state_dict()
+        state = self._server.state_dict() | {COST: self.cost.state()}
         if self.privacy is not None:
             state["privacy"] = self.privacy.state()
         if self.algorithm.stateful:
@@ -320,6 +326,7 @@ class MetaFedAvg(Strategy):
 
     def load_state_dict(self, params: Params, state: Mapping[str, Any], round: int = 0) -> None:
         """Go on after a round, from what is shared and what `state_dict` returned with it."""
+        self.cost.restore(state.get(COST, {}))
         self.remembered.restore(state.get(REMEMBERED, {}), round)
         self._server.load(ArrayRecord(dict(params)))
         if self.privacy is not None:

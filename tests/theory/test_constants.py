@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from nufed.client_app.algorithms.meta_gradient import MetaGradient, meta_gradient_of
 from nufed.client_app.meta_gradient import MODES, meta_gradient
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
