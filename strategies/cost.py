@@ -37,7 +37,7 @@ class Cost:
         gradients = self._gradients / max(participating, 1)
         return {"gradients": gradients, "bytes_down": self._down, "bytes_up": self._up}
 
-    def state(self) -> dict[str, int]:
+    def state(self) -> dict[str, Any]:
         """Return what outlives this process."""
         return {"gradients": self._gradients, "bytes_down": self._down, "bytes_up": self._up}
 
