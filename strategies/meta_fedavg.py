@@ -257,7 +257,7 @@ class MetaFedAvg(Strategy):
             "update_norm": float(norm(delta)),
             "train_cpu_s": cpu_s,
         }
-        self.cost.add(self.algorithm, self._server.model, asked, len(clients))
+        self.cost.add(self.algorithm, dict(self._server.model), asked, len(clients))
         cost = self.cost.row(len(self.roster.participating))
         row |= {f"{COST}.{name}": value for name, value in cost.items()}
         row |= {f"{METRICS}.{name}": float(np.mean(values)) for name, values in columns.items()}

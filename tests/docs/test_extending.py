@@ -30,9 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_run_is_of_all_three(folder: Path) -> None:
     done = the_run(folder)
     config = read_config((done.folder / "config.yaml").read_text())
-    assert (config.algorithm.name, config.algorithm.nu) == ("fomaml", 3)
-    assert (config.algorithm.mode, config.algorithm.batch.query) == ("first_order", None)
-    assert config.algorithm.tau == 5, "of nufed.yaml, which it builds on"
+    a = config.algorithm
+    assert (a["name"], a["nu"]) == ("fomaml", 3)
+    assert (a["mode"], a["batch"]["query"]) == ("first_order", None)
+    assert a["tau"] == 5, "of nufed.yaml, which it builds on"
     assert config.strategy["_target_"] == "rules.WithoutLongest"
     with (done.folder / "accuracy.csv").open() as file:
         lines = [(int(k), float(accuracy)) for k, accuracy in csv.reader(file)]

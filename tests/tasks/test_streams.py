@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
-from nufed.client_app.messages import TrainInstruction
 from nufed.conf.compose import compose_config
 from nufed.simulation.stack import draw_train
 from nufed.strategies.roster import Roster, choose_new_clients, some
@@ -20,6 +19,7 @@ from nufed.tasks.rows import Rows
 from nufed.tasks.store import FederatedData
 from nufed.tasks.streams import Purpose, key, model_randomness, seeded, stream, torch_stream
 from nufed.tasks.task import Task, build
+from tests.helpers import changed, training
 
 WORD = 2**32
 VALUES = (0, 1, 2, 3, WORD - 1, WORD, WORD + 1, 2 * WORD, 2**63, 2**64 - 1)
@@ -111,10 +111,8 @@ def test_rows_are_equally_likely_in_a_sampled_clients_first_batch() -> None:
     for seed, round in product(range(4000), range(1, 5)):
         sample = everyone(seed, 50).sample(round, 10)
         if asked := [client for client in clients if client in sample]:
-            ask = TrainInstruction(
-                round, seed, asked, 1, 0.1, 0.1, 1, "exact", 1e-3, False, "uniform", size, 5, None
-            )
-            drawn = draw_train(task, ask, asked).support.rows[0, 0]
+            ask = changed(ASK, round=round, seed=seed, clients=asked, nu=1, support=size, query=5)
+            drawn = draw_train(task, ask, asked).kinds["support"].rows[0, 0]
             for client, batch in zip(asked, drawn, strict=True):
                 counts[client][batch % rows] += 1
                 batches[client] += 1
@@ -125,6 +123,7 @@ def test_rows_are_equally_likely_in_a_sampled_clients_first_batch() -> None:
     assert (statistic < chi2.isf(UNLIKELY, rows - 1)).all(), statistic
 
 
+ASK = training(compose_config(["algorithm.tau=1"]))
 N = 20  # clients of either kind, or rows; half of them are chosen
 
 
@@ -138,10 +137,8 @@ def chosen(seed: int) -> dict[str, list[int]]:
     """Return the half of N that each draw of a run chooses."""
     roster = everyone(seed, N)
     measured = roster.measured(N // 2)
-    ask = TrainInstruction(
-        1, seed, [0, 1, 2], 0, 0.1, 0.1, 1, "exact", 1e-3, False, "uniform", None, N // 2, None
-    )
-    batches = draw_train(TASK, ask, ask.clients).query.rows[0] % N
+    ask = changed(ASK, seed=seed, clients=[0, 1, 2], nu=0, support=None, query=N // 2)
+    batches = draw_train(TASK, ask, ask.clients).kinds["query"].rows[0] % N
     return {
         "new clients": [*choose_new_clients(ClientIds(N), 0.5, seed)],
         "first round": roster.sample(1, N // 2),
