@@ -173,6 +173,7 @@ class Numbers:
     def __post_init__(self) -> None:
         same_length(self.names, self.values)
         possible("names", reprlib.repr(self.names), len(set(self.names)) == len(self.names))
+        possible("values", reprlib.repr(self.values), all(map(isfinite, self.values)))
 
     @classmethod
     def of(cls, algorithm: Algorithm) -> Self:

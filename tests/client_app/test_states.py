@@ -75,7 +75,7 @@ def test_a_torn_file_is_a_lost_state(tmp_path: Path) -> None:
 def test_where_a_folder_should_be_is_a_file(tmp_path: Path) -> None:
     states = opened(tmp_path)
     (tmp_path / "0").write_text("")
-    with pytest.raises(CannotWrite, match="0/1.safetensors: cannot be written"):
+    with pytest.raises(CannotWrite, match=r"0/1\.safetensors: cannot be written"):
         states.keep(0, 1, state(1))
 
 

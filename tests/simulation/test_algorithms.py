@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.utils import get_method
 
 from nufed.cli.engines.batched import launch
 from nufed.client_app.algorithm import algorithm_of
@@ -96,3 +97,24 @@ def test_a_run_that_goes_on_ends_as_one_that_was_never_cut(name: str, tmp_path: 
     ends = [read_run(tmp_path / each).rows[-1] for each in ("whole", "cut")]
     for group in ("participating", "new"):
         assert ends[0][group] == ends[1][group]
+
+
+@pytest.mark.flower
+@pytest.mark.parametrize("name", NAMES)
+def test_every_engine_leads_to_the_same_model(name: str, tmp_path: Path) -> None:
+    """In float32: one by one, compiled, in two processes, and on Flower's own engine."""
+    engines = {
+        "alone": ["engine.chunk_size=1"],
+        "compiled": ["engine.chunk_size=3", "engine.compile=true"],
+        "workers": ["engine.chunk_size=2", "engine.workers=2"],
+        "ray": ["engine=ray", "engine.num_supernodes=2"],
+    }
+    models = {}
+    for engine, overrides in engines.items():
+        folder = tmp_path / engine
+        given = config(name, "rounds=3", *overrides)
+        get_method(given.engine["launcher"])(given, folder, Terminal(quiet=True))
+        models[engine] = read(folder).state.params
+    first, *others = models.values()
+    assert all(each.keys() == first.keys() for each in others)
+    assert max((distance(each, first) for each in others if first), default=0.0) < 1e-5
