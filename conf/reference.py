@@ -18,6 +18,7 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from nufed.conf.compose import CONFIG, CONFIG_DIR, composing
+from nufed.conf.keys import package_of
 from nufed.conf.schema import Config
 
 PAGE = CONFIG_DIR.parent / "docs" / "configuration.md"
@@ -101,7 +102,8 @@ def _merged(name: str, tables: Mapping[str, Mapping[str, Key]]) -> Key:
 def _keys(file: Path, group: str) -> list[Key]:
     """Return the keys that a YAML file sets."""
     text = file.read_text()
-    prefix = f"{group}." if group and "@package _global_" not in text else ""
+    package = package_of(text, group)
+    prefix = f"{package}." if package else ""
     comments = {f"{prefix}{name}": said for name, said in _comments(text)}
     meanings = comments | _schema()
     values = _leaves(OmegaConf.to_container(OmegaConf.load(file)), prefix)

@@ -134,7 +134,8 @@ def test_what_is_named_is_found_wherever_it_stands() -> None:
             "+model.deep={a: {b: [[{_target_: os.system, _args_: [id]}]]}}",
             *("task.loss=mine.loss", "task.metrics={gain: mine.gain, f: {_target_: mine.f}}"),
             "strategy.optimizer={_target_: mine.Adam, _partial_: true}",
-            *("partition.partitioner._target_=mine.Partitioner", "tracking._target_=mine.Tracker"),
+            *("partition.partitioner._target_=mine.Partitioner", "+tracking.mine._target_=mine.Tracker"),
+            "callbacks={mine: {_target_: mine.Callback}}",
             *("dataset=own_labels", "dataset.source=mine.read", "partition=shards"),
         ]
     )
@@ -148,7 +149,8 @@ def test_what_is_named_is_found_wherever_it_stands() -> None:
         "task.metrics.f._target_": "mine.f",
         "strategy.optimizer._target_": "mine.Adam",
         "partition.partitioner._target_": "mine.Partitioner",
-        "tracking._target_": "mine.Tracker",
+        "tracking.mine._target_": "mine.Tracker",
+        "callbacks.mine._target_": "mine.Callback",
         "dataset.source": "mine.read",
         "engine.launcher": "mine.launch",
     }
@@ -167,7 +169,7 @@ def test_what_is_not_trusted_is_refused_in_a_line_that_says_how_to() -> None:
         require_allowed(config, "checkpoint=r", ["min", "mine.Ne", "mine.Net.a", "other"])
     for trust in ("mine", "mine.Net", "*"):
         require_allowed(config, "checkpoint=r", [trust])
-    two = compose_config([*own(), "tracking._target_=other.sub.Tracker"])
+    two = compose_config([*own(), "+tracking.other._target_=other.sub.Tracker"])
     with pytest.raises(InputError, match=r"model._target_ is .* and .* trust=\[mine,other.sub\]$"):
         require_allowed(two, "checkpoint=r")
     require_allowed(two, "checkpoint=r", modules_of("[mine,other]"))

@@ -30,7 +30,7 @@ SMALL = [
 
 def ours(tracker: str) -> list[str]:
     """Return the overrides that choose a tracker of this file."""
-    return ["tracking=none", f"+tracking._target_=tests.server_app.test_trackers.{tracker}"]
+    return ["tracking=none", f"+tracking.mine._target_=tests.server_app.test_trackers.{tracker}"]
 
 
 class Broken(Callback):
@@ -158,7 +158,7 @@ def test_a_folder_from_before_trackers_is_resumed_without_one(train: Train) -> N
 def test_a_tracker_that_fails_is_told_of_once_and_the_run_goes_on(
     hook: str, train: Train, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = train([*SMALL, "rounds=3", *ours("Broken"), f"+tracking.hook={hook}"])
+    run = train([*SMALL, "rounds=3", *ours("Broken"), f"+tracking.mine.hook={hook}"])
     assert run.summary["rounds"] == 3
     assert "stopped" not in run.summary
     assert Broken.calls == 1
@@ -180,8 +180,23 @@ def test_event_files_that_cannot_be_written_cost_the_curves_alone(
 
 
 MISTAKES = {
-    "tracking._target_=absent.Tracker": "tracking._target_=absent.Tracker: ",
-    "+tracking.colour=red": "tracking._target_=nufed.server_app.trackers.tensorboard.TensorBoard: ",
+    "tracking.tensorboard._target_=absent.Tracker": (
+        "tracking.tensorboard._target_=absent.Tracker: "
+    ),
+    "+tracking.tensorboard.colour=red": (
+        "tracking.tensorboard._target_=nufed.server_app.trackers.tensorboard.TensorBoard: "
+    ),
+    "+tracking.mine._target_=datetime.date": "tracking.mine._target_=datetime.date: ",
+    "+tracking.mine={_target_: pathlib.PurePath}": (
+        "tracking.mine._target_=pathlib.PurePath: must be a subclass of "
+        "nufed.server_app.tracking.Callback"
+    ),
+    "+tracking._target_=mine.Tracker": (
+        "tracking._target_=mine.Tracker: must be under a name, as tracking.mine._target_; "
+        "a YAML file begins with # @package tracking.mine"
+    ),
+    "+tracking.mine=red": "tracking.mine=red: must be a _target_ and its arguments",
+    "+tracking.mine={file: a}": "tracking.mine={'file': 'a'}: must be a _target_ and its arguments",
 }
 
 
@@ -269,7 +284,7 @@ class Enough(Callback):
 
 @pytest.mark.parametrize("hook", ["on_round", "on_evaluation"])
 def test_a_tracker_may_end_the_run(hook: str, train: Train) -> None:
-    run = train([*SMALL, "rounds=5", *ours("Enough"), f"+tracking.hook={hook}"])
+    run = train([*SMALL, "rounds=5", *ours("Enough"), f"+tracking.mine.hook={hook}"])
     assert [row["round"] for row in run.rows] == [0, 1, 2]
     assert run.summary["rounds"] == 2
     assert run.summary["stopped_early"] == "Enough asked for it"
@@ -277,7 +292,7 @@ def test_a_tracker_may_end_the_run(hook: str, train: Train) -> None:
 
 
 def test_a_tracker_that_failed_ends_nothing(train: Train) -> None:
-    fails = ["+tracking.hook=on_round", "+tracking.fails=true"]
+    fails = ["+tracking.mine.hook=on_round", "+tracking.mine.fails=true"]
     assert train([*SMALL, "rounds=3", *ours("Enough"), *fails]).summary["rounds"] == 3
 
 
