@@ -13,6 +13,7 @@ from nufed.server_app.terminal import Terminal
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
 from nufed.strategies.curves import GROUPS, exists, rises, say_undefined, shown
 
+METRICS = 3  # of the algorithm's, in a line
 COLUMNS = 6  # of k, in a table on a terminal of 80 characters
 
 
@@ -67,6 +68,8 @@ class ProgressBar(Callback):
         loss = f"loss {_figure(row['train_loss'], '.4g')}  " if "train_loss" in row else ""
         if (norm2 := row.get("diagnostics", {}).get("meta_grad_norm2")) is not None:
             loss += f"‖∇F‖² {norm2:.3g}  "
+        for name, value in list(row.get("metrics", {}).items())[:METRICS]:
+            loss += f"{name} {_figure(value, '.3g')}  "
         if self._bar is not None:
             self._bar.update(
                 self._bar.task_ids[0], completed=row["round"], description=loss + self._curve

@@ -54,7 +54,7 @@ class Callback:
     """Set in a hook of a round, it ends the run after that round, which is not evaluated for it."""
 
     report_sections: "Sequence[Part]" = ()
-    """Of a person's own callback: functions of a `Record` that return a `Section` of report.html."""
+    """Of a person's own callback: functions of a `Record` that give a `Section` of report.html."""
 
     def __str__(self) -> str:
         return type(self).__name__

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from nufed.server_app.report.page import Section
 from nufed.server_app.report.record import Record
 from nufed.server_app.report.sections.again import again
+from nufed.server_app.report.sections.algorithm import algorithm
 from nufed.server_app.report.sections.configuration import configuration
 from nufed.server_app.report.sections.failures import failures
 from nufed.server_app.report.sections.personal import personal
@@ -18,7 +19,7 @@ from nufed.server_app.report.sections.theory import theory
 from nufed.server_app.report.sections.training import training
 
 Part = Callable[[Record], Section | None]
-OF_THE_RUN: tuple[Part, ...] = personal, served, training, failures, theory
+OF_THE_RUN: tuple[Part, ...] = personal, served, training, algorithm, failures, theory
 OF_ITS_CONFIGURATION: tuple[Part, ...] = configuration, again
 
 

@@ -2,7 +2,7 @@
 
 from nufed.server_app.report import run_figures as draw
 from nufed.server_app.report.page import Section, Table
-from nufed.server_app.report.record import Record
+from nufed.server_app.report.record import COSTS, Record
 from nufed.server_app.report.words import point
 from nufed.strategies.curves import rises, say_undefined
 
@@ -34,6 +34,7 @@ def personal(run: Record) -> Section | None:
             f" Fine-tuning still pays at its last step: try evaluation.steps={more}, or a larger "
             "algorithm.alpha."
         )
-    figures = [*draw.by_step(run), *draw.by_round(run), *draw.over_clients(run)]
+    by_cost = [figure for cost in COSTS for figure in draw.by_round(run, cost)]
+    figures = [*draw.by_step(run), *draw.by_round(run), *by_cost, *draw.over_clients(run)]
     notes = [f"{line}." for line in say_undefined(run.last)]
     return Section("Personal models", [text, *notes], figures=figures, folded=tables)

@@ -5,7 +5,7 @@ import numpy as np
 from nufed.server_app.report import run_figures as draw
 from nufed.server_app.report.page import Section, Table
 from nufed.server_app.report.record import Record
-from nufed.server_app.report.words import duration, number, point
+from nufed.server_app.report.words import duration, number, point, size
 
 
 def training(run: Record) -> Section:
@@ -21,6 +21,11 @@ def training(run: Record) -> Section:
         facts += [("median round", duration(float(np.median(seconds))))]
     if summary.get("wall_s") is not None:
         facts += [("the run took", duration(summary["wall_s"]))]
+    if cost := next((row["cost"] for row in reversed(run.rows) if "cost" in row), None):
+        up, down = size(cost["bytes_up"]), size(cost["bytes_down"])
+        facts += [
+            ("cost so far", f"{cost['gradients']:,.6g} gradients a client, {up} up, {down} down")
+        ]
     if "parameters" in summary:
         facts += [("parameters", f"{summary['parameters']:,}")]
         if summary.get("trained_parameters", summary["parameters"]) != summary["parameters"]:
