@@ -39,7 +39,7 @@ def known_keys() -> dict[str, list[str]]:
 
 def package_of(text: str, group: str) -> str:
     """Return where the keys of an option's YAML file go: what its head says, else to its group."""
-    found = re.search(r"^# @package ([\w.]+)$", text, re.MULTILINE)
+    found = re.match(r"# @package ([\w.]+)\n", text)
     package = found[1] if found else group
     return "" if package == "_global_" else package
 
