@@ -46,9 +46,9 @@ class Follower:
         config: Config,
         folder: Path,
         console: Terminal,
-        own: Sequence[Own],
         tracked: Sequence[Callback],
         again: bool = False,
+        own: Sequence[Own] = (),
     ) -> None:
         self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
         kept = RunFolder(folder, again)

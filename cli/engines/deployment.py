@@ -60,7 +60,7 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
             there = _submit(superlink, config, folder, console, known)
         console.say(f"Flower run {there.run_id} on {superlink.name}; its log: {folder / LOG}")
         again = there is known
-        follower = Follower(superlink, there.run_id, config, folder, console, own, tracked, again)
+        follower = Follower(superlink, there.run_id, config, folder, console, tracked, again, own)
         follower.follow()
 
 
