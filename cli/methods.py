@@ -17,23 +17,29 @@ GROUP = "algorithm"
 INTRODUCTION = """\
 # Methods
 
-Written by `make docs`: the [algorithms](../client_app/algorithms) that `algorithm=…` takes, each of them one
-file, with the update of its paper and where it differs from it. Any of them runs on every engine, with every
-rule, sampler, schedule and server optimizer that [configuration.md](configuration.md) lists; one of your own
-is [one file more](extending.md#an-algorithm).
+Written by `make docs`: the [algorithms](../client_app/algorithms) that `algorithm=…` takes, each
+of them one file, with the update of its paper and where it differs from it. Any of them runs on
+every engine, with every rule, sampler, schedule and server optimizer that
+[configuration.md](configuration.md) lists; one of your own is [one file
+more](extending.md#an-algorithm).
 
-Figures are those of the options as they stand, for the demo's network. *Sent* is what a drawn client gets from
-the server, and sends back, a round; *kept* is what it keeps until it is drawn again; both in sizes of the
-model. *Gradients* are those of a batch a local step, a Hessian-vector product counted as two. Every row of
-`metrics.jsonl` has, as `cost`, the gradients per participating client and the bytes both ways so far, so that
-methods can be compared at equal rounds, at equal gradients and at equal bytes.
+Figures are those of the options as they stand, for the demo's network. *Sent* is what a drawn
+client gets from the server, and sends back, a round; *kept* is what it keeps until it is drawn
+again; both in sizes of the model. *Gradients* are those of a batch a local step, a Hessian-vector
+product counted as two. Every row of `metrics.jsonl` has, as `cost`, the gradients per
+participating client and the bytes both ways so far, so that methods can be compared at equal
+rounds, at equal gradients and at equal bytes.
 """
 
 
 def page() -> str:
     """Return the text of docs/methods.md."""
     rows = [f"| {' | '.join(_row(name))} |" for name in names()]
-    table = ["| `algorithm=` | what it is | sent | kept | gradients |", "|---|---|---|---|---|", *rows]
+    table = [
+        "| `algorithm=` | what it is | sent | kept | gradients |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
     return f"{INTRODUCTION}\n" + "\n".join(table) + "\n"
 
 

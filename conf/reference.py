@@ -19,6 +19,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from nufed.conf.compose import CONFIG, CONFIG_DIR, composing
+from nufed.conf.keys import package_of
 from nufed.conf.schema import Config
 
 PAGE = CONFIG_DIR.parent / "docs" / "configuration.md"
@@ -104,7 +105,8 @@ def _merged(name: str, tables: Mapping[str, Mapping[str, Key]]) -> Key:
 def _keys(file: Path, group: str) -> list[Key]:
     """Return the keys that a YAML file sets."""
     text = file.read_text()
-    prefix = f"{group}." if group and "@package _global_" not in text else ""
+    package = package_of(text, group)
+    prefix = f"{package}." if package else ""
     comments = {f"{prefix}{name}": said for name, said in _comments(text)}
     loaded: Any = OmegaConf.to_container(OmegaConf.load(file))
     meanings = comments | _schema()
@@ -156,8 +158,8 @@ def _schema() -> dict[str, str]:
 def _docstrings(type_: Any, prefix: str) -> dict[str, str]:
     """Return what stands below the fields of a dataclass, its bases' too, by dotted key."""
     found = dict[str, str]()
-    for each in reversed([base for base in type_.__mro__ if is_dataclass(base)]):
-        (tree,) = ast.parse(inspect.getsource(each)).body
+    for base in reversed([base for base in type_.__mro__ if is_dataclass(base)]):
+        (tree,) = ast.parse(inspect.getsource(base)).body
         assert isinstance(tree, ast.ClassDef)
         for field, below in zip(tree.body, tree.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):

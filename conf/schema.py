@@ -257,8 +257,10 @@ class Config:
     privacy: PrivacyConfig = MISSING
     engine: Any = MISSING
     evaluation: EvaluationConfig = MISSING
-    tracking: Any = None
-    """A tracker beside the run folder; null or empty: none."""
+    tracking: dict[str, Any] = field(default_factory=dict)
+    """Trackers beside the run folder, each by its `_target_` under a name of its own."""
+    callbacks: Any = None
+    """Callbacks of your own, `{name: {_target_: …}}`; an exception from one ends the run."""
 
     def __post_init__(self) -> None:
         require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
@@ -280,8 +282,10 @@ class Config:
         for group in ("algorithm", "dataset"):
             name = getattr(self, group).get("name")
             require(isinstance(name, str), f"{group}.name", name, "a name, such as digits")
-        tracking = self.tracking
-        require(isinstance(tracking, dict | None), "tracking", tracking, "an option of its group")
+        for key in ("tracking", "callbacks"):
+            named = getattr(self, key)
+            require(isinstance(named, dict | None), key, named, "names, each with a _target_")
+            _require_named(key, named or {})
         self._require_honest_stopping()
         p = self.partition
         require(0 <= p.seed < 2**64, "partition.seed", p.seed, "0 or more, and below 2^64")
@@ -303,6 +307,19 @@ class Config:
             stopping.patience,
             f"null with privacy={self.privacy.name}: ε does not cover the losses it goes by",
         )
+
+
+def _require_named(key: str, callbacks: dict[str, Any]) -> None:
+    """Raise an `InputError` unless each has a name, and a `_target_` in its own node."""
+    target = callbacks.get("_target_")
+    if target is not None:
+        header = f"# @package {key}.mine"
+        allowed = f"under a name, as {key}.mine._target_; a YAML file begins with {header}"
+        require(False, f"{key}._target_", target, allowed)
+    for name, each in callbacks.items():
+        require(str(name).isidentifier(), f"{key}.{name}", each, "under a name of letters, as mine")
+        valid = isinstance(each, dict) and isinstance(each.get("_target_"), str)
+        require(valid, f"{key}.{name}", each, "a _target_ and its arguments")
 
 
 def register() -> None:

@@ -22,6 +22,8 @@ from nufed.conf.errors import InputError
 from nufed.conf.schema import LONGEST, Config, require
 from nufed.conf.text import printable
 
+NAMED = re.compile(r"tracking\.\w+\._target_")
+"""A key of a tracker, whatever that is called."""
 OPTION = re.compile(r"^ *(?:_target_|launcher): *([\w.]+)", re.MULTILINE)
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 EVERYTHING = "*"
@@ -66,7 +68,7 @@ def is_known(key: str, name: str) -> bool:
     One of NuFed's is an option at its own key alone. What reads a data set may call what its
     ``source`` names, and so is no model, nor an argument of one.
     """
-    if name in _options().get(key, ()):
+    if name in _options().get("tracking._target_" if NAMED.fullmatch(key) else key, ()):
         return True
     if len(name) > LONGEST:
         return False

@@ -32,8 +32,8 @@ from nufed.tasks.trained import placed
 DATASET = "dataset"
 PATH = f"{DATASET}.path"
 MAY_CHANGE = (
-    *("checkpoint", PATH, "device", "diagnostics", "early_stopping", "engine", "resume", "rounds"),
-    *("server", "tracking", "trust"),
+    *("callbacks", "checkpoint", PATH, "device", "diagnostics", "early_stopping", "engine"),
+    *("resume", "rounds", "server", "tracking", "trust"),
 )
 """What does not decide which model comes out of a round; of the data, where they are."""
 
@@ -86,7 +86,9 @@ def _value(values: dict[str, Any], key: list[str]) -> Any:
 def _put(values: dict[str, Any], key: Sequence[str], value: Any) -> None:
     """Put a value where a key leads."""
     for name in key[:-1]:
-        values = values.setdefault(name, {})
+        if values.get(name) is None:  # callbacks of a run that has none
+            values[name] = {}
+        values = values[name]
     values[key[-1]] = value
 
 

@@ -62,7 +62,7 @@ def test_a_message_has_no_say_in_how_much_a_round_is() -> None:
         with pytest.raises(MalformedMessage, match=f"algorithm.{name}: is no real number"):
             Numbers([name], [10.0**7]).into(ask.algorithm)
     for value in (0.0, -1.0, float("inf"), float("nan"), 1e39):
-        with pytest.raises(MalformedMessage, match="beta|values"):
+        with pytest.raises(MalformedMessage, match=r"beta|values"):
             Numbers(["beta"], [value]).into(ask.algorithm)
 
 

@@ -222,15 +222,17 @@ def with_numbers(content: RecordDict, names: list[str], values: list[float]) -> 
 
 
 KNOWN = ("alpha", "beta", "delta")
+IMPOSSIBLE = st.tuples(st.sampled_from(KNOWN), st.floats().filter(lambda x: not 0 < x < 3e38))
+FIXED_BY_CONFIG = st.sampled_from(["nu", "tau", "mode", "batch", "name", "recompute"])
 SPOILT_NUMBERS = st.one_of(
     st.just(partial(without, name="numbers")),
-    st.tuples(st.sampled_from(KNOWN), st.floats().filter(lambda x: not 0 < x < 3e38)).map(lambda pair: partial(with_numbers, names=[pair[0]], values=[pair[1]])),
-    st.one_of(TEXTS, st.sampled_from(["nu", "tau", "mode", "batch", "name", "recompute"]))
+    IMPOSSIBLE.map(lambda pair: partial(with_numbers, names=[pair[0]], values=[pair[1]])),
+    st.one_of(TEXTS, FIXED_BY_CONFIG)
     .filter(lambda name: name not in KNOWN)
     .map(lambda name: partial(with_numbers, names=[name], values=[0.1])),
     st.just(partial(with_numbers, names=["alpha", "alpha"], values=[0.1, 0.1])),
     st.just(partial(with_numbers, names=["alpha", "beta"], values=[0.1])),
-)  # fmt: skip
+)
 
 
 def test_the_model_is_the_one_that_the_arrays_above_miss() -> None:

@@ -22,6 +22,10 @@ TYPED = {
     "a list": ["evaluation.new_clients=[0,7]"],
     "words that are none": ["name='null'", "device='1'"],
     "quotes": ["name='it\\'s \"<b>\"'"],
+    "no tracker": ["tracking=none"],
+    "several trackers": ["tracking=[trackio,tensorboard]", "tracking.trackio.project=mine"],
+    "a tracker of one's own": ["+tracking.mine={_target_: mine.Tracker, file: a}"],
+    "a callback of one's own": ["callbacks={mine: {_target_: mine.Callback}}"],
     "privacy": ["privacy=central_dp", "privacy.max_epsilon=2.5"],
     "an engine that sets other groups": ["engine=deployment", "engine.superlink=localhost:9093"],
     "keys that came and went": [

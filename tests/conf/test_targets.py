@@ -101,8 +101,16 @@ def test_all_that_our_options_name_may_be() -> None:
     named = {(file.parent.name, name) for file in texts for name in targets(plain(texts[file]))}
     assert {("model", "nufed.tasks.models.cnn"), ("engine", "nufed.cli.engines.ray.launch")} < named
     for group, name in named - {("model", "???")}:
-        keys = (f"{group}._target_", "engine.launcher", "dataset.source")
+        keys = (f"{group}._target_", "tracking.a._target_", "engine.launcher", "dataset.source")
         assert any(is_known(key, name) for key in keys), name
+
+
+def test_a_tracker_of_ours_may_be_named_by_any_name_and_nowhere_else() -> None:
+    ours = "nufed.server_app.trackers.mlflow.MLflow"
+    assert is_known("tracking.second._target_", ours)
+    elsewhere = ["tracking.a.b._target_", "tracking.a[0]._target_", "callbacks.a._target_"]
+    assert not any(is_known(key, ours) for key in [*elsewhere, "model._target_"])
+    assert not is_known("tracking.second._target_", "mine.Tracker")
 
 
 @pytest.mark.parametrize("key", ["model", "model.hidden", "task.loss", "strategy.optimizer"])
@@ -134,7 +142,11 @@ def test_what_is_named_is_found_wherever_it_stands() -> None:
             "+model.deep={a: {b: [[{_target_: os.system, _args_: [id]}]]}}",
             *("task.loss=mine.loss", "task.metrics={gain: mine.gain, f: {_target_: mine.f}}"),
             "strategy.optimizer={_target_: mine.Adam, _partial_: true}",
-            *("partition.partitioner._target_=mine.Partitioner", "tracking._target_=mine.Tracker"),
+            *(
+                "partition.partitioner._target_=mine.Partitioner",
+                "+tracking.mine._target_=mine.Tracker",
+            ),
+            "callbacks={mine: {_target_: mine.Callback}}",
             *("dataset=own_labels", "dataset.source=mine.read", "partition=shards"),
         ]
     )
@@ -148,7 +160,8 @@ def test_what_is_named_is_found_wherever_it_stands() -> None:
         "task.metrics.f._target_": "mine.f",
         "strategy.optimizer._target_": "mine.Adam",
         "partition.partitioner._target_": "mine.Partitioner",
-        "tracking._target_": "mine.Tracker",
+        "tracking.mine._target_": "mine.Tracker",
+        "callbacks.mine._target_": "mine.Callback",
         "dataset.source": "mine.read",
         "engine.launcher": "mine.launch",
     }
@@ -167,7 +180,7 @@ def test_what_is_not_trusted_is_refused_in_a_line_that_says_how_to() -> None:
         require_allowed(config, "checkpoint=r", ["min", "mine.Ne", "mine.Net.a", "other"])
     for trust in ("mine", "mine.Net", "*"):
         require_allowed(config, "checkpoint=r", [trust])
-    two = compose_config([*own(), "tracking._target_=other.sub.Tracker"])
+    two = compose_config([*own(), "+tracking.other._target_=other.sub.Tracker"])
     with pytest.raises(InputError, match=r"model._target_ is .* and .* trust=\[mine,other.sub\]$"):
         require_allowed(two, "checkpoint=r")
     require_allowed(two, "checkpoint=r", modules_of("[mine,other]"))

@@ -1,6 +1,7 @@
-"""docs/extending.md: its strategy, algorithm and tracker work as written, beside each other."""
+"""docs/extending.md: its strategy, algorithm, tracker and callback work as written, together."""
 
 import csv
+import re
 import shlex
 import subprocess
 import sys
@@ -21,13 +22,13 @@ TEXT = sections("extending.md")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which all that the page shows was done."""
     here = tmp_path_factory.mktemp("reader")
-    for section in ("A strategy", "An algorithm", "A tracker"):
+    for section in ("A strategy", "An algorithm", "A tracker", "A callback"):
         run(TEXT[section], here)
     run(TEXT["Try them"].replace("rounds=20", "rounds=2"), here)
     return here
 
 
-def test_the_run_is_of_all_three(folder: Path) -> None:
+def test_the_run_is_of_all_of_them(folder: Path) -> None:
     done = the_run(folder)
     config = read_config((done.folder / "config.yaml").read_text())
     a = config.algorithm
@@ -40,6 +41,16 @@ def test_the_run_is_of_all_three(folder: Path) -> None:
     evaluated = [row for row in done.rows if "new" in row]
     assert lines == [(row["round"], row["new"]["accuracy"][-1]) for row in evaluated]
     assert len(lines) == 2
+
+
+def test_the_callback_has_its_section_and_tensorboard_its_curves(folder: Path) -> None:
+    done = the_run(folder)
+    page = (done.folder / "report.html").read_text()
+    losses = [row["train_loss"] for row in done.rows[1:]]
+    halved = [i for i, loss in enumerate(losses, 1) if loss < losses[0] / 2]
+    assert "When the loss was halved" in page
+    assert re.search(rf"half of the first loss</th>\s*<td[^>]*>{[*halved, 'never'][0]}</td>", page)
+    assert (done.folder / "tensorboard").is_dir()
 
 
 def test_the_longest_update_is_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
