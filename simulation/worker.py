@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import torch
 
 from nufed.client_app.meta_gradient import Params
+from nufed.conf.compose import HOME
 from nufed.conf.convert import read_config
 from nufed.conf.errors import InputError
+from nufed.conf.importing import give_way
 from nufed.simulation.actors import Done
 from nufed.simulation.lane import Lane, Part
 from nufed.simulation.plan import Way
@@ -56,6 +58,7 @@ class Worker:
     def __init__(self, config: str) -> None:
         torch.set_num_threads(1)
         composed = read_config(config)
+        give_way(HOME)
         self._task = build(composed)
         self._lane = Lane(self._task)
 
