@@ -49,6 +49,6 @@ def require_there(config: Config, where: str) -> None:
         module = name.partition(".")[0]
         if module not in sys.modules and find_spec(module) is None:
             raise InputError(
-                f"{where}: its {key} is {name}, and there is no module {module} here; whoever runs "
-                "this SuperLink or SuperNode puts it on its PYTHONPATH"
+                f"{where}: there is no module {module} here, which its {key} names; put it on the "
+                "PYTHONPATH of this SuperLink or SuperNode"
             )
