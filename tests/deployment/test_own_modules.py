@@ -51,8 +51,8 @@ def submitted(federation: Federation, target: str, folder: Path) -> Done:
 
 
 MISSED = (
-    "run-config config: there is no module {module} here, which its model._target_ names; put it on "
-    "the PYTHONPATH of this SuperLink or SuperNode"
+    "run-config config: there is no module {module} here, which its model._target_ names; put it "
+    "on the PYTHONPATH of this SuperLink or SuperNode"
 )
 
 
