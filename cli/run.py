@@ -32,10 +32,10 @@ from nufed.cli.folders import remove_empty
 from nufed.cli.sweep import Job, Sweep, begun, is_search, jobs_of, lines_of, prepare_options
 from nufed.conf.compose import CONFIG_DIR
 from nufed.conf.convert import to_config
-from nufed.conf.errors import InputError, NuFedError, Terminated
+from nufed.conf.errors import InputError, NuFedError, Terminated, reason
+from nufed.conf.importing import let_import
 from nufed.conf.keys import known_keys
 from nufed.conf.schema import Config
-from nufed.conf.targets import let_import
 from nufed.conf.text import printable
 from nufed.conf.words import for_hydra, path_of
 
@@ -222,8 +222,7 @@ def run(config: Config, folder: Path) -> Path:
         The run folder: `folder`, or that of the run that is resumed.
     """
     # Imported here, so that --help and a mistyped key answer at once.
-    from hydra.utils import get_method
-
+    from nufed.conf.making import find
     from nufed.server_app.resume import resumed_config
     from nufed.server_app.run_folder import require_free
     from nufed.server_app.terminal import Terminal
@@ -242,9 +241,9 @@ def run(config: Config, folder: Path) -> Path:
     config = replace(config, trust=None)  # it is of this machine, and of now
     let_import(config)
     try:
-        launch = get_method(config.engine["launcher"])
-    except (ImportError, ValueError) as error:
-        raise InputError(f"engine.launcher={config.engine['launcher']}: {error}") from error
+        launch = find(config.engine["launcher"])
+    except (ImportError, TypeError, ValueError) as error:
+        raise InputError(f"engine.launcher={config.engine['launcher']}: {reason(error)}") from error
     launch(config, folder, Terminal())
     return folder
 

@@ -158,7 +158,8 @@ def _schema() -> dict[str, str]:
 def _docstrings(type_: Any, prefix: str) -> dict[str, str]:
     """Return what stands below the fields of a dataclass, its bases' too, by dotted key."""
     found = dict[str, str]()
-    for base in reversed([base for base in type_.__mro__ if is_dataclass(base)]):
+    bases: list[Any] = [base for base in type_.__mro__ if is_dataclass(base)]
+    for base in reversed(bases):
         (tree,) = ast.parse(inspect.getsource(base)).body
         assert isinstance(tree, ast.ClassDef)
         for field, below in zip(tree.body, tree.body[1:], strict=False):

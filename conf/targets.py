@@ -143,15 +143,6 @@ def typed_here(node_config: Mapping[str, Any]) -> bool:
     return node_config.get("trust") == EVERYTHING
 
 
-def let_import(config: Config) -> None:
-    """Let code of the person's own be imported from where they are, if a configuration names any.
-
-    Else nothing is imported from there: it may be a folder that somebody else filled.
-    """
-    if foreign(config) and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # last, so that it hides none of ours
-
-
 def _named(config: Config) -> Iterator[tuple[str, str]]:
     """Yield key and name of all that a configuration would have called."""
     yield from _targets(asdict(config), "")
@@ -197,8 +188,8 @@ def _options() -> Mapping[str, frozenset[str]]:
     }
 
 
-def _ours() -> frozenset[str]:
-    """Return all that these options name."""
+def ours() -> frozenset[str]:
+    """Return all that the options of the configuration's groups name."""
     return frozenset[str]().union(*_options().values())
 
 
@@ -220,5 +211,5 @@ def _is_no_ones(name: str) -> bool:
     """Tell whether a name is Python's own or ours: nobody's model, data or tracker."""
     package = name.partition(".")[0]
     return package in sys.stdlib_module_names or package in {
-        each.partition(".")[0] for each in _ours() if not each.startswith("torch")
+        each.partition(".")[0] for each in ours() if not each.startswith("torch")
     } - {"flwr_datasets"}

@@ -13,6 +13,7 @@ from nufed.conf.compose import find_config
 from nufed.conf.convert import read_values
 from nufed.conf.errors import InputError, NuFedError, reason
 from nufed.conf.files import is_there
+from nufed.conf.former import as_named_now
 from nufed.conf.schema import Config
 from nufed.conf.targets import foreign, modules_of
 from nufed.conf.words import command_line, there
@@ -177,7 +178,7 @@ def _require_same_rows(saved: Checkpoint, config: Config, data: str) -> None:
 def _began_with(run: Path, saved: Checkpoint) -> Config:
     """Return the configuration of a checkpoint, with keys that are newer than it."""
     try:
-        return read_values(saved.config)
+        return read_values(as_named_now(saved.config))
     except NuFedError:
         raise
     except Exception as error:  # whatever OmegaConf makes of what may have been written to

@@ -1,8 +1,5 @@
 """Which code others may name."""
 
-import importlib
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +13,6 @@ from nufed.conf.plain import plain
 from nufed.conf.targets import (
     foreign,
     is_known,
-    let_import,
     modules_here,
     modules_of,
     require_allowed,
@@ -204,7 +200,11 @@ def test_how_modules_are_named() -> None:
             modules_of(wrong)
 
 
-def test_a_server_is_trusted_as_far_as_the_node_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_is_trusted_as_far_as_the_node_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("NUFED_TRUST", raising=False)
     sent = {"config": to_json(compose_config(own()))}
     line = "run-config config: its model._target_ is mine.Net.* sets NUFED_TRUST=mine"
@@ -237,17 +237,3 @@ def test_who_sends_a_configuration_cannot_trust_for_others() -> None:
 def test_overrides_from_elsewhere_look_up_nothing_here(overrides: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         from_run_config({"overrides": overrides})
-
-
-def test_where_one_is_is_no_place_to_import_from_unless_code_of_ones_own_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
-    (tmp_path / "lying_here.py").write_text("Net = None\n")
-    let_import(compose_config([]))
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module("lying_here")
-    let_import(compose_config(own("model._target_=lying_here.Net")))
-    assert importlib.import_module("lying_here").Net is None
-    assert sys.path[-1] == str(tmp_path)
