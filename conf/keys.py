@@ -10,7 +10,10 @@ from omegaconf import OmegaConf
 from nufed.conf.errors import alike, nearest
 
 FOLDER = Path(__file__).parent
-OPEN = ("model", "dataset", "strategy", "tracking", "task.metrics", "partition.partitioner")
+OPEN = (
+    *("model", "dataset", "strategy", "rule", "sampler", "schedule", "tracking", "task.metrics"),
+    "partition.partitioner",
+)
 """Groups whose keys are arguments of what they name, which a person may add to."""
 ANY_ENGINE = ("evaluate_with_training",)
 """Keys that every engine knows, though most options do not speak of them."""

@@ -24,6 +24,7 @@ from nufed.conf.text import printable
 
 OPTION = re.compile(r"^ *(?:_target_|launcher): *([\w.]+)", re.MULTILINE)
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+SCHEDULED = re.compile(r"(schedule)\.\w+(?=\._target_$)")
 EVERYTHING = "*"
 SOURCE = "dataset.source"
 TRUST = "NUFED_TRUST"
@@ -66,7 +67,7 @@ def is_known(key: str, name: str) -> bool:
     One of NuFed's is an option at its own key alone. What reads a data set may call what its
     ``source`` names, and so is no model, nor an argument of one.
     """
-    if name in _options().get(key, ()):
+    if name in _options().get(SCHEDULED.sub(r"\1", key), ()):
         return True
     if len(name) > LONGEST:
         return False
@@ -181,7 +182,9 @@ def _targets(value: Any, key: str) -> Iterator[tuple[str, str]]:
 def _options() -> Mapping[str, frozenset[str]]:
     """Return what the options of the configuration's groups name, by the key that names it."""
     found = {"engine.launcher": "engine", SOURCE: "dataset"}
-    found |= {f"{group}._target_": group for group in ("dataset", "model", "strategy", "tracking")}
+    found |= {"strategy.optimizer._target_": "optimizer"}
+    groups = ("dataset", "model", "strategy", "rule", "sampler", "schedule", "tracking")
+    found |= {f"{group}._target_": group for group in groups}
     return {
         key: frozenset(
             name

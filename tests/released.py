@@ -19,6 +19,7 @@ from nufed.server_app import checkpoint
 from nufed.server_app.releases import RELEASES
 from nufed.simulation.grid import LocalGrid
 from nufed.strategies.roster import Roster
+from nufed.strategies.samplers.uniform import Uniform
 from nufed.tasks.task import build
 from tests.helpers import epsilon_of, read_run
 
@@ -76,7 +77,7 @@ def _rounds(models: Path) -> list[_Round]:
     assert [state.round for state in after] == [1, 2]
     before, rounds = task.initial_params(), list[_Round]()
     for state in after:
-        clients, clipped = roster.sample(state.round, M), list[NDArray[np.float64]]()
+        clients, clipped = Uniform().sample(roster, state.round, M), list[NDArray[np.float64]]()
         ask = TrainInstruction.of(
             config.algorithm,
             round=state.round,
