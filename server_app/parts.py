@@ -35,17 +35,23 @@ def _schedule(key: str, config: Any) -> Any:
     """Return a schedule."""
     if not isinstance(config, Mapping):
         raise InputError(f"{key}={config}: must name a schedule, as {{_target_: …}}")
-    if not callable(made := _made(key, config)):
+    if not callable(made := _made(key, config, f"{key}.")):
         raise InputError(f"{key}={config.get('_target_')}: makes no function of the round")
     return made
 
 
-def _made(key: str, config: Mapping[str, Any]) -> Any:
-    """Return what a configuration names, with its arguments; errors as of `parts`."""
+def _made(key: str, config: Mapping[str, Any], says: str = "") -> Any:
+    """Return what a configuration names, with its arguments; errors as of `parts`.
+
+    Parameters
+    ----------
+    says
+        What goes before its own words about an argument.
+    """
     try:
         return prepared(config) if config.get("_partial_") else make(config)
     except InstantiationException as error:
         cause = error.__cause__ or error  # Hydra's own words say only that the call failed
         if isinstance(cause, NuFedError):
-            raise cause from error
+            raise InputError(f"{says}{cause}") from error
         raise InputError(f"{key}={config.get('_target_')}: {reason(cause)}") from error

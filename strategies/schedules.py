@@ -26,7 +26,7 @@ class Decay:
     rate: float
 
     def __post_init__(self) -> None:
-        require(_part(self.rate), "schedule: rate", self.rate, "above 0 and below 1, such as 0.99")
+        require(_part(self.rate), "rate", self.rate, "above 0 and below 1, such as 0.99")
 
     def __call__(self, round: int) -> float:
         """Return the factor of a round."""
@@ -41,8 +41,8 @@ class Cosine:
     floor: float
 
     def __post_init__(self) -> None:
-        require(_count(self.rounds), "schedule: rounds", self.rounds, "at least 1")
-        require(_part(self.floor), "schedule: floor", self.floor, "above 0 and below 1")
+        require(_count(self.rounds), "rounds", self.rounds, "at least 1")
+        require(_part(self.floor), "floor", self.floor, "above 0 and below 1")
 
     def __call__(self, round: int) -> float:
         """Return the factor of a round."""
@@ -58,8 +58,8 @@ class Step:
     factor: float
 
     def __post_init__(self) -> None:
-        require(_count(self.every), "schedule: every", self.every, "at least 1")
-        require(_part(self.factor), "schedule: factor", self.factor, "above 0 and below 1")
+        require(_count(self.every), "every", self.every, "at least 1")
+        require(_part(self.factor), "factor", self.factor, "above 0 and below 1")
 
     def __call__(self, round: int) -> float:
         """Return the factor of a round."""
@@ -73,7 +73,7 @@ class WarmUp:
     rounds: int
 
     def __post_init__(self) -> None:
-        require(_count(self.rounds), "schedule: rounds", self.rounds, "at least 1")
+        require(_count(self.rounds), "rounds", self.rounds, "at least 1")
 
     def __call__(self, round: int) -> float:
         """Return the factor of a round."""
