@@ -1,4 +1,4 @@
-"""docs/extending.md: its rule, sampler, schedule, algorithm and tracker work as written, beside each other."""
+"""docs/extending.md: what it adds works as written, all of it beside each other."""
 
 import csv
 import shlex
