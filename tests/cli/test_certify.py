@@ -96,7 +96,7 @@ def test_what_the_theorem_does_not_cover_is_named() -> None:
     assert "plain averaging" not in said(certified())
     assert "this has strategy.optimizer=…" in said(certified(adam))
     assert "rule=Median" in said(certified("rule=median"))
-    assert "sampler=ByRows and schedule.beta" in said(certified("sampler=by_rows", "schedule=step"))
+    assert "sampler=ByRows, schedule.beta" in said(certified("sampler=by_rows", "schedule=step"))
     reused = said(certified("algorithm.batch.hessian=null"))
     assert "one of each client" in reused
     assert "one of each client" not in said(certified())
