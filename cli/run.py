@@ -228,6 +228,8 @@ def run(config: Config, folder: Path) -> Path:
     from nufed.server_app.terminal import Terminal
     from nufed.tasks.datasets.hf import NAME as HF
 
+    if isinstance(trace := config.sampler.get("path"), str):  # before a run's own is looked at
+        config.sampler["path"] = str(path_of(trace).absolute())
     if config.resume is None:
         require_free(folder)
     else:

@@ -196,6 +196,11 @@ class Numbers:
 
 
 @dataclass(frozen=True)
+class EvaluationNumbers(Numbers):
+    """Those of an evaluation, which may come with a round of training that has others."""
+
+
+@dataclass(frozen=True)
 class TrainInstruction:
     """One round of local training."""
 
@@ -344,7 +349,12 @@ def require_figures(name: str, values: list[float]) -> None:
     within(name, figures_[(np.abs(figures_) > figures.MOST) & np.isfinite(figures_)].tolist())
 
 
-PLACES: dict[type, str] = {Fixed: FIXED, Numbers: "numbers", Memory: "memory"}
+PLACES: dict[type, str] = {
+    Fixed: FIXED,
+    Numbers: "numbers",
+    EvaluationNumbers: "evaluation.numbers",
+    Memory: "memory",
+}
 
 
 def possible(name: str, value: object, valid: bool) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 from nufed.conf.plain import each_text
 from nufed.conf.targets import ours
 
-
 META_GRADIENT = "nufed.client_app.algorithms.meta_gradient.MetaGradient"
 
 

@@ -12,7 +12,8 @@ from nufed.conf.errors import alike, nearest
 
 FOLDER = Path(__file__).parent
 OPEN = (
-    *("model", "dataset", "strategy", "tracking", "callbacks", "task.metrics"),
+    *("model", "dataset", "strategy", "rule", "sampler", "schedule", "tracking", "callbacks"),
+    "task.metrics",
     "partition.partitioner",
 )
 """Groups whose keys are arguments of what they name, which a person may add to."""

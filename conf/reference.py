@@ -23,8 +23,9 @@ from nufed.conf.keys import package_of
 from nufed.conf.schema import Config
 
 PAGE = CONFIG_DIR.parent / "docs" / "configuration.md"
-EXPERIMENT = "experiment"
-NO_KEYS = "defaults", "hydra", "launcher", "_target_"
+EXPERIMENT, OPTIMIZER = "experiment", "optimizer"
+"""Groups that set the keys of others."""
+NO_KEYS = "defaults", "hydra", "launcher", "_target_", "_partial_"
 """What composes a configuration, and what no one but the author of an option sets."""
 DATACLASSES = ("algorithm", "rule", "sampler")
 """Groups whose options name a dataclass, of which the keys are the fields."""
@@ -69,6 +70,7 @@ def _usual() -> dict[str, str]:
         composed = compose(CONFIG, [], return_hydra_config=True)
     chosen = composed.hydra.runtime.choices
     names = [*(field.name for field in fields(Config)), EXPERIMENT]
+    names.insert(names.index("strategy") + 1, OPTIMIZER)
     return {name: str(chosen[name]) for name in names if name in chosen}
 
 

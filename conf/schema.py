@@ -22,6 +22,7 @@ PRIVACY = ("none", "central_dp")
 AUTO = "auto"
 """In place of a step size: a probe of the task chooses it (theory/steps.py)."""
 SPLITS = ("test", "validation")
+MEAN, UNIFORM = "nufed.strategies.rules.mean.Mean", "nufed.strategies.samplers.uniform.Uniform"
 
 
 LONGEST = 300  # characters of a value, in an error
@@ -254,6 +255,10 @@ class Config:
     model: Any = MISSING
     task: TaskConfig = field(default_factory=TaskConfig)  # older runs lack it
     strategy: Any = MISSING
+    rule: Any = field(default_factory=lambda: {"_target_": MEAN})  # older runs lack these three
+    sampler: Any = field(default_factory=lambda: {"_target_": UNIFORM})
+    schedule: Any = field(default_factory=dict)
+    """Float keys of the algorithm, such as beta -> what they are multiplied with in a round."""
     privacy: PrivacyConfig = MISSING
     engine: Any = MISSING
     evaluation: EvaluationConfig = MISSING
@@ -276,7 +281,9 @@ class Config:
         r = self.fraction
         require(r is None or 0 < r <= 1, "fraction", r, "above 0 and at most 1, or null")
         require(0 <= self.seed < 2**64, "seed", self.seed, "0 or more, and below 2^64")
-        for group in ("algorithm", "dataset", "model", "strategy", "engine"):
+        self.schedule = self.schedule or {}
+        groups = ("algorithm", "dataset", "model", "strategy", "rule", "sampler", "schedule")
+        for group in (*groups, "engine"):
             options = getattr(self, group)
             require(isinstance(options, dict), group, options, "one of the options of its group")
         for group in ("algorithm", "dataset"):

@@ -26,6 +26,7 @@ NAMED = re.compile(r"tracking\.\w+\._target_")
 """A key of a tracker, whatever that is called."""
 OPTION = re.compile(r"^ *(?:_target_|launcher): *([\w.]+)", re.MULTILINE)
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+SCHEDULED = re.compile(r"(schedule)\.\w+(?=\._target_$)")
 EVERYTHING = "*"
 SOURCE = "dataset.source"
 TRUST = "NUFED_TRUST"
@@ -68,7 +69,8 @@ def is_known(key: str, name: str) -> bool:
     One of NuFed's is an option at its own key alone. What reads a data set may call what its
     ``source`` names, and so is no model, nor an argument of one.
     """
-    if name in _options().get("tracking._target_" if NAMED.fullmatch(key) else key, ()):
+    place = "tracking._target_" if NAMED.fullmatch(key) else SCHEDULED.sub(r"\1", key)
+    if name in _options().get(place, ()):
         return True
     if len(name) > LONGEST:
         return False
@@ -174,10 +176,9 @@ def _targets(value: Any, key: str) -> Iterator[tuple[str, str]]:
 def _options() -> Mapping[str, frozenset[str]]:
     """Return what the options of the configuration's groups name, by the key that names it."""
     found = {"engine.launcher": "engine", SOURCE: "dataset"}
-    found |= {
-        f"{group}._target_": group
-        for group in ("algorithm", "dataset", "model", "strategy", "tracking")
-    }
+    found |= {"strategy.optimizer._target_": "optimizer"}
+    groups = ("algorithm", "dataset", "model", "strategy", "rule", "sampler", "schedule")
+    found |= {f"{group}._target_": group for group in (*groups, "tracking")}
     return {
         key: frozenset(
             name

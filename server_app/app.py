@@ -20,6 +20,7 @@ from nufed.conf.errors import (
     CannotWrite,
     Diverged,
     InputError,
+    NuFedError,
     RunStopped,
     TooFewReplies,
     WorkersLost,
@@ -37,6 +38,7 @@ from nufed.server_app.early_stopping import EarlyStopping
 from nufed.server_app.facts import facts, peak_rss_mb
 from nufed.server_app.log_stream import log_streams
 from nufed.server_app.model_file import ModelFile
+from nufed.server_app.parts import parts
 from nufed.server_app.probe import measured
 from nufed.server_app.progress import ProgressBar
 from nufed.server_app.report.callback import Report
@@ -272,8 +274,11 @@ def make_strategy(config: Config, algorithm: Algorithm, roster: Roster) -> MetaF
             min_replies=config.server.min_replies,
             privacy=config.privacy,
             lower_is_better=lower_is_better(config.task),
+            **parts(config),
         )
         return strategy
     except (InstantiationException, TypeError) as error:
         cause = error.__cause__ or error  # Hydra's own words say only that the call failed
+        if isinstance(cause, NuFedError):
+            raise cause from error
         raise InputError(f"strategy={config.strategy.get('_target_')}: {reason(cause)}") from error

@@ -37,6 +37,8 @@ MAY_CHANGE = (
     *("resume", "rounds", "server", "tracking", "trust"),
 )
 """What does not decide which model comes out of a round; of the data, where they are."""
+SETS = {"optimizer": "strategy.optimizer"}
+"""Groups that set a key of another."""
 
 
 def resumed_config(run: Path, composed: Config, overrides: list[str]) -> Config:
@@ -59,9 +61,10 @@ def resumed_config(run: Path, composed: Config, overrides: list[str]) -> Config:
     values, typed = asdict(found.config), asdict(composed)
     keys = (o.key_or_group for o in OverridesParser.create().parse_overrides(overrides))
     for key in sorted(keys):  # a group before its keys
-        now = _value(typed, key.split("."))
+        place = SETS.get(key, key).split(".")
+        now = _value(typed, place)
         if not _may_change(key):
-            if now != _value(values, key.split(".")):
+            if now != _value(values, place):
                 raise InputError(f"{key}: cannot change in a run that is resumed; {_allowed()}")
             continue
         if key.startswith("engine.") and typed["engine"]["name"] != values["engine"]["name"]:

@@ -18,6 +18,7 @@ from nufed.server_app import checkpoint
 from nufed.server_app.releases import RELEASES
 from nufed.simulation.grid import LocalGrid
 from nufed.strategies.roster import Roster
+from nufed.strategies.samplers.uniform import Uniform
 from nufed.tasks.task import build
 from tests.helpers import epsilon_of, read_run, training
 
@@ -75,7 +76,7 @@ def _rounds(models: Path) -> list[_Round]:
     assert [state.round for state in after] == [1, 2]
     before, rounds = task.initial_params(), list[_Round]()
     for state in after:
-        clients, clipped = roster.sample(state.round, M), list[NDArray[np.float64]]()
+        clients, clipped = Uniform().sample(roster, state.round, M), list[NDArray[np.float64]]()
         ask = training(config, clients, round=state.round)
         for client in clients:
             update = _flat(train(task, before, ask, client).update, before)

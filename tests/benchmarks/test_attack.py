@@ -143,9 +143,9 @@ def test_two_honest_updates_leave_half_their_distance() -> None:
 
 @pytest.fixture(scope="module")
 def outcomes() -> Outcomes:
-    """Plain averaging clean; every strategy under the oldest attack, and krum under all."""
-    scaled = [CLEAN._replace(strategy=name, attack="×−10") for name in (MEAN, *RULES)]
-    krum = [CLEAN._replace(strategy="krum", attack=attack) for attack in ATTACKS]
+    """Plain averaging clean; every rule under the oldest attack, and krum under all."""
+    scaled = [CLEAN._replace(rule=name, attack="×−10") for name in (MEAN, *RULES)]
+    krum = [CLEAN._replace(rule="krum", attack=attack) for attack in ATTACKS]
     return {case: run(case, SHORT) for case in dict.fromkeys((CLEAN, *scaled, *krum))}
 
 
@@ -156,7 +156,7 @@ def outcomes() -> Outcomes:
 def test_new_clients_of_a_robust_rule_lose_three_points_at_most(
     outcomes: Outcomes, rule: str, attack: str
 ) -> None:
-    case = CLEAN._replace(strategy=rule, attack=attack)
+    case = CLEAN._replace(rule=rule, attack=attack)
     assert outcomes[case] > 0.75  # a class in ten by chance
     assert loss_of_accuracy(outcomes, case) <= POINTS
 
@@ -179,8 +179,8 @@ def two_seeds() -> Outcomes:
         ("shards", "krum", "sign flip"): (0.89, 0.78),
     }
     return {
-        Case("digits", partition, strategy, attack, seed): accuracy
-        for (partition, strategy, attack), both in ends.items()
+        Case("digits", partition, rule, attack, seed): accuracy
+        for (partition, rule, attack), both in ends.items()
         for seed, accuracy in enumerate(both)
     }
 

@@ -13,6 +13,7 @@ from nufed.client_app.app import app as client_app
 from nufed.client_app.bounds import limits_of, require_allowed, require_within
 from nufed.client_app.messages import (
     EvaluateInstruction,
+    EvaluationNumbers,
     MalformedMessage,
     Numbers,
     TrainInstruction,
@@ -35,7 +36,8 @@ CONFIG = compose_config(
 ROWS = 90
 TRAIN = TrainInstruction(1, 0, [0], "uniform")
 EVALUATE = EvaluateInstruction(0, [0], 4, 10)
-NUMBERS = Numbers.of(algorithm_of(CONFIG.algorithm))
+ALGORITHM = algorithm_of(CONFIG.algorithm)
+NUMBERS = Numbers.of(ALGORITHM)
 
 
 def line(ask: TrainInstruction | EvaluateInstruction, **changes: Any) -> str:
@@ -90,7 +92,9 @@ def test_a_message_is_refused_before_anything_is_computed(monkeypatch: pytest.Mo
     arrays = ArrayRecord(build(CONFIG).initial_params())
 
     def send(ask: Any, kind: str) -> Message:
-        content = copy.deepcopy(encode(ask, arrays, also=(NUMBERS,)))
+        content = copy.deepcopy(
+            encode(ask, arrays, also=(NUMBERS, EvaluationNumbers.of(ALGORITHM)))
+        )
         return grid.send_and_receive([Message(content, 1000, kind)])[0]
 
     with monkeypatch.context() as never:

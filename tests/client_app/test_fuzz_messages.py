@@ -21,6 +21,7 @@ from nufed.client_app.messages import (
     EVALUATION,
     REPORT,
     EvaluateInstruction,
+    EvaluationNumbers,
     Numbers,
     ProbeInstruction,
     TrainInstruction,
@@ -65,7 +66,8 @@ def scene() -> Scene:
     )
     grid = LocalGrid(client_app, {"config": to_json(config)})
     arrays = ArrayRecord(build(config).initial_params())
-    also = (Numbers.of(algorithm_of(config.algorithm)),)
+    algorithm = algorithm_of(config.algorithm)
+    also = (Numbers.of(algorithm), EvaluationNumbers.of(algorithm))
     contents = {
         "train": encode(TrainInstruction(1, 0, [1, 4], "uniform"), arrays, also=also),
         "evaluate": encode(EvaluateInstruction(0, [1, 4], 2, 20), arrays, also=also),
@@ -217,7 +219,8 @@ SPOILT_ARRAYS = st.one_of(
 
 
 def with_numbers(content: RecordDict, names: list[str], values: list[float]) -> RecordDict:
-    content["numbers"] = ConfigRecord({"names": names, "values": values})
+    place = "evaluation.numbers" if report_in(content) == EVALUATION else "numbers"
+    content[place] = ConfigRecord({"names": names, "values": values})
     return content
 
 
@@ -225,7 +228,6 @@ KNOWN = ("alpha", "beta", "delta")
 IMPOSSIBLE = st.tuples(st.sampled_from(KNOWN), st.floats().filter(lambda x: not 0 < x < 3e38))
 FIXED_BY_CONFIG = st.sampled_from(["nu", "tau", "mode", "batch", "name", "recompute"])
 SPOILT_NUMBERS = st.one_of(
-    st.just(partial(without, name="numbers")),
     IMPOSSIBLE.map(lambda pair: partial(with_numbers, names=[pair[0]], values=[pair[1]])),
     st.one_of(TEXTS, FIXED_BY_CONFIG)
     .filter(lambda name: name not in KNOWN)

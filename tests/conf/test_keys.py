@@ -51,7 +51,7 @@ def test_a_key_like_no_other_is_answered_with_those_of_its_group(typed: str, gro
     assert no_such_key(typed).startswith(f"{typed}: no such key; {group}")
 
 
-@pytest.mark.parametrize("typed", ["zzz", "mu", "lr", "foo.bar", "hydra.foo"])
+@pytest.mark.parametrize("typed", ["zzz", "mu", "foo.bar", "hydra.foo"])
 def test_a_key_like_no_other_is_answered_with_where_to_look(typed: str) -> None:
     assert no_such_key(typed) == f"{typed}: no such key; see nufed --help"
 

@@ -13,6 +13,7 @@ from nufed.conf.convert import read_config, to_json
 FILES = [f for f in sorted(CONFIG_DIR.glob("*/*.yaml")) if f.parent.name != "hydra"]
 NEEDED = {
     **{name: ["dataset.path=mine"] for name in ("npz", "parquet", "image_folder", "hf")},
+    "trace": ["sampler.path=mine.csv"],
     "private": ["dataset.input_shape=[4]", "dataset.num_outputs=2", "dataset.num_clients=3"],
     "custom": ["model._target_=nufed.tasks.models.mlp"],
     "deployment": ["engine.superlink=127.0.0.1:8000"],
@@ -40,6 +41,7 @@ def test_all_groups_of_the_design_are_there() -> None:
     """An empty list of files would let every test below pass."""
     groups = {file.parent.name for file in FILES}
     wanted = {"algorithm", "dataset", "partition", "model", "strategy", "engine", "evaluation"}
+    wanted |= {"rule", "sampler", "optimizer", "schedule"}
     assert wanted <= groups
     assert {f.stem for f in FILES if f.parent.name == "algorithm"} >= {
         "fedavg",

@@ -57,7 +57,7 @@ NOT_MEANT = [
     *(
         "nufed.tasks.datasets.own_labels.read",
         "nufed.tasks.datasets.npz.read",
-        "nufed.strategies.krum.Krum",
+        "nufed.strategies.rules.krum.Krum",
     ),
     *("nufed.cli.engines.ray.launch", "nufed.server_app.trackers.mlflow.MLflow"),
     "hydra.utils.get_method",
@@ -96,8 +96,10 @@ def test_all_that_our_options_name_may_be() -> None:
     texts = {file: file.read_text() for file in files if file.stem != "none"}
     named = {(file.parent.name, name) for file in texts for name in targets(plain(texts[file]))}
     assert {("model", "nufed.tasks.models.cnn"), ("engine", "nufed.cli.engines.ray.launch")} < named
+    places = {"optimizer": "strategy.optimizer._target_", "schedule": "schedule.beta._target_"}
     for group, name in named - {("model", "???")}:
-        keys = (f"{group}._target_", "tracking.a._target_", "engine.launcher", "dataset.source")
+        own = places.get(group, f"{group}._target_")
+        keys = (own, "tracking.a._target_", "engine.launcher", "dataset.source")
         assert any(is_known(key, name) for key in keys), name
 
 

@@ -60,12 +60,14 @@ class Federation:
         )  # fmt: skip
         self.arrays = ArrayRecord(self.task.initial_params())
 
-    def round(self, spoil: Callable[[int, Message], Message | None] = lambda i, reply: reply):
-        """Run a round; `spoil` may change or withhold the i-th reply."""
-        self.sent = list(self.strategy.configure_train(1, self.arrays, ConfigRecord(), self.grid))
+    def round(
+        self, spoil: Callable[[int, Message], Message | None] = lambda i, reply: reply, k: int = 1
+    ):
+        """Run round k; `spoil` may change or withhold the i-th reply."""
+        self.sent = list(self.strategy.configure_train(k, self.arrays, ConfigRecord(), self.grid))
         replies = enumerate(exchange(self.grid, self.sent, timeout=60))
         spoilt = (spoil(i, reply) for i, reply in replies)
-        return self.strategy.aggregate_train(1, (reply for reply in spoilt if reply is not None))
+        return self.strategy.aggregate_train(k, (reply for reply in spoilt if reply is not None))
 
     def updates(self) -> dict[int, dict[str, torch.Tensor]]:
         """Each asked client's update, computed directly."""

@@ -13,6 +13,7 @@ from scipy.stats import chi2, norm
 from nufed.conf.compose import compose_config
 from nufed.simulation.stack import draw_train
 from nufed.strategies.roster import Roster, choose_new_clients, some
+from nufed.strategies.samplers.uniform import Uniform
 from nufed.tasks.ids import ClientIds
 from nufed.tasks.partitions import Partition, partition
 from nufed.tasks.rows import Rows
@@ -109,7 +110,7 @@ def test_rows_are_equally_likely_in_a_sampled_clients_first_batch() -> None:
     task = equal_clients(50, rows)
     counts, batches = np.zeros((3, rows)), np.zeros(3)
     for seed, round in product(range(4000), range(1, 5)):
-        sample = everyone(seed, 50).sample(round, 10)
+        sample = Uniform().sample(everyone(seed, 50), round, 10)
         if asked := [client for client in clients if client in sample]:
             ask = changed(ASK, round=round, seed=seed, clients=asked, nu=1, support=size, query=5)
             drawn = draw_train(task, ask, asked).kinds["support"].rows[0, 0]
@@ -141,8 +142,8 @@ def chosen(seed: int) -> dict[str, list[int]]:
     batches = draw_train(TASK, ask, ask.clients).kinds["query"].rows[0] % N
     return {
         "new clients": [*choose_new_clients(ClientIds(N), 0.5, seed)],
-        "first round": roster.sample(1, N // 2),
-        "second round": roster.sample(2, N // 2),
+        "first round": Uniform().sample(roster, 1, N // 2),
+        "second round": Uniform().sample(roster, 2, N // 2),
         "evaluated": [client for client in measured if client < N],
         "evaluated, new": [client - N for client in measured if client >= N],
         "probed": some([*range(N)], N // 2, seed, Purpose.PROBED),
