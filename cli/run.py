@@ -222,6 +222,7 @@ def run(config: Config, folder: Path) -> Path:
         The run folder: `folder`, or that of the run that is resumed.
     """
     # Imported here, so that --help and a mistyped key answer at once.
+    from nufed.client_app.algorithm import algorithm_of
     from nufed.conf.making import find
     from nufed.server_app.resume import resumed_config
     from nufed.server_app.run_folder import require_free
@@ -242,6 +243,7 @@ def run(config: Config, folder: Path) -> Path:
         config.dataset["path"] = path if on_the_hub else str(absolute)
     config = replace(config, trust=None)  # it is of this machine, and of now
     let_import(config)
+    algorithm_of(config.algorithm)  # a mistake is told of here, not by a server
     try:
         launch = find(config.engine["launcher"])
     except (ImportError, TypeError, ValueError) as error:

@@ -230,7 +230,9 @@ class Algorithm(ABC):
     def require_steps(self, name: str, least: int, meaning: str = "") -> None:
         """Raise an `InputError` unless a field is a number of steps, from `least` on."""
         value = getattr(self, name)
-        allowed = f"{least} or more{meaning}, and at most {MOST_STEPS}"
+        allowed = f"at least {least} and at most {MOST_STEPS}"
+        if meaning:
+            allowed = f"{least} or more{meaning}, and at most {MOST_STEPS}"
         require(least <= value <= MOST_STEPS, f"algorithm.{name}", value, allowed)
 
 

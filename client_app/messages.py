@@ -338,7 +338,7 @@ class EvaluateReport:
 def require_names(metrics: list[str]) -> None:
     """Raise unless metrics have plain names, each one of its own."""
     if len(set(metrics)) < len(metrics):
-        raise MalformedMessage(f"metrics {metrics}: must differ, and loss be among them")
+        raise MalformedMessage(f"metrics {metrics}: must differ")
     if not all(name.isidentifier() for name in metrics):
         raise MalformedMessage(f"metrics {metrics}: must be plain names")
 

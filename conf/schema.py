@@ -7,6 +7,7 @@ while it composes; the values are checked here, when the composed configuration 
 import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
@@ -334,6 +335,14 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("cwd", os.getcwd, replace=True)
     OmegaConf.register_new_resolver("cpus", _cpus, replace=True)
+    OmegaConf.register_new_resolver("methods", _methods, replace=True)
+
+
+def _methods() -> str:
+    """Return the algorithms with what their YAML files begin with, a line each, for --help."""
+    files = sorted((Path(__file__).parent / "algorithm").glob("*.yaml"))
+    first = {file.stem: file.read_text().splitlines()[0].lstrip("# ") for file in files}
+    return "\n".join(f"  {name:18} {line}" for name, line in first.items())
 
 
 def _cpus() -> int:

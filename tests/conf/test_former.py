@@ -27,7 +27,7 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-ALL = ["dataset=own_labels", "model=mlp", "strategy=krum", "engine=ray", "tracking=tensorboard"]
+ALL = ["dataset=own_labels", "model=mlp", "rule=krum", "engine=ray", "tracking=tensorboard"]
 
 
 def test_all_that_is_ours_is_read_by_its_name_of_today(write: Write) -> None:

@@ -1,7 +1,6 @@
 """Sampler, rule, schedule, optimizer and privacy: every combination against arithmetic."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as client_app
 from nufed.client_app.client import train
-from nufed.client_app.messages import TrainInstruction
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.conf.schema import Config
@@ -24,6 +23,7 @@ from nufed.simulation.grid import LocalGrid
 from nufed.strategies.roster import Roster
 from nufed.tasks.streams import Purpose, stream
 from nufed.tasks.task import Task, build
+from tests.helpers import training
 
 Vector = NDArray[np.float64]
 
@@ -131,7 +131,7 @@ def test_they_combine(tmp_path: Path, case: Case) -> None:
     task = build(config)
     grid = LocalGrid(client_app, {"config": to_json(config)}, num_supernodes=2)
     roster = Roster(SEED, 0, task.data.partition)
-    strategy = make_strategy(config, roster)
+    strategy = make_strategy(config, algorithm_of(config.algorithm), roster)
     roster.wait(grid, 0)
     start = State(-1, task.initial_params(), {})
     *_, (row, state) = rounds(grid, strategy, config, start)
@@ -150,8 +150,7 @@ def moved(config: Config, task: Task, case: Case) -> Vector:
         m = min(M, len(there))
         chosen = stream(Purpose.SAMPLE, SEED, round=k).choice(len(there), m, replace=False)
         clients = sorted(there[i] for i in chosen)
-        a = replace(config.algorithm, beta=0.1 * SCHEDULES[case.schedule][1](k))
-        ask = TrainInstruction.of(a, round=k, seed=SEED, clients=clients, weighting="uniform")
+        ask = training(config, clients, k, beta=0.1 * SCHEDULES[case.schedule][1](k))
         updates = np.stack([flat(train(task, params, ask, i).update) for i in clients])
         if case.private:
             updates *= np.minimum(1, C / np.linalg.norm(updates, axis=1))[:, None]

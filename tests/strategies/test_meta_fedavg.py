@@ -234,7 +234,7 @@ def evaluate(federation: Federation, spoil: Callable[[int, Message], Message]):
     ("edit", "reason"),
     [
         (edited("metrics", ["loss", "score"], EVALUATION), "measured loss, score"),
-        (edited("metrics", ["score", "accuracy"], EVALUATION), "loss be among them"),
+        (edited("metrics", ["score", "accuracy"], EVALUATION), "loss must be among them"),
         (edited("curves", [float("nan")] * 12, EVALUATION), "the global model's loss is nan"),
         (edited("curves", [1.7e308] * 12, EVALUATION), "curves is 1.7e+308; must be from -3.4"),
         (edited("curves", [-4e38] * 12, EVALUATION), "curves is -4e+38; must be"),

@@ -252,7 +252,7 @@ def test_the_budget_ends_the_run_before_it_is_exceeded() -> None:
 
 def test_the_releases_so_far_survive_a_restart_as_json() -> None:
     before, after, whole = (federation(noise_multiplier=2.0) for _ in range(3))
-    assert before.strategy.state_dict() == {"privacy": {}}
+    assert before.strategy.state_dict()["privacy"] == {}
     before.round()
     initial = to_params(after.arrays)
     after.strategy.load_state_dict(initial, json.loads(json.dumps(before.strategy.state_dict())))
@@ -266,7 +266,7 @@ def test_the_releases_so_far_survive_a_restart_as_json() -> None:
 def test_a_round_without_privacy_has_no_epsilon() -> None:
     plain = Federation(privacy=PrivacyConfig("none"))
     assert "epsilon" not in plain.round()[1]
-    assert plain.strategy.state_dict() == {}
+    assert plain.strategy.state_dict().keys() == {"cost"}
 
 
 @pytest.mark.parametrize(

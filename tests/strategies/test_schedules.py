@@ -1,11 +1,13 @@
 """Schedules: their values, in closed form; and what the algorithm does with them."""
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from nufed.client_app.messages import TrainInstruction, decode
+from nufed.client_app.algorithm import Algorithm
+from nufed.client_app.messages import Numbers, TrainInstruction, decode
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import read_config, to_json, to_yaml
 from nufed.conf.errors import InputError, RunStopped
@@ -49,23 +51,27 @@ def test_options_set_beta_alike_in_config_yaml_and_in_a_resumed_run(option: str)
         assert {k: schedule(k) for k in OPTIONS[option]} == pytest.approx(OPTIONS[option])
 
 
-def asked(schedule: dict[str, Schedule], k: int) -> TrainInstruction:
-    """What clients are asked to do in round k."""
+def asked(schedule: dict[str, Schedule], k: int) -> tuple[TrainInstruction, Algorithm]:
+    """What clients are asked to do in round k, and by which algorithm."""
     federation = Federation(schedule=schedule)
     federation.round(k=k)
-    return decode(TrainInstruction, federation.sent[0])
+    message = federation.sent[0]
+    numbers = decode(Numbers, message).into(federation.algorithm)
+    return decode(TrainInstruction, message), numbers
 
 
 def test_clients_are_asked_for_the_scheduled_values_and_nothing_else_changes() -> None:
-    plain = asked({}, 3)
-    got = asked({"beta": Decay(0.5), "alpha": WarmUp(6)}, 3)
-    assert (got.beta, got.alpha) == (0.1 * 0.25, 0.03 * 0.5)
-    assert vars(got) | {"beta": 0.1, "alpha": 0.03} == vars(plain)
+    plain, by = asked({}, 3)
+    got, scheduled = asked({"beta": Decay(0.5), "alpha": WarmUp(6)}, 3)
+    assert scheduled == replace(by, beta=0.1 * 0.25, alpha=0.03 * 0.5)
+    assert (by.beta, by.alpha) == (0.1, 0.03)
+    assert got == plain
 
 
 def test_a_step_size_that_is_yet_to_be_chosen_may_be_scheduled() -> None:
     federation = Federation(overrides=("algorithm.beta=auto",), schedule={"beta": Decay(0.5)})
-    federation.strategy.algorithm.beta = 0.4
+    chosen = federation.algorithm.with_numbers({"beta": 0.4})
+    federation.strategy.algorithm = chosen
     assert federation.strategy._scheduled(2) == {"beta": 0.2}
 
 

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nufed.client_app import client
+from nufed.client_app.algorithm import algorithm_of
+from nufed.client_app.work import task_for
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
 from nufed.simulation.executor import why_one_by_one
 from nufed.tasks.module import Made, make_module
-from nufed.tasks.task import Task, build
+from nufed.tasks.task import Task
 from tests.helpers import distance, measuring, training
 from tests.tasks.test_module_trial import data
 
@@ -177,7 +179,7 @@ def built(tmp_path: Any) -> Built:
                 *(f"model._target_={HERE}.Net", f"+model.what={what}", f"algorithm.mode={mode}"),
             ]
         )
-        return build(config)
+        return task_for(algorithm_of(config.algorithm), config)
 
     return build_on
 
