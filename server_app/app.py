@@ -78,6 +78,8 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     resume.require_found(config)
     algorithm = algorithm_of(config.algorithm)
     task = task_for(algorithm, config)
+    if config.diagnostics.every is not None:
+        algorithm.whole()  # or it has none, and says so
     if line := task.data.gaps:  # now: a model of many outputs may be long in coming
         log.warning("dataset=%s: %s", config.dataset["name"], line)
     shared = algorithm.shared(task.initial_params())

@@ -220,6 +220,11 @@ def check(config: Config) -> None:
         raise InputError(
             "engine.compile=true: a compiler undoes algorithm.recompute=true; choose one of the two"
         )
+    if engine["compile"] and config.schedule:
+        raise InputError(
+            f"engine.compile=true: programs hold their numbers, and schedule.{min(config.schedule)} "
+            "is another each round; choose one of the two"
+        )
 
 
 def why_one_by_one(task: Task, params: Params) -> str | None:

@@ -87,7 +87,7 @@ def row(method: Method, exact: Method, outcomes: Outcomes) -> list[object]:
         needed = [f"{rounds.mean():.0f}", f"{rounds.mean() * method.cost(outcomes):.0f}"]
     else:
         needed = [f"{np.isfinite(rounds).sum()} of {len(rounds)} seeds", "–"]
-    mode = made[0].config.algorithm.mode
+    mode = made[0].config.algorithm["mode"]
     cells: list[object] = [method.nu, mode, method.choice.outer, *needed]
     for group in GROUPS:
         final, base = (m.finals(outcomes, group)[:, STEPS] for m in (method, exact))

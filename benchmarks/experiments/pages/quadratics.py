@@ -11,6 +11,7 @@ from benchmarks.experiments.methods import Outcomes
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import MODE, NU, Job, jobs
 from benchmarks.experiments.runs import Outcome
+from nufed.client_app.algorithms.meta_gradient import meta_gradient_of
 from nufed.server_app.run_folder import MODEL
 from nufed.tasks.datasets.quadratics import clients
 from nufed.theory.quadratics import (
@@ -98,14 +99,14 @@ def model(run: Outcome) -> Array:
 
 def standstill(run: Outcome) -> Array:
     """Return w_fed: where rounds of τ local steps with everyone stand still."""
-    a = run.config.algorithm
+    a = meta_gradient_of(run.config.algorithm)
     where = fixed_point_exact if a.mode == "exact" else fixed_point_first_order
     return where(*problem(run), a.alpha, a.nu, a.beta, a.tau)
 
 
 def optimum(run: Outcome) -> Array:
     """Return what w_fed tends to as β does to 0."""
-    a = run.config.algorithm
+    a = meta_gradient_of(run.config.algorithm)
     where = optimum_exact if a.mode == "exact" else optimum_first_order
     return where(*problem(run), a.alpha, a.nu)
 
@@ -114,7 +115,7 @@ def losses_at(run: Outcome, w: Array) -> Array:
     """Return the mean loss of the clients after 0 … K fine-tuning steps from w."""
     pairs = list(zip(*problem(run), strict=True))
     steps = range(run.config.evaluation.steps + 1)
-    alpha = run.config.algorithm.alpha
+    alpha = meta_gradient_of(run.config.algorithm).alpha
     return np.array([np.mean([meta_loss(H, c, w, alpha, k) for H, c in pairs]) for k in steps])
 
 

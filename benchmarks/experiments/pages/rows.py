@@ -40,7 +40,7 @@ stages = (trials, runs)
 
 def default(support: str) -> bool:
     """Tell whether it is the setting's own number of rows, which has been tuned."""
-    return support == str(jobs(tuning(SETTING))[0].config.algorithm.batch.support)
+    return support == str(jobs(tuning(SETTING))[0].config.algorithm["batch"]["support"])
 
 
 def at(support: str, nu: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from benchmarks.experiments.methods import Outcomes
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import SEED, Job, axes, jobs
 from benchmarks.experiments.runs import Outcome
+from nufed.client_app.algorithms.meta_gradient import meta_gradient_of
 from nufed.conf.schema import Config
 from nufed.server_app.report.statistics import Interval, interval
 from nufed.tasks.datasets.quadratics import clients
@@ -80,13 +81,14 @@ def sweep(outcomes: Outcomes, key: str) -> dict[str, tuple[Interval, float]]:
 
 def curvature(config: Config) -> float:
     """Return h = h₀ (1 − α h₀)^{2ν}, the curvature of F."""
-    h, a = config.dataset["curvature"][0], config.algorithm
+    h, a = config.dataset["curvature"][0], meta_gradient_of(config.algorithm)
     return float(h * (1 - a.alpha * h) ** (2 * a.nu))
 
 
 def exact(config: Config) -> float:
     """Return E‖∇F(w)‖² / γ_F² in the long run."""
-    a, n, m = config.algorithm, config.dataset["num_clients"], config.clients_per_round
+    n, m = config.dataset["num_clients"], config.clients_per_round
+    a = meta_gradient_of(config.algorithm)
     p = (1 - a.beta * curvature(config)) ** a.tau
     return float((n - m) / (m * (n - 1)) * (1 - p) / (1 + p))
 
@@ -96,7 +98,7 @@ def measured(run: Outcome) -> float:
 
     From the loss after ν steps, which is F itself: F(w) − F* = ‖∇F(w)‖² / 2h.
     """
-    d, a = run.config.dataset, run.config.algorithm
+    d, a = run.config.dataset, meta_gradient_of(run.config.algorithm)
     hessians, optima = clients(
         d["num_clients"], d["dimension"], tuple(d["curvature"]), d["correlation"], d["seed"]
     )
