@@ -4,9 +4,9 @@
     v by itself:  v_{t+1} = v_t − β [∇f_i(v_t; D′) + λ (v_t − w_0)]
 
 where w_0 is the shared model at the round's start (Li, Hu, Beirami and Smith 2021, ICML, arXiv
-2012.04221, algorithm 1, with as many steps and one step size for both). λ → 0 is training alone, and
-a large λ keeps v at w. The personal model of a client that was never drawn starts from the shared
-one.
+2012.04221, algorithm 1, with as many steps and one step size for both). λ → 0 is training alone,
+and a large λ keeps v at w. The personal model of a client that was never drawn starts from the
+shared one.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from nufed.client_app.meta_gradient import LossFn, Params, descend, value_and_gr
 
 @dataclass(frozen=True, kw_only=True)
 class Ditto(Algorithm):
-    """τ steps of w on f_i, which are averaged; τ of v on f_i + λ/2 ‖v − w_0‖², which are kept."""
+    """τ steps of w on f_i, which is averaged; τ of v on f_i + λ/2 ‖v − w_0‖², which is kept."""
 
     stateful: ClassVar[bool] = True
 

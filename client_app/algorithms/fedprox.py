@@ -2,9 +2,9 @@
 
     w_{t+1} = w_t − β [∇f_i(w_t; D′) + μ (w_t − w_0)]
 
-which are steps of SGD on h_i(w; w_0) = f_i(w) + μ/2 ‖w − w_0‖² (Li, Sahu, Zaheer, Sanjabi, Talwalkar
-and Smith 2020, MLSys, arXiv 1812.06127, algorithm 2). The paper leaves open how h_i is minimised and
-how far, for each client by itself; here all take τ such steps. μ → 0 is FedAvg.
+which are steps of SGD on h_i(w; w_0) = f_i(w) + μ/2 ‖w − w_0‖² (Li, Sahu, Zaheer, Sanjabi,
+Talwalkar and Smith 2020, MLSys, arXiv 1812.06127, algorithm 2). The paper leaves open how h_i is
+minimised and how far, for each client by itself; here all take τ such steps. μ → 0 is FedAvg.
 """
 
 from dataclasses import dataclass
