@@ -48,8 +48,9 @@ attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile, in four ways; resum
 experiments: $(INSTALLED)  ## Test the paper's claims; resumable, hours on two cores; writes docs/results.md
 	$(VENV)/python -m benchmarks.experiments
 
-docs: $(INSTALLED)  ## Write docs/configuration.md from the schema and the YAML files of conf/
+docs: $(INSTALLED)  ## Write docs/configuration.md and docs/methods.md from the code and the YAML files of conf/
 	$(VENV)/python -m nufed.conf.reference
+	$(VENV)/python -m nufed.cli.methods
 
 lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/ruff check .

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from nufed.cli.certificate import Certificate
-from nufed.conf.schema import Config
+from nufed.conf.schema import MEAN, UNIFORM, Config
 from nufed.theory.constants import growth, heterogeneity, smoothness
 from nufed.theory.estimator import estimator
 from nufed.theory.theorem import Bound, suggested_alpha
@@ -180,6 +180,10 @@ def _beyond(config: Config) -> list[str]:
     ]
     if not strategy["_target_"].endswith(".MetaFedAvg"):
         found.append(f"strategy={strategy['_target_'].rpartition('.')[2]}")
+    for group, usual in (("rule", MEAN), ("sampler", UNIFORM)):
+        if (name := getattr(config, group)["_target_"]) != usual:
+            found.append(f"{group}={name.rpartition('.')[2]}")
+    found += [f"schedule.{key}" for key in config.schedule]
     if config.privacy.name != "none":
         found.append(f"privacy={config.privacy.name}")
     return found

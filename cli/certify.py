@@ -10,8 +10,9 @@ from pathlib import Path
 from nufed.cli.command import Parser, carry_out, count
 from nufed.conf.compose import compose_config, of_run
 from nufed.conf.errors import InputError
+from nufed.conf.importing import let_import
 from nufed.conf.schema import Config
-from nufed.conf.targets import let_import, modules_of
+from nufed.conf.targets import modules_of
 from nufed.conf.words import apart, path_of
 from nufed.tasks.private import NAME as PRIVATE
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nufed.cli.superlink import SuperLink
-from nufed.conf.errors import CannotWrite, InputError, RunStopped
+from nufed.conf.errors import CallbackFailed, CannotWrite, InputError, RunStopped
 from nufed.conf.schema import Config
 from nufed.conf.text import printable
 from nufed.conf.words import command_line
+from nufed.server_app.callbacks import Own, require_none_failed
 from nufed.server_app.log_reader import BrokenStream, LogReader
 from nufed.server_app.progress import ProgressBar
 from nufed.server_app.report.callback import Report
@@ -47,10 +48,12 @@ class Follower:
         console: Terminal,
         tracked: Sequence[Callback],
         again: bool = False,
+        own: Sequence[Own] = (),
     ) -> None:
         self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
         kept = RunFolder(folder, again)
-        self.callbacks = [kept, Report(folder), ProgressBar(console, folder), *tracked]
+        shown = Report(folder, own), ProgressBar(console, folder)
+        self.callbacks = [*own, kept, *shown, *tracked]
         self.reader = LogReader(config, folder, self.callbacks, self._warn)
 
     def follow(self) -> None:
@@ -72,6 +75,8 @@ class Follower:
             if isinstance(error.__cause__, FileExistsError):  # another run took the folder
                 raise
             raise CannotWrite(self._leave(error)) from error
+        except CallbackFailed as error:
+            raise CallbackFailed(self._end(f"{error}; {self._stop()}")) from error
         except (BrokenStream, RunStopped) as error:
             raise RunStopped(self._end(str(error))) from error
         if stopped is not None:
@@ -86,6 +91,8 @@ class Follower:
         for callback in self.callbacks:
             callback.on_end(summary)
         self._say(f"server's run folder: {there}")
+        if whole:
+            require_none_failed(self.callbacks)
         if "stopped" in summary:
             raise RunStopped(summary["stopped"] + (self._there("is complete") if whole else ""))
 
@@ -102,6 +109,7 @@ class Follower:
                     self._keep(log, plain)
                 if self.reader.summary is not None:
                     return None
+                require_none_failed(self.callbacks)
                 if who := next((each for each in self.callbacks if each.stop), None):
                     return f"{who} asked for it; {self._stop()}"
             if ended is not None:

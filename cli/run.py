@@ -32,10 +32,10 @@ from nufed.cli.folders import remove_empty
 from nufed.cli.sweep import Job, Sweep, begun, is_search, jobs_of, lines_of, prepare_options
 from nufed.conf.compose import CONFIG_DIR
 from nufed.conf.convert import to_config
-from nufed.conf.errors import InputError, NuFedError, Terminated
+from nufed.conf.errors import InputError, NuFedError, Terminated, reason
+from nufed.conf.importing import let_import
 from nufed.conf.keys import known_keys
 from nufed.conf.schema import Config
-from nufed.conf.targets import let_import
 from nufed.conf.text import printable
 from nufed.conf.words import for_hydra, path_of
 
@@ -222,13 +222,15 @@ def run(config: Config, folder: Path) -> Path:
         The run folder: `folder`, or that of the run that is resumed.
     """
     # Imported here, so that --help and a mistyped key answer at once.
-    from hydra.utils import get_method
-
+    from nufed.client_app.algorithm import algorithm_of
+    from nufed.conf.making import find
     from nufed.server_app.resume import resumed_config
     from nufed.server_app.run_folder import require_free
     from nufed.server_app.terminal import Terminal
     from nufed.tasks.datasets.hf import NAME as HF
 
+    if isinstance(trace := config.sampler.get("path"), str):  # before a run's own is looked at
+        config.sampler["path"] = str(path_of(trace).absolute())
     if config.resume is None:
         require_free(folder)
     else:
@@ -241,10 +243,11 @@ def run(config: Config, folder: Path) -> Path:
         config.dataset["path"] = path if on_the_hub else str(absolute)
     config = replace(config, trust=None)  # it is of this machine, and of now
     let_import(config)
+    algorithm_of(config.algorithm)  # a mistake is told of here, not by a server
     try:
-        launch = get_method(config.engine["launcher"])
-    except (ImportError, ValueError) as error:
-        raise InputError(f"engine.launcher={config.engine['launcher']}: {error}") from error
+        launch = find(config.engine["launcher"])
+    except (ImportError, TypeError, ValueError) as error:
+        raise InputError(f"engine.launcher={config.engine['launcher']}: {reason(error)}") from error
     launch(config, folder, Terminal())
     return folder
 

@@ -182,14 +182,6 @@ class Algorithm(ABC):
         """Whether a step needs the same loss twice, so that a model must draw no random numbers."""
         return False
 
-    @property
-    def settings(self) -> str:
-        """What is set, in a line: ``τ=5, α=0.1, β=0.5, λ=0.1``."""
-        names = dict.fromkeys(["tau", "alpha", "beta", *(each.name for each in fields(self))])
-        values = {name: getattr(self, name) for name in names if name not in ("name", "batch")}
-        shown = {name: f"{v:g}" if type(v) is float else v for name, v in values.items()}
-        return ", ".join(f"{SYMBOLS.get(name, name)}={value}" for name, value in shown.items())
-
     def whole(self) -> "Algorithm":
         """Return what takes one step of size 1 along the meta-gradient over all rows of a client.
 
@@ -240,13 +232,30 @@ class Algorithm(ABC):
     def require_steps(self, name: str, least: int, meaning: str = "") -> None:
         """Raise an `InputError` unless a field is a number of steps, from `least` on."""
         value = getattr(self, name)
-        allowed = f"{least} or more{meaning}, and at most {MOST_STEPS}"
+        allowed = f"at least {least} and at most {MOST_STEPS}"
+        if meaning:
+            allowed = f"{least} or more{meaning}, and at most {MOST_STEPS}"
         require(least <= value <= MOST_STEPS, f"algorithm.{name}", value, allowed)
 
 
-SYMBOLS = {"nu": "ν", "tau": "τ", "alpha": "α", "beta": "β", "lamda": "λ", "mu": "μ"}
 AUTOMATIC = ("alpha", "beta")
 """Step sizes that may be `auto`."""
+
+
+UNSAID = ("_target_", "name", "delta", "recompute")
+SYMBOLS = {"nu": "ν", "tau": "τ", "alpha": "α", "beta": "β", "lamda": "λ", "mu": "μ"}
+
+
+def settings_of(values: Mapping[str, Any]) -> str:
+    """Return what is set, in a line: ``ν=5, τ=5, α=0.1, β=0.5, exact``; nothing is looked up."""
+    names = [name for name in dict.fromkeys([*SYMBOLS, *values]) if name in values]
+    given = {name: values[name] for name in names if name not in UNSAID}
+    shown = {name: f"{v:g}" if type(v) is float else v for name, v in given.items()}
+    return ", ".join(
+        str(value) if name == "mode" else f"{SYMBOLS.get(name, name)}={value}"
+        for name, value in shown.items()
+        if not isinstance(value, dict)
+    )
 
 
 def algorithm_of(values: Mapping[str, Any]) -> Algorithm:

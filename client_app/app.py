@@ -20,6 +20,7 @@ from nufed.client_app.messages import (
     FIXED,
     Census,
     EvaluateInstruction,
+    EvaluationNumbers,
     Fixed,
     MalformedMessage,
     Numbers,
@@ -60,9 +61,9 @@ class Work(NamedTuple):
         _require_hosted(ask.clients, here)
         require_within(ask, self.config, int(self.task.data.partition.train.max()))
 
-    def algorithm_in(self, message: Message) -> Algorithm:
+    def algorithm_in(self, message: Message, kind: type[Numbers]) -> Algorithm:
         """Return the algorithm with the numbers that the server chose for it."""
-        return decode(Numbers, message).into(self.algorithm)
+        return decode(kind, message).into(self.algorithm)
 
 
 def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
@@ -109,7 +110,7 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         work, ask = of(context), decode(TrainInstruction, message)
         task = work.task
         work.require_possible(ask, hosted(context.node_config, task))
-        algorithm, memory = work.algorithm_in(message), memory_of(message)
+        algorithm, memory = work.algorithm_in(message, Numbers), memory_of(message)
         states = states_for(algorithm, memory, context)
         shared = shared_of(message, task, algorithm)
         update, report = work.cohort.train(shared, ask.of(algorithm, states))
@@ -132,7 +133,7 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     def measured(message: Message, context: Context) -> RecordDict:
         work, ask = of(context), decode(EvaluateInstruction, message)
         work.require_possible(ask, hosted(context.node_config, work.task))
-        algorithm, memory = work.algorithm_in(message), memory_of(message)
+        algorithm, memory = work.algorithm_in(message, EvaluationNumbers), memory_of(message)
         states = states_for(algorithm, memory, context)
         shared = shared_of(message, work.task, algorithm)
         return encode(work.cohort.evaluate(shared, ask.of(algorithm, states)))

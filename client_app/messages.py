@@ -173,6 +173,7 @@ class Numbers:
     def __post_init__(self) -> None:
         same_length(self.names, self.values)
         possible("names", reprlib.repr(self.names), len(set(self.names)) == len(self.names))
+        possible("values", reprlib.repr(self.values), all(map(isfinite, self.values)))
 
     @classmethod
     def of(cls, algorithm: Algorithm) -> Self:
@@ -192,6 +193,11 @@ class Numbers:
             return algorithm.with_numbers(dict(zip(self.names, self.values, strict=True)))
         except InputError as error:
             raise MalformedMessage(reason(error)) from error
+
+
+@dataclass(frozen=True)
+class EvaluationNumbers(Numbers):
+    """Those of an evaluation, which may come with a round of training that has others."""
 
 
 @dataclass(frozen=True)
@@ -332,7 +338,7 @@ class EvaluateReport:
 def require_names(metrics: list[str]) -> None:
     """Raise unless metrics have plain names, each one of its own."""
     if len(set(metrics)) < len(metrics):
-        raise MalformedMessage(f"metrics {metrics}: must differ, and loss be among them")
+        raise MalformedMessage(f"metrics {metrics}: must differ")
     if not all(name.isidentifier() for name in metrics):
         raise MalformedMessage(f"metrics {metrics}: must be plain names")
 
@@ -343,7 +349,12 @@ def require_figures(name: str, values: list[float]) -> None:
     within(name, figures_[(np.abs(figures_) > figures.MOST) & np.isfinite(figures_)].tolist())
 
 
-PLACES: dict[type, str] = {Fixed: FIXED, Numbers: "numbers", Memory: "memory"}
+PLACES: dict[type, str] = {
+    Fixed: FIXED,
+    Numbers: "numbers",
+    EvaluationNumbers: "evaluation.numbers",
+    Memory: "memory",
+}
 
 
 def possible(name: str, value: object, valid: bool) -> None:

@@ -10,6 +10,7 @@ checkpoint asks for any more is forgotten.
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -128,7 +129,7 @@ def _numbers(folder: Path, name: re.Pattern[str]) -> list[int]:
     """Return the numbers that entries of a folder have for a name."""
     try:
         found = [name.fullmatch(entry) for entry in os.listdir(folder)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [int(each[1]) for each in found if each]
 
@@ -141,5 +142,6 @@ def _write(file: Path, content: bytes) -> None:
         draft.write_bytes(content)
         draft.replace(file)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         raise CannotWrite.of(file, error) from error

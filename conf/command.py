@@ -13,11 +13,11 @@ from nufed.conf.convert import to_config
 from nufed.conf.schema import Config
 from nufed.conf.words import escaped, written
 
-DATASET = "dataset"
+DATASET, TRACKING = "dataset", "tracking"
 GROUPS = tuple(
     field.name
     for field in fields(Config)
-    if (CONFIG_DIR / field.name).is_dir() and field.name != DATASET
+    if (CONFIG_DIR / field.name).is_dir() and field.name not in (DATASET, TRACKING)
 )
 
 
@@ -56,10 +56,18 @@ def _options(config: Config) -> list[str]:
     dataset = _nearest(DATASET, config.dataset, usual)
     choices = _chosen(None if dataset == usual else dataset)  # it chooses options of other groups
     options = {group: _nearest(group, getattr(config, group), choices[group]) for group in GROUPS}
+    options[TRACKING] = _trackers(config)
     return [
         *([f"{DATASET}={dataset}"] if dataset != usual else []),
         *(f"{group}={option}" for group, option in options.items() if option != choices[group]),
     ]
+
+
+def _trackers(config: Config) -> str:
+    """Return the options of tracking, of which there may be several."""
+    there = {file.stem for file in (CONFIG_DIR / TRACKING).glob("*.yaml")}
+    found = [name for name in config.tracking if name in there]
+    return found[0] if len(found) == 1 else f"[{','.join(found)}]" if found else "none"
 
 
 @cache
@@ -67,7 +75,7 @@ def _chosen(dataset: str | None) -> dict[str, str]:
     """Return each group's option where at most the data set is named."""
     words = [] if dataset is None else [f"dataset={dataset}"]
     choices = compose("config", words, return_hydra_config=True).hydra.runtime.choices
-    return {group: choices[group] for group in (DATASET, *GROUPS)}
+    return {group: choices[group] for group in (DATASET, TRACKING, *GROUPS)}
 
 
 def _nearest(group: str, wanted: Any, chosen: str) -> str:

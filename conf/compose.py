@@ -12,12 +12,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import nufed
-from nufed.conf.convert import read_config, to_config, to_yaml
+from nufed.conf.convert import read_config, read_values, to_config, to_yaml
 from nufed.conf.errors import InputError, NuFedError, reason
 from nufed.conf.files import read_text, require_no_links
+from nufed.conf.former import as_named_now
+from nufed.conf.importing import give_way, let_import, require_there
 from nufed.conf.own import is_own, signed
+from nufed.conf.plain import plain
 from nufed.conf.schema import Config, register
-from nufed.conf.targets import HOW_HERE, foreign, let_import, require_allowed
+from nufed.conf.targets import EVERYTHING, HOW_HERE, foreign, require_allowed
 from nufed.conf.words import for_hydra
 
 CONFIG_DIR = Path(__file__).parent
@@ -107,7 +110,8 @@ def find_config(folder: Path, name: str) -> Found:
     require_no_links((folder, folder / "checkpoint"))
     text = read_text(file, largest=LARGEST)
     try:
-        return Found(replace(read_config(text), trust=None), is_own(text))
+        config = read_values(as_named_now(plain(text)))
+        return Found(replace(config, trust=None), is_own(text))
     except NuFedError:
         raise
     except Exception as error:  # whatever YAML or OmegaConf make of a file that was written to
@@ -129,7 +133,7 @@ def from_run_config(run_config: Mapping[str, object], trust: Collection[str] = (
     ------
     InputError
         If either cannot be read, composes to no configuration that is possible, or names code that
-        is not trusted here.
+        is not trusted here, or not there.
     """
     composed, overrides = (str(run_config.get(key) or "") for key in ("config", "overrides"))
     name, text = ("config", composed) if composed else ("overrides", overrides)
@@ -141,6 +145,9 @@ def from_run_config(run_config: Mapping[str, object], trust: Collection[str] = (
     except Exception as error:  # whatever YAML, OmegaConf or Hydra make of a text from elsewhere
         raise InputError(f"{where}={text!r:.60}: {reason(error):.200}") from error
     require_allowed(config, where, trust, HOW_HERE)
+    give_way(HOME)
+    if EVERYTHING not in trust:
+        require_there(config, where)
     return replace(config, trust=None)
 
 

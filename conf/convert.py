@@ -89,6 +89,7 @@ def read_config(text: str) -> Config:
 
 def read_values(values: dict[str, Any]) -> Config:
     """Check keys, types and values of a configuration as plain data: ``${…}`` is text."""
+    values = _with_named_tracker(values)
     texts: list[str] = []
     stand_in = secrets.token_hex(8)  # for texts that OmegaConf would take for interpolations
 
@@ -109,6 +110,17 @@ def read_values(values: dict[str, Any]) -> Config:
     except OmegaConfBaseException as error:
         raise ValueError(shown(reason(error))) from error
     return _made(Config, each_text(OmegaConf.to_container(merged), shown))
+
+
+def _with_named_tracker(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values in which the one tracker of an older run has a name, as several have."""
+    tracking = values.get("tracking")
+    if tracking is None:
+        return values | {"tracking": {}}
+    if not isinstance(tracking, dict) or "_target_" not in tracking:
+        return values
+    module = str(tracking["_target_"]).rpartition(".")[0].rpartition(".")[2]
+    return values | {"tracking": {module if module.isidentifier() else "older": tracking}}
 
 
 def to_yaml(config: Config) -> str:

@@ -34,6 +34,10 @@ class WorkersLost(RunStopped):
     """A run cannot go on, as the processes that compute it died; it can be resumed."""
 
 
+class CallbackFailed(RunStopped):
+    """A run cannot go on, as a callback of the person's own raised; it can be resumed."""
+
+
 class CannotWrite(RunStopped):
     """A run cannot go on, as its folder is full or cannot be written; it can be resumed."""
 

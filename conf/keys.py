@@ -1,5 +1,6 @@
 """Which keys there are, and what to say of one that is none of them."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,11 @@ from omegaconf import OmegaConf
 from nufed.conf.errors import alike, nearest
 
 FOLDER = Path(__file__).parent
-OPEN = ("model", "dataset", "strategy", "tracking", "task.metrics", "partition.partitioner")
+OPEN = (
+    *("model", "dataset", "strategy", "rule", "sampler", "schedule", "tracking", "callbacks"),
+    "task.metrics",
+    "partition.partitioner",
+)
 """Groups whose keys are arguments of what they name, which a person may add to."""
 ANY_ENGINE = ("evaluate_with_training",)
 """Keys that every engine knows, though most options do not speak of them."""
@@ -27,10 +32,17 @@ def known_keys() -> dict[str, list[str]]:
             found[group] = []
         if group == "experiment":
             continue  # it sets the keys of others
-        is_global = "@package _global_" in file.read_text()
-        for key in _paths(OmegaConf.to_container(OmegaConf.load(file)), "" if is_global else group):
+        package = package_of(file.read_text(), group)
+        for key in _paths(OmegaConf.to_container(OmegaConf.load(file)), package):
             found[key].append(f"{group}={file.stem}" if group else file.name)
     return found
+
+
+def package_of(text: str, group: str) -> str:
+    """Return where the keys of an option's YAML file go: what its head says, else to its group."""
+    found = re.match(r"# @package ([\w.]+)\n", text)
+    package = found[1] if found else group
+    return "" if package == "_global_" else package
 
 
 def no_such_key(key: str, more: Sequence[str] = ()) -> str:

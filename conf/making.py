@@ -5,12 +5,19 @@ they are. Hydra's turns lists and dicts into OmegaConf's, which most libraries r
 and takes a text such as ``${…}`` for one that it is to look up.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object
+
+from nufed.conf.targets import ours
+
+# Hydra logs what it also raises; the line that is made of it is enough.
+logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
+logging.getLogger("hydra.utils").propagate = False
 
 WORDS = "_target_", "_args_", "_partial_", "_recursive_", "_convert_"
 
@@ -40,6 +47,31 @@ def make(config: Mapping[str, Any], /, *given: object, **named: object) -> Any:
         raise InstantiationException(message) from error
 
 
+def find(name: str) -> Callable[..., Any]:
+    """Return what a dotted name stands for.
+
+    Raises
+    ------
+    ImportError
+        If it is not there; it says what may have been meant, or where a module has to be.
+    TypeError
+        If it cannot be called.
+    """
+    try:
+        found = get_object(name)
+    except ImportError as error:
+        if (now := f"nufed.{name}") in ours():
+            raise ImportError(f"there is no {name}; did you mean {now}?") from None
+        cause, module = error.__cause__, name.partition(".")[0]
+        if isinstance(cause, ModuleNotFoundError) and cause.name == module:
+            remedy = "be where its file is, or have its folder on PYTHONPATH"
+            raise ModuleNotFoundError(f"{cause}; {remedy}", name=module) from None
+        raise
+    if not callable(found):
+        raise TypeError(f"is a {type(found).__name__}, which cannot be called")
+    return found  # type: ignore[no-any-return]
+
+
 def prepared(config: Mapping[str, Any]) -> Callable[..., Any]:
     """Return what the `_target_` of a configuration names, its arguments bound, not yet called.
 
@@ -66,12 +98,9 @@ def found(name: object) -> Callable[..., Any]:
     try:
         if not isinstance(name, str):
             raise TypeError(f"_target_ is a {type(name).__name__}, not a name")
-        named = get_object(name)
-        if not callable(named):
-            raise TypeError(f"is a {type(named).__name__}, which cannot be called")
+        return find(name)
     except Exception as error:  # to import it may raise whatever the user's module raises
         raise InstantiationException(f"Error locating target '{name}'") from error
-    return named  # type: ignore[no-any-return]
 
 
 def _made(value: Any) -> Any:

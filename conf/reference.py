@@ -15,15 +15,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra import compose
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from nufed.conf.compose import CONFIG, CONFIG_DIR, composing
+from nufed.conf.keys import package_of
 from nufed.conf.schema import Config
 
 PAGE = CONFIG_DIR.parent / "docs" / "configuration.md"
-EXPERIMENT = "experiment"
-NO_KEYS = "defaults", "hydra", "launcher", "_target_"
+EXPERIMENT, OPTIMIZER = "experiment", "optimizer"
+"""Groups that set the keys of others."""
+NO_KEYS = "defaults", "hydra", "launcher", "_target_", "_partial_"
 """What composes a configuration, and what no one but the author of an option sets."""
+DATACLASSES = ("algorithm", "rule", "sampler")
+"""Groups whose options name a dataclass, of which the keys are the fields."""
 INTRODUCTION = """\
 # Configuration
 
@@ -65,6 +70,7 @@ def _usual() -> dict[str, str]:
         composed = compose(CONFIG, [], return_hydra_config=True)
     chosen = composed.hydra.runtime.choices
     names = [*(field.name for field in fields(Config)), EXPERIMENT]
+    names.insert(names.index("strategy") + 1, OPTIMIZER)
     return {name: str(chosen[name]) for name in names if name in chosen}
 
 
@@ -73,7 +79,7 @@ def _section(group: str, usual: str) -> Iterator[str]:
     files = sorted((CONFIG_DIR / group).glob("*.yaml"))
     yield f"## {group}"
     rows = [
-        f"| `{group}={f.stem}`{' (default)' * (f.stem == usual)} | {_cell(_heading(f))} |"
+        f"| `{group}={f.stem}`{' (default)' * (f.stem == usual)} | {_cell(heading(f))} |"
         for f in files
     ]
     yield "\n".join(["| option | what it is |", "|---|---|", *rows])
@@ -101,10 +107,14 @@ def _merged(name: str, tables: Mapping[str, Mapping[str, Key]]) -> Key:
 def _keys(file: Path, group: str) -> list[Key]:
     """Return the keys that a YAML file sets."""
     text = file.read_text()
-    prefix = f"{group}." if group and "@package _global_" not in text else ""
+    package = package_of(text, group)
+    prefix = f"{package}." if package else ""
     comments = {f"{prefix}{name}": said for name, said in _comments(text)}
+    loaded: Any = OmegaConf.to_container(OmegaConf.load(file))
     meanings = comments | _schema()
-    values = _leaves(OmegaConf.to_container(OmegaConf.load(file)), prefix)
+    if group in DATACLASSES and loaded.get("_target_", "???") != "???":
+        meanings |= _docstrings(get_object(loaded["_target_"]), prefix)
+    values = _leaves(loaded, prefix)
     return [
         Key(name, _shown(value), meanings.get(name, ""))
         for name, value in values
@@ -135,7 +145,7 @@ def _comments(text: str) -> Iterator[tuple[str, str]]:
                 yield ".".join(parent for _, parent in parents), comment
 
 
-def _heading(file: Path) -> str:
+def heading(file: Path) -> str:
     """Return the comment that a YAML file begins with."""
     lines = [line for line in file.read_text().splitlines() if "@package" not in line]
     end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
@@ -148,14 +158,16 @@ def _schema() -> dict[str, str]:
 
 
 def _docstrings(type_: Any, prefix: str) -> dict[str, str]:
-    """Return what stands below the fields of the schema, by dotted key."""
-    (tree,) = ast.parse(inspect.getsource(type_)).body
-    assert isinstance(tree, ast.ClassDef)
+    """Return what stands below the fields of a dataclass, its bases' too, by dotted key."""
     found = dict[str, str]()
-    for field, below in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
-            name, text = ast.unparse(field.target), ast.literal_eval(below.value)
-            found[f"{prefix}{name}"] = " ".join(text.split()).removesuffix(".")
+    bases: list[Any] = [base for base in type_.__mro__ if is_dataclass(base)]
+    for base in reversed(bases):
+        (tree,) = ast.parse(inspect.getsource(base)).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, below in zip(tree.body, tree.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                key, text = ast.unparse(field.target), ast.literal_eval(below.value)
+                found[f"{prefix}{key}"] = " ".join(text.split()).removesuffix(".")
     for each in fields(type_):
         if is_dataclass(each.type):
             found |= _docstrings(each.type, f"{prefix}{each.name}.")

@@ -7,6 +7,7 @@ while it composes; the values are checked here, when the composed configuration 
 import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
@@ -22,6 +23,7 @@ PRIVACY = ("none", "central_dp")
 AUTO = "auto"
 """In place of a step size: a probe of the task chooses it (theory/steps.py)."""
 SPLITS = ("test", "validation")
+MEAN, UNIFORM = "nufed.strategies.rules.mean.Mean", "nufed.strategies.samplers.uniform.Uniform"
 
 
 LONGEST = 300  # characters of a value, in an error
@@ -254,11 +256,17 @@ class Config:
     model: Any = MISSING
     task: TaskConfig = field(default_factory=TaskConfig)  # older runs lack it
     strategy: Any = MISSING
+    rule: Any = field(default_factory=lambda: {"_target_": MEAN})  # older runs lack these three
+    sampler: Any = field(default_factory=lambda: {"_target_": UNIFORM})
+    schedule: Any = field(default_factory=dict)
+    """Float keys of the algorithm, such as beta -> what they are multiplied with in a round."""
     privacy: PrivacyConfig = MISSING
     engine: Any = MISSING
     evaluation: EvaluationConfig = MISSING
-    tracking: Any = None
-    """A tracker beside the run folder; null or empty: none."""
+    tracking: dict[str, Any] = field(default_factory=dict)
+    """Trackers beside the run folder, each by its `_target_` under a name of its own."""
+    callbacks: Any = None
+    """Callbacks of your own, `{name: {_target_: …}}`; an exception from one ends the run."""
 
     def __post_init__(self) -> None:
         require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
@@ -274,14 +282,18 @@ class Config:
         r = self.fraction
         require(r is None or 0 < r <= 1, "fraction", r, "above 0 and at most 1, or null")
         require(0 <= self.seed < 2**64, "seed", self.seed, "0 or more, and below 2^64")
-        for group in ("algorithm", "dataset", "model", "strategy", "engine"):
+        self.schedule = self.schedule or {}
+        groups = ("algorithm", "dataset", "model", "strategy", "rule", "sampler", "schedule")
+        for group in (*groups, "engine"):
             options = getattr(self, group)
             require(isinstance(options, dict), group, options, "one of the options of its group")
         for group in ("algorithm", "dataset"):
             name = getattr(self, group).get("name")
             require(isinstance(name, str), f"{group}.name", name, "a name, such as digits")
-        tracking = self.tracking
-        require(isinstance(tracking, dict | None), "tracking", tracking, "an option of its group")
+        for key in ("tracking", "callbacks"):
+            named = getattr(self, key)
+            require(isinstance(named, dict | None), key, named, "names, each with a _target_")
+            _require_named(key, named or {})
         self._require_honest_stopping()
         p = self.partition
         require(0 <= p.seed < 2**64, "partition.seed", p.seed, "0 or more, and below 2^64")
@@ -305,11 +317,32 @@ class Config:
         )
 
 
+def _require_named(key: str, callbacks: dict[str, Any]) -> None:
+    """Raise an `InputError` unless each has a name, and a `_target_` in its own node."""
+    target = callbacks.get("_target_")
+    if target is not None:
+        header = f"# @package {key}.mine"
+        allowed = f"under a name, as {key}.mine._target_; a YAML file begins with {header}"
+        require(False, f"{key}._target_", target, allowed)
+    for name, each in callbacks.items():
+        require(str(name).isidentifier(), f"{key}.{name}", each, "under a name of letters, as mine")
+        valid = isinstance(each, dict) and isinstance(each.get("_target_"), str)
+        require(valid, f"{key}.{name}", each, "a _target_ and its arguments")
+
+
 def register() -> None:
     """Make the types known to Hydra, under the name that config.yaml starts from."""
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("cwd", os.getcwd, replace=True)
     OmegaConf.register_new_resolver("cpus", _cpus, replace=True)
+    OmegaConf.register_new_resolver("methods", _methods, replace=True)
+
+
+def _methods() -> str:
+    """Return the algorithms with what their YAML files begin with, a line each, for --help."""
+    files = sorted((Path(__file__).parent / "algorithm").glob("*.yaml"))
+    first = {file.stem: file.read_text().splitlines()[0].lstrip("# ") for file in files}
+    return "\n".join(f"  {name:18} {line}" for name, line in first.items())
 
 
 def _cpus() -> int:

@@ -22,8 +22,11 @@ from nufed.conf.errors import InputError
 from nufed.conf.schema import LONGEST, Config, require
 from nufed.conf.text import printable
 
+NAMED = re.compile(r"tracking\.\w+\._target_")
+"""A key of a tracker, whatever that is called."""
 OPTION = re.compile(r"^ *(?:_target_|launcher): *([\w.]+)", re.MULTILINE)
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+SCHEDULED = re.compile(r"(schedule)\.\w+(?=\._target_$)")
 EVERYTHING = "*"
 SOURCE = "dataset.source"
 TRUST = "NUFED_TRUST"
@@ -66,7 +69,8 @@ def is_known(key: str, name: str) -> bool:
     One of NuFed's is an option at its own key alone. What reads a data set may call what its
     ``source`` names, and so is no model, nor an argument of one.
     """
-    if name in _options().get(key, ()):
+    place = "tracking._target_" if NAMED.fullmatch(key) else SCHEDULED.sub(r"\1", key)
+    if name in _options().get(place, ()):
         return True
     if len(name) > LONGEST:
         return False
@@ -141,15 +145,6 @@ def typed_here(node_config: Mapping[str, Any]) -> bool:
     return node_config.get("trust") == EVERYTHING
 
 
-def let_import(config: Config) -> None:
-    """Let code of the person's own be imported from where they are, if a configuration names any.
-
-    Else nothing is imported from there: it may be a folder that somebody else filled.
-    """
-    if foreign(config) and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # last, so that it hides none of ours
-
-
 def _named(config: Config) -> Iterator[tuple[str, str]]:
     """Yield key and name of all that a configuration would have called."""
     yield from _targets(asdict(config), "")
@@ -181,10 +176,9 @@ def _targets(value: Any, key: str) -> Iterator[tuple[str, str]]:
 def _options() -> Mapping[str, frozenset[str]]:
     """Return what the options of the configuration's groups name, by the key that names it."""
     found = {"engine.launcher": "engine", SOURCE: "dataset"}
-    found |= {
-        f"{group}._target_": group
-        for group in ("algorithm", "dataset", "model", "strategy", "tracking")
-    }
+    found |= {"strategy.optimizer._target_": "optimizer"}
+    groups = ("algorithm", "dataset", "model", "strategy", "rule", "sampler", "schedule")
+    found |= {f"{group}._target_": group for group in (*groups, "tracking")}
     return {
         key: frozenset(
             name
@@ -195,8 +189,8 @@ def _options() -> Mapping[str, frozenset[str]]:
     }
 
 
-def _ours() -> frozenset[str]:
-    """Return all that these options name."""
+def ours() -> frozenset[str]:
+    """Return all that the options of the configuration's groups name."""
     return frozenset[str]().union(*_options().values())
 
 
@@ -218,5 +212,5 @@ def _is_no_ones(name: str) -> bool:
     """Tell whether a name is Python's own or ours: nobody's model, data or tracker."""
     package = name.partition(".")[0]
     return package in sys.stdlib_module_names or package in {
-        each.partition(".")[0] for each in _ours() if not each.startswith("torch")
+        each.partition(".")[0] for each in ours() if not each.startswith("torch")
     } - {"flwr_datasets"}

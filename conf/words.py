@@ -19,7 +19,7 @@ from nufed.conf.text import printable
 
 NEW = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 """Keys that name a folder to be; they are often made of other keys, as in runs/${name}."""
-PATHS = (*NEW, "dataset.path", "engine.root_certificates", "resume")
+PATHS = (*NEW, "dataset.path", "engine.root_certificates", "resume", "sampler.path")
 """Keys whose value names a file or folder."""
 OF_DATA = (
     *("dataset.client", "dataset.features", "dataset.target", "dataset.test"),

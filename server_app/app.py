@@ -16,9 +16,11 @@ from nufed.client_app.messages import Fixed
 from nufed.client_app.work import task_for
 from nufed.conf.compose import HOME, from_run_config
 from nufed.conf.errors import (
+    CallbackFailed,
     CannotWrite,
     Diverged,
     InputError,
+    NuFedError,
     RunStopped,
     TooFewReplies,
     WorkersLost,
@@ -28,6 +30,7 @@ from nufed.conf.making import make
 from nufed.conf.schema import Config, require
 from nufed.conf.targets import modules_here
 from nufed.server_app import resume
+from nufed.server_app.callbacks import Own, own_callbacks, require_none_failed
 from nufed.server_app.carried import unload
 from nufed.server_app.checkpoint import Checkpoint, Checkpoints, alone, oldest
 from nufed.server_app.diagnostics import diagnose
@@ -35,6 +38,7 @@ from nufed.server_app.early_stopping import EarlyStopping
 from nufed.server_app.facts import facts, peak_rss_mb
 from nufed.server_app.log_stream import log_streams
 from nufed.server_app.model_file import ModelFile
+from nufed.server_app.parts import parts
 from nufed.server_app.probe import measured
 from nufed.server_app.progress import ProgressBar
 from nufed.server_app.report.callback import Report
@@ -52,7 +56,7 @@ from nufed.strategies.weights import most_rows
 from nufed.tasks.measures import lower_is_better
 from nufed.tasks.task import Task
 
-PASSING = TooFewReplies, WorkersLost, CannotWrite
+PASSING = TooFewReplies, WorkersLost, CannotWrite, CallbackFailed
 """What keeps a run from going on for now."""
 MEASURED = (*GROUPS, "undefined")  # of the last evaluation
 
@@ -77,8 +81,9 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     if line := task.data.gaps:  # now: a model of many outputs may be long in coming
         log.warning("dataset=%s: %s", config.dataset["name"], line)
     shared = algorithm.shared(task.initial_params())
-    # Before anything is written. Whoever follows the run from afar tracks it there.
+    # Before anything is written. Whoever follows the run from afar has them there.
     tracked = [] if streams else trackers(config, folder)
+    own = [] if streams else own_callbacks(config, folder)
     saved = None
     if config.resume:
         unload(HOME, folder)
@@ -119,13 +124,15 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
         if strategy.privacy is not None:  # now that nobody else adds to its releases
             saved, ledger = resume.counted(folder, config, saved)
             strategy.privacy.note = ledger.add
-        # In this order: what is safe first, what is read from it, what may wait for a network.
+        # In this order: what the end is told by, what is safe, what is read from it, what may wait
+        # for a network.
         callbacks: list[Callback] = [
+            *own,
             ModelFile(folder),
             Checkpoints(folder, config.checkpoint.every, saved, ledger),
             EarlyStopping(stopping, folder),
             RunFolder(folder),
-            *([Report(folder)] if context.run_config.get("report", True) else []),
+            *([Report(folder, own)] if context.run_config.get("report", True) else []),
             ProgressBar(Terminal(), folder),
             *tracked,
             *streams,
@@ -166,6 +173,7 @@ def _run(
             summary |= {"rounds": row["round"]} | _lasting(row) | _untrained(row)
             kept, good = "", state.params
             pass_on(row, state, callbacks)
+            require_none_failed(callbacks)
             if who := [callback for callback in callbacks if callback.stop]:
                 if row["round"] < config.rounds:
                     summary["stopped_early"] = f"{who[0]} asked for it"
@@ -183,7 +191,9 @@ def _run(
         raise
     _end(summary, strategy, callbacks)
     if "stopped" in summary:
-        raise CannotWrite(summary["stopped"])
+        failed = any(isinstance(each, Own) and each.failed for each in callbacks)
+        raise (CallbackFailed if failed else CannotWrite)(summary["stopped"])
+    require_none_failed(callbacks)  # in its section of the report
 
 
 def _end(summary: dict[str, Any], strategy: MetaFedAvg, callbacks: list[Callback]) -> None:
@@ -264,8 +274,11 @@ def make_strategy(config: Config, algorithm: Algorithm, roster: Roster) -> MetaF
             min_replies=config.server.min_replies,
             privacy=config.privacy,
             lower_is_better=lower_is_better(config.task),
+            **parts(config),
         )
         return strategy
     except (InstantiationException, TypeError) as error:
         cause = error.__cause__ or error  # Hydra's own words say only that the call failed
+        if isinstance(cause, NuFedError):
+            raise cause from error
         raise InputError(f"strategy={config.strategy.get('_target_')}: {reason(cause)}") from error

@@ -8,12 +8,13 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nufed.client_app.algorithm import algorithm_of
+from nufed.client_app.algorithm import settings_of
 from nufed.server_app.run_folder import REPORT
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
 from nufed.strategies.curves import GROUPS, exists, rises, say_undefined, shown
 
+METRICS = 3  # of the algorithm's, in a line
 COLUMNS = 6  # of k, in a table on a terminal of 80 characters
 
 
@@ -38,13 +39,13 @@ class ProgressBar(Callback):
 
     def on_start(self, run: RunInfo) -> None:
         """Say what is run."""
-        c, a = run.config, algorithm_of(run.config.algorithm)
+        c, a = run.config, run.config.algorithm
         self.console.say(
             f"{c.dataset['name']}: {run.participating} participating and {run.new} new clients; "
             f"{run.size}; {c.rounds} rounds",
         )
         self.console.say(
-            f"{a.name}: {a.settings}",
+            f"{a['name']}: {settings_of(a)}",
         )
         self._rounds, self._started = c.rounds, time.monotonic()
         if run.rows:
@@ -68,6 +69,8 @@ class ProgressBar(Callback):
         loss = f"loss {_figure(row['train_loss'], '.4g')}  " if "train_loss" in row else ""
         if (norm2 := row.get("diagnostics", {}).get("meta_grad_norm2")) is not None:
             loss += f"‖∇F‖² {norm2:.3g}  "
+        for name, value in list(row.get("metrics", {}).items())[:METRICS]:
+            loss += f"{name} {_figure(value, '.3g')}  "
         if self._bar is not None:
             self._bar.update(
                 self._bar.task_ids[0], completed=row["round"], description=loss + self._curve

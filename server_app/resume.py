@@ -13,6 +13,7 @@ from nufed.conf.compose import find_config
 from nufed.conf.convert import read_values
 from nufed.conf.errors import InputError, NuFedError, reason
 from nufed.conf.files import is_there
+from nufed.conf.former import as_named_now
 from nufed.conf.schema import Config
 from nufed.conf.targets import foreign, modules_of
 from nufed.conf.words import command_line, there
@@ -32,10 +33,12 @@ from nufed.tasks.trained import placed
 DATASET = "dataset"
 PATH = f"{DATASET}.path"
 MAY_CHANGE = (
-    *("checkpoint", PATH, "device", "diagnostics", "early_stopping", "engine", "resume", "rounds"),
-    *("server", "tracking", "trust"),
+    *("callbacks", "checkpoint", PATH, "device", "diagnostics", "early_stopping", "engine"),
+    *("resume", "rounds", "server", "tracking", "trust"),
 )
 """What does not decide which model comes out of a round; of the data, where they are."""
+SETS = {"optimizer": "strategy.optimizer"}
+"""Groups that set a key of another."""
 
 
 def resumed_config(run: Path, composed: Config, overrides: list[str]) -> Config:
@@ -58,9 +61,10 @@ def resumed_config(run: Path, composed: Config, overrides: list[str]) -> Config:
     values, typed = asdict(found.config), asdict(composed)
     keys = (o.key_or_group for o in OverridesParser.create().parse_overrides(overrides))
     for key in sorted(keys):  # a group before its keys
-        now = _value(typed, key.split("."))
+        place = SETS.get(key, key).split(".")
+        now = _value(typed, place)
         if not _may_change(key):
-            if now != _value(values, key.split(".")):
+            if now != _value(values, place):
                 raise InputError(f"{key}: cannot change in a run that is resumed; {_allowed()}")
             continue
         if key.startswith("engine.") and typed["engine"]["name"] != values["engine"]["name"]:
@@ -86,7 +90,9 @@ def _value(values: dict[str, Any], key: list[str]) -> Any:
 def _put(values: dict[str, Any], key: Sequence[str], value: Any) -> None:
     """Put a value where a key leads."""
     for name in key[:-1]:
-        values = values.setdefault(name, {})
+        if values.get(name) is None:  # callbacks of a run that has none
+            values[name] = {}
+        values = values[name]
     values[key[-1]] = value
 
 
@@ -175,7 +181,7 @@ def _require_same_rows(saved: Checkpoint, config: Config, data: str) -> None:
 def _began_with(run: Path, saved: Checkpoint) -> Config:
     """Return the configuration of a checkpoint, with keys that are newer than it."""
     try:
-        return read_values(saved.config)
+        return read_values(as_named_now(saved.config))
     except NuFedError:
         raise
     except Exception as error:  # whatever OmegaConf makes of what may have been written to

@@ -91,6 +91,8 @@ def _train(
         messages = list(strategy.configure_train(row["round"], arrays, ask, grid))
         replies = exchange(grid, messages, config.server.round_timeout)
         measured: list[Message] = []
+        if strategy.skipped:
+            log.warning(strategy.skipped)
         updated, metrics = strategy.aggregate_train(row["round"], strategy.apart(replies, measured))
         row["failures"] += [each.row(strategy.roster.ids) for each in strategy.failures]
         row["attempts"] += 1

@@ -1,19 +1,23 @@
 """The hooks of a run. All that watches one is a callback of this one kind.
 
-The run folder, checkpoints, early stopping, progress and the trackers are; a run of rounds 0 … R is
+The run folder, checkpoints, early stopping, progress, the trackers and a person's own are; a run of
+rounds 0 … R is
 
     on_start, (on_round, [on_evaluation]) for round 0, …, (on_round, [on_evaluation]) for R, on_end
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nufed.client_app.meta_gradient import Params
 from nufed.conf.schema import Config
 from nufed.strategies.curves import Evaluation
 from nufed.tasks.module_state import Size
 from nufed.tasks.task import Task
+
+if TYPE_CHECKING:
+    from nufed.server_app.report.sections import Part
 
 Row = dict[str, Any]
 
@@ -48,6 +52,9 @@ class Callback:
 
     stop: bool = False
     """Set in a hook of a round, it ends the run after that round, which is not evaluated for it."""
+
+    report_sections: "Sequence[Part]" = ()
+    """Of a person's own callback: functions of a `Record` that give a `Section` of report.html."""
 
     def __str__(self) -> str:
         return type(self).__name__

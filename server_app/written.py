@@ -9,6 +9,7 @@ from typing import Any
 from nufed.conf.typed import Mistyped, typed
 from nufed.server_app.tracking import Row
 from nufed.strategies.curves import GROUPS, STATISTICS, UNDEFINED
+from nufed.strategies.replies import LONGEST
 
 Real = float | None  # JSON knows no NaN
 FAILURES = ("failures", "evaluation_failures")
@@ -24,8 +25,13 @@ KNOWN: dict[str, Any] = {
     **dict.fromkeys((*GROUPS, "diagnostics"), dict[str, Any]),
     "probed": dict[str, float],
     "undefined": dict[str, list[str]],
+    "metrics": dict[str, Real],
+    "cost": dict[str, Any],
 }
 """Of a row."""
+COST: dict[str, Any] = {"gradients": float, "bytes_up": int, "bytes_down": int}
+"""Of all rounds so far: gradients a drawn client took, per participating client; bytes sent to the
+server and by it."""
 SUMMARY: dict[str, Any] = {
     **dict.fromkeys(("rounds", "parameters", "trained_parameters", "seed"), int),
     **dict.fromkeys(("wall_s", "peak_rss_mb", "epsilon", "delta"), Real),
@@ -52,6 +58,7 @@ def checked_rows(said: object) -> list[Row]:
     """
     rows: list[Row] = typed(said, list[dict[str, Any]], "rows")
     last, steps = -1, None
+    spent: dict[str, Any] = dict.fromkeys(COST, 0)
     for row in rows:
         for key in row.keys() & KNOWN.keys():
             row[key] = typed(row[key], KNOWN[key], key)
@@ -70,6 +77,9 @@ def checked_rows(said: object) -> list[Row]:
             if summary["k"] != steps:
                 raise Mistyped(f"k is not the same in round {last} as before")
         _require_diagnostics(row.get("diagnostics", {}))
+        _require_names(row.get("metrics", {}))
+        if "cost" in row:
+            spent = row["cost"] = _checked_cost(row["cost"], spent)
     return rows
 
 
@@ -137,6 +147,21 @@ def _require_failures(failures: Iterable[dict[str, Any]]) -> None:
     for failure in failures:
         typed(failure.get("reason"), str, "reason")
         typed(failure.get("client"), int | str | None, "client")
+
+
+def _require_names(metrics: Iterable[str]) -> None:
+    for name in metrics:
+        if not name.isidentifier() or len(name) > LONGEST:
+            raise Mistyped(f"{name!r:.40} of metrics is no identifier of at most {LONGEST} letters")
+
+
+def _checked_cost(cost: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Return what was spent so far, which is no less than before."""
+    found = {key: typed(cost.get(key), COST[key], f"{key} of cost") for key in COST}
+    for key, value in found.items():
+        if value < before[key]:
+            raise Mistyped(f"{key} of cost falls from {before[key]} to {value}")
+    return cost | found
 
 
 def _require_diagnostics(found: dict[str, Any]) -> None:

@@ -17,8 +17,10 @@ from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.states import Held
 from nufed.client_app.work import task_for
+from nufed.conf.compose import HOME
 from nufed.conf.convert import read_config
 from nufed.conf.errors import InputError
+from nufed.conf.importing import give_way
 from nufed.simulation.actors import Done
 from nufed.simulation.lane import Lane, Part
 from nufed.simulation.plan import Way
@@ -59,6 +61,7 @@ class Worker:
     def __init__(self, config: str) -> None:
         torch.set_num_threads(1)
         composed = read_config(config)
+        give_way(HOME)
         self._task = task_for(algorithm_of(composed.algorithm), composed)
         self._lane = Lane(self._task)
 

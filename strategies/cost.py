@@ -29,7 +29,7 @@ class Cost:
         self._down += asked * size
         self._up += replied * size
 
-    def row(self, participating: int) -> dict[str, float]:
+    def row(self, participating: int) -> dict[str, Any]:
         """Return gradients of a batch per participating client, and bytes from and to the server.
 
         Of as many participating clients as there are now.

@@ -21,9 +21,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from nufed.client_app.algorithm import Algorithm, norm
-from nufed.client_app.mean import StreamingMean
 from nufed.client_app.messages import (
     EvaluateInstruction,
+    EvaluationNumbers,
     Fixed,
     Memory,
     Numbers,
@@ -54,7 +54,11 @@ from nufed.strategies.replies import (
     read_update,
 )
 from nufed.strategies.roster import Roster, per_round
-from nufed.strategies.rule import Rule, TooFewUpdates
+from nufed.strategies.rules.mean import Mean
+from nufed.strategies.rules.rule import Rule, TooFewUpdates
+from nufed.strategies.samplers.sampler import Sampler
+from nufed.strategies.samplers.uniform import Uniform
+from nufed.strategies.schedules import Schedule, require_schedulable, scheduled
 from nufed.strategies.server_optimizer import ServerOptimizer
 from nufed.strategies.weights import Weights
 from nufed.tasks.objective import LOWER_IS_BETTER
@@ -66,7 +70,7 @@ log = logging.getLogger("nufed")
 
 
 class MetaFedAvg(Strategy):
-    """Sample clients, stream their updates into a mean, and let a server optimizer apply it.
+    """Sample clients, let a rule make one of their updates, and a server optimizer apply it.
 
     Parameters
     ----------
@@ -93,17 +97,13 @@ class MetaFedAvg(Strategy):
         ``central_dp``: clipped updates and a noisy mean, see `nufed.strategies.privacy`.
     lower_is_better
         Names of the metrics of personalization curves whose worst clients have the largest.
-
-    Notes
-    -----
-    Another rule than the mean is a subclass that sets `aggregator`, and `one_reply_each` if the
-    rule must see every client's update by itself.
+    rule
+        How a round's updates become one; None: their mean.
+    sampler
+        Who trains in a round; None: any participating client alike.
+    schedule
+        Float keys of the algorithm -> what they are multiplied with in a round of training.
     """
-
-    aggregator: Callable[[], Rule] = StreamingMean
-    """Makes what a round's updates are added to: ``add(update, weight)``, then ``value(dtype)``."""
-    one_reply_each: bool = False
-    """Ask each client by a message of its own, also where one node hosts many."""
 
     def __init__(
         self,
@@ -121,6 +121,9 @@ class MetaFedAvg(Strategy):
         max_norm: float | None = 1000.0,
         privacy: PrivacyConfig | None = None,
         lower_is_better: Collection[str] = LOWER_IS_BETTER,
+        rule: Rule | None = None,
+        sampler: Sampler | None = None,
+        schedule: Mapping[str, Schedule] | None = None,
     ) -> None:
         if weighting not in WEIGHTINGS:
             raise InputError(f"strategy.weighting={weighting}: must be {' | '.join(WEIGHTINGS)}")
@@ -128,9 +131,18 @@ class MetaFedAvg(Strategy):
         require_norm("strategy.clip_norm", clip_norm)
         require_norm("strategy.max_norm", max_norm)
         self.clip_norm, self.max_norm = clip_norm, max_norm
+        self.rule, self.sampler = rule or Mean(), sampler or Uniform()
+        self.schedule = dict(schedule or {})
+        require_schedulable(self.schedule, algorithm)
+        self.sampler.require(roster)
+        self.rule.require(
+            weighting=weighting,
+            privacy="none" if privacy is None else privacy.name,
+            clients=clients_per_round if fraction is None else None,
+        )
         self.privacy = self._private(privacy, weighting)
-        if self.clip_norm is not None:
-            self.one_reply_each = True
+        self.one_reply_each = self.rule.one_reply_each or self.clip_norm is not None
+        """Ask each client by a message of its own, also where one node hosts many."""
         self.algorithm, self.evaluation, self.roster = algorithm, evaluation, roster
         self.seed, self.weighting = seed, weighting
         self.weights = Weights(weighting, roster)
@@ -150,6 +162,8 @@ class MetaFedAvg(Strategy):
         """What the rounds so far have cost."""
         self.remembered = Remembered()
         """Which clients keep a state of this run."""
+        self.skipped = ""
+        """Why nobody was asked to train in the last round that was configured, if nobody was."""
         self._shared_after = 0  # the round that led to what is being sent
         self._trained: list[Sent] = []
         self._measured: list[Sent] = []
@@ -161,7 +175,8 @@ class MetaFedAvg(Strategy):
 
         With ``evaluate: True`` in `config`, the same messages ask for the personalization curves of
         the model that they bring, which is the last round's; nodes where nobody trains get a
-        message for them alone.
+        message for them alone. Nobody is asked to train, and `skipped` says why, in a round in
+        which the sampler finds too few that would be there in another.
 
         Raises
         ------
@@ -179,8 +194,10 @@ class MetaFedAvg(Strategy):
             weighting=self.weighting,
             most_rows=self.weights.most,
         )
-        numbers = Numbers.of(self.algorithm)
-        trained = self.roster.sample(server_round, m)
+        numbers = Numbers.of(self.algorithm.with_numbers(self._scheduled(server_round)))
+        trained = self.sampler.sample(self.roster, server_round, m)
+        if self._note_skipped(server_round, len(trained), m):
+            trained = []
         if self.privacy is not None and trained:
             self.privacy.require_budget(server_round, len(trained), self.roster.num_clients)
         measured = self.roster.measured(self.evaluation.clients) if config.get("evaluate") else []
@@ -199,7 +216,8 @@ class MetaFedAvg(Strategy):
 
         Updates that are malformed, wrongly shaped, not finite or longer than `max_norm` are
         dropped, and stand in `failures` with the clients they are of. Returns (None, None), with
-        nothing changed, if less than `min_replies` clients' were usable, or too few for the rule.
+        nothing changed, if less than `min_replies` clients' were usable, or too few for the rule;
+        the model as it is, of no clients, in a round that is skipped.
 
         Raises
         ------
@@ -207,10 +225,12 @@ class MetaFedAvg(Strategy):
             If the step leaves a model that is not finite, or the privacy budget does not allow it.
         """
         asked = sum(len(sent.clients) for sent in self._trained)
-        updates, clients, clipped = self.aggregator(), list[int](), 0
+        updates, clients, clipped = self.rule.begin(), list[int](), 0
         losses, norms, cpu_s = list[float](), list[float](), 0.0
         columns, afresh = dict[str, list[float]](), list[int]()
         self.failures = []
+        if self.skipped:
+            return self._server.arrays(), MetricRecord({"clients": len(list(replies))})
         read = partial(
             read_update, like=self._server.model, rows=self.roster.rows, max_norm=self.max_norm
         )
@@ -257,7 +277,7 @@ class MetaFedAvg(Strategy):
             "update_norm": float(norm(delta)),
             "train_cpu_s": cpu_s,
         }
-        self.cost.add(self.algorithm, self._server.model, asked, len(clients))
+        self.cost.add(self.algorithm, dict(self._server.model), asked, len(clients))
         cost = self.cost.row(len(self.roster.participating))
         row |= {f"{COST}.{name}": value for name, value in cost.items()}
         row |= {f"{METRICS}.{name}": float(np.mean(values)) for name, values in columns.items()}
@@ -351,7 +371,21 @@ class MetaFedAvg(Strategy):
                 f"{privacy.clipping_norm:g} clips already; leave it null"
             )
         self.clip_norm = privacy.clipping_norm
-        return CentralDP(privacy)
+        return CentralDP(privacy, self.sampler.amplifies)
+
+    def _scheduled(self, round: int) -> dict[str, float]:
+        """Return the value that each scheduled key of the algorithm has in a round."""
+        return scheduled(self.schedule, self.algorithm, round)
+
+    def _note_skipped(self, round: int, drawn: int, m: int) -> bool:
+        """Note whether a round is skipped: to ask again would find the same clients available."""
+        needed, there = max(self.min_replies, self.rule.fewest), len(self.roster.participating)
+        few = drawn < min(needed, m) and needed <= there
+        available = f"{drawn or 'none'} of {there} participating clients is available"
+        more = f", {needed} are needed" if drawn else ""
+        said = f"round {round}: {available}{more}; skipped, the model stays as it is"
+        self.skipped = said if few else ""
+        return few
 
     def _comparable(self, curves: Curves) -> Curves:
         """Drop, and note, clients with other metrics than most or no finite loss to start from."""
@@ -419,10 +453,10 @@ class MetaFedAvg(Strategy):
         """Return the content of a message that asks for clients' personalization curves."""
         e = self.evaluation
         ask = EvaluateInstruction(self.seed, clients, e.steps, e.batch, self._shared_after)
+        numbers = EvaluationNumbers.of(self.algorithm)
         if arrays is None:  # it goes with a train message, which has all the rest
-            return encode(ask)
-        also = (self.fixed, Numbers.of(self.algorithm), self._memory(clients))
-        return encode(ask, arrays, also=also)
+            return encode(ask, also=(numbers,))
+        return encode(ask, arrays, also=(self.fixed, numbers, self._memory(clients)))
 
     def _told_of(self, afresh: list[int]) -> dict[str, int]:
         """Say which clients lost their state; return what the round's row says of it."""

@@ -10,8 +10,9 @@ together, and for nothing else: not for `train_loss`, `meta_grad_norm`, `clipped
 the personalization curves, which are exact figures of clients' data. It takes no credit for the
 sampling of clients (no amplification), since who is asked follows from the run's seed, which every
 client is told. So it holds for any sampler that draws a client at most once a round, uniform or
-not; one that draws it twice, and would let it move the sum by 2C, is refused. It trusts the server,
-and the noise is of floating-point numbers (Mironov 2012).
+not; one that draws it twice, and would let it move the sum by 2C, is refused. Of a sampler that
+says that it does amplify (`Sampler.amplifies`), ε is an upper bound, and that is told. It trusts
+the server, and the noise is of floating-point numbers (Mironov 2012).
 
 A release counts from the moment at which it may become known. So it is passed to `CentralDP.note`
 before there is a noisy mean at all, which a run writes down where it outlives the process; a run
@@ -20,6 +21,7 @@ that goes on from an earlier round counts what was released after it too (`Centr
 The noise comes from the operating system's entropy, so such a run is not reproducible.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,8 @@ from nufed.client_app.meta_gradient import Params
 from nufed.conf.errors import InputError, RunStopped, reason
 from nufed.conf.schema import PrivacyConfig
 from nufed.strategies.flower_rules import add_noise
+
+log = logging.getLogger("nufed")
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,17 @@ class CentralDP:
     ----------
     config
         C = `clipping_norm`, z = `noise_multiplier`, δ = `delta`, and `max_epsilon`.
+    amplifies
+        Whether the sampler says that it makes ε smaller; no credit is taken for it.
     """
 
-    def __init__(self, config: PrivacyConfig) -> None:
+    def __init__(self, config: PrivacyConfig, amplifies: bool = False) -> None:
+        if amplifies:
+            log.warning(
+                "privacy=%s: the sampler amplifies privacy, for which ε takes no credit: it is an "
+                "upper bound",
+                config.name,
+            )
         given = config.clipping_norm, config.noise_multiplier, config.delta
         self.clipping_norm, self.noise_multiplier, self.delta = map(float, filter(None, given))
         self.max_epsilon = config.max_epsilon

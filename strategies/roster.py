@@ -44,7 +44,7 @@ class Roster:
     Parameters
     ----------
     seed
-        Draws the new clients, and each round's sample.
+        Draws the new clients, who is evaluated, and by samplers each round's clients.
     new_clients
         The clients that never train: a fraction of all clients, or a list of ids.
     partition
@@ -155,13 +155,6 @@ class Roster:
         for client in clients:
             groups.setdefault(self._home[client], []).append(client)
         return groups
-
-    def sample(self, round: int, size: int) -> list[int]:
-        """Draw `size` participating clients, or all if there are fewer, from (seed, round)."""
-        size = min(size, len(self.participating))
-        random = stream(Purpose.SAMPLE, self.seed, round=round)
-        chosen = random.choice(len(self.participating), size, replace=False)
-        return sorted(self.participating[i] for i in chosen)
 
     def require_each_once(self, clients: Iterable[int]) -> None:
         """Raise unless a round's sample holds each client once, as privacy's sensitivity asks for.

@@ -62,6 +62,10 @@ class ServerOptimizer:
                 parameter.data -= parameter.grad
         if self._optimizer is not None:
             self._optimizer.step()
+        return self.arrays()
+
+    def arrays(self) -> ArrayRecord:
+        """Return the model."""
         return ArrayRecord({name: parameter.detach() for name, parameter in self.model.items()})
 
     def is_finite(self) -> bool:

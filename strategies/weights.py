@@ -27,6 +27,13 @@ def most_rows(claimed: Collection[int], said: int | None) -> int:
     return TIMES * median_low(claimed) if said is None else said
 
 
+def counted_rows(roster: Roster) -> dict[int, int]:
+    """Return how many train rows of each client present count, as far as these are believed."""
+    claimed = roster.claimed
+    most = most_rows(claimed.values(), roster.most_rows) if claimed else 0
+    return {i: min(rows, most) if i in claimed else rows for i, rows in roster.rows.items()}
+
+
 class Weights:
     """The weights of clients in a round's mean.
 

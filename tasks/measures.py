@@ -18,7 +18,7 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 
 from nufed.conf.errors import InputError, reason
-from nufed.conf.making import make, prepared
+from nufed.conf.making import find, make, prepared
 from nufed.conf.schema import TaskConfig, require
 from nufed.tasks.module_state import same
 from nufed.tasks.objective import LOWER_IS_BETTER, Batch, Function, Metric, Objective
@@ -301,7 +301,7 @@ def _spec(key: str, entry: Any) -> dict[str, Any]:
 def _target(key: str, spec: dict[str, Any]) -> Any:
     name = spec["_target_"]
     try:
-        target = get_object(name)
+        return find(name)
     except Exception as error:  # importing may raise whatever the user's module raises
         cause = error.__cause__ or error
         if isinstance(cause, ModuleNotFoundError) and cause.name == "torchmetrics":
@@ -309,9 +309,6 @@ def _target(key: str, spec: dict[str, Any]) -> Any:
                 f"{key}={name}: needs {cause.name}; pip install {cause.name}"
             ) from error
         raise InputError(f"{key}={name}: {reason(error)}") from error
-    if not callable(target):
-        raise InputError(f"{key}={name}: is a {type(target).__name__}, which cannot be called")
-    return target
 
 
 def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:

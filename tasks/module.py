@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object
 from torch import nn
 
 from nufed.conf.errors import InputError, reason
-from nufed.conf.making import make
+from nufed.conf.making import find, make
 from nufed.tasks.module_parts import require_usable
 from nufed.tasks.module_state import trainable
 from nufed.tasks.module_trial import Trial, tried
@@ -61,9 +60,6 @@ def make_module(
     if not isinstance(target, str):
         raise InputError("model._target_: names no callable that returns a torch.nn.Module")
     where = f"model._target_={target}"
-    # Hydra logs what it also raises; the line that we make of it is enough.
-    logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
-    logging.getLogger("hydra.utils").propagate = False
     if target.startswith(OURS):
         class_axis = "last"
     with seeded(stream(Purpose.MODEL, seed)):
@@ -94,16 +90,14 @@ def sizes(data: FederatedData) -> dict[str, Any]:
 def _called(config: dict[str, Any], data: FederatedData, target: str, where: str) -> nn.Module:
     """Call what the configuration names."""
     try:
-        wanted = inspect.signature(get_object(target)).parameters
+        wanted = inspect.signature(find(target)).parameters
         given = {k: v for k, v in sizes(data).items() if k in wanted and k not in config}
         module = make(config, **given)
     except (InstantiationException, ImportError, ValueError, TypeError) as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         cause = error.__cause__ or error
-        away = isinstance(cause, ModuleNotFoundError) and cause.name == target.split(".")[0]
-        hint = "; be where its file is" if away else ""
-        raise InputError(f"{where}: {reason(cause)}{hint}") from error
+        raise InputError(f"{where}: {reason(cause)}") from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{where}: makes a {type(module).__name__}, not a torch.nn.Module")
     return module

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import get_method
 from numpy.typing import NDArray
 
 from nufed.conf.errors import InputError, reason
+from nufed.conf.making import find
 from nufed.conf.own import home as home
 from nufed.conf.schema import PartitionConfig
 from nufed.conf.words import path_of
@@ -130,7 +130,7 @@ def load_rows(dataset: dict[str, Any]) -> tuple[Rows, Path]:
 def _read(dataset: dict[str, Any]) -> Rows:
     """Call the data set's `read` with its arguments."""
     arguments = {key: value for key, value in dataset.items() if key not in ("_target_", "name")}
-    read: Callable[..., Rows] = get_method(dataset["_target_"])
+    read: Callable[..., Rows] = find(dataset["_target_"])
     known = inspect.signature(read).parameters
     for key, value in arguments.items():
         if key not in known:
@@ -180,7 +180,7 @@ def _state(file: str, stat: os.stat_result) -> tuple[str, int, int]:
 def _code(dataset: dict[str, Any], key: str) -> str:
     """Return a digest of the file that defines a data set's `read`: a changed one reads anew."""
     try:
-        file = inspect.getsourcefile(get_method(dataset[key]))
+        file = inspect.getsourcefile(find(dataset[key]))
     except (ImportError, ValueError, TypeError) as error:
         raise InputError(f"dataset.{key}={dataset[key]}: {reason(error)}") from error
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""

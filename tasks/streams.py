@@ -48,6 +48,8 @@ class Purpose(IntEnum):
     """The clients and rows on which the constants of the analysis are measured."""
     LANCZOS = 14
     """Where Lanczos starts for these."""
+    AVAILABLE = 15
+    """Which clients are there in a round."""
 
 
 def key(purpose: Purpose, seed: int, client: int = 0, round: int = 0) -> NDArray[np.uint32]:

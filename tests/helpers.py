@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +18,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from nufed.client_app.algorithm import Batches, Trained, algorithm_of, local_update
+from nufed.client_app.algorithms.meta_gradient import MetaGradient, WithHessian
 from nufed.client_app.meta_gradient import LossFn, Params
+from nufed.client_app.work import Measuring, Training
+from nufed.conf.schema import Config
 
 Row = dict[str, Any]
 
@@ -34,6 +41,45 @@ def read_run(folder: Path) -> RunResult:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     summary = json.loads((folder / "summary.json").read_text())
     return RunResult(folder, rows, summary, load_file(folder / "model.safetensors"))
+
+
+def training(
+    config: Config, clients: Sequence[int] = (), round: int = 1, **changes: Any
+) -> Training:
+    """Return a round of training by the algorithm of a configuration, with other fields of it."""
+    weighting = config.strategy["weighting"]
+    ask = Training(algorithm_of(config.algorithm), round, config.seed, list(clients), weighting)
+    return changed(ask, **changes)
+
+
+def measuring(config: Config, clients: Sequence[int] = (), **changes: Any) -> Measuring:
+    """Return personalization curves by the algorithm of a configuration, with other fields."""
+    algorithm, e = algorithm_of(config.algorithm), config.evaluation
+    if "alpha" in changes:
+        algorithm = algorithm.with_numbers({"alpha": changes.pop("alpha")})
+    ask = Measuring(algorithm, config.seed, list(clients), e.steps, e.batch)
+    return replace(ask, **changes)
+
+
+def changed(ask: Training, **changes: Any) -> Training:
+    """Return the same work with other fields: its own, the algorithm's, or those of its batches."""
+    algorithm = ask.algorithm
+    batch = {name: changes.pop(name) for name in ("support", "query", "hessian") if name in changes}
+    own = {name: changes.pop(name) for name in [*changes] if hasattr(algorithm, name)}
+    if batch:
+        own["batch"] = replace(algorithm.batch, **batch)
+    return replace(ask.asking(**own), **changes)
+
+
+def meta_steps(
+    loss_fn: LossFn, params: Params, batches: Iterable[Batches], **fields: Any
+) -> tuple[Params, Trained]:
+    """Take local steps along the meta-gradient; return w_τ, and what came of it."""
+    whole = WithHessian(support=None, query=None)
+    given = {"name": "nufed", "nu": 1, "tau": 1, "batch": whole} | fields
+    algorithm = MetaGradient(**given)
+    trained = local_update(algorithm, partial(algorithm.step, loss_fn), params, {}, batches)
+    return {name: p - trained.update[name] for name, p in params.items()}, trained
 
 
 def random_quadratics(n: int, dimension: int, seed: int) -> tuple[NDArray[np.float64], ...]:

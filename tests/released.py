@@ -11,7 +11,6 @@ from scipy.stats import chi2
 
 from nufed.client_app.app import app as client_app
 from nufed.client_app.client import train
-from nufed.client_app.messages import TrainInstruction
 from nufed.client_app.meta_gradient import Params
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
@@ -19,8 +18,9 @@ from nufed.server_app import checkpoint
 from nufed.server_app.releases import RELEASES
 from nufed.simulation.grid import LocalGrid
 from nufed.strategies.roster import Roster
+from nufed.strategies.samplers.uniform import Uniform
 from nufed.tasks.task import build
-from tests.helpers import epsilon_of, read_run
+from tests.helpers import epsilon_of, read_run, training
 
 Z, C, M, DELTA = 0.1, 0.01, 3, 1e-3
 PRIVATE = [
@@ -76,14 +76,8 @@ def _rounds(models: Path) -> list[_Round]:
     assert [state.round for state in after] == [1, 2]
     before, rounds = task.initial_params(), list[_Round]()
     for state in after:
-        clients, clipped = roster.sample(state.round, M), list[NDArray[np.float64]]()
-        ask = TrainInstruction.of(
-            config.algorithm,
-            round=state.round,
-            seed=config.seed,
-            clients=clients,
-            weighting="uniform",
-        )
+        clients, clipped = Uniform().sample(roster, state.round, M), list[NDArray[np.float64]]()
+        ask = training(config, clients, round=state.round)
         for client in clients:
             update = _flat(train(task, before, ask, client).update, before)
             length = float(np.linalg.norm(update))

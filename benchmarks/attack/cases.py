@@ -1,4 +1,4 @@
-"""The cases: every strategy on every setting, without attack and under each; run, and kept."""
+"""The cases: every rule on every setting, without attack and under each; run, and kept."""
 
 import json
 import tempfile
@@ -17,7 +17,7 @@ from nufed.conf.schema import Config
 from nufed.tasks.task import Task
 
 PARTICIPATING, NEW = 10, 5
-MEAN, RULES = "meta_fedavg", ("trimmed_mean", "median", "krum")
+MEAN, RULES = "mean", ("trimmed_mean", "median", "krum")
 PARTITIONS, DATASETS, SEEDS = ("iid", "dirichlet", "shards"), ("digits",), range(3)
 SETTING = ("rounds=60", "algorithm.alpha=0.1", "algorithm.beta=0.3", "algorithm.tau=2")
 
@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
     dataset: str
     partition: str
-    strategy: str
+    rule: str
     attack: str | None
     seed: int
 
@@ -39,7 +39,7 @@ class Case(NamedTuple):
             f"dataset={self.dataset}",
             f"partition={self.partition}",
             f"partition.num_clients={clients}",
-            f"strategy={self.strategy}",
+            f"rule={self.rule}",
             f"seed={self.seed}",
             f"clients_per_round={PARTICIPATING}",
             f"evaluation.new_clients={list(range(PARTICIPATING, clients))}",
@@ -52,7 +52,7 @@ Outcomes = dict[Case, float]
 
 
 def cases(datasets: Iterable[str], partitions: Iterable[str], seeds: Iterable[int]) -> list[Case]:
-    """Return every strategy on every setting, without and under each attack."""
+    """Return every rule on every setting, without and under each attack."""
     every = product(datasets, partitions, (MEAN, *RULES), (None, *ATTACKS), seeds)
     return [Case(*case) for case in every]
 

@@ -12,7 +12,7 @@ POINTS = 3.0  # of accuracy, that a rule may cost
 
 
 class Cell(NamedTuple):
-    """One strategy under one attack on one setting: a value for each seed."""
+    """One rule under one attack on one setting: a value for each seed."""
 
     accuracy: list[float]
     lost: list[float]
@@ -43,13 +43,13 @@ def tenths(points: float) -> str:
 
 def loss_of_accuracy(outcomes: Outcomes, case: Case) -> float:
     """Return how many points lower a case ends than plain averaging without attack, same seed."""
-    return 100 * (outcomes[case._replace(strategy=MEAN, attack=None)] - outcomes[case])
+    return 100 * (outcomes[case._replace(rule=MEAN, attack=None)] - outcomes[case])
 
 
-def cell(outcomes: Outcomes, setting: tuple[str, str], strategy: str, attack: str | None) -> Cell:
-    """Gather the seeds of one strategy under one attack on a data set and partition."""
+def cell(outcomes: Outcomes, setting: tuple[str, str], rule: str, attack: str | None) -> Cell:
+    """Gather the seeds of one rule under one attack on a data set and partition."""
     seeds = sorted({case.seed for case in outcomes})
-    of = [Case(*setting, strategy, attack, seed) for seed in seeds]
+    of = [Case(*setting, rule, attack, seed) for seed in seeds]
     return Cell([outcomes[c] for c in of], [loss_of_accuracy(outcomes, c) for c in of])
 
 
@@ -58,9 +58,9 @@ def settings(outcomes: Outcomes) -> list[tuple[str, str]]:
     return list(dict.fromkeys((case.dataset, case.partition) for case in outcomes))
 
 
-def strategies(outcomes: Outcomes) -> list[str]:
-    """Return the strategies, in the order of the cases."""
-    return list(dict.fromkeys(case.strategy for case in outcomes))
+def rules(outcomes: Outcomes) -> list[str]:
+    """Return the rules, in the order of the cases."""
+    return list(dict.fromkeys(case.rule for case in outcomes))
 
 
 def attacks(outcomes: Outcomes) -> list[str | None]:
@@ -69,30 +69,30 @@ def attacks(outcomes: Outcomes) -> list[str | None]:
 
 
 def table(outcomes: Outcomes, setting: tuple[str, str]) -> str:
-    """Return one setting's outcomes in Markdown: a row a strategy, a column an attack."""
+    """Return one setting's outcomes in Markdown: a row a rule, a column an attack."""
     columns = attacks(outcomes)
     lines = [
         f"| {', '.join(setting)} | {' | '.join(attack or 'no attack' for attack in columns)} |",
         "|---" * (len(columns) + 1) + "|",
     ]
-    for strategy in strategies(outcomes):
-        cells = (str(cell(outcomes, setting, strategy, attack)) for attack in columns)
-        lines.append(f"| `{strategy}` | {' | '.join(cells)} |")
+    for rule in rules(outcomes):
+        cells = (str(cell(outcomes, setting, rule, attack)) for attack in columns)
+        lines.append(f"| `{rule}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def verdict(outcomes: Outcomes, strategy: str) -> str:
-    """Return what a strategy holds against, and where it does not."""
+def verdict(outcomes: Outcomes, rule: str) -> str:
+    """Return what a rule holds against, and where it does not."""
     where = settings(outcomes)
     lost = {
-        attack: {_place(at, outcomes): cell(outcomes, at, strategy, attack) for at in where}
+        attack: {_place(at, outcomes): cell(outcomes, at, rule, attack) for at in where}
         for attack in attacks(outcomes)
     }
     holds = [a for a, cells in lost.items() if a and all(c.holds for c in cells.values())]
     fails = [_failures(a or "no attack", cells) for a, cells in lost.items()]
     more = "; ".join(text for text in fails if text) or "nothing here"
     against = ", ".join(holds) or "none of them"
-    return f"- `{strategy}` holds everywhere against: {against}. It loses more under: {more}."
+    return f"- `{rule}` holds everywhere against: {against}. It loses more under: {more}."
 
 
 def _place(setting: tuple[str, str], outcomes: Outcomes) -> str:
@@ -111,7 +111,7 @@ def document(outcomes: Outcomes) -> str:
     """Return docs/robustness.md."""
     seeds = len({case.seed for case in outcomes})
     tables = "\n\n".join(table(outcomes, setting) for setting in settings(outcomes))
-    verdicts = "\n".join(verdict(outcomes, strategy) for strategy in strategies(outcomes))
+    verdicts = "\n".join(verdict(outcomes, rule) for rule in rules(outcomes))
     return f"""# Under attack
 
 Written by `python -m benchmarks.attack` (`make attack`); nothing here is typed by hand.
@@ -128,8 +128,8 @@ Written by `python -m benchmarks.attack` (`make attack`); nothing here is typed 
   the rest.
 
 {NEW} new clients, which never train, then take five fine-tuning steps each. *Points lost* is by how
-much their mean accuracy on held-out rows is below that of plain averaging (`meta_fedavg`) without
-attack, seed by seed. A strategy *holds everywhere* if it loses at most {POINTS:g}, to a tenth, in
+much their mean accuracy on held-out rows is below that of plain averaging (`mean`) without
+attack, seed by seed. A rule *holds everywhere* if it loses at most {POINTS:g}, to a tenth, in
 the mean over {seeds} seeds, on each partition:
 
 {verdicts}

@@ -3,6 +3,7 @@
 import re
 import secrets
 import tempfile
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from nufed.conf.errors import InputError
 from nufed.conf.files import is_there, write_whole
 from nufed.conf.schema import Config
 from nufed.conf.words import command_line
+from nufed.server_app.callbacks import own_callbacks
 from nufed.server_app.carried import carry
 from nufed.server_app.checkpoint import alone
 from nufed.server_app.run_folder import (
@@ -32,8 +34,10 @@ from nufed.server_app.terminal import Terminal
 from nufed.server_app.trackers import trackers
 from nufed.server_app.written import checked_summary
 
+OF_HERE = "tracking", "callbacks"
+"""Keys of what is called here, where a person's packages and logins are, and is not sent."""
 OF_THE_WAY = "superlink", "root_certificates", "insecure"
-HERE = "resume", "trust", "tracking", *(f"engine.{key}" for key in OF_THE_WAY)
+HERE = "resume", "trust", *OF_HERE, *(f"engine.{key}" for key in OF_THE_WAY)
 """Keys that say nothing of what a run does where it runs."""
 
 
@@ -44,7 +48,7 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     submitted again: it is followed where it is.
     """
     known = None if config.resume is None else Submitted.of(folder)
-    tracked = trackers(config, folder)  # here, where a person's logins and packages are
+    tracked, own = trackers(config, folder), own_callbacks(config, folder)
     with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
         superlink = connect(config.engine, Path(scratch))
         if known and known.run_id and _goes_on(known, superlink, config, folder, console):
@@ -56,7 +60,8 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
             there = _submit(superlink, config, folder, console, known)
         console.say(f"Flower run {there.run_id} on {superlink.name}; its log: {folder / LOG}")
         again = there is known
-        Follower(superlink, there.run_id, config, folder, console, tracked, again).follow()
+        follower = Follower(superlink, there.run_id, config, folder, console, tracked, again, own)
+        follower.follow()
 
 
 def _submit(
@@ -64,7 +69,8 @@ def _submit(
 ) -> Submitted:
     """Submit a run, or the rest of one; keep what finds it again, should this process be killed."""
     run_dir = known.run_dir if known else server_folder(config, folder)
-    run_config: dict[str, str | bool] = {"config": to_json(config), "run-dir": run_dir}
+    sent = replace(config, tracking={}, callbacks=None)
+    run_config: dict[str, str | bool] = {"config": to_json(sent), "run-dir": run_dir}
     run_config |= {"log-stream": True, "report": False}  # it is made here
     with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
         app = lay_out(Path(scratch))

@@ -16,6 +16,7 @@ from nufed.conf.errors import RunStopped
 from nufed.conf.schema import Config, require
 from nufed.conf.targets import foreign
 from nufed.server_app.app import make_strategy, notes
+from nufed.server_app.callbacks import own_callbacks
 from nufed.server_app.cut_short import cut_short
 from nufed.server_app.progress import ProgressBar
 from nufed.server_app.resume import require_found
@@ -45,10 +46,10 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     require(type(nodes) is int and 1 <= nodes <= n, "engine.num_supernodes", nodes, whole)
     require(type(cpus) is int and cpus >= 1, "engine.client_cpus", cpus, "a whole number from 1 on")
     require(type(gpus) in (int, float) and gpus >= 0, "engine.client_gpus", gpus, "0 or more")
-    trackers(config, folder)  # a package that is missing shows here, not in Flower's log
-    make_strategy(
-        config, algorithm, Roster(config.seed, config.evaluation.new_clients, task.data.partition)
-    )
+    for make in (trackers, own_callbacks):
+        make(config, folder)  # a package that is missing shows here, not in Flower's log
+    roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
+    make_strategy(config, algorithm, roster)
     new = choose_new_clients(task.data.partition.ids, config.evaluation.new_clients, config.seed)
     for note in notes(config, task, dict(enumerate(task.data.partition.train.tolist()))):
         log.warning(note)

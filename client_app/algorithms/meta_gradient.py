@@ -87,12 +87,6 @@ class MetaGradient(Algorithm):
         return replace(self, beta=1.0, tau=1, mode="exact", batch=rows)
 
     @property
-    def settings(self) -> str:
-        """ν, τ, α, β and the mode, in a line."""
-        steps = f"ν={self.nu}, τ={self.tau}, α={self.alpha:g}, β={self.beta:g}"
-        return f"{steps}, {self.mode}"
-
-    @property
     def inner_steps(self) -> int:
         """ν."""
         return self.nu

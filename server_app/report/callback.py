@@ -1,11 +1,13 @@
 """The report of a run, made when it ends."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nufed.conf.errors import reason
 from nufed.conf.words import command_line
+from nufed.server_app.callbacks import Own
 from nufed.server_app.run_folder import REPORT, RESCUED
 from nufed.server_app.tracking import Callback, RunInfo
 
@@ -19,10 +21,12 @@ class Report(Callback):
     ----------
     folder
         The run folder.
+    own
+        The person's own callbacks, which may have sections for it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, own: Sequence[Own] = ()) -> None:
+        self.folder, self.own = folder, own
 
     def on_start(self, run: RunInfo) -> None:
         """Remove the report of a run that goes on: it would be taken for that of its end."""
@@ -35,7 +39,7 @@ class Report(Callback):
         try:
             from nufed.server_app.report.run_page import write_report  # matplotlib takes a second
 
-            write_report(self.folder)
+            write_report(self.folder, own=[part for each in self.own for part in each.sections()])
         except Exception as error:
             log.warning(
                 "%s: cannot be made (%s: %s); %s tries again",

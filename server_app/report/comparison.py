@@ -1,7 +1,7 @@
 """Runs side by side: those that differ by their seed alone are a group, with an interval."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -144,6 +144,20 @@ class Comparison:
         return {
             seed: rounds_to(rounds, sign * curve[:, self.last_k], sign * target)
             for seed, curve in zip(group.seeds, curves, strict=True)
+        }
+
+    def costs_to(
+        self, group: Group, reached: Mapping[int, float], cost: str
+    ) -> dict[int, float | None]:
+        """Return what each seed had spent by the round at which it reached a target.
+
+        ∞ if it did not; None where its rows do not tell.
+        """
+        return {
+            seed: math.inf
+            if math.isinf(round)
+            else group.runs[seed].costs.get(int(round), {}).get(cost)
+            for seed, round in reached.items()
         }
 
 

@@ -1,7 +1,7 @@
 """The page, and the table on a terminal, that compare runs."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,9 @@ from nufed.server_app.report.figures import (
     within,
 )
 from nufed.server_app.report.page import Section, Table, render, write
+from nufed.server_app.report.record import COSTS
 from nufed.server_app.report.statistics import Array, Interval, interval
-from nufed.server_app.report.words import number, steps
+from nufed.server_app.report.words import number, size, steps
 
 COMPARISON = "comparison.html"
 NEVER = "not reached"
@@ -233,21 +234,40 @@ def _targets(of: Comparison, kind: str, given: float | None) -> Section:
             "in nufed-report … target=0.9."
         )
         return Section("Rounds to a target", [text])
+    costs = COSTS if any(run.costs for group in of.groups for run in group.runs.values()) else ()
     rows = []
     for group in of.groups:
         reached = of.rounds_to(group, kind, target)
         there = [rounds for rounds in reached.values() if math.isfinite(rounds)]
         mean = "–" if len(there) < len(reached) else _whole(interval(there))
         each = ", ".join(NEVER if math.isinf(r) else f"{r:.0f}" for r in reached.values())
-        rows.append([group.label, mean, f"{len(there)} of {len(reached)}", each])
+        spent = [_spent(of.costs_to(group, reached, cost).values(), cost) for cost in costs]
+        rows.append([group.label, mean, *spent, f"{len(there)} of {len(reached)}", each])
     side = "at most" if of.lower_is_better else "at least"
     why = "" if given is not None else ", which is 95% of the way that the first group goes"
     text = (
         f"Rounds until {kind} clients have {side} {number(target, of.metric)} {of.metric} after "
         f"{steps(of.last_k)}{why}; the mean of three evaluations has to be there."
     )
-    head = ("runs", "rounds", "seeds that got there", "each seed")
+    if costs:
+        text += (
+            " Gradients are those taken so far per participating client, bytes those that clients "
+            "sent and received."
+        )
+    head = ("runs", "rounds", *costs, "seeds that got there", "each seed")
     return Section("Rounds to a target", [text], tables=[Table(head, rows)])
+
+
+def _spent(values: Collection[float | None], cost: str) -> str:
+    """Return the mean of what seeds spent; a dash where one never got there or does not tell."""
+    found = [value for value in values if value is not None and math.isfinite(value)]
+    if not found or len(found) < len(values):
+        return "–"
+    mean = interval(found)
+    say = size if cost == "bytes" else "{:,.6g}".format
+    if not math.isfinite(mean.low):
+        return say(mean.mean)
+    return f"{say(mean.mean)} [{say(max(mean.low, 0.0))}, {say(mean.high)}]"
 
 
 def _whole(of: Interval) -> str:

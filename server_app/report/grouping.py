@@ -11,7 +11,10 @@ from nufed.server_app.report.record import Record
 from nufed.server_app.report.words import shown
 
 # What does not decide what comes out of a run; and its seed, of which groups are made.
-IGNORED = ("checkpoint", "device", "diagnostics", "name", "resume", "seed", "tracking")
+IGNORED = (
+    *("callbacks", "checkpoint", "device", "diagnostics", "name", "resume", "seed"),
+    "tracking",
+)
 FOLLOWS = "the run's"
 
 Traits = Mapping[str, Any]

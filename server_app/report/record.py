@@ -23,6 +23,8 @@ from nufed.tasks.measures import lower_is_better
 from nufed.tasks.objective import LOWER_IS_BETTER
 
 CERTIFICATE = "certificate.svg"
+COSTS = "gradients", "bytes"
+"""Beside rounds, what a run is measured by: gradients a client took, bytes sent either way."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,23 @@ class Record:
         rows = [row for row in self.rows if key in row]
         return [row["round"] for row in rows], np.array([row[key] for row in rows], np.float64)
 
+    @cached_property
+    def costs(self) -> dict[int, dict[str, float]]:
+        """What was spent up to each round, where that is known; before the first, nothing."""
+        found = {row["round"]: _spent(row["cost"]) for row in self.rows if "cost" in row}
+        return {0: dict.fromkeys(COSTS, 0.0)} | found if found else {}
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The algorithm's own metrics."""
+        return list(dict.fromkeys(name for row in self.rows for name in row.get("metrics", {})))
+
+    def metric_series(self, name: str) -> tuple[list[int], Array]:
+        """Return the rounds that have one of these, and its values; NaN where not finite."""
+        rows = [row for row in self.rows if name in row.get("metrics", {})]
+        values = [row["metrics"][name] for row in rows]
+        return [row["round"] for row in rows], np.array(values, np.float64)
+
     def curves(self, group: str, name: str) -> tuple[list[int], Array]:
         """Return the evaluated rounds, and a statistic of a group's curves, [rounds, K + 1]."""
         rows = [row for row in self.evaluated if name in row.get(group, {})]
@@ -118,6 +137,10 @@ class Record:
         """Return what the data set calls a client, given what a file of the run has for it."""
         names = (self.clients or {}).get("names")  # of an older run, whose files have numbers
         return str(client if names is None else names[client])
+
+
+def _spent(cost: dict[str, Any]) -> dict[str, float]:
+    return {"gradients": cost["gradients"], "bytes": float(cost["bytes_up"] + cost["bytes_down"])}
 
 
 def badness(values: Array, *, lower_is_better: bool) -> Array:

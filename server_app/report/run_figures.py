@@ -21,6 +21,7 @@ from nufed.server_app.report.words import number, steps
 from nufed.strategies.curves import GROUPS
 from nufed.tasks.objective import LOWER_IS_BETTER
 
+CHARTS = 12  # of the algorithm's metrics that are drawn
 STRIP = 300  # points of a curve over clients; more than a screen shows
 
 
@@ -54,28 +55,56 @@ def training(run: Record) -> list[Figure]:
     return [*figures, drawing.finish(title, f"{title}, by round.")]
 
 
-def by_round(run: Record) -> list[Figure]:
-    """Draw personal models at their last step, round by round."""
-    if len(run.evaluated) < 2:
+AXES = {
+    "gradients": "gradients taken per participating client",
+    "bytes": "MB sent and received by clients",
+}
+"""What may stand in the place of rounds."""
+
+
+def by_round(run: Record, cost: str | None = None) -> list[Figure]:
+    """Draw personal models at their last step, round by round, or by what was spent on them."""
+    costs = run.costs
+    if len(run.evaluated) < 2 or (cost and any(r["round"] not in costs for r in run.evaluated)):
         return []
     metric, last_k = run.metric, run.last[run.groups[0]]["k"][-1]
-    drawing = Drawing("rounds", "round", f"{metric} at k = {last_k}")
+    axis = AXES[cost] if cost else "round"
+    drawing = Drawing(cost or "rounds", axis, f"{metric} at k = {last_k}")
     said, drawn = list[str](), [np.array([])]
     for group in run.groups:
         index = GROUPS.index(group)
         rounds, mean = run.curves(group, metric)
         _, worst = run.curves(group, f"{metric}_worst_decile")
+        unit = 1e6 if cost == "bytes" else 1
+        x = [costs[each][cost] / unit for each in rounds] if cost else rounds
         look = style(index, len(rounds))
-        drawing.axes.plot(rounds, mean[:, -1], label=group, **look)
-        drawing.axes.plot(rounds, worst[:, -1], "--", **look | {"marker": None})
+        drawing.axes.plot(x, mean[:, -1], label=group, **look)
+        drawing.axes.plot(x, worst[:, -1], "--", **look | {"marker": None})
         said.append(f"{group} clients from {_ends(mean[:, -1], metric)}")
         drawn += [mean[:, -1], worst[:, -1]]
-    whole_rounds(drawing.axes)
+    if cost is None:
+        whole_rounds(drawing.axes)
     within(drawing.axes, metric)
     if run.lower_is_better:
         scale(drawing.axes, np.concatenate(drawn))
     title = f"Training took {said[-1]} after {steps(last_k)}; dashed: worst tenth"
-    return [drawing.finish(title, f"Mean {metric} by round: {'; '.join(said)}.")]
+    if cost is not None:
+        title = f"The same by {axis}"
+    return [drawing.finish(title, f"Mean {metric} by {axis}: {'; '.join(said)}.")]
+
+
+def of_algorithm(run: Record) -> list[Figure]:
+    """Draw each of the algorithm's own metrics by round, a mean over the clients of the round."""
+    figures = list[Figure]()
+    for i, name in enumerate(run.metric_names[:CHARTS]):
+        rounds, values = run.metric_series(name)
+        drawing = Drawing(f"metric{i}", "round", "mean over clients")
+        drawing.axes.plot(rounds, values, color=COLOURS[i % len(COLOURS)], **_dots(rounds))
+        scale(drawing.axes, values)
+        whole_rounds(drawing.axes)
+        title = f"{name} went from {_ends(values, name)}"
+        figures.append(drawing.finish(title, f"{title}, a mean over the clients of each round."))
+    return figures
 
 
 def by_step(run: Record) -> list[Figure]:

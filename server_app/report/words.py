@@ -31,6 +31,15 @@ def clients(n: int, group: str) -> str:
     return f"{n:,} {group} client{'' if n == 1 else 's'}"
 
 
+def size(count: float) -> str:
+    """Return a number of bytes as one would say it."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as one would say them."""
     if seconds < 90:

@@ -1,27 +1,26 @@
-"""Trackers: one file each, a callback that `tracking._target_` names and that is given the folder.
+"""Trackers: one file each, a callback that `tracking.<name>._target_` names, given the folder.
 
     class Mine(Callback):
         def __init__(self, folder: Path, **keys_of_its_yaml) -> None: ...
 
-It may fail without the run: what it raises is told once, and the run goes on without it. A package
-that is missing, or a key that is wrong, ends the run before it begins.
+There may be several. Each may fail without the run and the others: what it raises is told once,
+and the run goes on without it. A package that is missing, or a key that is wrong, ends the run
+before it begins.
 """
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
-
 from nufed.conf.errors import InputError, reason
 from nufed.conf.files import is_there, read_text, write_whole
-from nufed.conf.making import make
 from nufed.conf.schema import Config
 from nufed.conf.typed import parsed, typed
+from nufed.server_app.callbacks import made
 from nufed.server_app.tracking import HOOKS, Callback, Row, RunInfo
 
 OF_ROUNDS = "on_round", "on_evaluation"
@@ -32,33 +31,27 @@ log = logging.getLogger("nufed")
 
 
 def trackers(config: Config, folder: Path) -> list["Harmless"]:
-    """Make the tracker that the configuration names, if it does.
+    """Make the trackers that the configuration names.
 
     Raises
     ------
     InputError
-        If it cannot be made.
+        If one cannot be made.
     """
-    if not config.tracking:
-        return []
+    return [Harmless(_made(name, node, folder)) for name, node in config.tracking.items()]
+
+
+def _made(name: str, node: Mapping[str, Any], folder: Path) -> Callback:
+    """Make one; of ours, a package that is missing is named."""
     try:
-        return [Harmless(make(config.tracking, folder))]
-    except (InstantiationException, TypeError) as error:
-        raise _mistake(str(config.tracking.get("_target_")), error) from error
-
-
-def _mistake(target: str, error: BaseException) -> InputError:
-    """Return in our words why a tracker cannot be made."""
-    cause = error  # the innermost: Hydra's own words say only that the call failed
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-        if isinstance(cause, InputError):
-            return cause
-    package = (cause.name or "").split(".")[0] if isinstance(cause, ModuleNotFoundError) else ""
-    if package and target.startswith(__name__):
-        name = target.removeprefix(__name__).split(".")[1]
-        return InputError(f"tracking={name}: needs {package}; pip install {package}")
-    return InputError(f"tracking._target_={target}: {reason(cause)}")
+        return made(f"tracking.{name}", node, folder)
+    except InputError as error:
+        cause, target = error.__cause__, str(node.get("_target_"))
+        package = cause.name if isinstance(cause, ModuleNotFoundError) else None
+        if not package or not target.startswith(f"{__name__}."):
+            raise
+        package, option = package.split(".")[0], target.removeprefix(f"{__name__}.").split(".")[0]
+        raise InputError(f"tracking={option}: needs {package}; pip install {package}") from error
 
 
 class Harmless(Callback):

@@ -25,6 +25,8 @@ def round_scalars(row: Row) -> dict[str, float]:
     found = {tag: row[key] for key, tag in TRAIN.items() if key in row}
     if "failures" in row:
         found["train/dropped_updates"] = len(row["failures"])
+    for group in ("metrics", "cost"):  # those of the algorithm; what was spent so far
+        found |= {f"{group}/{name}": value for name, value in row.get(group, {}).items()}
     diagnostics = row.get("diagnostics", {})
     found["diagnostics/meta_grad_norm2"] = diagnostics.get("meta_grad_norm2")
     for name, estimate in diagnostics.get("estimates", {}).items():

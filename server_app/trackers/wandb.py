@@ -29,7 +29,7 @@ class WandB(Callback):
 
     def __init__(self, folder: Path, project: str, mode: str) -> None:
         if mode not in MODES:
-            raise InputError(f"tracking.mode={mode}: must be {' | '.join(MODES)}")
+            raise InputError(f"tracking.wandb.mode={mode}: must be {' | '.join(MODES)}")
         self.folder, self.project, self.mode = folder, project, mode
 
     def on_start(self, run: RunInfo) -> None:

@@ -7,9 +7,9 @@ the few-shot tasks of Finn et al. (2017), as a federation.
 """
 
 import numpy as np
-from hydra.utils import get_method
 
 from nufed.conf.errors import InputError
+from nufed.conf.making import find
 from nufed.conf.schema import require
 from nufed.tasks.rows import Rows
 from nufed.tasks.streams import Purpose, stream
@@ -32,7 +32,7 @@ def read(source: str, num_clients: int, classes: int, rows_per_class: int, seed:
     InputError
         If the data set has too few classes, or too few rows of one.
     """
-    x, y, *_ = get_method(source)()
+    x, y, *_ = find(source)()
     there = np.unique(y)
     for name, value, least, most in (
         ("num_clients", num_clients, 1, len(y)),

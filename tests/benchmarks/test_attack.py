@@ -24,10 +24,11 @@ from benchmarks.attack.federation import Federation
 from benchmarks.attack.page import POINTS, Cell, loss_of_accuracy, table, verdict
 from nufed.client_app.client import train
 from nufed.client_app.cohort import Trained
-from nufed.client_app.messages import TrainInstruction
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import Training
 from nufed.conf.compose import compose_config
 from nufed.tasks.task import Task, build
+from tests.helpers import training
 
 SHORT = (*SETTING, "rounds=30")
 CLEAN = Case("digits", "iid", MEAN, None, 0)
@@ -35,16 +36,13 @@ ROUND = 3
 
 
 @pytest.fixture(scope="module")
-def asked() -> tuple[Task, TrainInstruction]:
+def asked() -> tuple[Task, Training]:
     """Ten clients that differ, and what a server asks of them, client by client."""
     config = compose_config([*CLEAN._replace(partition="dirichlet").overrides, *SETTING])
-    ask = TrainInstruction.of(
-        config.algorithm, round=ROUND, seed=config.seed, clients=[], weighting="uniform"
-    )
-    return build(config), ask
+    return build(config), training(config, round=ROUND)
 
 
-def sent(asked: tuple[Task, TrainInstruction], attack: Attack) -> list[Trained]:
+def sent(asked: tuple[Task, Training], attack: Attack) -> list[Trained]:
     """Return what each client replies."""
     task, ask = asked
     federation, params = Federation(task, attack, PARTICIPATING), task.initial_params()
@@ -53,7 +51,7 @@ def sent(asked: tuple[Task, TrainInstruction], attack: Attack) -> list[Trained]:
     ]
 
 
-def honest(asked: tuple[Task, TrainInstruction], client: int) -> Params:
+def honest(asked: tuple[Task, Training], client: int) -> Params:
     """Return the update of a client by itself."""
     task, ask = asked
     return train(task, task.initial_params(), ask, client).update
@@ -71,7 +69,7 @@ def assert_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("attack", [None, *ATTACKS])
 def test_all_but_the_hostile_clients_send_what_they_send_by_themselves(
-    asked: tuple[Task, TrainInstruction], attack: str | None
+    asked: tuple[Task, Training], attack: str | None
 ) -> None:
     first = 0 if attack is None else HOSTILE
     replies = sent(asked, Attack() if attack is None else ATTACKS[attack])
@@ -82,7 +80,7 @@ def test_all_but_the_hostile_clients_send_what_they_send_by_themselves(
 
 @pytest.mark.parametrize(("attack", "factor"), [("×−10", -10.0), ("sign flip", -1.0)])
 def test_a_turned_update_is_a_multiple_of_the_honest_one(
-    asked: tuple[Task, TrainInstruction], attack: str, factor: float
+    asked: tuple[Task, Training], attack: str, factor: float
 ) -> None:
     replies = sent(asked, ATTACKS[attack])
     for client in range(HOSTILE):
@@ -90,7 +88,7 @@ def test_a_turned_update_is_a_multiple_of_the_honest_one(
 
 
 def test_a_flipped_label_gives_the_update_of_a_task_of_reversed_classes(
-    asked: tuple[Task, TrainInstruction],
+    asked: tuple[Task, Training],
 ) -> None:
     task, ask = asked
     backwards = replace(task, data=replace(task.data, y=9 - np.asarray(task.data.y)))
@@ -101,7 +99,7 @@ def test_a_flipped_label_gives_the_update_of_a_task_of_reversed_classes(
 
 
 def test_the_hostile_clients_train_rows_are_reversed_and_no_others(
-    asked: tuple[Task, TrainInstruction],
+    asked: tuple[Task, Training],
 ) -> None:
     task, _ = asked
     part, before, after = task.data.partition, task.data.y, reversed_labels(task).data.y
@@ -113,7 +111,7 @@ def test_the_hostile_clients_train_rows_are_reversed_and_no_others(
 
 
 def test_the_colluding_pair_is_as_far_off_as_the_farthest_honest_update(
-    asked: tuple[Task, TrainInstruction],
+    asked: tuple[Task, Training],
 ) -> None:
     replies = sent(asked, ATTACKS["collusion"])
     pair = [flat(reply.update) for reply in replies[:HOSTILE]]
@@ -145,9 +143,9 @@ def test_two_honest_updates_leave_half_their_distance() -> None:
 
 @pytest.fixture(scope="module")
 def outcomes() -> Outcomes:
-    """Plain averaging clean; every strategy under the oldest attack, and krum under all."""
-    scaled = [CLEAN._replace(strategy=name, attack="×−10") for name in (MEAN, *RULES)]
-    krum = [CLEAN._replace(strategy="krum", attack=attack) for attack in ATTACKS]
+    """Plain averaging clean; every rule under the oldest attack, and krum under all."""
+    scaled = [CLEAN._replace(rule=name, attack="×−10") for name in (MEAN, *RULES)]
+    krum = [CLEAN._replace(rule="krum", attack=attack) for attack in ATTACKS]
     return {case: run(case, SHORT) for case in dict.fromkeys((CLEAN, *scaled, *krum))}
 
 
@@ -158,7 +156,7 @@ def outcomes() -> Outcomes:
 def test_new_clients_of_a_robust_rule_lose_three_points_at_most(
     outcomes: Outcomes, rule: str, attack: str
 ) -> None:
-    case = CLEAN._replace(strategy=rule, attack=attack)
+    case = CLEAN._replace(rule=rule, attack=attack)
     assert outcomes[case] > 0.75  # a class in ten by chance
     assert loss_of_accuracy(outcomes, case) <= POINTS
 
@@ -181,8 +179,8 @@ def two_seeds() -> Outcomes:
         ("shards", "krum", "sign flip"): (0.89, 0.78),
     }
     return {
-        Case("digits", partition, strategy, attack, seed): accuracy
-        for (partition, strategy, attack), both in ends.items()
+        Case("digits", partition, rule, attack, seed): accuracy
+        for (partition, rule, attack), both in ends.items()
         for seed, accuracy in enumerate(both)
     }
 

@@ -10,10 +10,10 @@ from benchmarks.experiments.document import PAGES
 from benchmarks.experiments.methods import SETTINGS, TITLES, Method
 from benchmarks.experiments.pages import matrix, quadratics, sampling_law
 from benchmarks.experiments.plan import ALPHA, MODE, NU, Job, axes, jobs
-from benchmarks.experiments.runs import Outcome, gradients, run_all
+from benchmarks.experiments.runs import Outcome, run_all
 from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
+from nufed.client_app.algorithm import algorithm_of
 from nufed.conf.compose import compose_config
-from nufed.conf.schema import AlgorithmConfig
 from nufed.server_app.report.statistics import interval
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def test_every_run_of_every_experiment_composes(experiment: str) -> None:
     assert len(runs) == np.prod([len(values) for values in axes(experiment).values()])
     config = runs[-1].config
     if NU in dict(runs[-1].choices):
-        assert config.algorithm.nu == int(runs[-1][NU])
+        assert config.algorithm["nu"] == int(runs[-1][NU])
     assert config == compose_config(runs[-1].command.split()[2:])
 
 
@@ -51,9 +51,8 @@ def test_tuning_looks_at_no_test_row_and_at_no_seed_of_the_results() -> None:
 )
 def test_what_a_local_step_costs(mode: str, cost: int) -> None:
     """ν = 5: five inner gradients, an outer one, and two for each Hessian-vector product."""
-    algorithm = compose_config([f"algorithm.mode={mode}", "algorithm.nu=5"]).algorithm
-    assert isinstance(algorithm, AlgorithmConfig)
-    assert gradients(algorithm) == cost
+    config = compose_config([f"algorithm.mode={mode}", "algorithm.nu=5"])
+    assert algorithm_of(config.algorithm).gradients == cost
 
 
 def outcome(job: Job, accuracy: list[float], stopped: str | None = None) -> Outcome:

@@ -10,7 +10,7 @@ from benchmarks.setting import Setting, setting
 from nufed.client_app import sampling
 from nufed.client_app.client import draw_batches
 from nufed.client_app.cohort import OneByOne
-from nufed.client_app.messages import EvaluateInstruction
+from nufed.client_app.work import Measuring
 from nufed.tasks.streams import Purpose, stream
 from tests.helpers import distance
 
@@ -41,7 +41,10 @@ def same_batches(given: Setting, client: int) -> list[Rows]:
     random = stream(Purpose.TRAIN, given.ask.seed, client, given.ask.round)
     drawn = draw_batches(given.task, given.ask, client, random)
     return [
-        (torch.cat([s.support[0], s.query[0][None]]), torch.cat([s.support[1], s.query[1][None]]))
+        (
+            torch.cat([s["support"][0], s["query"][0][None]]),
+            torch.cat([s["support"][1], s["query"][1][None]]),
+        )
         for s in drawn
     ]
 
@@ -90,7 +93,8 @@ def test_batches_are_drawn_from_the_clients_rows(tiny: tuple[str, ...]) -> None:
 def test_its_curves_are_ours(tiny: tuple[str, ...]) -> None:
     given = setting(tiny, CLIENTS)
     task, part = given.task, given.task.data.partition
-    ask = EvaluateInstruction(3, list(range(CLIENTS)), STEPS, 0.1, 7)
+    algorithm = given.ask.algorithm.with_numbers({"alpha": 0.1})
+    ask = Measuring(algorithm, 3, list(range(CLIENTS)), STEPS, 7)
     report = OneByOne(task).evaluate(given.params, ask)
     ours = np.reshape(report.curves, (2, CLIENTS, STEPS + 1))
 

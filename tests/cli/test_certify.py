@@ -95,7 +95,8 @@ def test_what_the_theorem_does_not_cover_is_named() -> None:
     adam = "strategy.optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"
     assert "plain averaging" not in said(certified())
     assert "this has strategy.optimizer=…" in said(certified(adam))
-    assert "strategy=Median" in said(certified("strategy=median"))
+    assert "rule=Median" in said(certified("rule=median"))
+    assert "sampler=ByRows, schedule.beta" in said(certified("sampler=by_rows", "schedule=step"))
     reused = said(certified("algorithm.batch.hessian=null"))
     assert "one of each client" in reused
     assert "one of each client" not in said(certified())

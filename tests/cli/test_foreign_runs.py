@@ -151,7 +151,9 @@ PLACES = {
     "an optimizer": at("strategy", "optimizer"),
     "a partitioner": at("partition", "partitioner"),
     "data": at("dataset"),
-    "a tracker": at("tracking"),
+    "a tracker": at("tracking", "mine"),
+    "a tracker of an older run": at("tracking"),
+    "a callback": at("callbacks"),
     "a launcher": at("engine", "launcher"),
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nufed.conf.convert import read_config
 from tests import forked
 
 FILE = "mine ${x} (1), a=b #é.npz"
@@ -39,6 +40,20 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.status == 130
     (here / "said").write_text(done.err)
     return here
+
+
+def test_a_trace_is_named_in_full_and_may_be_said_again(tmp_path: Path) -> None:
+    """Relative to where one is, in full in config.yaml."""
+    trace, run = "who (1), is=there ${x}.csv", ["hydra.run.dir=run", "rounds=1"]
+    (tmp_path / trace).write_text("".join(f"1,{client}\n" for client in range(50)))
+    words = ["sampler=trace", f"sampler.path={trace}"]
+    small = ["algorithm.nu=0", "algorithm.beta=0.1", "tracking=none", "model=linear"]
+    done = forked.run(["nufed", *words, *small, *run], tmp_path)
+    assert done.status == 0, done.err
+    config = read_config((tmp_path / "run" / "config.yaml").read_text())
+    assert config.sampler["path"] == str(tmp_path / trace)
+    done = forked.run(["nufed", *words, "resume=run", "rounds=2"], tmp_path)
+    assert done.status == 0, done.err
 
 
 def test_the_command_after_an_interrupt_works_from_another_folder(

@@ -8,14 +8,18 @@ import pytest
 from flwr.app import ArrayRecord, Message
 
 from nufed.client_app import app as module
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as client_app
 from nufed.client_app.bounds import limits_of, require_allowed, require_within
 from nufed.client_app.messages import (
     EvaluateInstruction,
+    EvaluationNumbers,
     MalformedMessage,
+    Numbers,
     TrainInstruction,
     encode,
 )
+from nufed.client_app.states import Held
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError
@@ -30,8 +34,10 @@ CONFIG = compose_config(
     ]
 )
 ROWS = 90
-TRAIN = TrainInstruction.of(CONFIG.algorithm, round=1, seed=0, clients=[0], weighting="uniform")
-EVALUATE = EvaluateInstruction(0, [0], 4, 0.1, 10)
+TRAIN = TrainInstruction(1, 0, [0], "uniform")
+EVALUATE = EvaluateInstruction(0, [0], 4, 10)
+ALGORITHM = algorithm_of(CONFIG.algorithm)
+NUMBERS = Numbers.of(ALGORITHM)
 
 
 def line(ask: TrainInstruction | EvaluateInstruction, **changes: Any) -> str:
@@ -44,27 +50,22 @@ def line(ask: TrainInstruction | EvaluateInstruction, **changes: Any) -> str:
 def test_what_the_configuration_says_and_less_is_done() -> None:
     require_within(TRAIN, CONFIG, ROWS)
     require_within(EVALUATE, CONFIG, ROWS)
-    less = {"nu": 0, "tau": 1, "support": 1, "query": 5, "hessian": None}
-    require_within(replace(TRAIN, **less), CONFIG, ROWS)
-    require_within(replace(TRAIN, query=ROWS), CONFIG, ROWS)
-    require_within(replace(TRAIN, support=None), CONFIG, rows=20)  # all of them, which are as many
     require_within(replace(EVALUATE, steps=0, batch=1), CONFIG, ROWS)
+    require_within(replace(EVALUATE, batch=None), CONFIG, rows=10)  # all, which are as many
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"nu": 4}, "nu=4 is more than algorithm.nu=3 of the run"),
-        ({"nu": 10**7}, "nu=10000000 is more than algorithm.nu=3 of the run"),
-        ({"tau": 10**7}, "tau=10000000 is more than algorithm.tau=2 of the run"),
-        ({"support": 21}, "support=21 is more than algorithm.batch.support=20 of the run"),
-        ({"support": None}, "support=90 is more than algorithm.batch.support=20 of the run"),
-        ({"query": 10**9}, "query=1000000000 is more than algorithm.batch.query=90 of the run"),
-        ({"hessian": 9}, "hessian=9 is more than algorithm.batch.hessian=8 of the run"),
-    ],
-)
-def test_training_that_is_more_is_refused(changes: dict[str, Any], words: str) -> None:
-    assert line(TRAIN, **changes) == words
+def test_a_message_has_no_say_in_how_much_a_round_is() -> None:
+    """ν, τ, the mode and batch sizes are the configuration's; numbers alone may be chosen."""
+    ask = TRAIN.of(NUMBERS.into(algorithm_of(CONFIG.algorithm)), Held())
+    assert ask.algorithm == algorithm_of(CONFIG.algorithm)
+    halved = Numbers(["alpha", "beta", "delta"], [0.05, 0.05, 1e-3]).into(ask.algorithm)
+    assert halved == replace(ask.algorithm, alpha=0.05, beta=0.05)
+    for name in ("nu", "tau", "mode", "batch", "name", "recompute", "_target_"):
+        with pytest.raises(MalformedMessage, match=f"algorithm.{name}: is no real number"):
+            Numbers([name], [10.0**7]).into(ask.algorithm)
+    for value in (0.0, -1.0, float("inf"), float("nan"), 1e39):
+        with pytest.raises(MalformedMessage, match=r"beta|values"):
+            Numbers(["beta"], [value]).into(ask.algorithm)
 
 
 def test_curves_that_are_more_are_refused() -> None:
@@ -76,10 +77,13 @@ def test_curves_that_are_more_are_refused() -> None:
 
 
 def test_all_rows_are_asked_for_where_the_run_is_diagnosed() -> None:
-    whole = replace(TRAIN, support=None, query=None, hessian=None)
+    whole = replace(TRAIN, whole=True)
     require_within(whole, replace(CONFIG, diagnostics=replace(CONFIG.diagnostics, every=1)), ROWS)
-    with pytest.raises(MalformedMessage, match="support=90 is more"):
+    with pytest.raises(MalformedMessage, match=r"whole=True, and diagnostics\.every=null"):
         require_within(whole, CONFIG, ROWS)
+    algorithm = whole.of(algorithm_of(CONFIG.algorithm), Held()).algorithm
+    assert (algorithm.tau, algorithm.beta) == (1, 1.0)
+    assert [each.rows for each in algorithm.draws().values()] == [None, None]
 
 
 def test_a_message_is_refused_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,14 +92,16 @@ def test_a_message_is_refused_before_anything_is_computed(monkeypatch: pytest.Mo
     arrays = ArrayRecord(build(CONFIG).initial_params())
 
     def send(ask: Any, kind: str) -> Message:
-        content = copy.deepcopy(encode(ask, arrays))
+        content = copy.deepcopy(
+            encode(ask, arrays, also=(NUMBERS, EvaluationNumbers.of(ALGORITHM)))
+        )
         return grid.send_and_receive([Message(content, 1000, kind)])[0]
 
     with monkeypatch.context() as never:
-        never.setattr(module, "params_of", pytest.fail)
-        reply = send(replace(TRAIN, nu=10**7, tau=10**7), "train")
+        never.setattr(module, "shared_of", pytest.fail)
+        reply = send(replace(TRAIN, whole=True), "train")
         assert reply.error.reason == (
-            "MalformedMessage: nu=10000000 is more than algorithm.nu=3 of the run"
+            "MalformedMessage: whole=True, and diagnostics.every=null of the run"
         )
         reply = send(replace(EVALUATE, steps=10**7), "evaluate")
         assert reply.error.reason.endswith(
@@ -122,7 +128,7 @@ def test_who_runs_a_supernode_says_how_much_it_does(
     limits: dict[str, object], words: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it is asked, and before any data are read."""
-    monkeypatch.setattr(module, "build", pytest.fail)
+    monkeypatch.setattr(module, "task_for", pytest.fail)
     module._work.cache_clear()
     grid = LocalGrid(client_app, {"config": to_json(CONFIG)})
     grid.nodes[1000].node_config |= limits

@@ -8,11 +8,11 @@ import torch
 
 from nufed.client_app.cohort import Cohort, OneByOne
 from nufed.client_app.figures import MOST, as_reported, reportable
-from nufed.client_app.messages import EvaluateInstruction, TrainInstruction
 from nufed.conf.compose import compose_config
 from nufed.conf.schema import Config
 from nufed.simulation.executor import Batched
 from nufed.tasks.task import Task, build
+from tests.helpers import measuring, training
 
 CLIENTS = [0, 1, 2]
 
@@ -45,9 +45,7 @@ def test_a_loss_that_float32_cannot_hold_is_divergence(batched: bool) -> None:
     for alpha, diverged in ((1e30, CLIENTS), (0.1, [])):
         config, task = steep(alpha)
         cohort: Cohort = Batched(config, task) if batched else OneByOne(task)
-        ask = TrainInstruction.of(
-            config.algorithm, round=1, seed=0, clients=CLIENTS, weighting="uniform"
-        )
+        ask = training(config, CLIENTS)
         report = cohort.train(task.initial_params(), ask).report
         assert report.diverged == diverged
         assert report.diverged_at == [0] * len(diverged)
@@ -58,7 +56,9 @@ def test_a_loss_that_float32_cannot_hold_is_divergence(batched: bool) -> None:
 def test_a_curve_is_infinite_from_where_float32_would_be(batched: bool) -> None:
     config, task = steep(1e15)
     cohort: Cohort = Batched(config, task) if batched else OneByOne(task)
-    report = cohort.evaluate(task.initial_params(), EvaluateInstruction(0, CLIENTS, 3, 1e15, 20))
+    report = cohort.evaluate(
+        task.initial_params(), measuring(config, CLIENTS, steps=3, alpha=1e15, batch=20)
+    )
     loss = np.reshape(report.curves, (len(report.metrics), 3, 4))[report.metrics.index("loss")]
     assert np.isfinite(loss[:, :2]).all()
     assert (loss[:, 2:] == math.inf).all()

@@ -23,6 +23,7 @@ from nufed.simulation.flower_host import open_run
 from nufed.tasks.module_state import buffers
 from nufed.tasks.task import Task, build
 from tests import user_modules
+from tests.helpers import measuring
 
 Small = Callable[..., Any]
 FOURIER = ("model=custom", f"model._target_={user_modules.__name__}.Fourier")
@@ -37,10 +38,9 @@ def test_clients_compute_with_the_servers_buffers(small: Small) -> None:
     assert not torch.allclose(task.buffers["waves"], saved["waves"])
     params = task.load_state(saved)
     assert torch.equal(task.buffers["waves"], saved["waves"])
-    e = config.evaluation
     found = json.loads((run.folder / "clients.json").read_text())["participating"]
     for number, losses in enumerate(found["loss"]):
-        ask = EvaluateInstruction(config.seed, [], e.steps, config.algorithm.alpha, e.batch)
+        ask = measuring(config)
         assert losses == pytest.approx(evaluate(task, params, ask, number)["loss"], rel=1e-4)
 
 
@@ -92,4 +92,4 @@ def test_what_arrives_is_checked(small: Small) -> None:
 def test_a_model_that_trains_wholly_sends_nothing_more(small: Small) -> None:
     run = small()
     assert Fixed.of(build(of_run(run.folder, "run"))) is None
-    assert encode(EvaluateInstruction(0, [], 1, 0.1, None), fixed=None).keys() == {"evaluation"}
+    assert encode(EvaluateInstruction(0, [], 1, None), also=(None,)).keys() == {"evaluation"}

@@ -13,6 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as client_app
 from nufed.client_app.messages import (
     ARRAYS,
@@ -20,6 +21,8 @@ from nufed.client_app.messages import (
     EVALUATION,
     REPORT,
     EvaluateInstruction,
+    EvaluationNumbers,
+    Numbers,
     ProbeInstruction,
     TrainInstruction,
     encode,
@@ -63,12 +66,11 @@ def scene() -> Scene:
     )
     grid = LocalGrid(client_app, {"config": to_json(config)})
     arrays = ArrayRecord(build(config).initial_params())
-    train = TrainInstruction.of(
-        config.algorithm, round=1, seed=0, clients=[1, 4], weighting="uniform"
-    )
+    algorithm = algorithm_of(config.algorithm)
+    also = (Numbers.of(algorithm), EvaluationNumbers.of(algorithm))
     contents = {
-        "train": encode(train, arrays),
-        "evaluate": encode(EvaluateInstruction(0, [1, 4], 2, 0.1, 20), arrays),
+        "train": encode(TrainInstruction(1, 0, [1, 4], "uniform"), arrays, also=also),
+        "evaluate": encode(EvaluateInstruction(0, [1, 4], 2, 20), arrays, also=also),
         CURVATURE: encode(ProbeInstruction(0, [1, 4]), arrays),
     }
     answers = {kind: send(grid, kind, content).content for kind, content in contents.items()}
@@ -154,14 +156,11 @@ VALUES = st.one_of(
 OUT_OF_RANGE = {
     "round": INTEGERS.filter(lambda n: n < 0),
     "seed": INTEGERS.filter(lambda n: n < 0),
-    "nu": INTEGERS.filter(lambda n: not 0 <= n <= 1),  # nor more than the run's configuration
-    "tau": INTEGERS.filter(lambda n: n != 1),
+    "whole": st.just(True),  # the run is not diagnosed
     "steps": INTEGERS.filter(lambda n: not 0 <= n <= 5),
-    "hessian": INTEGERS,
     "most_rows": INTEGERS.filter(lambda n: n < 1),
-    **dict.fromkeys(("alpha", "beta", "delta"), st.floats().filter(lambda x: not 0 < x < 3e38)),
-    **dict.fromkeys(("mode", "weighting"), TEXTS),
-    **dict.fromkeys(("support", "query", "batch"), INTEGERS.filter(lambda n: not 1 <= n <= 20)),
+    "weighting": TEXTS,
+    "batch": INTEGERS.filter(lambda n: not 1 <= n <= 20),
     "clients": st.lists(INTEGERS, min_size=1).filter(
         lambda c: not set(c) <= set(range(CLIENTS)) or len(set(c)) < len(c)
     ),
@@ -219,6 +218,25 @@ SPOILT_ARRAYS = st.one_of(
 )
 
 
+def with_numbers(content: RecordDict, names: list[str], values: list[float]) -> RecordDict:
+    place = "evaluation.numbers" if report_in(content) == EVALUATION else "numbers"
+    content[place] = ConfigRecord({"names": names, "values": values})
+    return content
+
+
+KNOWN = ("alpha", "beta", "delta")
+IMPOSSIBLE = st.tuples(st.sampled_from(KNOWN), st.floats().filter(lambda x: not 0 < x < 3e38))
+FIXED_BY_CONFIG = st.sampled_from(["nu", "tau", "mode", "batch", "name", "recompute"])
+SPOILT_NUMBERS = st.one_of(
+    IMPOSSIBLE.map(lambda pair: partial(with_numbers, names=[pair[0]], values=[pair[1]])),
+    st.one_of(TEXTS, FIXED_BY_CONFIG)
+    .filter(lambda name: name not in KNOWN)
+    .map(lambda name: partial(with_numbers, names=[name], values=[0.1])),
+    st.just(partial(with_numbers, names=["alpha", "alpha"], values=[0.1, 0.1])),
+    st.just(partial(with_numbers, names=["alpha", "beta"], values=[0.1])),
+)
+
+
 def test_the_model_is_the_one_that_the_arrays_above_miss() -> None:
     assert {n: a.shape for n, a in scene().contents["train"][ARRAYS].items()} == {
         "1.weight": (1, 5)
@@ -229,7 +247,9 @@ def test_the_model_is_the_one_that_the_arrays_above_miss() -> None:
 @given(st.data())
 def test_a_malformed_message_is_named_and_leaves_nothing_behind(data: st.DataObject) -> None:
     of, kind = scene(), data.draw(st.sampled_from(sorted(KINDS)))
-    change = data.draw(st.one_of(spoilt_instructions(KINDS[kind]), SPOILT_ARRAYS))
+    changes = [spoilt_instructions(KINDS[kind]), SPOILT_ARRAYS]
+    changes += [SPOILT_NUMBERS] if kind != CURVATURE else []
+    change = data.draw(st.one_of(*changes))
     assert_refused(of, kind, change(copy.deepcopy(of.contents[kind])))
     assert_as_before(of, kind)
 

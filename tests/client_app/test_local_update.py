@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from nufed.client_app.local_update import StepBatches, local_update
+from nufed.client_app.algorithm import Batches
 from nufed.theory import quadratics
-from tests.helpers import quadratic_loss, random_quadratics
+from tests.helpers import meta_steps, quadratic_loss, random_quadratics
 
 ALPHA = 0.3
 
 
-def batches(hessians: np.ndarray, optima: np.ndarray, tau: int, nu: int) -> list[StepBatches]:
+def batches(hessians: np.ndarray, optima: np.ndarray, tau: int, nu: int) -> list[Batches]:
     """Full-batch data of a stack of quadratic clients."""
     h, c = torch.from_numpy(hessians), torch.from_numpy(optima)
     support = h.expand(nu, *h.shape), c.expand(nu, *c.shape)
-    return [StepBatches(support, (h, c))] * tau
+    return [{"support": support, "query": (h, c)}] * tau
 
 
 @pytest.mark.parametrize("nu", [0, 1, 5])
@@ -24,7 +24,7 @@ def test_local_steps_in_closed_form(nu: int) -> None:
     hessians, optima = random_quadratics(1, 3, seed=nu)
     h, c, beta, tau = hessians[0], optima[0], 0.2, 4
     w = np.random.default_rng(9).normal(size=3)
-    result = local_update(
+    end, result = meta_steps(
         quadratic_loss, {"w": torch.from_numpy(w)}, batches(h, c, tau, nu), alpha=ALPHA, beta=beta
     )
     for step in range(tau):
@@ -32,11 +32,9 @@ def test_local_steps_in_closed_form(nu: int) -> None:
         assert float(result.loss[step]) == pytest.approx(
             quadratics.meta_loss(h, c, w, ALPHA, nu), abs=1e-12
         )
-        assert float(result.meta_grad_norm[step]) == pytest.approx(
-            np.linalg.norm(gradient), abs=1e-12
-        )
+        assert float(result.norm[step]) == pytest.approx(np.linalg.norm(gradient), abs=1e-12)
         w = w - beta * gradient
-    assert np.abs(result.params["w"].numpy() - w).max() < 1e-12
+    assert np.abs(end["w"].numpy() - w).max() < 1e-12
 
 
 @pytest.mark.parametrize("nu", [0, 1, 3])
@@ -48,7 +46,7 @@ def test_rounds_with_all_clients_converge_to_the_fixed_point(nu: int, tau: int) 
     data = batches(hessians, optima, tau, nu)
     for _ in range(1200):
         stack = {"w": w.expand(6, 3)}
-        w = local_update(quadratic_loss, stack, data, alpha=ALPHA, beta=beta).params["w"].mean(0)
+        w = meta_steps(quadratic_loss, stack, data, alpha=ALPHA, beta=beta)[0]["w"].mean(0)
     expected = quadratics.fixed_point_exact(hessians, optima, ALPHA, nu, beta, tau)
     assert np.abs(w.numpy() - expected).max() < 1e-10
 
@@ -57,18 +55,18 @@ def test_a_stack_of_clients_is_each_of_them_by_itself() -> None:
     """Parameters, losses and norms of three clients with a leading axis, against one at a time."""
     hessians, optima = random_quadratics(3, 4, seed=5)
     w = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 4)))
-    together = local_update(
+    ends, together = meta_steps(
         quadratic_loss, {"w": w}, batches(hessians, optima, 5, 2), alpha=ALPHA, beta=0.2
     )
-    assert together.loss.shape == together.meta_grad_norm.shape == (5, 3)
+    assert together.loss.shape == together.norm.shape == (5, 3)
     for i in range(3):
-        alone = local_update(
+        end, alone = meta_steps(
             quadratic_loss,
             {"w": w[i]},
             batches(hessians[i], optima[i], 5, 2),
             alpha=ALPHA,
             beta=0.2,
         )
-        for mine, theirs in zip(alone[1:], together[1:], strict=True):
+        for mine, theirs in ((alone.loss, together.loss), (alone.norm, together.norm)):
             assert (mine - theirs[:, i]).abs().max() < 1e-12
-        assert (alone.params["w"] - together.params["w"][i]).abs().max() < 1e-12
+        assert (end["w"] - ends["w"][i]).abs().max() < 1e-12

@@ -19,7 +19,6 @@ from torch import nn
 
 from nufed.client_app import personalize
 from nufed.client_app.client import evaluate
-from nufed.client_app.messages import EvaluateInstruction
 from nufed.conf.compose import of_run
 from nufed.conf.errors import InputError
 from nufed.tasks.datasets.digits import read as read_digits
@@ -28,7 +27,7 @@ from nufed.tasks.rows import Rows
 from nufed.tasks.task import build
 from nufed.tasks.trained import Sizes, require_held
 from tests.client_app.conftest import Small
-from tests.helpers import RunResult, distance
+from tests.helpers import RunResult, distance, measuring
 
 Run = Callable[..., Small]
 ROOT = Path(__file__).parents[2]
@@ -91,7 +90,7 @@ def test_the_curve_is_the_one_that_the_run_measures(small: Run, model: tuple[str
     config = of_run(run.folder, "run")
     task = build(config)
     params = task.load_state(load_file(run.folder / "model.safetensors"))
-    ask = EvaluateInstruction(config.seed, [2], 3, 0.1, 4)
+    ask = measuring(config, [2], steps=3, alpha=0.1, batch=4)
     personal = personalize(run.folder, run.file, client=30)
     assert personal.curve == evaluate(task, params, ask, 2)
     assert personal.train_rows.tolist() == task.data.partition.train_rows(2).tolist()

@@ -1,21 +1,22 @@
 """Personalization curves: exact on quadratics, and never fine-tuned on test rows."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from nufed.client_app.client import evaluate
-from nufed.client_app.messages import EvaluateInstruction
+from nufed.client_app.meta_gradient import trajectory
 from nufed.client_app.personalization import personalization_curve
 from nufed.conf.compose import compose_config
 from nufed.tasks.store import FederatedData
 from nufed.tasks.task import Task, build
 from nufed.theory import quadratics
-from tests.helpers import quadratic_loss, random_quadratics
+from tests.helpers import measuring, quadratic_loss, random_quadratics
 
-ASK = EvaluateInstruction(seed=0, clients=[3], steps=5, alpha=0.3, batch=10)
+ASK = measuring(compose_config([]), [3], steps=5, alpha=0.3, batch=10)
 
 
 def test_curve_in_closed_form() -> None:
@@ -23,13 +24,11 @@ def test_curve_in_closed_form() -> None:
     hessians, optima = random_quadratics(2, 4, seed=1)
     h, c = torch.from_numpy(hessians), torch.from_numpy(optima)
     w = np.random.default_rng(2).normal(size=4)
+    support = h[0].expand(6, -1, -1), c[0].expand(6, -1)
     curve = personalization_curve(
-        quadratic_loss,
+        trajectory(quadratic_loss, {"w": torch.from_numpy(w)}, support, alpha=0.3),
         lambda params, *batch: {"loss": quadratic_loss(params, *batch)},
-        {"w": torch.from_numpy(w)},
-        (h[0].expand(6, -1, -1), c[0].expand(6, -1)),
         (h[1], c[1]),
-        alpha=0.3,
     )
     thetas = [quadratics.fine_tuned(hessians[0], optima[0], w, 0.3, k) for k in range(7)]
     expected = [(t - optima[1]) @ hessians[1] @ (t - optima[1]) / 2 for t in thetas]
@@ -71,5 +70,5 @@ def test_the_curve_does_not_depend_on_the_round_or_on_who_else_is_asked() -> Non
     task = build(compose_config([]))
     params = task.initial_params()
     assert evaluate(task, params, ASK, 3) == evaluate(task, params, ASK, 3)
-    other = EvaluateInstruction(seed=1, clients=[3], steps=5, alpha=0.3, batch=10)
+    other = replace(ASK, seed=1)
     assert evaluate(task, params, other, 3) != evaluate(task, params, ASK, 3)

@@ -7,12 +7,12 @@ import pytest
 
 from nufed.client_app import sampling
 from nufed.client_app.client import draw_batches
-from nufed.client_app.messages import TrainInstruction
 from nufed.conf.compose import compose_config
 from nufed.tasks.streams import Purpose, stream
 from nufed.tasks.task import build
+from tests.helpers import training
 
-ASK = TrainInstruction(1, 0, [0], 3, 0.1, 0.1, 4, "exact", 1e-3, False, "uniform", 8, 8, 8)
+ASK = training(compose_config([]), [0], nu=3, tau=4, support=8, query=8, hessian=8)
 
 
 def random(client: int = 0, round: int = 1) -> np.random.Generator:
@@ -95,7 +95,7 @@ def test_support_query_and_hessian_batches_are_drawn_independently() -> None:
     for client in range(40):
         rows = len(task.data.partition.train_rows(client))
         for drawn in draw_batches(task, ASK, client, random(client)):
-            support, query, hessian = (batch[0].flatten(-2) for batch in drawn)
+            support, query, hessian = (batch[0].flatten(-2) for batch in drawn.values())
             pairs = {
                 "query": (support[0], query),
                 "hessian": (support[0], hessian[0]),
@@ -103,7 +103,7 @@ def test_support_query_and_hessian_batches_are_drawn_independently() -> None:
             }
             for name, (a, b) in pairs.items():
                 common = (a[:, None] == b[None]).all(-1).any(1).sum()
-                overlaps[name].append(float(common) * rows / ASK.support**2)
+                overlaps[name].append(float(common) * rows / 8**2)
     for name, values in overlaps.items():
         error = np.std(values) / np.sqrt(len(values))
         assert np.mean(values) == pytest.approx(1.0, abs=4 * error + 0.02), name

@@ -36,7 +36,7 @@ def test_every_key_of_what_is_composed_is_there(file: Path) -> None:
     config = compose_config([override(file), *NEEDED.get(file.stem, [])])
     found = list(leaves(OmegaConf.to_container(OmegaConf.structured(config)), ""))
     groups = {each.name for each in CONFIG_DIR.iterdir() if each.is_dir()}
-    names = {f"{group}.name" for group in groups} | {"tracking"}  # that of tracking=none
+    names = {f"{group}.name" for group in groups} | {"tracking", "schedule"}  # of none
     assert [key for key in found if key not in ROWS and key not in names] == []
 
 

@@ -1,10 +1,12 @@
 """The schema: every impossible value is named, and what travels arrives as it was sent."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.conf.compose import compose_config, from_run_config
 from nufed.conf.convert import read_config, to_json
 from nufed.conf.errors import InputError
@@ -22,12 +24,17 @@ OUT_OF_RANGE = [
     ("algorithm.nu=1000000000000", "algorithm.nu=1000000000000", "at most 100000"),
     ("algorithm.tau=100001", "algorithm.tau=100001", "at most 100000"),
     ("evaluation.steps=100001", "evaluation.steps=100001", "from 0 to 100000"),
-    ("algorithm.alpha=0", "algorithm.alpha=0", "above 0"),
+    ("algorithm.alpha=0", "algorithm.alpha=0.0", "above 0"),
     ("algorithm.alpha=-0.1", "algorithm.alpha=-0.1", "above 0"),
-    ("algorithm.alpha=nan", "algorithm.alpha=nan", "above 0"),
-    ("algorithm.alpha=inf", "algorithm.alpha=inf", ""),
-    ("algorithm.beta=0", "algorithm.beta=0", "above 0"),
-    ("algorithm.beta=nan", "algorithm.beta=nan", "above 0"),
+    ("algorithm.alpha=nan", "algorithm.alpha=nan", "a number"),
+    ("algorithm.alpha=inf", "algorithm.alpha=inf", "a number"),
+    ("algorithm.beta=0", "algorithm.beta=0.0", "above 0"),
+    ("algorithm.beta=nan", "algorithm.beta=nan", "a number"),
+    ("algorithm.beta=automatic", "algorithm.beta=automatic", "a number"),
+    ("algorithm.tau=2.5", "algorithm.tau=2.5", "a whole number"),
+    ("algorithm.tau=many", "algorithm.tau=many", "a whole number"),
+    ("algorithm.recompute=1", "algorithm.recompute=1", "true or false"),
+    ("algorithm.batch=20", "algorithm.batch=20", "several keys"),
     ("algorithm.tau=0", "algorithm.tau=0", "at least 1"),
     ("algorithm.mode=second", "algorithm.mode=second", "exact | first_order | hessian_free"),
     ("algorithm.delta=0", "algorithm.delta=0.0", "above 0"),
@@ -92,7 +99,7 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(
 ) -> None:
     """In one line that starts with the key as one types it."""
     with pytest.raises(InputError) as caught:
-        compose_config([override])
+        algorithm_of(compose_config([override]).algorithm)
     line = str(caught.value)
     assert line.startswith(f"{named}: must be ")
     assert allowed in line.removeprefix(named)
@@ -103,7 +110,8 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(
 def test_the_last_allowed_value_is_taken(override: str) -> None:
     """What stands just inside the range must not be refused, and must be what arrives."""
     key, value = override.split("=")
-    found: Any = compose_config([override])
+    config = compose_config([override])
+    found: Any = replace(config, algorithm=algorithm_of(config.algorithm))
     for name in key.split("."):
         found = getattr(found, name)
     assert found == OmegaConf.from_dotlist([f"value={value}"]).value
@@ -121,7 +129,7 @@ def test_a_key_that_nothing_reads_is_refused_even_if_added(override: str) -> Non
     """Hydra's + adds any key; one that nothing knows would silently do nothing."""
     key = override.removeprefix("+").split("=")[0]
     with pytest.raises(InputError, match=f"^{key}"):
-        compose_config([override])
+        algorithm_of(compose_config([override]).algorithm)
 
 
 def test_a_configuration_travels_as_one_line_and_arrives_equal() -> None:
@@ -131,7 +139,7 @@ def test_a_configuration_travels_as_one_line_and_arrives_equal() -> None:
     assert "\n" not in text
     assert read_config(text) == config
     assert read_config(text) != compose_config([])
-    assert read_config(text).algorithm.alpha == 0.1234567890123456
+    assert read_config(text).algorithm["alpha"] == 0.1234567890123456
 
 
 @pytest.mark.parametrize(
@@ -151,7 +159,7 @@ def test_what_arrives_is_checked_again(old: str, new: str, named: str) -> None:
     text = to_json(compose_config([]))
     assert old in text
     with pytest.raises(InputError, match=named):
-        read_config(text.replace(old, new))
+        algorithm_of(read_config(text.replace(old, new)).algorithm)
 
 
 def test_a_run_config_carries_a_configuration_or_overrides() -> None:
@@ -160,6 +168,6 @@ def test_a_run_config_carries_a_configuration_or_overrides() -> None:
     assert from_run_config({"config": to_json(sent), "overrides": "algorithm.nu=3"}) == sent
     typed = {"config": "", "overrides": "algorithm.nu=3 'evaluation.new_clients=[0, 4]'"}
     config = from_run_config(typed)
-    assert config.algorithm.nu == 3
+    assert config.algorithm["nu"] == 3
     assert config.evaluation.new_clients == [0, 4]
     assert from_run_config({}) == compose_config([])

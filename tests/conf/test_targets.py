@@ -1,8 +1,5 @@
 """Which code others may name."""
 
-import importlib
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +13,6 @@ from nufed.conf.plain import plain
 from nufed.conf.targets import (
     foreign,
     is_known,
-    let_import,
     modules_here,
     modules_of,
     require_allowed,
@@ -61,7 +57,7 @@ NOT_MEANT = [
     *(
         "nufed.tasks.datasets.own_labels.read",
         "nufed.tasks.datasets.npz.read",
-        "nufed.strategies.krum.Krum",
+        "nufed.strategies.rules.krum.Krum",
     ),
     *("nufed.cli.engines.ray.launch", "nufed.server_app.trackers.mlflow.MLflow"),
     "hydra.utils.get_method",
@@ -100,9 +96,19 @@ def test_all_that_our_options_name_may_be() -> None:
     texts = {file: file.read_text() for file in files if file.stem != "none"}
     named = {(file.parent.name, name) for file in texts for name in targets(plain(texts[file]))}
     assert {("model", "nufed.tasks.models.cnn"), ("engine", "nufed.cli.engines.ray.launch")} < named
+    places = {"optimizer": "strategy.optimizer._target_", "schedule": "schedule.beta._target_"}
     for group, name in named - {("model", "???")}:
-        keys = (f"{group}._target_", "engine.launcher", "dataset.source")
+        own = places.get(group, f"{group}._target_")
+        keys = (own, "tracking.a._target_", "engine.launcher", "dataset.source")
         assert any(is_known(key, name) for key in keys), name
+
+
+def test_a_tracker_of_ours_may_be_named_by_any_name_and_nowhere_else() -> None:
+    ours = "nufed.server_app.trackers.mlflow.MLflow"
+    assert is_known("tracking.second._target_", ours)
+    elsewhere = ["tracking.a.b._target_", "tracking.a[0]._target_", "callbacks.a._target_"]
+    assert not any(is_known(key, ours) for key in [*elsewhere, "model._target_"])
+    assert not is_known("tracking.second._target_", "mine.Tracker")
 
 
 @pytest.mark.parametrize("key", ["model", "model.hidden", "task.loss", "strategy.optimizer"])
@@ -134,7 +140,11 @@ def test_what_is_named_is_found_wherever_it_stands() -> None:
             "+model.deep={a: {b: [[{_target_: os.system, _args_: [id]}]]}}",
             *("task.loss=mine.loss", "task.metrics={gain: mine.gain, f: {_target_: mine.f}}"),
             "strategy.optimizer={_target_: mine.Adam, _partial_: true}",
-            *("partition.partitioner._target_=mine.Partitioner", "tracking._target_=mine.Tracker"),
+            *(
+                "partition.partitioner._target_=mine.Partitioner",
+                "+tracking.mine._target_=mine.Tracker",
+            ),
+            "callbacks={mine: {_target_: mine.Callback}}",
             *("dataset=own_labels", "dataset.source=mine.read", "partition=shards"),
         ]
     )
@@ -148,7 +158,8 @@ def test_what_is_named_is_found_wherever_it_stands() -> None:
         "task.metrics.f._target_": "mine.f",
         "strategy.optimizer._target_": "mine.Adam",
         "partition.partitioner._target_": "mine.Partitioner",
-        "tracking._target_": "mine.Tracker",
+        "tracking.mine._target_": "mine.Tracker",
+        "callbacks.mine._target_": "mine.Callback",
         "dataset.source": "mine.read",
         "engine.launcher": "mine.launch",
     }
@@ -167,7 +178,7 @@ def test_what_is_not_trusted_is_refused_in_a_line_that_says_how_to() -> None:
         require_allowed(config, "checkpoint=r", ["min", "mine.Ne", "mine.Net.a", "other"])
     for trust in ("mine", "mine.Net", "*"):
         require_allowed(config, "checkpoint=r", [trust])
-    two = compose_config([*own(), "tracking._target_=other.sub.Tracker"])
+    two = compose_config([*own(), "+tracking.other._target_=other.sub.Tracker"])
     with pytest.raises(InputError, match=r"model._target_ is .* and .* trust=\[mine,other.sub\]$"):
         require_allowed(two, "checkpoint=r")
     require_allowed(two, "checkpoint=r", modules_of("[mine,other]"))
@@ -191,7 +202,11 @@ def test_how_modules_are_named() -> None:
             modules_of(wrong)
 
 
-def test_a_server_is_trusted_as_far_as_the_node_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_is_trusted_as_far_as_the_node_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("NUFED_TRUST", raising=False)
     sent = {"config": to_json(compose_config(own()))}
     line = "run-config config: its model._target_ is mine.Net.* sets NUFED_TRUST=mine"
@@ -224,17 +239,3 @@ def test_who_sends_a_configuration_cannot_trust_for_others() -> None:
 def test_overrides_from_elsewhere_look_up_nothing_here(overrides: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         from_run_config({"overrides": overrides})
-
-
-def test_where_one_is_is_no_place_to_import_from_unless_code_of_ones_own_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
-    (tmp_path / "lying_here.py").write_text("Net = None\n")
-    let_import(compose_config([]))
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module("lying_here")
-    let_import(compose_config(own("model._target_=lying_here.Net")))
-    assert importlib.import_module("lying_here").Net is None
-    assert sys.path[-1] == str(tmp_path)

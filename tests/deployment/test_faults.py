@@ -21,7 +21,6 @@ import pytest
 import torch
 
 from nufed.client_app import client
-from nufed.client_app.messages import TrainInstruction
 from nufed.conf.compose import compose_config
 from nufed.simulation.flower_command import name_superlink
 from nufed.tasks.task import build
@@ -29,7 +28,7 @@ from tests import forked
 from tests.deployment.harness import Federation, wait_until
 from tests.forgery import forgeries
 from tests.forked import LIMIT_S
-from tests.helpers import Row
+from tests.helpers import Row, training
 
 pytestmark = pytest.mark.deployment
 
@@ -170,9 +169,7 @@ def test_a_supernode_draws_the_batches_that_every_engine_draws(run: Interrupted)
     plain = [word for word in RUN if "model" not in word]
     config = compose_config([*plain, "model=linear"])
     task = build(config)
-    ask = TrainInstruction.of(
-        config.algorithm, round=1, seed=config.seed, clients=[0], weighting="uniform"
-    )
+    ask = training(config, [0])
     made = client.train(task, task.initial_params(), ask, 0)
     norm = float(torch.cat([p.flatten() for p in made.update.values()]).norm())
     assert run.rows[1]["train_loss"] == pytest.approx(made.loss, abs=1e-5)

@@ -35,7 +35,7 @@ def run(text: str, folder: Path) -> str:
     printed = ""
     for language, block in re.findall(r"```(python|yaml|sh)\n(.*?)```", text, re.DOTALL):
         if language != "sh":
-            name = re.match(r"# ([\w/]+\.(py|yaml))\n", block)
+            name = re.match(r"(?:# @package .*\n)?# ([\w/]+\.(py|yaml))\n", block)
             assert name is not None
             (folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
             (folder / name[1]).write_text(block)

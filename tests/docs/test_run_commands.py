@@ -30,6 +30,7 @@ MARKS = {
     "tracking=wandb": pytest.mark.trackers,
     "tracking=mlflow": pytest.mark.trackers,
     "tracking=trackio": pytest.mark.trackers,
+    "tracking=[tensorboard,mlflow]": pytest.mark.trackers,
 }
 """What a command needs besides, by a word of it."""
 BY_ITSELF = [command for command in commands() if place(command) == ALONE]

@@ -36,7 +36,7 @@ class Killed(Callback):
 
 def killed(folder: Path, *words: str) -> str:
     """Carry out a run that is killed; return what is said of it."""
-    own = [*RUN, f"+tracking._target_={__name__}.Killed", *words]
+    own = [*RUN, f"+tracking.mine._target_={__name__}.Killed", *words]
     command = [
         sys.executable,
         "-m",

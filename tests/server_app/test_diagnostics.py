@@ -71,7 +71,7 @@ def exact(model: Params, among: list[int]) -> float:
 OF_THE_RUN = {
     "as it is": [],
     "first order": ["algorithm.mode=first_order"],
-    "krum": ["strategy=krum", "strategy.num_malicious=1"],
+    "krum": ["rule=krum", "rule.num_malicious=1"],
 }
 
 

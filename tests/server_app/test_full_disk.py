@@ -84,7 +84,7 @@ def _as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def stopped(train: Train, harm: type[At2]) -> str:
     """Return the line that a run ends in, which it must."""
     with pytest.raises(CannotWrite) as caught:
-        train([*RUN, "tracking=none", f"+tracking._target_={__name__}.{harm.__name__}"])
+        train([*RUN, "tracking=none", f"+tracking.mine._target_={__name__}.{harm.__name__}"])
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

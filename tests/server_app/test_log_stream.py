@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from nufed.cli.engines.deployment import _submit
 from nufed.cli.follower import Follower, said_here
 from nufed.conf.compose import compose_config
-from nufed.conf.errors import CannotWrite, InputError, RunStopped
+from nufed.conf.errors import CallbackFailed, CannotWrite, InputError, RunStopped
+from nufed.server_app.callbacks import Own
 from nufed.server_app.log_reader import BrokenStream, LogReader
 from nufed.server_app.log_records import MARK, code
 from nufed.server_app.log_stream import PART, LogStream
@@ -157,6 +158,36 @@ def test_who_watches_from_afar_may_end_the_run(lines: list[str], tmp_path: Path)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["rounds"] == 0
     assert summary["stopped"].startswith("Watching asked for it; the run was stopped after round 0")
+
+
+class Broken(Callback):
+    """Raises in the hooks that it is told."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, self.fail)
+
+    def fail(self, *_: object) -> None:
+        raise ZeroDivisionError("mine")
+
+
+@pytest.mark.parametrize("hook", ["on_round", "on_clients"])
+def test_ones_own_callback_that_fails_from_afar_ends_the_run(
+    hook: str, lines: list[str], tmp_path: Path
+) -> None:
+    """It is stopped where it is, unless it is over there."""
+    link, console, folder = Link(lines), Terminal(file=io.StringIO()), tmp_path / "run"
+    folder.mkdir()
+    own = [Own("mine", Broken(hook))]
+    follower = Follower(link, "7", CONFIG, folder, console, [], own=own)  # type: ignore[arg-type]
+    said = f"callbacks.mine: {hook} failed (ZeroDivisionError: mine)"
+    if hook == "on_round":
+        said += "; the run was stopped after round 0"
+    with pytest.raises(CallbackFailed) as caught:
+        follower.follow()
+    assert str(caught.value).startswith(said)
+    assert link.stopped == (["7"] if hook == "on_round" else [])
+    assert json.loads((folder / "summary.json").read_text())["stopped"].startswith(said)
+    assert (folder / "metrics.jsonl").read_text().count("\n") == (1 if hook == "on_round" else 2)
 
 
 @pytest.fixture

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from nufed.conf.compose import compose_config
+from nufed.server_app.trackers import trackers
 from nufed.server_app.trackers.scalars import scalars
+from nufed.server_app.tracking import RunInfo, State
+from nufed.tasks.module_state import Size
 from tests.helpers import RunResult
 from tests.server_app.test_trackers import SMALL, resume
 
@@ -86,6 +90,44 @@ def test_wandb_keeps_every_round_under_one_id_and_sends_nothing(train: Train) ->
         values = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
         kept |= {(tag, values["_step"]): v for tag, v in values.items() if tag[0] != "_"}
     assert kept == pytest.approx(written(run))
+
+
+def test_two_keep_the_same_run_side_by_side(train: Train, tmp_path: Path) -> None:
+    """What they keep is the same, also of the algorithm's own metrics and of what was spent."""
+    from mlflow import MlflowClient
+
+    run = train([*SMALL, "rounds=1", "tracking=[mlflow,trackio]", "name=both"])
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("nufed")
+    assert experiment is not None
+    (found,) = client.search_runs([experiment.experiment_id])
+    loss = run.rows[1]["train_loss"]
+    assert found.data.metrics["train/loss"] == pytest.approx(loss)
+    known = json.loads((run.folder / "tracking.json").read_text())
+    assert set(known) == {"mlflow", "trackio"}
+    (file,) = Path(os.environ["TRACKIO_DIR"]).glob("nufed*.db")
+    with sqlite3.connect(file) as store:
+        texts = store.execute(
+            "select metrics from metrics where run_name = ?", [known["trackio"]]
+        ).fetchall()
+    kept = [json.loads(text) for (text,) in texts]
+    assert [each["train/loss"] for each in kept if "train/loss" in each] == pytest.approx([loss])
+
+    config = compose_config(["tracking=[mlflow,trackio]"])
+    row = {"round": 2, "metrics": {"drift": 0.5}}
+    row["cost"] = {"gradients": 37.5, "bytes_up": 1200, "bytes_down": 3400}
+    for tracker in trackers(config, run.folder):
+        tracker.on_start(RunInfo(config, Size(1, 0), 5, 1))
+        tracker.on_round(row, State(2, {}, {}))
+        tracker.on_end({})
+    (found,) = client.search_runs([experiment.experiment_id])
+    wanted = scalars(row)
+    assert {tag: found.data.metrics[tag] for tag in wanted} == wanted
+    with sqlite3.connect(file) as store:
+        ((text,),) = store.execute(
+            "select metrics from metrics where run_name = ? and step = 2", [known["trackio"]]
+        ).fetchall()
+    assert {tag: json.loads(text)[tag] for tag in wanted} == wanted
 
 
 def records(content: bytes) -> Iterator[bytes]:

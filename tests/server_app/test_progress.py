@@ -64,4 +64,14 @@ def test_a_row_none_of_whose_figures_are_finite_is_told_and_taken() -> None:
         assert (watch.best, watch.waited) == (None, 0)
 
 
+def test_the_algorithms_own_metrics_are_told_three_at_most() -> None:
+    metrics = {"drift": 0.12345, "gap": None, "spread": 2e6, "fourth": 1.0}
+    text = io.StringIO()
+    bar = ProgressBar(Terminal(width=90, force_terminal=False, file=text), Path("run"))
+    bar.on_start(RunInfo(compose_config(["algorithm.alpha=1", "algorithm.beta=1"]), SIZE, 3, 1))
+    bar.on_round({"round": 1, "train_loss": 0.5, "metrics": metrics}, State(1, {}, {}))
+    line = "round 1/50  loss 0.5  drift 0.123  gap not finite  spread 2e+06"
+    assert text.getvalue().splitlines()[-1] == line
+
+
 SIZE = Size(10, 0)

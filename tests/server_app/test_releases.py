@@ -302,7 +302,7 @@ def _as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def harmed(train: Train, harm: type[Harm], *more: str) -> str:
     """Return the line in which such a run ends, before round 4's release is made."""
     with pytest.raises(CannotWrite) as caught:
-        train([*RUN, *more, f"+tracking._target_={__name__}.{harm.__name__}"])
+        train([*RUN, *more, f"+tracking.mine._target_={__name__}.{harm.__name__}"])
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

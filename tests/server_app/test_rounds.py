@@ -1,5 +1,6 @@
 """Rounds whose clients are late, lost or come back; and evaluation that travels with training."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -10,6 +11,7 @@ from nufed.conf.errors import RunStopped, TooFewReplies
 from nufed.server_app.app import make_strategy
 from nufed.server_app.rounds import State, rounds
 from nufed.server_app.tracking import Row
+from nufed.server_app.written import checked_rows
 from nufed.strategies.roster import Roster
 from nufed.tasks.task import build
 from tests.helpers import distance
@@ -74,6 +76,31 @@ def test_divergence_is_not_repeated() -> None:
     with pytest.raises(RunStopped, match="became NaN or infinite") as stopped:
         run(["algorithm.beta=1e30", "algorithm.tau=20"])
     assert not isinstance(stopped.value, TooFewReplies)
+
+
+@pytest.mark.parametrize("more", [[], [TOGETHER]], ids=["apart", "together"])
+def test_a_round_in_which_nobody_is_available_is_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, more: list[str]
+) -> None:
+    """Once, whatever server.attempts is; the rest is as if it were no round, and is evaluated."""
+    for name, there in (("some", (1, 3, 4)), ("all", (1, 2, 3, 4))):
+        lines = [f"{k},{client}" for k in there for client in range(6)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+    words = ["sampler=trace", "evaluation.every=1", *more]
+    whole = run([*words, f"sampler.path={tmp_path / 'all.csv'}"])
+    assert caplog.messages == []
+    skipping = run([*words, f"sampler.path={tmp_path / 'some.csv'}"])
+    assert caplog.messages == [
+        "round 2: none of 6 participating clients is available; skipped, the model stays as it is"
+    ]
+    assert [row.get("clients") for row in skipping.rows] == [None, 6, 0, 6, 6]
+    row = skipping.rows[2]
+    assert (row["attempts"], row["failures"], "train_loss" in row) == (1, [], False)
+    assert row["participating"] == skipping.rows[1]["participating"]
+    checked_rows(skipping.rows)
+    # Full batches: what a round does follows from the model alone.
+    for mine, theirs in zip(skipping.rows[3:], whole.rows[2:], strict=False):
+        assert mine["participating"] == theirs["participating"]
 
 
 def without_times(rows: list[Row]) -> list[Row]:

@@ -10,8 +10,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import nufed.server_app.trackers
-from nufed.conf.compose import compose_config
+from nufed.conf.compose import compose_config, find_config
 from nufed.conf.errors import InputError
+from nufed.server_app.report.run_page import write_report
 from nufed.server_app.resume import resumed_config
 from nufed.server_app.trackers import Harmless, trackers
 from nufed.server_app.trackers.scalars import scalars
@@ -30,7 +31,7 @@ SMALL = [
 
 def ours(tracker: str) -> list[str]:
     """Return the overrides that choose a tracker of this file."""
-    return ["tracking=none", f"+tracking._target_=tests.server_app.test_trackers.{tracker}"]
+    return ["tracking=none", f"+tracking.mine._target_=tests.server_app.test_trackers.{tracker}"]
 
 
 class Broken(Callback):
@@ -158,7 +159,7 @@ def test_a_folder_from_before_trackers_is_resumed_without_one(train: Train) -> N
 def test_a_tracker_that_fails_is_told_of_once_and_the_run_goes_on(
     hook: str, train: Train, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = train([*SMALL, "rounds=3", *ours("Broken"), f"+tracking.hook={hook}"])
+    run = train([*SMALL, "rounds=3", *ours("Broken"), f"+tracking.mine.hook={hook}"])
     assert run.summary["rounds"] == 3
     assert "stopped" not in run.summary
     assert Broken.calls == 1
@@ -179,9 +180,70 @@ def test_event_files_that_cannot_be_written_cost_the_curves_alone(
     assert (tmp_path / "run1" / "tensorboard").read_text() == "mine"
 
 
+def test_several_run_side_by_side_and_one_that_fails_costs_the_others_nothing(
+    train: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TensorBoard, one whose server is gone from the start, and one that sees all."""
+    Seen.hooks = []
+    broken = "+tracking.first={_target_: tests.server_app.test_trackers.Broken, hook: on_start}"
+    seen = "+tracking.last._target_=tests.server_app.test_trackers.Seen"
+    run = train([*SMALL, "rounds=2", "tracking=[tensorboard]", broken, seen])
+    assert drawn(run.folder) == written(run.rows)
+    assert Broken.calls == 1
+    assert [hook for hook in Seen.hooks if "round" in hook] == ["round 0", "round 1", "round 2"]
+    assert sum("goes on without it" in message for message in caplog.messages) == 1
+
+
+def test_options_side_by_side_have_a_node_each() -> None:
+    config = compose_config(["tracking=[trackio,wandb]", "tracking.wandb.project=other"])
+    assert list(config.tracking) == ["trackio", "wandb"]
+    assert config.tracking["trackio"]["project"] == "nufed"
+    assert config.tracking["wandb"]["project"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [("nufed.server_app.trackers.tensorboard.TensorBoard", "tensorboard"), ("Tracker", "older")],
+)
+def test_the_one_tracker_of_an_older_run_is_one_of_several(
+    target: str, name: str, train: Train
+) -> None:
+    """Its config.yaml is read, shown, and gone on with."""
+    run = train([*SMALL, "rounds=1", "tracking=none"])
+    file = run.folder / "config.yaml"
+    text = file.read_text().replace("tracking: {}", f"tracking:\n  _target_: {target}")
+    assert target in text
+    file.write_text(text)
+    assert find_config(run.folder, "run").config.tracking == {name: {"_target_": target}}
+    assert target in write_report(run.folder).read_text()
+    if name == "older":
+        with pytest.raises(InputError, match=r"its tracking\.older\._target_ is Tracker"):
+            resume(train, run, "rounds=2")
+        resume(train, run, "rounds=2", "tracking=tensorboard")
+    else:
+        resume(train, run, "rounds=2")
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert drawn(run.folder) == written(rows)
+
+
 MISTAKES = {
-    "tracking._target_=absent.Tracker": "tracking._target_=absent.Tracker: ",
-    "+tracking.colour=red": "tracking._target_=nufed.server_app.trackers.tensorboard.TensorBoard: ",
+    "tracking.tensorboard._target_=absent.Tracker": (
+        "tracking.tensorboard._target_=absent.Tracker: "
+    ),
+    "+tracking.tensorboard.colour=red": (
+        "tracking.tensorboard._target_=nufed.server_app.trackers.tensorboard.TensorBoard: "
+    ),
+    "+tracking.mine._target_=datetime.date": "tracking.mine._target_=datetime.date: ",
+    "+tracking.mine={_target_: pathlib.PurePath}": (
+        "tracking.mine._target_=pathlib.PurePath: must be a subclass of "
+        "nufed.server_app.tracking.Callback"
+    ),
+    "+tracking._target_=mine.Tracker": (
+        "tracking._target_=mine.Tracker: must be under a name, as tracking.mine._target_; "
+        "a YAML file begins with # @package tracking.mine"
+    ),
+    "+tracking.mine=red": "tracking.mine=red: must be a _target_ and its arguments",
+    "+tracking.mine={file: a}": "tracking.mine={'file': 'a'}: must be a _target_ and its arguments",
 }
 
 
@@ -269,7 +331,7 @@ class Enough(Callback):
 
 @pytest.mark.parametrize("hook", ["on_round", "on_evaluation"])
 def test_a_tracker_may_end_the_run(hook: str, train: Train) -> None:
-    run = train([*SMALL, "rounds=5", *ours("Enough"), f"+tracking.hook={hook}"])
+    run = train([*SMALL, "rounds=5", *ours("Enough"), f"+tracking.mine.hook={hook}"])
     assert [row["round"] for row in run.rows] == [0, 1, 2]
     assert run.summary["rounds"] == 2
     assert run.summary["stopped_early"] == "Enough asked for it"
@@ -277,8 +339,19 @@ def test_a_tracker_may_end_the_run(hook: str, train: Train) -> None:
 
 
 def test_a_tracker_that_failed_ends_nothing(train: Train) -> None:
-    fails = ["+tracking.hook=on_round", "+tracking.fails=true"]
+    fails = ["+tracking.mine.hook=on_round", "+tracking.mine.fails=true"]
     assert train([*SMALL, "rounds=3", *ours("Enough"), *fails]).summary["rounds"] == 3
+
+
+def test_metrics_of_the_algorithm_and_what_was_spent_are_drawn() -> None:
+    row = {"round": 3, "metrics": {"drift": 0.5, "gap": None}}
+    row["cost"] = {"gradients": 37.5, "bytes_up": 1200, "bytes_down": 3400}
+    assert scalars(row) == {
+        "metrics/drift": 0.5,
+        "cost/gradients": 37.5,
+        "cost/bytes_up": 1200.0,
+        "cost/bytes_down": 3400.0,
+    }
 
 
 def test_every_metric_is_drawn_after_each_k() -> None:

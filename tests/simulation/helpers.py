@@ -12,14 +12,15 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from nufed.client_app.cohort import Trained
-from nufed.client_app.messages import EvaluateInstruction, EvaluateReport, TrainInstruction
+from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import Measuring, Training
 from nufed.conf.compose import compose_config
 from nufed.conf.schema import Config
 from nufed.simulation.executor import Batched
 from nufed.tasks.store import home
 from nufed.tasks.task import Task, build
-from tests.helpers import distance
+from tests.helpers import distance, measuring, training
 
 SIZES = (60, 33, 1, 20, 45, 7, 28)  # rows of the ragged clients; the one with one row has no test
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
@@ -63,26 +64,16 @@ def batched(of: Setting, **engine: Any) -> Batched:
     return Batched(replace(of.config, engine=of.config.engine | engine), of.task)
 
 
-def ask_train(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Any:
+def ask_train(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Training:
     """Ask for one round of all clients, or some, as the server would."""
-    ask = TrainInstruction.of(
-        of.config.algorithm,
-        round=1,
-        seed=of.config.seed,
-        clients=list(range(of.task.data.num_clients)) if clients is None else list(clients),
-        weighting=of.config.strategy["weighting"],
-    )
-    return replace(ask, **changes)
+    everyone = range(of.task.data.num_clients) if clients is None else clients
+    return training(of.config, everyone, **changes)
 
 
-def ask_evaluate(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Any:
+def ask_evaluate(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Measuring:
     """Ask for the personalization curves of all clients, or some, as the server would."""
-    e = of.config.evaluation
-    everyone = list(range(of.task.data.num_clients)) if clients is None else list(clients)
-    ask = EvaluateInstruction(
-        of.config.seed, everyone, e.steps, of.config.algorithm.alpha, batch=e.batch
-    )
-    return replace(ask, **changes)
+    everyone = range(of.task.data.num_clients) if clients is None else clients
+    return measuring(of.config, everyone, **changes)
 
 
 def assert_same_training(

@@ -22,7 +22,7 @@ from nufed.server_app.app import app as server_app
 from nufed.simulation import plan as plans
 from nufed.simulation.executor import Batched, why_one_by_one
 from nufed.simulation.grid import run_in_process
-from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.rules.mean import Mean
 from tests.helpers import RunResult, distance, read_run
 from tests.simulation.helpers import (
     Scalar,
@@ -429,7 +429,7 @@ def assert_near(mine: Any, theirs: Any) -> None:
         assert repr(mine) == repr(theirs)
 
 
-class OneReplyEach(MetaFedAvg):
+class OneReplyEach(Mean):
     """As a rule would be that must see every client's update by itself."""
 
     one_reply_each = True
@@ -442,7 +442,7 @@ def test_one_reply_each_gives_the_same_model_as_their_mean(
     rounds = ["rounds=2", "clients_per_round=5", "engine.precision=float64"]
     overrides = ragged([*rounds, f"strategy.weighting={weighting}", "evaluation.new_clients=0"])
     together = run_batched(overrides)
-    by_itself = run_batched([*overrides, f"strategy._target_={__name__}.OneReplyEach"])
+    by_itself = run_batched([*overrides, f"rule._target_={__name__}.OneReplyEach"])
     assert distance(together.model, by_itself.model) < 1e-10
     for row, expected in zip(by_itself.rows[1:], together.rows[1:], strict=True):
         assert row["clients"] == 5

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from nufed.client_app.cohort import OneByOne
-from nufed.client_app.meta_gradient import Params
+from nufed.client_app.meta_gradient import Params, trajectory
 from nufed.client_app.personalization import personalization_curve
 from nufed.simulation.executor import why_one_by_one
 from tests.helpers import distance, unrolled_meta_gradient
@@ -203,9 +203,8 @@ def test_fine_tuning_descends_ones_own_loss(tmp_path: Path) -> None:
     gradients = torch.autograd.grad(loss, list(leaves.values()))
     theta = {n: p - 0.2 * g for (n, p), g in zip(of.params.items(), gradients, strict=True)}
     test = of.task.batch(of.task.data.partition.test_rows(1))
-    curve = personalization_curve(
-        of.task.loss, of.task.metrics, of.params, (x[None], y[None]), test, alpha=0.2
-    )
+    models = trajectory(of.task.loss, of.params, (x[None], y[None]), alpha=0.2)
+    curve = personalization_curve(models, of.task.metrics, test)
     assert float(curve["loss"][1]) == pytest.approx(by_hand(of, 1, theta)["huber half"], abs=1e-12)
 
 

@@ -80,7 +80,7 @@ def test_training_at_once_is_training_one_by_one(algorithm: str, precision: str)
     tolerance = TOLERANCE[precision]
     # Gradients are known to 1e-7, and mode=hessian_free divides their differences by 2δ = 2e-3.
     # β and α take that back in the update, of size 0.1; the norm of the gradient shows it.
-    rounding = precision == "float32" and of.config.algorithm.mode == "hessian_free"
+    rounding = precision == "float32" and of.config.algorithm["mode"] == "hessian_free"
     norms = 2e-4 if rounding else tolerance
     one_by_one = OneByOne(of.task).train(of.params, ask_train(of))
     assert len(one_by_one.report.clients) == len(SIZES)
@@ -154,12 +154,12 @@ def test_a_stack_takes_the_very_rows_that_each_client_takes(size: int | None) ->
     of = setting()
     clients = [4, 2, 0, 5]
     ask = ask_train(of, clients, round=3, nu=2, support=size, query=size, hessian=5)
-    stack = [*batches(Source(of.task), draw_train(of.task, ask, clients))]
+    stack = [*batches(Source(of.task), draw_train(of.task, ask, clients), ask.tau)]
     assert len(stack) == ask.tau
     for position, client in enumerate(clients):
         random = stream(Purpose.TRAIN, ask.seed, client, ask.round)
         for together, alone in zip(stack, draw_batches(of.task, ask, client, random), strict=True):
-            for mine, (x, y) in zip(together, alone, strict=True):
+            for mine, (x, y) in zip(together.values(), alone.values(), strict=True):
                 rows = y.shape[-1]
                 mine_x, mine_y = of.task.inputs(mine[0])[..., position, :, :, :], mine[1]
                 assert torch.equal(mine_x[..., :rows, :, :], x)
@@ -187,9 +187,7 @@ def test_the_loss_of_a_stack_is_each_clients_loss(model: str) -> None:
     """Different parameters for each client; the linear layers are computed in another order."""
     of = setting(*MODELS[model], "engine.precision=float64")
     torch.manual_seed(0)
-    stack = {
-        name: p + torch.randn_like(p) for name, p in repeated(of.params, 3, copied=True).items()
-    }
+    stack = {name: p + torch.randn_like(p) for name, p in repeated(of.params, 3).items()}
     x, y = of.task.batch(np.arange(3 * 5).reshape(3, 5))
     losses = stacked(of.task.loss)(stack, x, y)
     for i in range(3):

@@ -14,12 +14,11 @@ from nufed.cli.engines.batched import launch
 from nufed.client_app import personalize
 from nufed.client_app.client import evaluate
 from nufed.client_app.export import export
-from nufed.client_app.messages import EvaluateInstruction
 from nufed.conf.compose import compose_config, of_run
 from nufed.tasks.module_state import buffers, frozen
 from nufed.tasks.task import build
 from tests import user_modules
-from tests.helpers import RunResult, distance, read_run
+from tests.helpers import RunResult, distance, measuring, read_run
 
 CLIENTS, ROWS = 6, 12
 KINDS = {
@@ -131,7 +130,7 @@ def _require_same_personal(name: str, trained: RunResult, data: Path, scratch: P
     personal = personalize(trained.folder, rows, client=3, steps=1)
     task = build(config)
     params = task.load_state(trained.model)
-    ask = EvaluateInstruction(config.seed, [3], 1, config.algorithm.alpha, config.evaluation.batch)
+    ask = measuring(config, [3], steps=1)
     assert personal.curve == evaluate(task, params, ask, 3)
 
     personal.save(scratch / "personal.safetensors")

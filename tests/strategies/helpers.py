@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as client_app
-from nufed.client_app.app import params_of
+from nufed.client_app.app import shared_of
 from nufed.client_app.client import train as train_client
 from nufed.client_app.messages import TrainInstruction, decode
+from nufed.client_app.states import Held
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.simulation.grid import LocalGrid
@@ -51,23 +53,27 @@ class Federation:
         self.task = build(self.config)
         self.roster = Roster(0, 0.25, self.task.data.partition)
         self.roster.wait(self.grid, timeout=0)
+        self.algorithm = algorithm_of(self.config.algorithm)
         self.strategy = kind(
-            self.config.algorithm, self.config.evaluation, self.roster,
+            self.algorithm, self.config.evaluation, self.roster,
             seed=0, clients_per_round=6, weighting=weighting, optimizer=optimizer, **options,
         )  # fmt: skip
         self.arrays = ArrayRecord(self.task.initial_params())
 
-    def round(self, spoil: Callable[[int, Message], Message | None] = lambda i, reply: reply):
-        """Run a round; `spoil` may change or withhold the i-th reply."""
-        self.sent = list(self.strategy.configure_train(1, self.arrays, ConfigRecord(), self.grid))
+    def round(
+        self, spoil: Callable[[int, Message], Message | None] = lambda i, reply: reply, k: int = 1
+    ):
+        """Run round k; `spoil` may change or withhold the i-th reply."""
+        self.sent = list(self.strategy.configure_train(k, self.arrays, ConfigRecord(), self.grid))
         replies = enumerate(exchange(self.grid, self.sent, timeout=60))
         spoilt = (spoil(i, reply) for i, reply in replies)
-        return self.strategy.aggregate_train(1, (reply for reply in spoilt if reply is not None))
+        return self.strategy.aggregate_train(k, (reply for reply in spoilt if reply is not None))
 
     def updates(self) -> dict[int, dict[str, torch.Tensor]]:
         """Each asked client's update, computed directly."""
-        asked = [decode(TrainInstruction, message) for message in self.sent]
-        params = params_of(self.sent[0], self.task)
+        algorithm = self.algorithm
+        asked = [decode(TrainInstruction, m).of(algorithm, Held()) for m in self.sent]
+        params = shared_of(self.sent[0], self.task, algorithm)
         return {
             client: train_client(self.task, params, ask, client).update
             for ask in asked

@@ -24,6 +24,7 @@ from flwr.app import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.mean import StreamingMean
 from nufed.client_app.messages import (
     ARRAYS,
@@ -76,7 +77,11 @@ def scene() -> Scene:
     roster = Roster(0, [0], task.data.partition)
     roster.wait(grid, timeout=0)
     strategy = MetaFedAvg(
-        config.algorithm, config.evaluation, roster, seed=0, clients_per_round=CLIENTS
+        algorithm_of(config.algorithm),
+        config.evaluation,
+        roster,
+        seed=0,
+        clients_per_round=CLIENTS,
     )
     arrays = ArrayRecord(task.initial_params())
     honest = {

@@ -13,6 +13,7 @@ from nufed.conf.errors import RunStopped
 from nufed.strategies.curves import GROUPS, summarize
 from nufed.strategies.exchange import exchange
 from nufed.strategies.replies import LONGEST
+from nufed.strategies.rules.rule import Rule
 from tests.strategies.helpers import SGD, Federation, assert_arrays, expected
 
 
@@ -233,7 +234,7 @@ def evaluate(federation: Federation, spoil: Callable[[int, Message], Message]):
     ("edit", "reason"),
     [
         (edited("metrics", ["loss", "score"], EVALUATION), "measured loss, score"),
-        (edited("metrics", ["score", "accuracy"], EVALUATION), "loss be among them"),
+        (edited("metrics", ["score", "accuracy"], EVALUATION), "loss must be among them"),
         (edited("curves", [float("nan")] * 12, EVALUATION), "the global model's loss is nan"),
         (edited("curves", [1.7e308] * 12, EVALUATION), "curves is 1.7e+308; must be from -3.4"),
         (edited("curves", [-4e38] * 12, EVALUATION), "curves is -4e+38; must be"),
@@ -309,12 +310,19 @@ class Median:
         }
 
 
+class Middle(Rule):
+    """A rule of one's own."""
+
+    one_reply_each = True
+
+    def begin(self) -> Median:
+        return Median()
+
+
 @pytest.mark.parametrize("num_supernodes", [1, 5])
 def test_another_rule_sees_every_update_on_any_number_of_nodes(num_supernodes: int) -> None:
-    """Two class attributes make it, and no client knows."""
-    federation = Federation(num_supernodes=num_supernodes)
-    federation.strategy.aggregator = Median
-    federation.strategy.one_reply_each = True
+    """A method and a class attribute make it, and no client knows."""
+    federation = Federation(num_supernodes=num_supernodes, rule=Middle())
     arrays, _ = federation.round()
     updates = federation.updates().values()
     assert len(updates) == 6

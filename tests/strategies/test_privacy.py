@@ -17,10 +17,12 @@ from nufed.conf.errors import CannotWrite, InputError, RunStopped
 from nufed.conf.schema import PrivacyConfig
 from nufed.simulation.flower_host import open_run
 from nufed.strategies.flower_rules import add_noise
-from nufed.strategies.krum import Krum
 from nufed.strategies.meta_fedavg import MetaFedAvg
 from nufed.strategies.privacy import CentralDP, Release
 from nufed.strategies.replies import Sent
+from nufed.strategies.roster import Roster
+from nufed.strategies.rules.krum import Krum
+from nufed.strategies.samplers.sampler import Sampler
 from tests.strategies.helpers import Federation, assert_arrays
 
 ALMOST_NONE = 1e-12  # a noise multiplier that leaves the arithmetic to be seen
@@ -129,11 +131,25 @@ SAMPLERS: dict[str, Callable[[list[int]], list[int]]] = {
 }
 
 
+class Own(Sampler):
+    """A sampler of one's own."""
+
+    def __init__(self, by: Callable[[list[int]], list[int]]) -> None:
+        self.by = by
+
+    def sample(self, roster: Roster, round: int, size: int) -> list[int]:
+        return self.by(roster.participating)
+
+
+class Amplifying(Own):
+    """One that says that ε is smaller for it."""
+
+    amplifies = True
+
+
 def sampled(by: Callable[[list[int]], list[int]], **options: Any) -> Federation:
     """Return a federation whose clients a sampler of one's own draws, not uniformly."""
-    dp = Federation(**options)
-    dp.roster.sample = lambda round, size: by(dp.roster.participating)  # type: ignore[method-assign]
-    return dp
+    return Federation(sampler=Own(by), **options)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -146,6 +162,21 @@ def test_no_sampler_makes_epsilon_smaller(name: str) -> None:
     curve = orders * rho + np.log1p(-1 / orders) - np.log(1e-5 * orders) / (orders - 1)
     assert rows[-1]["epsilon"] == pytest.approx(curve.min(), rel=5e-3)
     assert rows[-1]["epsilon"] >= curve.min() - 1e-9
+
+
+def test_what_a_sampler_says_to_amplify_is_told_and_not_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    by = SAMPLERS["the same in every round"]
+    epsilon = sampled(by, privacy=private()).round()[1]["epsilon"]
+    assert caplog.messages == []
+    amplified = Federation(sampler=Amplifying(by), privacy=private())
+    (line,) = caplog.messages
+    assert line.startswith("privacy=central_dp: the sampler amplifies privacy, for which ε takes")
+    assert amplified.round()[1]["epsilon"] == epsilon
+    caplog.clear()
+    Federation(sampler=Amplifying(by))
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("options", [{}, {"privacy": private()}])
@@ -221,7 +252,7 @@ def test_the_budget_ends_the_run_before_it_is_exceeded() -> None:
 
 def test_the_releases_so_far_survive_a_restart_as_json() -> None:
     before, after, whole = (federation(noise_multiplier=2.0) for _ in range(3))
-    assert before.strategy.state_dict() == {"privacy": {}}
+    assert before.strategy.state_dict()["privacy"] == {}
     before.round()
     initial = to_params(after.arrays)
     after.strategy.load_state_dict(initial, json.loads(json.dumps(before.strategy.state_dict())))
@@ -235,26 +266,23 @@ def test_the_releases_so_far_survive_a_restart_as_json() -> None:
 def test_a_round_without_privacy_has_no_epsilon() -> None:
     plain = Federation(privacy=PrivacyConfig("none"))
     assert "epsilon" not in plain.round()[1]
-    assert plain.strategy.state_dict() == {}
+    assert plain.strategy.state_dict().keys() == {"cost"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "words"),
+    ("options", "words"),
     [
-        (MetaFedAvg, {"weighting": "examples"}, "strategy.weighting=examples: privacy=central_dp"),
-        (MetaFedAvg, {"clip_norm": 2.0}, "strategy.clip_norm=2: privacy.clipping_norm=0.1 clips"),
+        ({"weighting": "examples"}, "strategy.weighting=examples: privacy=central_dp"),
+        ({"clip_norm": 2.0}, "strategy.clip_norm=2: privacy.clipping_norm=0.1 clips"),
         (
-            Krum,
-            {"num_malicious": 1},
-            "privacy=central_dp: its noise is made for a mean, not for Krum",
+            {"rule": Krum(num_malicious=1)},
+            "privacy=central_dp: its noise is made for a mean, not for Krum; take rule=mean",
         ),
     ],
 )
-def test_what_does_not_go_with_privacy_is_refused(
-    kind: type[MetaFedAvg], options: dict[str, Any], words: str
-) -> None:
+def test_what_does_not_go_with_privacy_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as caught:
-        Federation(kind=kind, privacy=private(), **options)
+        Federation(privacy=private(), **options)
     assert words in str(caught.value)
 
 

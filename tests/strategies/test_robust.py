@@ -1,5 +1,6 @@
 """Robust rules against their definitions, alone and in a federation with hostile clients."""
 
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -11,19 +12,14 @@ from flwr.app import ArrayRecord, Message
 from nufed.conf.errors import InputError
 from nufed.simulation.flower_host import open_run
 from nufed.strategies.flower_rules import clip
-from nufed.strategies.krum import Krum
-from nufed.strategies.median import Median
-from nufed.strategies.meta_fedavg import MetaFedAvg
-from nufed.strategies.robust import FlowerRule, Robust
-from nufed.strategies.rule import TooFewUpdates
-from nufed.strategies.trimmed_mean import TrimmedMean
+from nufed.strategies.rules.krum import Krum
+from nufed.strategies.rules.median import Median
+from nufed.strategies.rules.robust import Robust
+from nufed.strategies.rules.rule import TooFewUpdates
+from nufed.strategies.rules.trimmed_mean import TrimmedMean
 from tests.strategies.helpers import Federation, assert_arrays, expected
 
-RULES: dict[type[Robust], dict[str, Any]] = {
-    TrimmedMean: {"trimmed_fraction": 0.2},
-    Median: {},
-    Krum: {"num_malicious": 1},
-}
+RULES = (TrimmedMean(0.2), Median(), Krum(num_malicious=1))
 
 
 @pytest.fixture(autouse=True)
@@ -31,19 +27,12 @@ def _in_a_run() -> None:
     open_run()  # Flower's messages ask for one
 
 
-def rule_of(kind: type[Robust], **options: Any) -> FlowerRule:
-    """What updates are added to, of a strategy that is told to ask enough clients."""
-    strategy = Federation(kind=kind, **{"fraction": 1.0, **options}).strategy
-    rule = strategy.aggregator()
-    assert isinstance(rule, FlowerRule)
-    return rule
-
-
-def aggregated(rule: FlowerRule, updates: np.ndarray) -> np.ndarray:
+def aggregated(rule: Robust, updates: np.ndarray) -> np.ndarray:
     """Give the rule updates [n, 6], as arrays of two shapes; return what comes out, [6]."""
+    added = rule.begin()
     for row in torch.from_numpy(updates):
-        rule.add({"a": row[:4].reshape(2, 2), "b": row[4:]}, 1.0)
-    value = rule.value(torch.float64)
+        added.add({"a": row[:4].reshape(2, 2), "b": row[4:]}, 1.0)
+    value = added.value(torch.float64)
     return np.concatenate([value["a"].numpy().ravel(), value["b"].numpy()])
 
 
@@ -71,7 +60,7 @@ def test_the_trimmed_mean_leaves_the_extremes_of_each_coordinate_out(
 ) -> None:
     updates = np.random.default_rng(0).normal(size=(n, 6)) * 10
     wanted = np.sort(updates, 0)[cut : n - cut].mean(0)
-    got = aggregated(rule_of(TrimmedMean, trimmed_fraction=fraction), updates)
+    got = aggregated(TrimmedMean(fraction), updates)
     assert got == pytest.approx(wanted, abs=1e-12)
     assert np.abs(wanted - updates.mean(0)).max() > 0.1
 
@@ -79,7 +68,7 @@ def test_the_trimmed_mean_leaves_the_extremes_of_each_coordinate_out(
 @pytest.mark.parametrize("n", [3, 8, 9])
 def test_the_median_is_that_of_each_coordinate(n: int) -> None:
     updates = np.random.default_rng(1).normal(size=(n, 6))
-    assert aggregated(rule_of(Median), updates) == pytest.approx(np.median(updates, 0), abs=1e-12)
+    assert aggregated(Median(), updates) == pytest.approx(np.median(updates, 0), abs=1e-12)
 
 
 @pytest.mark.parametrize(("f", "selected"), [(2, None), (2, 1), (1, 3), (0, None), (3, None)])
@@ -89,7 +78,7 @@ def test_krum_chooses_as_it_is_defined(f: int, selected: int | None) -> None:
     updates[:f] -= 3
     chosen = krum_chooses(updates, f, selected or 10 - f)
     assert set(range(f)).isdisjoint(chosen)
-    got = aggregated(rule_of(Krum, num_malicious=f, num_selected=selected), updates)
+    got = aggregated(Krum(f, selected), updates)
     assert got == pytest.approx(updates[chosen].mean(0), abs=1e-9)
 
 
@@ -97,17 +86,15 @@ def test_krum_on_a_set_whose_choice_is_plain() -> None:
     """n − f − 2 = 3 neighbours; 0.1 has 0.1² + 0.15² + 0.2² = 0.0725, 0.3 the next with 0.0825."""
     line = [0.0, 0.1, 0.25, 0.3, 0.5, 90.0, -80.0]
     updates = np.outer(line, np.ones(6))
-    got = aggregated(rule_of(Krum, num_malicious=2, num_selected=1), updates)
+    got = aggregated(Krum(2, 1), updates)
     assert got == pytest.approx(np.full(6, 0.1))
 
 
-@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("num_supernodes", [1, 5])
-def test_in_a_federation_every_update_counts_by_itself(
-    kind: type[Robust], num_supernodes: int
-) -> None:
+def test_in_a_federation_every_update_counts_by_itself(rule: Robust, num_supernodes: int) -> None:
     """The model moves by what the rule makes of the clients' updates."""
-    federation = Federation(kind=kind, num_supernodes=num_supernodes, **RULES[kind])
+    federation = Federation(rule=rule, num_supernodes=num_supernodes)
     arrays, metrics = federation.round()
     assert metrics is not None
     assert metrics["clients"] == 6
@@ -117,21 +104,21 @@ def test_in_a_federation_every_update_counts_by_itself(
         TrimmedMean: np.sort(flat, 0)[1:-1].mean(0),
         Median: np.median(flat, 0),
         Krum: flat[krum_chooses(flat, 1, 5)].mean(0),
-    }[kind]
+    }[type(rule)]
     before = np.concatenate([a.numpy().ravel() for a in federation.arrays.values()])
     after = np.concatenate([a.numpy().ravel() for a in arrays.values()])
     assert np.abs(before - after - wanted).max() < 1e-12
 
 
-@pytest.mark.parametrize("kind", RULES)
-def test_too_few_updates_for_a_rule_are_named_and_change_nothing(kind: type[Robust]) -> None:
-    federation = Federation(kind=kind, **RULES[kind])
+@pytest.mark.parametrize("rule", RULES)
+def test_too_few_updates_for_a_rule_are_named_and_change_nothing(rule: Robust) -> None:
+    federation = Federation(rule=rule)
     assert federation.round(lambda i, reply: reply if i < 2 else None) == (None, None)
     failures = federation.strategy.failures
     assert len(failures) == 6
     assert [f.reason for f in failures[2:]] == ["no reply in time"] * 4
     for failure in failures[:2]:
-        assert f"{kind.__name__} needs" in failure.reason
+        assert f"{type(rule).__name__} needs" in failure.reason
         assert failure.reason.endswith("2 came")
     arrays, _ = federation.round()
     assert arrays is not None
@@ -139,37 +126,46 @@ def test_too_few_updates_for_a_rule_are_named_and_change_nothing(kind: type[Robu
 
 def test_a_rule_alone_says_how_many_it_needs() -> None:
     with pytest.raises(TooFewUpdates, match=r"Krum needs 7 updates \(2f \+ 3 .*\), 6 came"):
-        aggregated(rule_of(Krum, num_malicious=2), np.zeros((6, 6)))
+        aggregated(Krum(2), np.zeros((6, 6)))
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "words"),
+    ("make", "words"),
     [
-        (TrimmedMean, {"trimmed_fraction": 0.5}, "strategy.trimmed_fraction=0.5: must be above 0"),
-        (TrimmedMean, {"trimmed_fraction": "x"}, "strategy.trimmed_fraction=x: must be above 0"),
-        (TrimmedMean, {"trimmed_fraction": 0.1}, "clients_per_round=6: TrimmedMean needs at least"),
-        (Krum, {"num_malicious": -1}, "strategy.num_malicious=-1: must be 0 or more"),
-        (
-            Krum,
-            {"num_malicious": 1, "num_selected": 0},
-            "strategy.num_selected=0: must be at least",
-        ),
-        (Krum, {"num_malicious": 2}, "clients_per_round=6: Krum needs at least 7 (2f + 3 with"),
-        (Median, {"weighting": "examples"}, "strategy.weighting=examples: must be uniform; Median"),
-        (
-            MetaFedAvg,
-            {"clip_norm": 0},
-            "strategy.clip_norm=0: must be above 0, such as 10, or null",
-        ),
-        (MetaFedAvg, {"max_norm": "big"}, "strategy.max_norm=big: must be above 0"),
-        (MetaFedAvg, {"max_norm": float("nan")}, "strategy.max_norm=nan: must be above 0"),
+        (lambda: TrimmedMean(0.5), "rule.trimmed_fraction=0.5: must be above 0"),
+        (lambda: TrimmedMean("x"), "rule.trimmed_fraction=x: must be above 0"),  # type: ignore[arg-type]
+        (lambda: Krum(-1), "rule.num_malicious=-1: must be 0 or more"),
+        (lambda: Krum(1, 0), "rule.num_selected=0: must be at least"),
     ],
 )
-def test_keys_that_cannot_be_are_named_in_one_line(
-    kind: type[MetaFedAvg], options: dict[str, Any], words: str
+def test_keys_of_a_rule_that_cannot_be_are_named_in_one_line(
+    make: Callable[[], Robust], words: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        Federation(kind=kind, **options)
+        make()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rule": TrimmedMean(0.1)}, "clients_per_round=6: TrimmedMean needs at least 10 (rule.tr"),
+        ({"rule": Krum(2)}, "clients_per_round=6: Krum needs at least 7 (2f + 3 with rule.num_ma"),
+        (
+            {"rule": Median(), "weighting": "examples"},
+            "strategy.weighting=examples: must be uniform; Median",
+        ),
+        ({"clip_norm": 0}, "strategy.clip_norm=0: must be above 0, such as 10, or null"),
+        ({"max_norm": "big"}, "strategy.max_norm=big: must be above 0"),
+        ({"max_norm": float("nan")}, "strategy.max_norm=nan: must be above 0"),
+    ],
+)
+def test_what_does_not_go_together_is_named_in_one_line(
+    options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        Federation(**options)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -230,20 +226,13 @@ def test_without_a_limit_a_finite_update_is_taken_as_it_is() -> None:
     assert max(np.abs(array.numpy()).max() for array in arrays.values()) > 1e20
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"), [(Median, {}), (TrimmedMean, {"trimmed_fraction": 0.3})]
-)
-def test_two_liars_of_seven_cannot_leave_the_range_of_the_honest(
-    kind: type[Robust], options: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("rule", [Median(), TrimmedMean(0.3)])
+def test_two_liars_of_seven_cannot_leave_the_range_of_the_honest(rule: Robust) -> None:
     """Whichever two they are; a mean would follow them."""
     honest = np.random.default_rng(3).normal(size=(7, 6))
-    make = Federation(kind=kind, fraction=1.0, **options).strategy.aggregator
     for liars in combinations(range(7), 2):
         updates, rest = honest.copy(), np.delete(honest, liars, 0)
         updates[list(liars)] *= -1e3
-        rule = make()
-        assert isinstance(rule, FlowerRule)
         got = aggregated(rule, updates)
         assert (got >= rest.min(0)).all()
         assert (got <= rest.max(0)).all()

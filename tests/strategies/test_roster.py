@@ -20,6 +20,7 @@ from nufed.simulation.grid import LocalGrid
 from nufed.strategies import left_out
 from nufed.strategies.replies import LONGEST
 from nufed.strategies.roster import Roster, choose_new_clients
+from nufed.strategies.samplers.uniform import Uniform
 from nufed.tasks.ids import ClientIds
 from nufed.tasks.partitions import Partition
 from nufed.tasks.task import build
@@ -51,13 +52,13 @@ def test_a_sample_follows_from_seed_and_round_and_not_from_node_ids() -> None:
     few, many = Roster(3, 0.25, shared()), Roster(3, 0.25, shared())
     few.wait(grid(2), timeout=0)
     many.wait(grid(12), timeout=0)
-    samples = [few.sample(round, 4) for round in range(1, 40)]
-    assert samples == [many.sample(round, 4) for round in range(1, 40)]
+    samples = [Uniform().sample(few, round, 4) for round in range(1, 40)]
+    assert samples == [Uniform().sample(many, round, 4) for round in range(1, 40)]
     assert all(len(set(sample)) == 4 for sample in samples)
     assert set().union(*samples) == set(few.participating)
     other = Roster(4, 0.25, shared())
     other.wait(grid(2), timeout=0)
-    assert samples != [other.sample(round, 4) for round in range(1, 40)]
+    assert samples != [Uniform().sample(other, round, 4) for round in range(1, 40)]
 
 
 def test_nodes_may_leave_and_come_back_under_another_id() -> None:
@@ -69,7 +70,7 @@ def test_nodes_may_leave_and_come_back_under_another_id() -> None:
     context = federation.nodes.pop(before[7])
     roster.refresh(federation)
     assert 7 not in roster.participating
-    assert all(7 not in roster.sample(round, 11) for round in range(1, 10))
+    assert all(7 not in Uniform().sample(roster, round, 11) for round in range(1, 10))
 
     federation.nodes[4242] = context
     roster.refresh(federation)

@@ -9,10 +9,12 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as one_by_one
 from nufed.client_app.app import make_app
 from nufed.client_app.client import train as train_client
 from nufed.client_app.messages import ARRAYS, METRICS, REPORT, TrainInstruction, decode, to_params
+from nufed.client_app.states import Held
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.simulation.executor import Batched
@@ -50,7 +52,7 @@ class Federation:
         self.roster = Roster(0, 0.0, Partition.elsewhere(N), most_rows)
         self.roster.wait(self.grid, timeout=0)
         self.strategy = MetaFedAvg(
-            *(self.config.algorithm, self.config.evaluation, self.roster),
+            *(algorithm_of(self.config.algorithm), self.config.evaluation, self.roster),
             **{"seed": 0, "clients_per_round": N, "weighting": "examples"} | options,
         )
         self.arrays = ArrayRecord(self.task.initial_params())
@@ -59,7 +61,8 @@ class Federation:
         """Run a round; keep the messages that asked for it."""
         self.before = self.arrays
         sent = list(self.strategy.configure_train(k, self.arrays, ConfigRecord(), self.grid))
-        self.asked = [decode(TrainInstruction, message) for message in sent]
+        a = self.strategy.algorithm
+        self.asked = [decode(TrainInstruction, each).of(a, Held()) for each in sent]
         arrays, _ = self.strategy.aggregate_train(k, exchange(self.grid, sent, timeout=60))
         assert arrays is not None
         assert self.strategy.failures == []

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nufed.client_app import client
-from nufed.client_app.messages import EvaluateInstruction, TrainInstruction
+from nufed.client_app.algorithm import algorithm_of
+from nufed.client_app.work import task_for
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
 from nufed.simulation.executor import why_one_by_one
 from nufed.tasks.module import Made, make_module
-from nufed.tasks.task import Task, build
-from tests.helpers import distance
+from nufed.tasks.task import Task
+from tests.helpers import distance, measuring, training
 from tests.tasks.test_module_trial import data
 
 HERE = __name__
@@ -178,20 +179,19 @@ def built(tmp_path: Any) -> Built:
                 *(f"model._target_={HERE}.Net", f"+model.what={what}", f"algorithm.mode={mode}"),
             ]
         )
-        return build(config)
+        return task_for(algorithm_of(config.algorithm), config)
 
     return build_on
 
 
 def trained(task: Task, size: int) -> client.ClientUpdate:
-    algorithm = compose_config(
+    config = compose_config(
         [
             *("algorithm.alpha=0.1", "algorithm.beta=0.1", "algorithm.nu=1", "algorithm.tau=2"),
             *(f"algorithm.batch.support={size}", f"algorithm.batch.query={size}"),
         ]
-    ).algorithm
-    ask = TrainInstruction.of(algorithm, round=1, seed=0, clients=[0], weighting="uniform")
-    return client.train(task, task.initial_params(), ask, 0)
+    )
+    return client.train(task, task.initial_params(), training(config, [0]), 0)
 
 
 @pytest.mark.parametrize("what", ["NumPy", "Python"])
@@ -225,6 +225,6 @@ def test_what_the_trial_did_not_meet_is_refused_where_it_happens(built: Built) -
     for what in ("counts large", "writes larger"):
         assert distance(trained(built(what), 4).update, trained(built(""), 4).update) == 0
     task = built("counts large")
-    ask = EvaluateInstruction(0, [0], 1, 0.1, 6)
+    ask = measuring(compose_config(["algorithm.alpha=0.1"]), [0], steps=1, batch=6)
     with pytest.raises(InputError, match="changed count"):
         client.evaluate(task, task.initial_params(), ask, 0)

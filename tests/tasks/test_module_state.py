@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nufed.client_app.algorithm import algorithm_of
+from nufed.client_app.work import task_for
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
 from nufed.tasks.module_state import (
@@ -16,7 +18,7 @@ from nufed.tasks.module_state import (
     trainable,
     whole_state,
 )
-from nufed.tasks.task import Task, build
+from nufed.tasks.task import Task
 from tests import user_modules
 from tests.helpers import distance, unrolled_meta_gradient
 
@@ -113,7 +115,7 @@ def task(name: str, *overrides: str, rows: int = 5) -> Task:
     data = FederatedData(x, y, Partition(np.arange(rows), np.array([0, rows]), np.array([rows])))
     target = f"model._target_={user_modules.__name__}.{name}"
     config = compose_config(["model=custom", target, "engine.precision=float64", *overrides])
-    return build(replace(config), data=data)
+    return task_for(algorithm_of(config.algorithm), replace(config), data=data)
 
 
 def test_attention_has_the_meta_gradient_of_what_it_stands_for() -> None:
@@ -145,7 +147,7 @@ def test_a_loss_without_second_derivative_trains_where_none_is_taken(mode: str) 
 
 @pytest.mark.parametrize("how", ["algorithm.mode=hessian_free", "algorithm.recompute=true"])
 def test_dropout_is_refused_where_a_step_is_computed_twice(how: str) -> None:
-    with pytest.raises(InputError, match=rf"^{how}: computes each step more than once"):
+    with pytest.raises(InputError, match="computes each step more than once"):
         task("Dropping", how)
     task("Dropping")
 

@@ -10,16 +10,17 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
-from nufed.client_app.messages import TrainInstruction
 from nufed.conf.compose import compose_config
 from nufed.simulation.stack import draw_train
 from nufed.strategies.roster import Roster, choose_new_clients, some
+from nufed.strategies.samplers.uniform import Uniform
 from nufed.tasks.ids import ClientIds
 from nufed.tasks.partitions import Partition, partition
 from nufed.tasks.rows import Rows
 from nufed.tasks.store import FederatedData
 from nufed.tasks.streams import Purpose, key, model_randomness, seeded, stream, torch_stream
 from nufed.tasks.task import Task, build
+from tests.helpers import changed, training
 
 WORD = 2**32
 VALUES = (0, 1, 2, 3, WORD - 1, WORD, WORD + 1, 2 * WORD, 2**63, 2**64 - 1)
@@ -109,12 +110,10 @@ def test_rows_are_equally_likely_in_a_sampled_clients_first_batch() -> None:
     task = equal_clients(50, rows)
     counts, batches = np.zeros((3, rows)), np.zeros(3)
     for seed, round in product(range(4000), range(1, 5)):
-        sample = everyone(seed, 50).sample(round, 10)
+        sample = Uniform().sample(everyone(seed, 50), round, 10)
         if asked := [client for client in clients if client in sample]:
-            ask = TrainInstruction(
-                round, seed, asked, 1, 0.1, 0.1, 1, "exact", 1e-3, False, "uniform", size, 5, None
-            )
-            drawn = draw_train(task, ask, asked).support.rows[0, 0]
+            ask = changed(ASK, round=round, seed=seed, clients=asked, nu=1, support=size, query=5)
+            drawn = draw_train(task, ask, asked).kinds["support"].rows[0, 0]
             for client, batch in zip(asked, drawn, strict=True):
                 counts[client][batch % rows] += 1
                 batches[client] += 1
@@ -125,6 +124,7 @@ def test_rows_are_equally_likely_in_a_sampled_clients_first_batch() -> None:
     assert (statistic < chi2.isf(UNLIKELY, rows - 1)).all(), statistic
 
 
+ASK = training(compose_config(["algorithm.tau=1"]))
 N = 20  # clients of either kind, or rows; half of them are chosen
 
 
@@ -138,14 +138,12 @@ def chosen(seed: int) -> dict[str, list[int]]:
     """Return the half of N that each draw of a run chooses."""
     roster = everyone(seed, N)
     measured = roster.measured(N // 2)
-    ask = TrainInstruction(
-        1, seed, [0, 1, 2], 0, 0.1, 0.1, 1, "exact", 1e-3, False, "uniform", None, N // 2, None
-    )
-    batches = draw_train(TASK, ask, ask.clients).query.rows[0] % N
+    ask = changed(ASK, seed=seed, clients=[0, 1, 2], nu=0, support=None, query=N // 2)
+    batches = draw_train(TASK, ask, ask.clients).kinds["query"].rows[0] % N
     return {
         "new clients": [*choose_new_clients(ClientIds(N), 0.5, seed)],
-        "first round": roster.sample(1, N // 2),
-        "second round": roster.sample(2, N // 2),
+        "first round": Uniform().sample(roster, 1, N // 2),
+        "second round": Uniform().sample(roster, 2, N // 2),
         "evaluated": [client for client in measured if client < N],
         "evaluated, new": [client - N for client in measured if client >= N],
         "probed": some([*range(N)], N // 2, seed, Purpose.PROBED),

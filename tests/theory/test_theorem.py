@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from nufed.client_app.local_update import StepBatches, local_update
 from nufed.client_app.meta_gradient import MODES, adapt
 from nufed.conf.errors import InputError
 from nufed.theory.constants import Constants, Method, growth, smoothness
@@ -24,6 +23,7 @@ from nufed.theory.theorem import (
     simplified,
     suggested_alpha,
 )
+from tests.helpers import meta_steps
 from tests.theory.two_rows import (
     Clients,
     clients_of,
@@ -99,12 +99,13 @@ def measured(clients: Clients, method: Method, rounds: Rounds, start: torch.Tens
             mean = params["w"].reshape(runs, m, d).mean(1)
             at_steps.append(slope(mean))
             inner = client.expand(nu, -1)
-            step = StepBatches(
-                (inner, shares(method.support, nu)),
-                (client, shares(method.query)),
-                None if method.shared else (inner, shares(method.hessian, nu)),
-            )
-            params = local_update(
+            step = {
+                "support": (inner, shares(method.support, nu)),
+                "query": (client, shares(method.query)),
+            }
+            if not method.shared:
+                step["hessian"] = (inner, shares(method.hessian, nu))
+            params, _ = meta_steps(
                 clients.loss,
                 params,
                 [step],
@@ -112,7 +113,7 @@ def measured(clients: Clients, method: Method, rounds: Rounds, start: torch.Tens
                 beta=rounds.beta,
                 mode=method.mode,
                 delta=method.delta,
-            ).params
+            )
         w = params["w"].reshape(runs, m, d).mean(1)
     return np.array([np.mean(at_rounds), np.mean(at_steps)])
 
@@ -165,8 +166,8 @@ def test_one_draw_of_clients_serves_all_local_steps() -> None:
     half = torch.full((runs,), 0.5, dtype=torch.float64)
     for _ in range(10):
         client = torch.from_numpy(random.integers(0, n, runs))
-        step = StepBatches((client[None], half[None]), (client, half))
-        w = local_update(clients.loss, w, [step] * tau, alpha=alpha, beta=beta).params
+        step = {"support": (client[None], half[None]), "query": (client, half)}
+        w, _ = meta_steps(clients.loss, w, [step] * tau, alpha=alpha, beta=beta)
     p = (1 - beta * h) ** tau
     assert float((h * w["w"]).square().mean()) == pytest.approx(
         gamma2 * (1 - p) / (1 + p), rel=0.05

@@ -14,7 +14,14 @@ from nufed.server_app.report.comparison import Comparison, compare, run_folders
 from nufed.server_app.report.comparison_page import headline, page, terminal_table, write_comparison
 from nufed.server_app.report.statistics import interval
 from tests.helpers import RunResult
-from tests.server_app.report.helpers import SMALL, Page, forget_figures, labelled, read_page
+from tests.server_app.report.helpers import (
+    SMALL,
+    Page,
+    forget_figures,
+    labelled,
+    read_page,
+    spend,
+)
 
 Train = Callable[..., RunResult]
 METHODS = ("fedavg", "nufed")
@@ -103,6 +110,47 @@ def test_rounds_to_a_target_are_those_of_each_seed(runs: list[RunResult], tmp_pa
     start, end = mean[0], mean.mean()  # of the last three evaluations, and there are three
     assert len(mean) == 3
     assert found.target("new") == pytest.approx(start + 0.95 * (end - start))
+
+
+def test_what_was_spent_up_to_a_target_stands_beside_its_rounds(
+    runs: list[RunResult], tmp_path: Path
+) -> None:
+    """From hand-made curves: rounds 4, 4, 2 of the first, and none of one of the others."""
+    for run, reached in zip(runs, (4, 4, 2, 0, 2, 9), strict=True):
+        for row in run.rows[::2]:
+            row["new"]["accuracy"][3] = 0.9 if row["round"] >= reached else 0.0
+        spend(run, gradients=10, bytes_up=1_000_000, bytes_down=500_000)
+    found = compare(folders(runs))
+    first, second = found.groups
+    target = 0.25  # of the mean of three evaluations, one there is enough
+    reached = found.rounds_to(first, "new", target)
+    assert reached == {0: 4, 1: 4, 2: 2}
+    assert found.costs_to(first, reached, "gradients") == {0: 40, 1: 40, 2: 20}
+    assert found.costs_to(first, reached, "bytes") == {0: 6e6, 1: 6e6, 2: 3e6}
+    table = read(found, tmp_path, target).table("runs rounds gradients bytes seeds")
+    half = 4.302653 * np.std([40, 40, 20], ddof=1) / math.sqrt(3)
+    mean, low, high = cell(table[0][2])
+    assert (mean, low, high) == pytest.approx((100 / 3, 100 / 3 - half, 100 / 3 + half), rel=1e-4)
+    assert table[0][3] == f"5 MB [{5000 - 150 * half:.3g} kB, {5 + 0.15 * half:.3g} MB]"
+    assert found.rounds_to(second, "new", target) == {0: 0, 1: 2, 2: math.inf}
+    assert table[1][1:] == ["–", "–", "–", "2 of 3", "0, 2, not reached"]
+
+    pair = compare(folders([runs[3], runs[4]]))  # reached at once, and in round 2
+    (row,) = read(pair, tmp_path, target).table("runs rounds gradients bytes seeds")
+    assert row[2].replace(",", "").split()[:2] == ["10", "[0"]
+    assert row[3].startswith("1.5 MB [0 bytes, ")
+
+
+def test_runs_that_do_not_tell_what_was_spent_have_a_dash(
+    runs: list[RunResult], tmp_path: Path
+) -> None:
+    for run in runs[:3]:
+        spend(run, gradients=10, bytes_up=1, bytes_down=1)
+    table = read(compare(folders(runs)), tmp_path, target=0.0).table("runs rounds gradients bytes")
+    assert [row[1:4] for row in table] == [
+        ["0 [0, 0]", "0 [0, 0]", "0 bytes [0 bytes, 0 bytes]"],
+        ["0 [0, 0]", "–", "–"],
+    ]
 
 
 def test_step_sizes_that_were_chosen_apart_are_told(runs: list[RunResult], tmp_path: Path) -> None:

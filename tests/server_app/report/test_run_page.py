@@ -21,7 +21,14 @@ from nufed.server_app.report.run_figures import worst_first
 from nufed.server_app.report.run_page import write_report
 from nufed.server_app.resume import resumed_config
 from tests.helpers import RunResult
-from tests.server_app.report.helpers import SMALL, Page, forget_figures, labelled, read_page
+from tests.server_app.report.helpers import (
+    SMALL,
+    Page,
+    forget_figures,
+    labelled,
+    read_page,
+    spend,
+)
 
 Train = Callable[..., RunResult]
 EXTERNAL = re.compile(r"(?:src|href|url\()\W*(?:https?:)?//")
@@ -68,6 +75,51 @@ def test_the_numbers_are_those_of_the_run(train: Train, tmp_path: Path) -> None:
     assert float(rounds[2][1]) == pytest.approx(run.rows[4]["train_loss"], rel=5e-3)
     assert float(rounds[1][4]) == pytest.approx(run.rows[2]["new"]["accuracy"][3], abs=5e-4)
     assert len(page.figures()) == 5
+
+
+def test_what_was_spent_and_the_algorithms_metrics_are_shown_where_rows_have_them(
+    train: Train, tmp_path: Path
+) -> None:
+    """Nothing of it in a run that has none; of one that has, figures of the numbers given."""
+    run = train([*labelled(tmp_path), "seed=1"], report=True)
+    before = page_of(run)
+    assert "cost so far" not in before.text
+    assert "Metrics of the algorithm" not in before.text
+    spend(run, gradients=12.5, bytes_up=250_000, bytes_down=1_000_000)
+    page = read_page(write_report(run.folder))
+    assert "50 gradients a client, 1 MB up, 4 MB down" in page.text
+    assert "drift went from 1 to 0.25" in page.text
+    assert "gap went from not finite to not finite" in page.text
+    added = page.figures()
+    for figure in before.figures():
+        added.remove(figure)
+    ends = [run.rows[i]["new"]["accuracy"][3] for i in (0, 4)]
+    said = f"new clients from {ends[0]:.3f} to {ends[1]:.3f}."
+    assert len(added) == 4
+    by_gradients, by_bytes = (each for each in added if "Mean accuracy by" in each)
+    assert by_gradients.startswith("Mean accuracy by gradients taken per participating client: ")
+    assert by_bytes.startswith("Mean accuracy by MB sent and received by clients: ")
+    assert by_gradients.endswith(said)
+    assert by_bytes.endswith(said)
+
+    record = read_record(run.folder)
+    assert record.costs[0] == {"gradients": 0.0, "bytes": 0.0}
+    assert record.costs[4] == {"gradients": 50.0, "bytes": 5_000_000.0}
+    rounds, drift = record.metric_series("drift")
+    assert rounds == [1, 2, 3, 4]
+    assert drift.tolist() == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
+
+
+def test_of_many_metrics_the_first_are_drawn_and_the_others_counted(train: Train) -> None:
+    run = train(SMALL)
+    for row in run.rows[1:]:
+        row["metrics"] = {f"m{i}": float(i) for i in range(15)}
+    lines = "".join(json.dumps(row) + "\n" for row in run.rows)
+    (run.folder / "metrics.jsonl").write_text(lines)
+    page = read_page(write_report(run.folder))
+    drawn = [each for each in page.figures() if "a mean over the clients of each" in each]
+    assert [each.split()[0] for each in drawn] == [f"m{i}" for i in range(12)]
+    assert "And 3 more, in metrics.jsonl." in page.text
 
 
 def test_clients_are_named_by_how_well_they_are_served(train: Train, tmp_path: Path) -> None:

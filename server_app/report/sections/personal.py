@@ -1,0 +1,40 @@
+"""What fine-tuning does."""
+
+from nufed.server_app.report import run_figures as draw
+from nufed.server_app.report.page import Section, Table
+from nufed.server_app.report.record import COSTS, Record
+from nufed.server_app.report.words import point
+from nufed.strategies.curves import rises, say_undefined
+
+STATISTICS = {"mean": "", "std": "_std", "worst tenth": "_worst_decile", "worst": "_bottom"}
+
+
+def personal(run: Record) -> Section | None:
+    """Tell what fine-tuning does."""
+    if not run.groups:
+        return None
+    tables = list[tuple[str, Table]]()
+    for metric in dict.fromkeys((run.metric, "loss")):
+        rows = [
+            [
+                f"{group}, {label}",
+                *(point(run.last[group], metric, end, i) for i in run.last[group]["k"]),
+            ]
+            for group in run.groups
+            for label, end in STATISTICS.items()
+        ]
+        head = ["clients", *(f"k={k}" for k in run.last[run.groups[0]]["k"])]
+        tables.append((f"Numbers: {metric}", Table(head, rows)))
+    where = "held-out" if run.config.evaluation.split == "test" else "validation"
+    text = f"Measured in round {run.last['round']} on each client's {where} rows."
+    mean = run.final(run.groups[0], run.metric)
+    if rises(mean.tolist(), lower_is_better=run.lower_is_better):
+        more = 2 * run.last[run.groups[0]]["k"][-1]
+        text += (
+            f" Fine-tuning still pays at its last step: try evaluation.steps={more}, or a larger "
+            "algorithm.alpha."
+        )
+    by_cost = [figure for cost in COSTS for figure in draw.by_round(run, cost)]
+    figures = [*draw.by_step(run), *draw.by_round(run), *by_cost, *draw.over_clients(run)]
+    notes = [f"{line}." for line in say_undefined(run.last)]
+    return Section("Personal models", [text, *notes], figures=figures, folded=tables)

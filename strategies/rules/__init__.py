@@ -1,0 +1,1 @@
+"""Rules of aggregation, one a file: how a round's updates become one."""

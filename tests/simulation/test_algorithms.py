@@ -1,0 +1,120 @@
+"""Every option of conf/algorithm/: the same on every engine, and resumed to the last bit."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import get_method
+
+from nufed.cli.engines.batched import launch
+from nufed.client_app.algorithm import algorithm_of
+from nufed.client_app.cohort import Cohort, OneByOne
+from nufed.client_app.messages import EvaluateReport
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.states import StateFolder
+from nufed.conf.compose import CONFIG_DIR, compose_config
+from nufed.conf.schema import Config
+from nufed.server_app.checkpoint import read
+from nufed.server_app.terminal import Terminal
+from tests.helpers import distance, measuring, read_run, training
+from tests.simulation.helpers import (
+    Setting,
+    assert_same_curves,
+    batched,
+    ragged_digits,
+    setting,
+)
+
+NAMES = sorted(file.stem for file in (CONFIG_DIR / "algorithm").glob("*.yaml"))
+STEPS = ("algorithm.alpha=0.05", "algorithm.beta=0.2", "algorithm.tau=2")
+ROUNDS = 3
+SEEN = range(5)
+"""Clients that train; the others are measured as those that never did."""
+
+
+def of(name: str, *overrides: str) -> Setting:
+    """Build a task whose clients work by an algorithm."""
+    batch = ["algorithm.batch.support=6", "algorithm.batch.query=6"]
+    model = ["model=mlp", "model.hidden=[12]", "evaluation.steps=2"]
+    return setting(f"algorithm={name}", *STEPS, *batch, *model, *overrides)
+
+
+def rounds(cohort: Cohort, given: Setting, folder: Path) -> Iterator[tuple[Params, EvaluateReport]]:
+    """Train rounds as a server that averages; yield what is shared after each, and the curves."""
+    algorithm = algorithm_of(given.config.algorithm).of_federation(len(SEEN), len(SEEN))
+    shared = algorithm.shared(given.params)
+    states = StateFolder(folder, "one", since=0, saved=-1)
+    for k in range(1, ROUNDS + 1):
+        ask = replace(training(given.config, SEEN, round=k), algorithm=algorithm, states=states)
+        trained = cohort.train(shared, ask)
+        assert trained.report.clients == [*SEEN], trained.report
+        shared = {name: p - trained.update[name] for name, p in shared.items()}
+        everyone = range(given.task.data.num_clients)
+        measured = replace(measuring(given.config, everyone), algorithm=algorithm, states=states)
+        yield shared, cohort.evaluate(shared, replace(measured, round=k))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stack_does_what_each_client_does_by_itself(name: str, tmp_path: Path) -> None:
+    """Over three rounds, so that what clients keep comes into play; in float64."""
+    given = of(name, "engine.precision=float64")
+    alone = [*rounds(OneByOne(given.task), given, tmp_path / "alone")]
+    for chunk in (2, 5):
+        stack = [*rounds(batched(given, chunk_size=chunk), given, tmp_path / f"{chunk}")]
+        for (mine, curves), (theirs, their_curves) in zip(stack, alone, strict=True):
+            assert distance(mine, theirs) < 1e-10 if mine else not theirs
+            assert_same_curves(curves, their_curves, 1e-8)
+    first, last = alone[0][1].curves, alone[-1][1].curves
+    assert np.abs(np.subtract(first, last)).max() > 1e-3, "nothing was learned"
+
+
+def config(name: str, *overrides: str) -> Config:
+    """Return a run of a few rounds on the ragged clients."""
+    data = ["dataset=npz", f"dataset.path={ragged_digits()}", "dataset.one_class=keep"]
+    small = ["model=mlp", "model.hidden=[12]", "evaluation.steps=2", "evaluation.every=2"]
+    few = ["clients_per_round=3", "evaluation.new_clients=[1]", "tracking=none"]
+    return compose_config([f"algorithm={name}", *data, *STEPS, *small, *few, *overrides])
+
+
+def run(config: Config, folder: Path) -> None:
+    launch(config, folder, Terminal(quiet=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_that_goes_on_ends_as_one_that_was_never_cut(name: str, tmp_path: Path) -> None:
+    """Bit by bit, in what is shared and in what is measured of every client."""
+    chunk = "engine.chunk_size=2"
+    run(config(name, chunk, "rounds=6"), tmp_path / "whole")
+    run(config(name, chunk, "rounds=4", "checkpoint.every=2"), tmp_path / "cut")
+    resume = f"resume={tmp_path / 'cut'}"
+    run(config(name, chunk, "rounds=6", resume), tmp_path / "cut")
+    whole, cut = (read(tmp_path / each).state.params for each in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(p, cut[n]) for n, p in whole.items())
+    ends = [read_run(tmp_path / each).rows[-1] for each in ("whole", "cut")]
+    for group in ("participating", "new"):
+        assert ends[0][group] == ends[1][group]
+
+
+@pytest.mark.flower
+@pytest.mark.parametrize("name", NAMES)
+def test_every_engine_leads_to_the_same_model(name: str, tmp_path: Path) -> None:
+    """In float32: one by one, compiled, in two processes, and on Flower's own engine."""
+    engines = {
+        "alone": ["engine.chunk_size=1"],
+        "compiled": ["engine.chunk_size=3", "engine.compile=true"],
+        "workers": ["engine.chunk_size=2", "engine.workers=2"],
+        "ray": ["engine=ray", "engine.num_supernodes=2"],
+    }
+    models = {}
+    for engine, overrides in engines.items():
+        folder = tmp_path / engine
+        given = config(name, "rounds=3", *overrides)
+        get_method(given.engine["launcher"])(given, folder, Terminal(quiet=True))
+        models[engine] = read(folder).state.params
+    first, *others = models.values()
+    assert all(each.keys() == first.keys() for each in others)
+    assert max((distance(each, first) for each in others if first), default=0.0) < 1e-5
