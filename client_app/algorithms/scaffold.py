@@ -72,11 +72,6 @@ class Scaffold(Algorithm):
         known = not math.isnan(self.participation)
         return self if known else replace(self, participation=sampled / clients)
 
-    @property
-    def settings(self) -> str:
-        """τ, α and β, in a line."""
-        return f"τ={self.tau}, α={self.alpha:g}, β={self.beta:g}"
-
 
 def _named(c: Params) -> Params:
     return {f"{CONTROL}{name}": p for name, p in c.items()}

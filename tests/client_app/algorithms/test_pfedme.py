@@ -93,5 +93,5 @@ def test_curvature_chooses_no_steps_for_it() -> None:
 
 
 def test_no_inner_step_is_refused() -> None:
-    with pytest.raises(InputError, match=r"algorithm\.nu=0: must be 1 or more"):
+    with pytest.raises(InputError, match=r"algorithm\.nu=0: must be at least 1"):
         pfedme(nu=0)
