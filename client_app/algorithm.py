@@ -101,6 +101,8 @@ class Algorithm(ABC):
     """Local steps τ a round."""
     batch: BatchSizes
 
+    by_epoch: ClassVar[bool] = False
+    """Whether a step of fine-tuning, for a curve, is a pass over the client's rows, not a batch."""
     stateful: ClassVar[bool] = False
     """Whether clients keep anything from one of their rounds to the next."""
     without_hessians: ClassVar[str] = "take another algorithm"
@@ -151,12 +153,12 @@ class Algorithm(ABC):
     def personal(
         self, loss_fn: LossFn, shared: Params, state: Params, support: Support
     ) -> Iterator[Params]:
-        """Yield a client's model after 0, 1, … fine-tuning steps on its own rows.
+        """Yield a client's model after 0, 1, … batches of its own rows.
 
         Parameters
         ----------
         support
-            One batch a step.
+            The batches: one a step, or all of an epoch where that is a step (`by_epoch`).
         """
         return trajectory(loss_fn, self.model(shared, state), support, alpha=self.alpha)
 

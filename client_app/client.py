@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from nufed.client_app import sampling
-from nufed.client_app.algorithm import Batches, Draws, local_update
+from nufed.client_app.algorithm import Algorithm, Batches, Draws, local_update
 from nufed.client_app.figures import reportable
 from nufed.client_app.meta_gradient import Batch, Params
 from nufed.client_app.personalization import personalization_curve
@@ -83,16 +84,36 @@ def evaluate(
     The fine-tuning batches come from the train rows and the metrics from the test rows. The same
     batches are drawn in every round, so that curves of different rounds differ by the model alone.
     """
-    train, test = task.data.partition.train_rows(client), task.data.partition.test_rows(client)
+    test = task.data.partition.test_rows(client)
     if len(test) == 0:
         return None
     random = stream(Purpose.EVALUATE, ask.seed, client)
-    support = task.batch(train[sampling.draw(random, (ask.steps,), ask.batch, len(train))])
+    support, each = support_of(task, ask.algorithm, client, random, ask.steps, ask.batch)
     (state,) = states_of(task, shared, ask, [client])
     with model_randomness(random), unchanged(task.module):
         models = ask.algorithm.personal(task.loss, shared, state, support)
-        curve = personalization_curve(models, task.metrics, task.batch(test))
+        points = islice(models, 0, None, each)
+        curve = personalization_curve(points, task.metrics, task.batch(test))
     return {name: values.tolist() for name, values in curve.items()}
+
+
+def support_of(
+    task: Task,
+    algorithm: Algorithm,
+    client: int,
+    random: np.random.Generator,
+    steps: int,
+    size: int | None,
+) -> tuple[Iterator[Batch], int]:
+    """Draw what a client's model is fine-tuned on: batches, and how many of them are a step.
+
+    A batch's rows are gathered when it is due.
+    """
+    rows = task.data.partition.train_rows(client)
+    batches, each = sampling.fine_tuning(
+        random, steps, size, len(rows), by_epoch=algorithm.by_epoch
+    )
+    return (task.batch(rows[some]) for some in batches), each
 
 
 def _non_finite_end(led_to: Params, tau: int) -> list[int]:

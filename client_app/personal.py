@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nufed.client_app import sampling
 from nufed.client_app.algorithm import Algorithm, algorithm_of
+from nufed.client_app.client import support_of
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.work import new_state, task_for
 from nufed.conf.compose import of_run
@@ -233,17 +234,16 @@ def _fine_tune(
 ) -> tuple[Params, dict[str, list[float]]]:
     """Return the model after the last step, and the metrics after each; as clients evaluate."""
     split = task.data.partition
-    train, test = split.train_rows(client), split.test_rows(client)
+    test = split.test_rows(client)
     held_out = task.batch(test) if len(test) else None
     random = stream(Purpose.EVALUATE, how.seed, client)
-    drawn = sampling.draw(random, (how.steps,), how.batch, len(train))
+    support, each = support_of(task, algorithm, client, random, how.steps, how.batch)
     curve: dict[str, list[float]] = {}
     params = shared
     state = new_state(task, algorithm, shared)
-    support = map(task.batch, train[drawn])  # a step's rows are gathered when it is due
     with model_randomness(random), unchanged(task.module), torch.no_grad():
         models = algorithm.personal(task.loss, shared, state, support)
-        for k, params in enumerate(models):
+        for k, params in enumerate(islice(models, 0, None, each)):
             measured = {} if held_out is None else task.metrics(params, *held_out)
             for name, value in measured.items():
                 curve.setdefault(name, []).append(float(value))

@@ -71,6 +71,60 @@ def draw_stack(
     return Draw(subset(uniform, rows))
 
 
+def fine_tuning(
+    random: np.random.Generator, steps: int, size: int | None, rows: int, *, by_epoch: bool
+) -> tuple[list[NDArray[np.int64]], int]:
+    """Draw the batches that a client's model is fine-tuned on.
+
+    Parameters
+    ----------
+    random, size, rows
+        As of `draw`.
+    steps
+        How many steps.
+    by_epoch
+        Whether a step is a pass over all rows in a random order, its last batch as short as it is.
+
+    Returns
+    -------
+    tuple
+        Row numbers, batch after batch; and how many batches a step has.
+    """
+    if not by_epoch:
+        return list(draw(random, (steps,), size, rows)), 1
+    size = rows if size is None else size
+    orders = [random.permutation(rows) for _ in range(steps)]
+    starts = range(0, rows, size)
+    return [order[start : start + size] for order in orders for start in starts], len(starts)
+
+
+def fine_tuning_stack(
+    random: Sequence[np.random.Generator],
+    steps: int,
+    size: int | None,
+    rows: NDArray[np.int64],
+    *,
+    by_epoch: bool,
+) -> tuple[Draw, int]:
+    """Draw for K clients at once what `fine_tuning` draws for each; `random` and `rows` are [K].
+
+    The epochs of all have as many batches as the longest: nothing counts of what the others lack.
+    """
+    if not by_epoch:
+        return draw_stack(random, (steps,), size, rows), 1
+    longest = int(rows.max())
+    size = longest if size is None else min(size, longest)
+    each = -(-longest // size)
+    orders = [
+        [np.resize(r.permutation(n), (each, size)) for _ in range(steps)]
+        for r, n in zip(random, rows, strict=True)
+    ]
+    shape = (len(rows), steps * each, size)
+    there = np.arange(each * size).reshape(each, size) < rows[:, None, None]
+    counts = np.tile(there, (1, steps, 1))
+    return Draw(np.reshape(orders, shape).swapaxes(0, 1), counts.swapaxes(0, 1)), each
+
+
 def every_row(
     batches: Sequence[int], rows: NDArray[np.int64], among: NDArray[np.int64] | None = None
 ) -> Draw:

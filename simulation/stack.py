@@ -5,6 +5,7 @@ the losses of K. No function of `client_app` knows that it serves many.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from nufed.client_app import sampling
 from nufed.client_app.algorithm import Batches, Draws, local_update
 from nufed.client_app.client import by_step
 from nufed.client_app.figures import reportable
-from nufed.client_app.meta_gradient import Batch, Params
+from nufed.client_app.meta_gradient import Batch, LossFn, Params
 from nufed.client_app.personalization import MetricsFn, personalization_curve
 from nufed.client_app.sampling import Draw
 from nufed.client_app.stack import repeated, stacked
@@ -161,21 +162,32 @@ def evaluate_stack(
     test = part.offset[1:][clients] - first - train
     random = [stream(Purpose.EVALUATE, ask.seed, c) for c in clients]
 
-    def gather(start: NDArray[np.int64], draw: Draw) -> Batch:
-        (batch,) = source.each(Draw(part.index[start[:, None] + draw.rows], draw.counts))
-        return batch
+    def gathered(start: NDArray[np.int64], draw: Draw) -> Iterator[Batch]:
+        return source.each(Draw(part.index[start[:, None] + draw.rows], draw.counts))
 
-    support = gather(first, sampling.draw_stack(random, (1, ask.steps), ask.batch, train))
-    x, *others = gather(first + train, sampling.every_row((1,), test))
+    by_epoch = ask.algorithm.by_epoch
+    drawn, each = sampling.fine_tuning_stack(random, ask.steps, ask.batch, train, by_epoch=by_epoch)
+    ((x, *others),) = gathered(first + train, sampling.every_row((1,), test))
     with model_randomness(random[0]):
         models = ask.algorithm.personal(
-            stacked(task.loss),
+            stacked(_flat_without_rows(task.loss) if by_epoch else task.loss),
             repeated(shared, len(clients)),
             joined(states_of(task, shared, ask, clients)),
-            support,
+            gathered(first, drawn),
         )
+        points = islice(models, 0, None, each)
         # The rows are converted once, not at every k.
-        return personalization_curve(models, _metrics(task), (task.inputs(x), *others))
+        return personalization_curve(points, _metrics(task), (task.inputs(x), *others))
+
+
+def _flat_without_rows(loss_fn: LossFn) -> LossFn:
+    """Return a loss whose gradient is 0 on a batch of which nothing counts, not 0 / 0."""
+
+    def loss(params: Params, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        some = weight.any()
+        return loss_fn(params, x, y, weight | ~some) * some
+
+    return loss
 
 
 def _metrics(task: Task) -> MetricsFn:

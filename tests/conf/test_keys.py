@@ -37,7 +37,7 @@ def test_a_mistyped_key_is_answered_with_the_nearest(typed: str, meant: str) -> 
     [
         ("algorithm.lr", "algorithm has name, "),
         ("algorithm.un", "algorithm has name, "),
-        ("algorithm.nested.mu", "algorithm has name, "),
+        ("algorithm.nested.xyz", "algorithm has name, "),
         ("algorithm.batch.qu", "algorithm.batch has support, query, hessian"),
         ("partition.n", "partition has name, num_clients, test_fraction, seed, "),
         ("evaluation.k", "evaluation has every, steps, batch, new_clients, "),
@@ -52,7 +52,7 @@ def test_a_key_like_no_other_is_answered_with_those_of_its_group(typed: str, gro
     assert no_such_key(typed).startswith(f"{typed}: no such key; {group}")
 
 
-@pytest.mark.parametrize("typed", ["zzz", "mu", "foo.bar", "hydra.foo"])
+@pytest.mark.parametrize("typed", ["zzz", "xyz", "foo.bar", "hydra.foo"])
 def test_a_key_like_no_other_is_answered_with_where_to_look(typed: str) -> None:
     assert no_such_key(typed) == f"{typed}: no such key; see nufed --help"
 

@@ -116,7 +116,7 @@ def without_model(said: Any, tensors: Tensors) -> None:
 
 RELEASES = ("state", "strategy", "privacy", "compositions", 0)
 FORGED: dict[str, tuple[Callable[[dict[str, Any], Tensors], None], str]] = {
-    "no model": (without_model, "it has no model"),
+    "no model": (without_model, "the model or the data are not what"),
     "another shape": (put("weight", lambda t: t[:, :1]), "the model or the data are not what"),
     "whole numbers": (put("weight", lambda t: t.long()), "'1.weight' in torch.int64"),
     "complex": (put("weight", lambda t: t.to(torch.complex64)), "in torch.complex64"),

@@ -46,6 +46,14 @@ def krum_chooses(updates: np.ndarray, f: int, count: int) -> list[int]:
     return sorted(np.argsort(scores)[:count].tolist())
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_where_clients_share_nothing_there_is_nothing_to_choose(rule: Robust) -> None:
+    added = rule.begin()
+    for _ in range(6):
+        added.add({}, 1.0)
+    assert added.value(torch.float64) == {}
+
+
 @pytest.mark.parametrize(("n", "fraction", "cut"), [(10, 0.2, 2), (11, 0.3, 3), (7, 0.15, 1)])
 def test_the_trimmed_mean_leaves_the_extremes_of_each_coordinate_out(
     n: int, fraction: float, cut: int
