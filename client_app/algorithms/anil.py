@@ -33,7 +33,7 @@ class ANIL(Algorithm):
     """Fine-tuning (inner) steps ν, of the head."""
     mode: str = "exact"
     """`exact`, or `first_order`: Hessians dropped."""
-    head: str | None = None
+    head: str | int | None = None
     """What the names of the head's parameters begin with; null: the layer of the last one."""
 
     def __post_init__(self) -> None:

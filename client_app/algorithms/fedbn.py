@@ -35,7 +35,7 @@ class FedBN(PartlyShared):
 
     keeps_statistics: ClassVar[bool] = True
 
-    norms: tuple[str, ...] | None = None
+    norms: tuple[str | int, ...] | None = None
     """The norm layers' names; null: all layers whose weight is a vector, or shaped as their bias.
     """
 
@@ -43,7 +43,7 @@ class FedBN(PartlyShared):
         """Return the names of what norm layers have."""
         every = list(dict.fromkeys(map(_layer, model)))
         layers = [each for each in every if _is_norm(model, each)]
-        layers = layers if self.norms is None else list(self.norms)
+        layers = layers if self.norms is None else [*map(str, self.norms)]
         if unknown := [layer for layer in layers if layer not in every]:
             raise InputError(
                 f"algorithm.norms: the model has no layer {unknown[0]} with parameters that train; "

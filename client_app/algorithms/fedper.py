@@ -21,7 +21,7 @@ from nufed.client_app.partly_shared import PartlyShared
 class FedPer(PartlyShared):
     """(u, h_i) ← (u, h_i) − β ∇f_i(u, h_i): the body u is averaged, the head h_i stays."""
 
-    head: str | None = None
+    head: str | int | None = None
     """What the names of the head's parameters begin with; null: the layer of the last one."""
 
     def kept(self, model: Params) -> list[str]:

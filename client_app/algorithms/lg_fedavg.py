@@ -23,7 +23,7 @@ from nufed.client_app.partly_shared import PartlyShared
 class LGFedAvg(PartlyShared):
     """(u_i, h) ← (u_i, h) − β ∇f_i(u_i, h): the head h is averaged, the body u_i stays."""
 
-    head: str | None = None
+    head: str | int | None = None
     """What the names of the head's parameters begin with; null: the layer of the last one."""
 
     def kept(self, model: Params) -> Collection[str]:

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.meta_gradient import LossFn, Params, descend, value_and_gradient
 from nufed.client_app.stack import repeated, stacked
+from nufed.client_app.work import task_for
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
 from nufed.tasks.statistics import TrackedNorm, counting, statistics, tracked
-from nufed.tasks.task import build
 from tests.helpers import distance
 
 RATE = 0.1
@@ -162,10 +163,13 @@ def with_batch_norm(num_outputs: int) -> nn.Module:
 
 
 def test_a_task_has_them_where_the_algorithm_takes_care_of_them() -> None:
-    config = compose_config(["model=custom", f"model._target_={__name__}.with_batch_norm"])
+    config = compose_config(
+        ["algorithm=fedbn", "model=custom", f"model._target_={__name__}.with_batch_norm"]
+    )
+    others = algorithm_of(compose_config(["algorithm=fedavg"]).algorithm)
     with pytest.raises(InputError, match=r"layer 2 keeps running statistics .*algorithm=fedbn"):
-        build(config)
-    task = build(config, statistics=True)
+        task_for(others, config)
+    task = task_for(algorithm_of(config.algorithm), config)
     params = task.initial_params()
     assert statistics(params) == ["2.running_mean", "2.running_var"]
     x, _ = task.batch(task.data.partition.index[:8])

@@ -132,7 +132,7 @@ def test_norm_layers_are_known_by_their_shapes(module: nn.Module, kept: list[str
 
 def test_layers_that_are_named_and_what_is_refused() -> None:
     model = dict(normalized().named_parameters())
-    named = FedBN(**KEYS, batch=SIZES, norms=("3", "1"))
+    named = FedBN(**KEYS, batch=SIZES, norms=("3", 1))
     assert named.kept(model) == ["1.weight", "1.bias", "3.weight", "3.bias"]
     with pytest.raises(InputError, match=r"algorithm\.norms: .*no layer 2 .*some of 0, 1, 3"):
         FedBN(**KEYS, batch=SIZES, norms=("2",)).kept(model)

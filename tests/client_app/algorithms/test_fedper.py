@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from nufed.client_app.algorithm import local_update
+from nufed.client_app.algorithm import algorithm_of, local_update
 from nufed.client_app.algorithms.fedper import FedPer
 from nufed.conf.errors import InputError
 from tests.client_app.algorithms.two_layers import (
@@ -56,6 +56,15 @@ def test_a_head_that_is_named() -> None:
     assert named.shared(model).keys() == {HEAD}
     with pytest.raises(InputError, match=r"algorithm\.head=neck: .*one of body, head"):
         FedPer(**KEYS, batch=SIZES, head="neck").shared(model)
+
+
+def test_a_head_whose_name_is_a_number() -> None:
+    """As in a sequence of layers, of which most models are made."""
+    given = {**KEYS, "head": 3, "batch": {"support": 4, "query": 4}}
+    target = f"{FedPer.__module__}.{FedPer.__qualname__}"
+    algorithm = algorithm_of({"_target_": target, **given})
+    model = {name: number(0) for name in ("0.weight", "3.weight", "3.bias", "33.weight")}
+    assert list(algorithm.state(model)) == ["3.weight", "3.bias"]
 
 
 def test_fine_tuning_moves_both() -> None:
