@@ -111,6 +111,9 @@ class Algorithm(ABC):
     """What to say where the model draws random numbers and the algorithm `repeats_the_loss`."""
     steps_follow_curvature: ClassVar[bool] = True
     """Whether α and β may be chosen from the curvature of the clients' losses."""
+    keeps_statistics: ClassVar[bool] = False
+    """Whether the running statistics of batch normalization are parameters that it takes care of:
+    steps of size 1 along what stands for their gradient, see `nufed.tasks.statistics`."""
 
     def __post_init__(self) -> None:
         self.require_positive("alpha", "beta")

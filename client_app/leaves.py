@@ -34,20 +34,21 @@ def plus(params: Params, others: Params, factor: float = 1.0) -> Params:
     return {name: torch.add(p, others[name], alpha=factor) for name, p in params.items()}
 
 
-def head_of(model: Params, head: str | None) -> list[str]:
+def head_of(model: Params, head: str | int | None) -> list[str]:
     """Return the names of the parameters of a model's head.
 
     Parameters
     ----------
     head
-        What they begin with, such as ``fc`` or ``blocks.3``; None: the layer of the last parameter.
+        What they begin with, such as ``fc``, ``blocks.3``, or 3 of a sequence; None: the layer of
+        the last parameter.
 
     Raises
     ------
     InputError
         If there are none of that name, or no others.
     """
-    start = next(reversed(model)).rpartition(".")[0] if head is None else head
+    start = next(reversed(model)).rpartition(".")[0] if head is None else str(head)
     found = [name for name in model if name == start or name.startswith(f"{start}.")]
     if not found or len(found) == len(model):
         of = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in model))

@@ -110,7 +110,13 @@ def task_for(
     InputError
         If they cannot be used, or not by this algorithm.
     """
-    task = build(config, local, data, twice=algorithm.needs_hessians)
+    task = build(
+        config,
+        local,
+        data,
+        twice=algorithm.needs_hessians,
+        statistics=algorithm.keeps_statistics,
+    )
     missing = task.derivatives.missing
     if algorithm.needs_hessians and missing is not None:
         raise InputError(

@@ -85,4 +85,6 @@ def called(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         *each, last = ("null" if h is type(None) else called(h) for h in get_args(hint))
         return f"{', '.join(each)}, or {last}"
+    if get_origin(hint) in (list, tuple):
+        return "a list, as [a,b]"
     return CALLED.get(hint, str(hint))

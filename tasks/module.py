@@ -14,6 +14,7 @@ from nufed.conf.making import find, make
 from nufed.tasks.module_parts import require_usable
 from nufed.tasks.module_state import trainable
 from nufed.tasks.module_trial import Trial, tried
+from nufed.tasks.statistics import tracked
 from nufed.tasks.store import FederatedData
 from nufed.tasks.streams import Purpose, seeded, stream
 
@@ -38,6 +39,7 @@ def make_module(
     *,
     any_width: bool = False,
     class_axis: str | None = None,
+    statistics: bool = False,
 ) -> Made:
     """Return the module, its initial parameters drawn from `seed`.
 
@@ -50,6 +52,8 @@ def make_module(
         What parameters that train have to be. float64 makes all reals so; float32 changes nothing.
     any_width, class_axis
         As of `nufed.tasks.module_trial.tried`.
+    statistics
+        Whether running statistics of batch normalization become parameters.
 
     Raises
     ------
@@ -64,6 +68,7 @@ def make_module(
         class_axis = "last"
     with seeded(stream(Purpose.MODEL, seed)):
         module = _not_compiled(_called(config, data, target, where), where)
+        module = tracked(module) if statistics else module
         module = module.double() if dtype == torch.float64 else module
         _require_type(module, where, dtype)
         require_usable(module, where)

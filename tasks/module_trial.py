@@ -228,7 +228,8 @@ def _of_state(module: nn.Module, name: str, x: Tensor) -> str:
     if isinstance(module.get_submodule(owner), _NormBase):
         return (
             f"{layer} keeps running statistics of the rows it saw ({buffer}), which clients must "
-            "not share; use torch.nn.GroupNorm, or .eval() in the constructor, which freezes them"
+            "not share; use torch.nn.GroupNorm, or .eval() in the constructor, which freezes them, "
+            "or for nn.BatchNorm1d, 2d and 3d algorithm=fedbn, whose clients keep their own"
         )
     freezes = ", or .eval() in the constructor, which keeps it" * _is_kept(module, name, x)
     return (

@@ -26,6 +26,7 @@ from nufed.tasks.objective import Objective
 from nufed.tasks.outputs import scores
 from nufed.tasks.private import NAME as PRIVATE
 from nufed.tasks.private import Local, load_private
+from nufed.tasks.statistics import counting
 from nufed.tasks.store import FederatedData, load
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
@@ -151,7 +152,9 @@ class Task:
         weight
             [B] False for rows that only fill the batch up and do not count; None if all do.
         """
-        return self.objective.loss(self._outputs(params, x), y, weight)
+        with counting(weight):
+            outputs = self._outputs(params, x)
+        return self.objective.loss(outputs, y, weight)
 
     def metrics(
         self, params: Params, x: Tensor, y: Tensor, weight: Tensor | None = None
@@ -203,6 +206,7 @@ def build(
     data: FederatedData | None = None,
     *,
     twice: bool = False,
+    statistics: bool = False,
 ) -> Task:
     """Map the data and make the model of a configuration.
 
@@ -214,6 +218,8 @@ def build(
         Rows to take in place of those that the configuration names.
     twice
         Whether a loss of one's own must have second derivatives.
+    statistics
+        Whether running statistics of batch normalization are parameters of the model.
 
     Raises
     ------
@@ -234,6 +240,7 @@ def build(
         dtype,
         any_width=config.task.loss is not None,
         class_axis=config.task.class_axis,
+        statistics=statistics,
     )
     objective = make_objective(
         config.task, classes=data.classes, width=made.trial.width, device=device, dtype=dtype

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from nufed.client_app.meta_gradient import MODES, adapt, meta_gradient, value_and_meta_gradient
 from nufed.tasks.models import cnn, mlp
 from nufed.theory import quadratics
+from tests.client_app.algorithms.two_layers import BODY, HEAD, Point, anil, batch, drawn
+from tests.client_app.algorithms.two_layers import loss_fn as two_layers
+from tests.client_app.algorithms.two_layers import support as batches_of
 from tests.helpers import (
     cosine,
     distance,
@@ -169,6 +172,75 @@ def test_exact_equals_the_full_unroll(kind: str, nu: int, recompute: bool) -> No
     loss, params, support, query = network_case(kind, nu)
     ours = meta_gradient(loss, params, support, query, alpha=0.3, recompute=recompute)
     assert distance(ours, unrolled_meta_gradient(loss, params, support, query, 0.3)) < TIGHT
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("hessians_apart", [False, True])
+def test_a_step_size_for_each_parameter_that_is_the_same_one(
+    mode: str, hessians_apart: bool
+) -> None:
+    loss, params, support, query = network_case("smooth", 3)
+    hessian = (support[0].flip(0), support[1].flip(0)) if hessians_apart else None
+    alike = {name: torch.tensor(0.3, dtype=torch.float64) for name in params}
+    one, each = (
+        value_and_meta_gradient(
+            loss, params, support, query, alpha=alpha, mode=mode, hessian=hessian, delta=1e-5
+        )
+        for alpha in (0.3, alike)
+    )
+    # Central differences are of another length, α v, and divide what rounding leaves by 2δ.
+    assert distance(one.gradient, each.gradient) < (1e-10 if mode == "hessian_free" else 1e-12)
+    assert abs(float(one.value - each.value)) < 1e-12
+    theta = adapt(loss, params, support, alpha=alike)
+    assert distance(theta, adapt(loss, params, support, alpha=0.3)) < 1e-12
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("nu", [1, 3])
+def test_a_part_alone_is_fine_tuned(nu: int, masked: bool) -> None:
+    """A parameter of step size 0, or of none, stays inside; its meta-gradient has the Hessians."""
+    at, inner, outer = Point(0.7, -1.1), drawn(nu, seed=1), drawn(1, seed=2)[0]
+    alpha = {HEAD: torch.tensor(0.3, dtype=torch.float64)}
+    alpha |= {BODY: torch.zeros((), dtype=torch.float64)} if masked else {}
+    exact, first = anil(at, inner, outer, 0.3)
+    for mode, expected, within in (
+        ("exact", exact, TIGHT),
+        ("first_order", first, TIGHT),
+        ("hessian_free", exact, 1e-7),  # δ² times third derivatives
+    ):
+        gradient = meta_gradient(
+            two_layers, at.params, batches_of(inner), batch(outer),
+            alpha=alpha, mode=mode, delta=1e-4,
+        )  # fmt: skip
+        assert (float(gradient[BODY]), float(gradient[HEAD])) == pytest.approx(expected, abs=within)
+    assert abs(exact.u - first.u) > 0.01
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_stack_whose_clients_have_step_sizes_of_their_own(mode: str) -> None:
+    nu, n = 3, 5
+    hessians, optima = random_quadratics(n, 4, seed=3)
+    h, c = torch.from_numpy(hessians), torch.from_numpy(optima)
+    random = np.random.default_rng(1)
+    w, sizes = (torch.from_numpy(random.uniform(size=(n, 4))) for _ in range(2))
+    stacked = meta_gradient(
+        quadratic_loss, {"w": w}, (h.expand(nu, -1, -1, -1), c.expand(nu, -1, -1)), (h, c),
+        alpha={"w": sizes}, mode=mode,
+    )  # fmt: skip
+    for i in range(n):
+        support = h[i].expand(nu, -1, -1), c[i].expand(nu, -1)
+        alone = meta_gradient(
+            quadratic_loss, {"w": w[i]}, support, (h[i], c[i]), alpha={"w": sizes[i]}, mode=mode
+        )
+        assert float((stacked["w"][i] - alone["w"]).abs().max()) < TIGHT
+        # ∇F = (I − H diag a)^ν H (θ^ν − c) by hand: the sizes stand to the right of H.
+        theta, factor = w[i], torch.eye(4, dtype=torch.float64)
+        for _ in range(nu):
+            theta = theta - sizes[i] * (h[i] @ (theta - c[i]))
+            factor = factor @ (torch.eye(4, dtype=torch.float64) - h[i] * sizes[i])
+        expected = h[i] @ (theta - c[i])
+        expected = expected if mode == "first_order" else factor @ expected
+        assert float((alone["w"] - expected).abs().max()) < 1e-9
 
 
 @pytest.mark.parametrize("nu", [1, 3])
