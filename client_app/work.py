@@ -67,14 +67,16 @@ def states_of(
     task: Task, shared: Params, ask: Training | Measuring, clients: Sequence[int]
 ) -> list[Params]:
     """Return the states that clients begin with, each the newest or that of one never drawn."""
-    if not ask.algorithm.stateful:
-        return [{} for _ in clients]
     fresh = new_state(task, ask.algorithm, shared)
+    if not ask.algorithm.stateful:
+        return [fresh for _ in clients]
     return [_placed(ask.states.read(client, ask.before), fresh) for client in clients]
 
 
 def new_state(task: Task, algorithm: Algorithm, shared: Params) -> Params:
     """Return the state of a client that was never drawn."""
+    if type(algorithm).state is Algorithm.state:  # none, and no model need be copied for it
+        return {}
     model = task.initial_params()
     return algorithm.state(model | {name: p for name, p in shared.items() if name in model})
 

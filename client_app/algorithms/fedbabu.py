@@ -11,8 +11,9 @@ the paper compares (`fine_tune`).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from nufed.client_app.algorithm import Batches, Carry, End, Step
+from nufed.client_app.algorithm import Batches, Carry, End, Step, difference
 from nufed.client_app.algorithms.fedper import FedPer
 from nufed.client_app.meta_gradient import LossFn, Params, Support, value_and_gradient
 from nufed.client_app.partly_shared import beside, part_tuned
@@ -24,6 +25,8 @@ TUNED = ("all", "head", "body")
 @dataclass(frozen=True, kw_only=True)
 class FedBABU(FedPer):
     """u ← u − β ∇_u f_i(u, h_0): the body u is averaged, the initial head h_0 is everyone's."""
+
+    stateful: ClassVar[bool] = False
 
     fine_tune: str = "all"
     """What fine-tuning steps move: `all`, the `head`, or the `body`."""
@@ -43,8 +46,8 @@ class FedBABU(FedPer):
         return self.stepped(carry, gradient, loss)
 
     def end(self, shared: Params, carry: Carry) -> End:
-        """Return the update of the body, and the head as it was."""
-        return End(super().end(shared, carry).update, carry["head"])
+        """Return the update of the body; the head is as it was, and need not be kept."""
+        return End(difference(shared, carry["w"]), {})
 
     def personal(
         self, loss_fn: LossFn, shared: Params, state: Params, support: Support

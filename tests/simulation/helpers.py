@@ -11,15 +11,16 @@ import pytest
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.cohort import Trained
 from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
-from nufed.client_app.work import Measuring, Training
+from nufed.client_app.work import Measuring, Training, task_for
 from nufed.conf.compose import compose_config
 from nufed.conf.schema import Config
 from nufed.simulation.executor import Batched
 from nufed.tasks.store import home
-from nufed.tasks.task import Task, build
+from nufed.tasks.task import Task
 from tests.helpers import distance, measuring, training
 
 SIZES = (60, 33, 1, 20, 45, 7, 28)  # rows of the ragged clients; the one with one row has no test
@@ -55,7 +56,7 @@ def setting(*overrides: str) -> Setting:
     named = any(override.startswith("dataset=") for override in overrides)
     steps = ["algorithm.alpha=0.2", "algorithm.beta=0.5", "algorithm.tau=2"]
     config = compose_config([*([] if named else data), *steps, *overrides])
-    task = build(config)
+    task = task_for(algorithm_of(config.algorithm), config)
     return Setting(config, task, task.initial_params())
 
 

@@ -1,5 +1,6 @@
 """Every option of conf/algorithm/: the same on every engine, and resumed to the last bit."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hydra.utils import get_method
+from torch import nn
 
 from nufed.cli.engines.batched import launch
 from nufed.client_app.algorithm import algorithm_of
@@ -35,11 +37,27 @@ SEEN = range(5)
 """Clients that train; the others are measured as those that never did."""
 
 
+class Normed(nn.Sequential):
+    """A network with batch normalization, for algorithms that keep norm layers apart."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        width = math.prod(input_shape)
+        layers = [nn.Linear(width, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, num_outputs)]
+        super().__init__(nn.Flatten(), *layers)
+
+
+def model(name: str) -> tuple[str, ...]:
+    """Return a model that an algorithm can do with."""
+    if name == "fedbn":
+        return "model=custom", f"model._target_={__name__}.Normed"
+    return "model=mlp", "model.hidden=[12]"
+
+
 def of(name: str, *overrides: str) -> Setting:
     """Build a task whose clients work by an algorithm."""
-    batch = ["algorithm.batch.support=6", "algorithm.batch.query=6"]
-    model = ["model=mlp", "model.hidden=[12]", "evaluation.steps=2"]
-    return setting(f"algorithm={name}", *STEPS, *batch, *model, *overrides)
+    batch = ["algorithm.batch.support=6", "algorithm.batch.query=6", "evaluation.steps=2"]
+    words = [f"algorithm={name}", *STEPS, *batch, *model(name), *overrides]
+    return setting(*words)
 
 
 def rounds(cohort: Cohort, given: Setting, folder: Path) -> Iterator[tuple[Params, EvaluateReport]]:
@@ -74,7 +92,7 @@ def test_a_stack_does_what_each_client_does_by_itself(name: str, tmp_path: Path)
 def config(name: str, *overrides: str) -> Config:
     """Return a run of a few rounds on the ragged clients."""
     data = ["dataset=npz", f"dataset.path={ragged_digits()}", "dataset.one_class=keep"]
-    small = ["model=mlp", "model.hidden=[12]", "evaluation.steps=2", "evaluation.every=2"]
+    small = [*model(name), "evaluation.steps=2", "evaluation.every=2"]
     few = ["clients_per_round=3", "evaluation.new_clients=[1]", "tracking=none"]
     return compose_config([f"algorithm={name}", *data, *STEPS, *small, *few, *overrides])
 
