@@ -8,6 +8,7 @@ What a key means is said once: below its field in the schema, or else behind it 
 import ast
 import inspect
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -29,6 +30,8 @@ NO_KEYS = "defaults", "hydra", "launcher", "_target_", "_partial_"
 """What composes a configuration, and what no one but the author of an option sets."""
 DATACLASSES = ("algorithm", "rule", "sampler")
 """Groups whose options name a dataclass, of which the keys are the fields."""
+FEW = 6
+"""Options of a group that are all named beside their default; of more, those with another."""
 INTRODUCTION = """\
 # Configuration
 
@@ -98,10 +101,15 @@ def _section(group: str, usual: str) -> Iterator[str]:
 def _merged(name: str, tables: Mapping[str, Mapping[str, Key]]) -> Key:
     """Return a key of several options, which may differ in their defaults."""
     keys = {option: table[name] for option, table in tables.items()}
-    defaults = {key.default for key in keys.values()}
-    told = ", ".join(f"{key.default} ({option})" for option, key in keys.items())
+    of = defaultdict[str, list[str]](list)
+    for option, key in keys.items():
+        of[key.default].append(option)
+    usual = max(of, key=lambda default: len(of[default]))
+    others = [f"{default} ({', '.join(of[default])})" for default in of if default != usual]
+    whole = len(keys) > FEW or not others
+    first = usual if whole else f"{usual} ({', '.join(of[usual])})"
     text = max((key.text for key in keys.values()), key=len)
-    return Key(name, told if len(defaults) > 1 else defaults.pop(), text)
+    return Key(name, ", ".join([first, *others]), text)
 
 
 def _keys(file: Path, group: str) -> list[Key]:

@@ -222,7 +222,7 @@ def check(config: Config) -> None:
         )
     if engine["compile"] and config.schedule:
         raise InputError(
-            f"engine.compile=true: programs hold their numbers, and schedule.{min(config.schedule)} "
+            f"engine.compile=true: programs hold numbers, and schedule.{min(config.schedule)} "
             "is another each round; choose one of the two"
         )
 
