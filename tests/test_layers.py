@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from nufed.client_app import meta_gradient
-from nufed.conf import schema
-
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     {"benchmarks"},
@@ -85,10 +82,6 @@ def test_random_numbers_come_from_one_place() -> None:
     made = re.compile(r"default_rng|SeedSequence|RandomState|manual_seed|Generator\(")
     found = [file.relative_to(ROOT).as_posix() for file in FILES if made.search(file.read_text())]
     assert found == ["tasks/streams.py"]
-
-
-def test_the_modes_are_the_same_in_the_schema_and_in_the_algorithm() -> None:
-    assert schema.MODES == meta_gradient.MODES
 
 
 def test_the_bundled_app_is_the_checkouts_own() -> None:

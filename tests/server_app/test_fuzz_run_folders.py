@@ -16,6 +16,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save
 
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.personal import personalize
 from nufed.conf.compose import compose_config, of_run
 from nufed.server_app import checkpoint, resume
@@ -120,8 +121,12 @@ def folder(train: Callable[..., RunResult], tmp_path: Path) -> Folder:
 def resumed(run: Path, task: Any) -> None:
     """Do with a run what `nufed resume=` does before its first round."""
     config = resume.resumed_config(run, compose_config(["rounds=4"]), ["rounds=4"])
-    saved, _ = resume.counted(run, config, resume.read(run, config, task))
-    strategy = make_strategy(config, Roster(config.seed, [], Partition.elsewhere(CLIENT_COUNT)))
+    saved, _ = resume.counted(run, config, resume.read(run, config, task, task.initial_params()))
+    strategy = make_strategy(
+        config,
+        algorithm_of(config.algorithm),
+        Roster(config.seed, [], Partition.elsewhere(CLIENT_COUNT)),
+    )
     strategy.load_state_dict(saved.state.params, saved.state.strategy)
 
 
