@@ -11,7 +11,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from hydra.errors import InstantiationException
 
-from nufed.client_app.algorithm import Algorithm, algorithm_of
+from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.messages import Fixed
 from nufed.client_app.work import task_for
 from nufed.conf.compose import HOME, from_run_config
@@ -92,7 +92,7 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
         saved = resume.read(folder, config, task, shared)
     said = config.dataset.get("max_rows")
     roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition, said)
-    strategy = make_strategy(config, algorithm, roster)
+    strategy = make_strategy(config, roster)
     strategy.fixed = Fixed.of(task)
     stopping = config.early_stopping
     known = ("train_loss", *task.objective.names)
@@ -262,12 +262,12 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
     return found
 
 
-def make_strategy(config: Config, algorithm: Algorithm, roster: Roster) -> MetaFedAvg:
+def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
     """Make the strategy that the configuration names."""
     try:
         strategy: MetaFedAvg = make(
             config.strategy,
-            algorithm,
+            algorithm_of(config.algorithm),
             config.evaluation,
             roster,
             seed=config.seed,

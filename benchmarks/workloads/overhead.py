@@ -11,7 +11,7 @@ from benchmarks.flower import flower_ray
 from benchmarks.outcome import Line, Target
 from benchmarks.setting import FASHION, PER_FEDAVG, Setting, setting
 from benchmarks.workload import Effort, Workload
-from nufed.client_app.algorithm import Batches, Carry, Step, algorithm_of
+from nufed.client_app.algorithm import Batches, Carry, Step
 from nufed.client_app.app import make_app
 from nufed.client_app.cohort import Cohort
 from nufed.client_app.work import Training
@@ -105,7 +105,7 @@ def _rounds(given: Setting, repeats: int) -> Iterator[RoundTime]:
 
     grid = LocalGrid(make_app(cohort), {"config": to_json(config)})
     roster = Roster(config.seed, config.evaluation.new_clients, given.task.data.partition)
-    strategy = make_strategy(config, algorithm_of(config.algorithm), roster)
+    strategy = make_strategy(config, roster)
     roster.wait(grid, timeout=60.0)
     (lane,) = lanes
     for row, _ in rounds(grid, strategy, config, State(-1, given.params, {})):

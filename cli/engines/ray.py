@@ -49,7 +49,7 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     for make in (trackers, own_callbacks):
         make(config, folder)  # a package that is missing shows here, not in Flower's log
     roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition)
-    make_strategy(config, algorithm, roster)
+    make_strategy(config, roster)
     new = choose_new_clients(task.data.partition.ids, config.evaluation.new_clients, config.seed)
     for note in notes(config, task, dict(enumerate(task.data.partition.train.tolist()))):
         log.warning(note)

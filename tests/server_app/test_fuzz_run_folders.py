@@ -16,7 +16,6 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save
 
-from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.personal import personalize
 from nufed.conf.compose import compose_config, of_run
 from nufed.server_app import checkpoint, resume
@@ -124,7 +123,6 @@ def resumed(run: Path, task: Any) -> None:
     saved, _ = resume.counted(run, config, resume.read(run, config, task, task.initial_params()))
     strategy = make_strategy(
         config,
-        algorithm_of(config.algorithm),
         Roster(config.seed, [], Partition.elsewhere(CLIENT_COUNT)),
     )
     strategy.load_state_dict(saved.state.params, saved.state.strategy)

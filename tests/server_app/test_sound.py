@@ -11,7 +11,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from nufed.client_app.algorithm import algorithm_of
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError
@@ -53,9 +52,7 @@ def resumed(run: Path) -> None:
     config = resume.resumed_config(run, compose_config(["rounds=4"]), ["rounds=4"])
     task = build(config)
     saved, _ = resume.counted(run, config, resume.read(run, config, task, task.initial_params()))
-    strategy = make_strategy(
-        config, algorithm_of(config.algorithm), Roster(config.seed, [], Partition.elsewhere(6))
-    )
+    strategy = make_strategy(config, Roster(config.seed, [], Partition.elsewhere(6)))
     strategy.load_state_dict(saved.state.params, saved.state.strategy)
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as client_app
 from nufed.client_app.client import train
 from nufed.conf.compose import compose_config
@@ -131,7 +130,7 @@ def test_they_combine(tmp_path: Path, case: Case) -> None:
     task = build(config)
     grid = LocalGrid(client_app, {"config": to_json(config)}, num_supernodes=2)
     roster = Roster(SEED, 0, task.data.partition)
-    strategy = make_strategy(config, algorithm_of(config.algorithm), roster)
+    strategy = make_strategy(config, roster)
     roster.wait(grid, 0)
     start = State(-1, task.initial_params(), {})
     *_, (row, state) = rounds(grid, strategy, config, start)
