@@ -30,11 +30,11 @@ def overrides_of(config: Config) -> list[str] | None:
     wanted = replace(config, resume=None)
     with composing():
         options = _options(wanted)
-        words = options + _differences(compose("config", options), asdict(wanted))
         try:
+            words = options + _differences(compose("config", options), asdict(wanted))
             same = to_config(compose("config", words)) == wanted
         except Exception:  # whatever Hydra and OmegaConf make of words that nobody typed
-            same = False
+            return None
     return words if same else None
 
 

@@ -29,12 +29,15 @@ class Cost:
         self._down += asked * size
         self._up += replied * size
 
-    def row(self, participating: int) -> dict[str, Any]:
-        """Return gradients of a batch per participating client, and bytes from and to the server.
+    def row(self, clients: int) -> dict[str, Any]:
+        """Return gradients of a batch per client, and bytes from and to the server.
 
-        Of as many participating clients as there are now.
+        Parameters
+        ----------
+        clients
+            That may train, whether they are there now or not.
         """
-        gradients = self._gradients / max(participating, 1)
+        gradients = self._gradients / max(clients, 1)
         return {"gradients": gradients, "bytes_down": self._down, "bytes_up": self._up}
 
     def state(self) -> dict[str, Any]:

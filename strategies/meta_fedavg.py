@@ -278,7 +278,7 @@ class MetaFedAvg(Strategy):
             "train_cpu_s": cpu_s,
         }
         self.cost.add(self.algorithm, dict(self._server.model), asked, len(clients))
-        cost = self.cost.row(len(self.roster.participating))
+        cost = self.cost.row(self.roster.num_clients - len(self.roster.set_aside))
         row |= {f"{COST}.{name}": value for name, value in cost.items()}
         row |= {f"{METRICS}.{name}": float(np.mean(values)) for name, values in columns.items()}
         if self.algorithm.stateful:

@@ -40,15 +40,15 @@ def probed(config: Config) -> Config:
 def test_they_follow_from_the_largest_eigenvalue_and_are_what_the_run_says(train: Train) -> None:
     run = train(QUADRATICS)
     a = of_run(run.folder, "the run").algorithm
-    assert a.alpha == a.beta == float(f"{1 / (2 * largest_eigenvalue()):.1e}")
+    assert a["alpha"] == a["beta"] == float(f"{1 / (2 * largest_eigenvalue()):.1e}")
 
 
 def test_only_what_was_not_set_is_probed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "nufed")
     config = compose_config([*QUADRATICS, "algorithm.alpha=0.7"])
     a = probed(config).algorithm
-    assert a.alpha == 0.7
-    assert a.beta == float(f"{1 / (2 * largest_eigenvalue()):.1e}")
+    assert a["alpha"] == 0.7
+    assert a["beta"] == float(f"{1 / (2 * largest_eigenvalue()):.1e}")
     assert "beta = " in caplog.text
     assert "alpha" not in caplog.text
 

@@ -97,7 +97,7 @@ def without_figures(said: Any) -> Any:
     """Return JSON of a run with null for every figure that may be: where it is not finite."""
     if isinstance(said, dict):
         return {
-            key: value if key in ("probed", "lower_is_better") else without_figures(value)
+            key: value if key in ("probed", "lower_is_better", "cost") else without_figures(value)
             for key, value in said.items()
         }
     if isinstance(said, list):
