@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 
 from hydra.errors import InstantiationException
 
-from nufed.conf.errors import InputError, nearest, reason
+from nufed.conf.errors import InputError, alike, nearest, reason
 from nufed.conf.making import WORDS, found
 from nufed.conf.schema import require
 from nufed.conf.typed import Mistyped, typed
@@ -58,8 +58,9 @@ def made_of(kind: type[T], values: Mapping[str, Any], key: str) -> T:
     given = {name: value for name, value in values.items() if name not in WORDS}
     for name in given:
         if name not in of:
-            hint = nearest(f"{key}.{name}", [f"{key}.{each}" for each in of])
-            raise InputError(f"{key}.{name}: no such key; {hint}")
+            full, known = f"{key}.{name}", [f"{key}.{each}" for each in of]
+            hint = nearest(full, known) if alike(full, known) else f"{key} has {', '.join(of)}"
+            raise InputError(f"{full}: no such key; {hint}")
     for name, each in of.items():
         needed = each.default is MISSING and each.default_factory is MISSING
         if needed and name not in given:

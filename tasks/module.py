@@ -18,7 +18,7 @@ from nufed.tasks.statistics import tracked
 from nufed.tasks.store import FederatedData
 from nufed.tasks.streams import Purpose, seeded, stream
 
-OURS = "tasks."
+OURS = "nufed.tasks."
 
 log = logging.getLogger("nufed")
 

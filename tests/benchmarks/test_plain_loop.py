@@ -8,6 +8,7 @@ from torch import Tensor
 from benchmarks.plain_loop import PlainLoop, Rows
 from benchmarks.setting import Setting, setting
 from nufed.client_app import sampling
+from nufed.client_app.algorithms.meta_gradient import MetaGradient
 from nufed.client_app.client import draw_batches
 from nufed.client_app.cohort import OneByOne
 from nufed.client_app.work import Measuring
@@ -18,16 +19,17 @@ CLIENTS, STEPS = 4, 3
 
 
 def plain(given: Setting) -> PlainLoop:
-    ask = given.ask
-    assert ask.support is not None
+    a = given.ask.algorithm
+    assert isinstance(a, MetaGradient)
+    assert a.batch.support is not None
     return PlainLoop(
         given.task.module,
-        nu=ask.nu,
-        alpha=ask.alpha,
-        tau=ask.tau,
-        beta=ask.beta,
-        batch=ask.support,
-        exact=ask.mode == "exact",
+        nu=a.nu,
+        alpha=a.alpha,
+        tau=a.tau,
+        beta=a.beta,
+        batch=a.batch.support,
+        exact=a.mode == "exact",
     )
 
 

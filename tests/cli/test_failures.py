@@ -3,6 +3,7 @@
 import pytest
 
 from nufed.cli.failures import one_line
+from nufed.client_app.algorithm import algorithm_of
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import RunStopped
 
@@ -10,7 +11,7 @@ from nufed.conf.errors import RunStopped
 def line_of(*overrides: str) -> str:
     """Return the line for what composing these overrides raises."""
     with pytest.raises(Exception) as caught:  # noqa: PT011 - Hydra's and OmegaConf's, of any kind
-        compose_config(list(overrides))
+        algorithm_of(compose_config(list(overrides)).algorithm)
     line = one_line(caught.value)
     assert line is not None, f"a traceback: {caught.value!r}"
     assert "\n" not in line
@@ -21,11 +22,11 @@ def line_of(*overrides: str) -> str:
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("algorithm.mu", "algorithm.mu: no such key; algorithm has name, nu, alpha, "),
+        ("algorithm.xi", "algorithm.xi: no such key; algorithm has name, "),
         ("algorithm.nuu", "algorithm.nuu: no such key; did you mean algorithm.nu?"),
         ("algorithm.batch.size", "algorithm.batch.size: no such key; algorithm.batch has support"),
         ("server.mu", "server.mu: no such key; server has join_timeout, round_timeout, "),
-        ("mu", "mu: no such key; see nufed --help"),
+        ("xi", "xi: no such key; see nufed --help"),
     ],
 )
 def test_a_sign_does_not_change_the_answer(sign: str, key: str, told: str) -> None:
@@ -49,7 +50,7 @@ def test_an_option_that_does_not_exist_is_answered_with_those_that_do() -> None:
     [
         ("rounds=ten", "rounds=ten: must be an integer"),
         ("rounds=1.5", "rounds=1.5: must be an integer"),
-        ("algorithm.alpha=big", "algorithm.alpha=big: must be above 0"),
+        ("algorithm.alpha=big", "algorithm.alpha=big: must be a number"),
         ("algorithm.recompute=maybe", "algorithm.recompute=maybe: must be true or false"),
         ("rounds=null", "rounds"),
         ("algorithm.batch=5", "algorithm.batch"),

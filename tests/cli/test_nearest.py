@@ -40,8 +40,8 @@ MISTYPED = [
     ("nufed-adapt chekpoint=run", "chekpoint: no such key; did you mean checkpoint?"),
     ("nufed-adapt --data=mine.npz", "--data=mine.npz: no such option; write data=mine.npz"),
     (
-        "nufed-certify algorithm.mu=3",
-        "algorithm.mu: no such key; algorithm has name, nu, alpha, beta, tau, ",
+        "nufed-certify algorithm.xi=3",
+        "algorithm.xi: no such key; algorithm has name, ",
     ),
     ("nufed-certify algorithm.nuu=3", "algorithm.nuu: no such key; did you mean algorithm.nu?"),
     ("nufed +engine.chunk=3", "engine.chunk: no such key; did you mean engine.chunk_size?"),

@@ -49,7 +49,7 @@ def test_a_mistake_in_a_page_would_be_found(line: str) -> None:
 def test_flwr_runs_overrides_compose() -> None:
     for page in PAGES:
         for overrides in re.findall(r"overrides=\"([^\"]+)\"", page.read_text()):
-            assert compose_config(shlex.split(overrides)).algorithm.nu == 3
+            assert compose_config(shlex.split(overrides)).algorithm["nu"] == 3
 
 
 def test_commands_within_the_text_are_understood_too() -> None:

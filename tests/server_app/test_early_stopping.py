@@ -159,8 +159,8 @@ def test_a_resumed_run_counts_on_and_one_that_was_stopped_says_so(
 
     config = resumed_config(run.folder, compose_config([]), [])
     config.rounds = 60
+    task = build(config)
     with pytest.raises(InputError) as caught:
-        task = build(config)
         read(run.folder, config, task, task.initial_params())
     assert "there were 3 evaluations without a better train_loss" in str(caught.value)
     assert "early_stopping.patience=6 or null would go on" in str(caught.value)
