@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from nufed.client_app.algorithm import algorithm_of
+from nufed.client_app.work import task_for
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
 from nufed.conf.schema import TaskConfig
 from nufed.tasks.measures import lower_is_better
-from nufed.tasks.task import Task, build
+from nufed.tasks.task import Task
 
 Save = Callable[..., Path]
 
@@ -52,7 +54,8 @@ REAL = [0.5, 1.5, -2.0, 0.0, 1.0, 3.0]
 
 def task(path: Path, *overrides: str) -> Task:
     data = ["dataset=npz", f"dataset.path={path}", "model=logistic"]
-    return build(compose_config([*data, *overrides]))
+    config = compose_config([*data, *overrides])
+    return task_for(algorithm_of(config.algorithm), config)
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_batch_norm_is_refused_with_what_to_use_instead() -> None:
         ("own_modules.no_module", "makes a int, not a torch.nn.Module"),
         ("own_modules.Sized", "width"),
         ("own_modules.silent", "AssertionError"),
-        ("math.pi", "not a callable"),
+        ("math.pi", "is a float, which cannot be called"),
     ],
 )
 def test_a_target_that_gives_no_module_is_refused(target: str, words: str) -> None:
