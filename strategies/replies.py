@@ -144,6 +144,7 @@ def read_update(
     _require_asked(named := [*report.clients, *report.diverged, *report.failed], clients)
     if len(named) < len(clients):
         raise MalformedMessage(f"reply names clients {named}, asked were {clients}")
+    _require_asked(report.afresh, clients)
     examples, known = examples_of(reply), sum(rows.get(client, 0) for client in report.clients)
     if type(examples) is not int or examples != known:
         raise MalformedMessage(f"num-examples is {examples!r:.40}, the clients have {known}")
