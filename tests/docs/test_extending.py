@@ -14,7 +14,8 @@ from nufed.conf.convert import read_config
 from nufed.server_app.parts import parts
 from nufed.strategies.roster import Roster
 from nufed.tasks.partitions import Partition
-from tests.docs.pages import ROOT, run, sections, shown, the_run
+from tests.docs.pages import ROOT, run, sections, shown
+from tests.helpers import RunResult, distance, read_run
 
 pytestmark = pytest.mark.docs
 
@@ -32,8 +33,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
+def of_all(folder: Path) -> RunResult:
+    """Return the run of all that the page adds but the two methods."""
+    (summary,) = folder.glob("runs/digits-fomaml/*/summary.json")
+    return read_run(summary.parent)
+
+
+@pytest.mark.parametrize("name", ["fedprox", "ditto"])
+def test_the_methods_are_those_that_come_with_nufed(folder: Path, name: str) -> None:
+    """Their models, and what is measured of clients, but for rounding: stacks may differ."""
+    (summary,) = folder.glob(f"runs/digits-sweep/*/*_my_{name}_*/summary.json")
+    mine = read_run(summary.parent)
+    line = f"nufed algorithm={name} rounds=2 hydra.run.dir=ours/{name}"
+    run(f"```sh\n{line}\n```", folder)
+    ours = read_run(folder / "ours" / name)
+    assert distance(mine.model, ours.model) < 1e-5
+    for group in ("participating", "new"):
+        curves = [each.rows[-1][group]["loss"] for each in (mine, ours)]
+        assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
 def test_the_run_is_of_all_of_them(folder: Path) -> None:
-    done = the_run(folder)
+    done = of_all(folder)
     config = read_config((done.folder / "config.yaml").read_text())
     a = config.algorithm
     assert (a["name"], a["nu"]) == ("fomaml", 3)
@@ -50,7 +71,7 @@ def test_the_run_is_of_all_of_them(folder: Path) -> None:
 
 
 def test_the_callback_has_its_section_and_tensorboard_its_curves(folder: Path) -> None:
-    done = the_run(folder)
+    done = of_all(folder)
     page = (done.folder / "report.html").read_text()
     losses = [row["train_loss"] for row in done.rows[1:]]
     halved = [i for i, loss in enumerate(losses, 1) if loss < losses[0] / 2]
@@ -73,7 +94,7 @@ def test_the_longest_update_is_left_out(folder: Path, monkeypatch: pytest.Monkey
 
 def test_clients_come_in_turn_and_beta_falls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(folder))
-    found = parts(read_config((the_run(folder).folder / "config.yaml").read_text()))
+    found = parts(read_config((of_all(folder).folder / "config.yaml").read_text()))
     roster = Roster(0, 0.0, Partition.elsewhere(25))
     roster.participating = list(range(25))
     assert found["sampler"].sample(roster, 3, 6) == [0, 20, 21, 22, 23, 24]
