@@ -123,7 +123,7 @@ def test_private_data_give_the_model_that_one_process_gives(
     one = train(["dataset=npz", f"dataset.path={deployed.reference}", *SMALL, "rounds=1"])
     chosen, alone = (of_run(each.folder, "the run").algorithm for each in (run, one))
     assert chosen == alone
-    assert f"α={chosen.alpha:g}, β={chosen.beta:g}" in deployed.done.out
+    assert f"α={chosen['alpha']:g}, β={chosen['beta']:g}" in deployed.done.out
     assert distance(run.model, one.model) < 1e-5
     assert [row["round"] for row in run.rows] == [0, 1]
     assert run.rows[1]["train_loss"] == pytest.approx(one.rows[1]["train_loss"], abs=1e-5)
