@@ -25,7 +25,7 @@ groups = "/sys/fs/cgroup/"
 print(json.dumps({
     "status": {name: value.strip() for name, value in lines},
     "mounts": {where: [kind, *options.split(",")] for where, kind, options in mounts},
-    "refused": {f: refusal(f) for f in ("/", "/opt", "/opt/nufed/nufed/client_app", "/etc", "/usr/bin")},
+    "refused": {f: refusal(f) for f in ("/", "/opt", "/opt/nufed/nufed/tasks", "/etc", "/usr/bin")},
     "allowed": {f: refusal(f) for f in ("/tmp", "/home/nufed")},
     "memory": first(groups + "memory.max", groups + "memory/memory.limit_in_bytes"),
     "pids": first(groups + "pids.max", groups + "pids/pids.max"),
