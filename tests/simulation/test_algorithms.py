@@ -120,22 +120,39 @@ def test_a_run_that_goes_on_ends_as_one_that_was_never_cut(name: str, tmp_path: 
         assert ends[0][group] == ends[1][group]
 
 
+def trained(name: str, folder: Path, *engine: str) -> Params:
+    """Return what is shared after three rounds on an engine, in float32."""
+    given = config(name, "rounds=3", *engine)
+    get_method(given.engine["launcher"])(given, folder, Terminal(quiet=True))
+    return read(folder).state.params
+
+
+def assert_same(mine: Params, theirs: Params) -> None:
+    assert mine.keys() == theirs.keys()
+    assert not mine or distance(mine, theirs) < 1e-5
+
+
 @pytest.mark.flower
 @pytest.mark.parametrize("name", NAMES)
-def test_every_engine_leads_to_the_same_model(name: str, tmp_path: Path) -> None:
-    """In float32: one by one, compiled, in two processes, and on Flower's own engine."""
-    engines = {
-        "alone": ["engine.chunk_size=1"],
-        "compiled": ["engine.chunk_size=3", "engine.compile=true"],
-        "workers": ["engine.chunk_size=2", "engine.workers=2"],
-        "ray": ["engine=ray", "engine.num_supernodes=2"],
-    }
-    models = {}
-    for engine, overrides in engines.items():
-        folder = tmp_path / engine
-        given = config(name, "rounds=3", *overrides)
-        get_method(given.engine["launcher"])(given, folder, Terminal(quiet=True))
-        models[engine] = read(folder).state.params
-    first, *others = models.values()
-    assert all(each.keys() == first.keys() for each in others)
-    assert max((distance(each, first) for each in others if first), default=0.0) < 1e-5
+def test_compiled_and_in_two_processes_it_is_the_same(name: str, tmp_path: Path) -> None:
+    alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
+    compiled = trained(name, tmp_path / "b", "engine.chunk_size=3", "engine.compile=true")
+    assert_same(compiled, alone)
+    workers = trained(name, tmp_path / "c", "engine.chunk_size=2", "engine.workers=2")
+    assert_same(workers, alone)
+
+
+EACH_KIND = {"ditto", "fedbn", "fedrep", "local_only", "meta_sgd", "scaffold"}
+"""One of each kind: a state beside the model, statistics, a part of the model, nothing, more than
+the model, and a state that is shared. The others, alike, are left to `make test-methods`."""
+ON_RAY = [
+    pytest.param(name, marks=pytest.mark.flower if name in EACH_KIND else pytest.mark.methods)
+    for name in NAMES
+]
+
+
+@pytest.mark.parametrize("name", ON_RAY)
+def test_flowers_own_engine_leads_to_the_same_model(name: str, tmp_path: Path) -> None:
+    alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
+    ray = trained(name, tmp_path / "ray", "engine=ray", "engine.num_supernodes=2")
+    assert_same(ray, alone)
