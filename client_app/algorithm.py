@@ -111,6 +111,8 @@ class Algorithm(ABC):
     """What to say where the model draws random numbers and the algorithm `repeats_the_loss`."""
     steps_follow_curvature: ClassVar[bool] = True
     """Whether α and β may be chosen from the curvature of the clients' losses."""
+    learns_alpha: ClassVar[bool] = False
+    """Whether steps of fine-tuning have sizes that were learned, which began as α."""
     keeps_statistics: ClassVar[bool] = False
     """Whether the running statistics of batch normalization are parameters that it takes care of:
     steps of size 1 along what stands for their gradient, see `nufed.tasks.statistics`."""
@@ -206,6 +208,11 @@ class Algorithm(ABC):
     def numbers(self) -> dict[str, float]:
         """The fields that are real numbers, which the server may choose anew for each round."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.type is float}
+
+    @property
+    def unread_in_training(self) -> tuple[str, ...]:
+        """Real numbers that local steps do not read, or not after the first round's."""
+        return ("alpha",)
 
     def with_numbers(self, numbers: Mapping[str, float]) -> Self:
         """Return the same with other real numbers.

@@ -17,7 +17,6 @@ from nufed.client_app.cohort import Cohort, OneByOne
 from nufed.client_app.curvature import probe
 from nufed.client_app.messages import (
     CURVATURE,
-    FIXED,
     Census,
     EvaluateInstruction,
     EvaluationNumbers,
@@ -26,6 +25,11 @@ from nufed.client_app.messages import (
     Numbers,
     ProbeInstruction,
     TrainInstruction,
+)
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.node import hosted, own_data, states_for
+from nufed.client_app.wire import (
+    FIXED,
     arrays_of,
     asks_for_evaluation,
     decode,
@@ -33,8 +37,6 @@ from nufed.client_app.messages import (
     memory_of,
     to_params,
 )
-from nufed.client_app.meta_gradient import Params
-from nufed.client_app.node import hosted, own_data, states_for
 from nufed.client_app.work import new_model, task_for
 from nufed.conf.compose import from_run_config
 from nufed.conf.schema import Config

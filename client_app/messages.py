@@ -1,4 +1,4 @@
-"""The wire contract: what server and clients say to each other, as dataclasses ⇄ Flower records.
+"""The wire contract: what server and clients say to each other, as dataclasses.
 
     message type          from the server                        the client's reply
     query                 nothing                                Census
@@ -14,26 +14,22 @@ A train message may carry an EvaluateInstruction too, for the model that it brin
 then an EvaluateReport: on a SuperNode every message costs the start of a process.
 
 A SuperNode hosts one client or several, so an instruction lists the clients that it is for. Both
-sides check what they receive: `decode` refuses missing, unknown and ill-typed fields.
+sides check what they receive, here and in `nufed.client_app.wire`, which makes records of them.
 """
 
 import re
 import reprlib
-import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypeVar
 
 import numpy as np
-import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from nufed.client_app import figures
 from nufed.client_app.algorithm import Algorithm
-from nufed.client_app.meta_gradient import Params
 from nufed.client_app.states import States
 from nufed.client_app.work import Measuring, Training
 from nufed.conf.errors import InputError, reason
@@ -41,14 +37,11 @@ from nufed.conf.schema import MOST_STEPS, WEIGHTINGS
 from nufed.tasks.task import Task
 from nufed.tasks.undefined import MOST
 
-ARRAYS, REPORT, EVALUATION, METRICS = "arrays", "report", "evaluation", "metrics"
-FIXED = "fixed"
 CURVATURE = "query.curvature"  # a message type
 MOST_ROWS = 10**9  # of one client: the weights of clients are sums of them
 
 KEY = re.compile("[0-9a-f]{8,64}")
 
-T = TypeVar("T")
 A = TypeVar("A", bound=Algorithm)
 
 
@@ -349,14 +342,6 @@ def require_figures(name: str, values: list[float]) -> None:
     within(name, figures_[(np.abs(figures_) > figures.MOST) & np.isfinite(figures_)].tolist())
 
 
-PLACES: dict[type, str] = {
-    Fixed: FIXED,
-    Numbers: "numbers",
-    EvaluationNumbers: "evaluation.numbers",
-    Memory: "memory",
-}
-
-
 def possible(name: str, value: object, valid: bool) -> None:
     """Raise a `MalformedMessage` that names a field of an instruction, unless `valid`."""
     if not valid:
@@ -384,110 +369,3 @@ def same_length(*columns: list[Any]) -> None:
         raise MalformedMessage(
             f"columns of different length: {[len(column) for column in columns]}"
         )
-
-
-def encode(
-    value: Any,
-    arrays: ArrayRecord | None = None,
-    examples: int | None = None,
-    also: Iterable[Fixed | Numbers | Memory | None] = (),
-) -> RecordDict:
-    """Pack a dataclass of this file, with the arrays it goes with, as the content of a message.
-
-    `examples`, the train rows behind an update, goes where Flower's own strategies look for it.
-    """
-    packed = [value, *(each for each in also if each is not None)]
-    content = RecordDict({_place(type(each)): _record(each) for each in packed})
-    if arrays is not None:
-        content[ARRAYS] = arrays
-    if examples is not None:
-        content[METRICS] = MetricRecord({"num-examples": examples})
-    return content
-
-
-def _record(value: Any) -> ConfigRecord:
-    given = {f.name: getattr(value, f.name) for f in fields(value)}
-    return ConfigRecord({name: each for name, each in given.items() if each is not None})
-
-
-def decode(kind: type[T], message: Message) -> T:
-    """Unpack a dataclass of this file from a message.
-
-    Raises
-    ------
-    MalformedMessage
-        If a field is missing, unknown or of the wrong type.
-    """
-    record = message.content.config_records.get(_place(kind))
-    if record is None:
-        raise MalformedMessage(f"no {_place(kind)!r} record")
-    hints = get_type_hints(kind)
-    if unknown := sorted(set(record) - set(hints)):
-        raise MalformedMessage(f"unknown field {unknown[0]!r}")
-    values = {name: _checked(name, record.get(name), hint) for name, hint in hints.items()}
-    return kind(**values)
-
-
-def memory_of(message: Message) -> Memory | None:
-    """Return how clients find what they kept, where they keep anything."""
-    there = PLACES[Memory] in message.content.config_records
-    return decode(Memory, message) if there else None
-
-
-def asks_for_evaluation(message: Message) -> bool:
-    """Tell whether a message asks for personalization curves, or brings them."""
-    return EVALUATION in message.content.config_records
-
-
-def _place(kind: type) -> str:
-    """Return the name of the record that holds a dataclass of this file."""
-    if kind in PLACES:
-        return PLACES[kind]
-    return EVALUATION if kind in (EvaluateInstruction, EvaluateReport) else REPORT
-
-
-def arrays_of(message: Message) -> ArrayRecord:
-    """Return the arrays of a message, an empty record if it has none."""
-    return message.content.array_records.get(ARRAYS, ArrayRecord())
-
-
-def examples_of(message: Message) -> object:
-    """Return the train rows that an update claims to come from, None if it says nothing of it."""
-    return message.content.metric_records.get(METRICS, MetricRecord()).get("num-examples")
-
-
-def to_params(arrays: ArrayRecord) -> Params:
-    """Return arrays as tensors, name -> tensor on the CPU.
-
-    Raises
-    ------
-    MalformedMessage
-        If the bytes of an array are not those of an array of the shape and type that it declares.
-    """
-    return {name: _tensor(name, array) for name, array in arrays.items()}
-
-
-def _tensor(name: str, array: Array) -> torch.Tensor:
-    try:
-        tensor = torch.from_numpy(array.numpy())  # Flower reads without pickle
-    except Exception as error:  # bytes from elsewhere: whatever NumPy or torch makes of them
-        raise MalformedMessage(f"array {name!r} cannot be read: {reason(error)}") from error
-    held = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
-    if held != (tuple(array.shape), array.dtype):
-        raise MalformedMessage(f"array {name!r} holds {held}, other than it declares")
-    return tensor
-
-
-def _checked(name: str, value: Any, hint: Any) -> Any:
-    """Return `value` if it is of type `hint`, one of those that the dataclasses here use."""
-    if get_origin(hint) in (Union, types.UnionType):
-        if value is None:
-            return None
-        hint = get_args(hint)[0]
-    if get_origin(hint) is list:
-        (item,) = get_args(hint)
-        if isinstance(value, list) and all(type(entry) is item for entry in value):
-            return value
-    elif type(value) is hint:
-        return value
-    raise MalformedMessage(f"{name} is {reprlib.repr(value):.60}, not {hint}")

@@ -189,6 +189,17 @@ def personalize(
             checkpoint,
             client,
         )
+    if alpha is not None and algorithm.learns_alpha:
+        raise InputError(
+            f"alpha={alpha:g}: {algorithm.name} learned its step sizes of fine-tuning; leave it out"
+        )
+    if algorithm.stateful:
+        log.warning(
+            "checkpoint=%s: what clients of %s kept of their training is not read: this one begins "
+            "as one that never trained",
+            checkpoint,
+            algorithm.name,
+        )
     algorithm = algorithm.with_numbers({"alpha": how.alpha})
     task = task_for(algorithm, replace(config, device=device), data=mine)
     shared = _shared(trained, task, algorithm, checkpoint)

@@ -18,8 +18,9 @@ from flwr.serverapp import Grid
 from nufed.client_app.algorithm import algorithm_of, norm
 from nufed.client_app.algorithms.meta_gradient import meta_gradient_of
 from nufed.client_app.mean import StreamingMean
-from nufed.client_app.messages import Fixed, Numbers, TrainInstruction, encode, to_params
+from nufed.client_app.messages import Fixed, Numbers, TrainInstruction
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.wire import encode, to_params
 from nufed.conf.schema import Config
 from nufed.server_app.tracking import Row
 from nufed.strategies.exchange import exchange

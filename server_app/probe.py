@@ -10,8 +10,9 @@ from flwr.serverapp import Grid
 
 from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.curvature import FACTOR, Curvature, outliers, probe, widest
-from nufed.client_app.messages import CURVATURE, Fixed, ProbeInstruction, ProbeReport, encode
+from nufed.client_app.messages import CURVATURE, Fixed, ProbeInstruction, ProbeReport
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.wire import encode
 from nufed.client_app.work import new_model
 from nufed.conf.schema import Config
 from nufed.strategies.exchange import exchange

@@ -8,7 +8,7 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 
-from nufed.client_app.messages import to_params
+from nufed.client_app.wire import to_params
 from nufed.conf.errors import Diverged, RunStopped, TooFewReplies
 from nufed.conf.schema import Config
 from nufed.server_app.tracking import Row, State

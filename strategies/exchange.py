@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from nufed.client_app.messages import EVALUATION, asks_for_evaluation
+from nufed.client_app.wire import EVALUATION, asks_for_evaluation
 from nufed.conf.errors import NuFedError, reason
 
 UNDECODABLE = 0  # an error code; Flower's own begin at 1 or say "unknown" by it

@@ -18,8 +18,8 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from nufed.client_app.messages import to_params
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.wire import to_params
 
 ANY_NODE, ANY_ROUND = 2, 0
 

@@ -28,9 +28,9 @@ from nufed.client_app.messages import (
     Memory,
     Numbers,
     TrainInstruction,
-    encode,
 )
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.wire import encode
 from nufed.conf.errors import InputError, RunStopped
 from nufed.conf.schema import (
     WEIGHTINGS,

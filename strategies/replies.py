@@ -11,17 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nufed.client_app.algorithm import norm
-from nufed.client_app.messages import (
-    EvaluateReport,
-    MalformedMessage,
-    ProbeReport,
-    TrainReport,
-    arrays_of,
-    decode,
-    examples_of,
-    to_params,
-)
+from nufed.client_app.messages import EvaluateReport, MalformedMessage, ProbeReport, TrainReport
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.wire import arrays_of, decode, examples_of, to_params
 from nufed.conf.errors import reason
 from nufed.conf.text import printable
 from nufed.tasks.ids import ClientIds, Id

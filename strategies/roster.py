@@ -19,7 +19,8 @@ from collections.abc import Iterable
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from nufed.client_app.messages import Census, MalformedMessage, decode
+from nufed.client_app.messages import Census, MalformedMessage
+from nufed.client_app.wire import decode
 from nufed.conf.errors import InputError, RunStopped, TooFewReplies, reason
 from nufed.strategies.exchange import collect
 from nufed.strategies.left_out import LeftOut

@@ -7,13 +7,11 @@ the same values.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nufed.client_app.algorithm import Algorithm
 from nufed.conf.errors import InputError, NuFedError, RunStopped, reason
-from nufed.conf.schema import AUTO, positive, require
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from nufed.conf.schema import positive, require
 
 Schedule = Callable[[int], float]
 """Round -> factor."""
@@ -80,21 +78,16 @@ class WarmUp:
         return min(1.0, round / self.rounds)
 
 
-def require_schedulable(schedule: Mapping[str, Schedule], algorithm: "DataclassInstance") -> None:
-    """Raise an `InputError` unless every key is a float of the algorithm, and its schedule works.
-
-    Parameters
-    ----------
-    schedule
-        Key -> schedule.
-    algorithm
-        Whose fields are the keys; one that is yet to be chosen (auto) will be a float.
-    """
-    values = {each.name: getattr(algorithm, each.name) for each in fields(algorithm)}
-    floats = [name for name, value in values.items() if type(value) is float or value == AUTO]
+def require_schedulable(schedule: Mapping[str, Schedule], algorithm: Algorithm) -> None:
+    """Raise an `InputError` unless local steps read every key, a float, and its schedule works."""
+    known = {each.name for each in fields(algorithm)}
+    floats = [name for name in algorithm.numbers if name not in algorithm.unread_in_training]
     for key, factor in schedule.items():
         if key not in floats:
-            what = f"algorithm.{key} is no float" if key in values else f"no algorithm.{key}"
+            what = f"no algorithm.{key}"
+            if key in known:
+                idle = key in algorithm.unread_in_training
+                what = f"algorithm.{key} is {'not read in training' if idle else 'no float'}"
             raise InputError(f"schedule.{key}: {what}; choose among {', '.join(floats)}")
         found = _called(factor, 1, f"schedule.{key}", InputError)
         allowed = "a function of the round whose factor is a number above 0"
@@ -102,7 +95,7 @@ def require_schedulable(schedule: Mapping[str, Schedule], algorithm: "DataclassI
 
 
 def scheduled(
-    schedule: Mapping[str, Schedule], algorithm: "DataclassInstance", round: int
+    schedule: Mapping[str, Schedule], algorithm: Algorithm, round: int
 ) -> dict[str, float]:
     """Return the value that each scheduled key of the algorithm has in a round.
 

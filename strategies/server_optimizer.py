@@ -11,8 +11,8 @@ import torch
 from flwr.app import ArrayRecord
 from torch import Tensor
 
-from nufed.client_app.messages import to_params
 from nufed.client_app.meta_gradient import Params
+from nufed.client_app.wire import to_params
 from nufed.conf.errors import InputError
 
 OF_OPTIMIZER = "optimizer/"

@@ -12,7 +12,7 @@ import numpy as np
 from flwr.app import RecordDict
 from hypothesis import HealthCheck, Phase, settings
 
-from nufed.client_app.messages import EVALUATION, REPORT
+from nufed.client_app.wire import EVALUATION, REPORT
 from nufed.conf.errors import NuFedError
 
 FUZZ = settings(

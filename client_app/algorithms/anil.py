@@ -75,6 +75,11 @@ class ANIL(Algorithm):
         return self.nu
 
     @property
+    def unread_in_training(self) -> tuple[str, ...]:
+        """None: α is the size of the inner steps."""
+        return ()
+
+    @property
     def gradients(self) -> int:
         """ν + 1, and a Hessian-vector product for each inner step where there are Hessians."""
         return self.nu + 1 + (2 * self.nu if self.needs_hessians else 0)

@@ -97,6 +97,12 @@ class MetaGradient(Algorithm):
         return self.nu + 1 + (0 if self.mode == "first_order" else 2 * self.nu)
 
     @property
+    def unread_in_training(self) -> tuple[str, ...]:
+        """α where there are no inner steps, δ where no Hessians are left out."""
+        inner = () if self.nu else ("alpha",)
+        return inner if self.nu and self.mode == "hessian_free" else (*inner, "delta")
+
+    @property
     def needs_hessians(self) -> bool:
         """Whether ν > 0 meta-gradients are exact."""
         return self.nu > 0 and self.mode == "exact"

@@ -51,6 +51,7 @@ class MetaSGD(Algorithm):
 
     without_hessians: ClassVar[str] = "say algorithm.mode=first_order"
     steps_follow_curvature: ClassVar[bool] = False
+    learns_alpha: ClassVar[bool] = True
 
     nu: int
     """Fine-tuning (inner) steps ν."""

@@ -80,6 +80,11 @@ class PFedMe(Algorithm):
         return loss, descend(theta, held, self.alpha)
 
     @property
+    def unread_in_training(self) -> tuple[str, ...]:
+        """None: α is the size of the inner steps."""
+        return ()
+
+    @property
     def gradients(self) -> int:
         """ν."""
         return self.nu

@@ -17,9 +17,9 @@ from nufed.client_app.messages import (
     MalformedMessage,
     Numbers,
     TrainInstruction,
-    encode,
 )
 from nufed.client_app.states import Held
+from nufed.client_app.wire import encode
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError

@@ -10,13 +10,8 @@ from flwr.app import Message
 from safetensors.torch import load_file, save
 
 from nufed.client_app.client import evaluate
-from nufed.client_app.messages import (
-    EvaluateInstruction,
-    Fixed,
-    MalformedMessage,
-    decode,
-    encode,
-)
+from nufed.client_app.messages import EvaluateInstruction, Fixed, MalformedMessage
+from nufed.client_app.wire import decode, encode
 from nufed.conf.compose import of_run
 from nufed.conf.errors import RunStopped
 from nufed.simulation.flower_host import open_run

@@ -16,17 +16,14 @@ from hypothesis import strategies as st
 from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as client_app
 from nufed.client_app.messages import (
-    ARRAYS,
     CURVATURE,
-    EVALUATION,
-    REPORT,
     EvaluateInstruction,
     EvaluationNumbers,
     Numbers,
     ProbeInstruction,
     TrainInstruction,
-    encode,
 )
+from nufed.client_app.wire import ARRAYS, EVALUATION, REPORT, encode
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError

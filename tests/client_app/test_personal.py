@@ -257,6 +257,21 @@ def test_what_cannot_be_used_is_named_in_one_line(small: Run) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_learned_step_sizes_are_not_given_others(small: Run) -> None:
+    run = small("algorithm=meta_sgd", "algorithm.nu=1")
+    with pytest.raises(InputError, match=r"^alpha=0.2: meta_sgd learned its step sizes of fine-t"):
+        personalize(run.folder, one_client(run), alpha=0.2)
+    assert personalize(run.folder, one_client(run)).curve["loss"]
+
+
+def test_who_keeps_a_state_is_told_that_it_begins_without(
+    small: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = small("algorithm=ditto")
+    personalize(run.folder, one_client(run))
+    assert "what clients of ditto kept of their training is not read" in caplog.text
+
+
 def test_a_run_that_cannot_be_used_is_named_in_one_line(small: Run, tmp_path: Path) -> None:
     run = small()
     mine = one_client(run)

@@ -12,7 +12,8 @@ import pytest
 from flwr.app import Context, Error, Message, RecordDict
 
 from nufed.client_app.app import app as client_app
-from nufed.client_app.messages import CURVATURE, ProbeReport, encode
+from nufed.client_app.messages import CURVATURE, ProbeReport
+from nufed.client_app.wire import encode
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.server_app.app import app as server_app

@@ -14,7 +14,8 @@ from flwr.app import Message
 
 from nufed.client_app.app import app as client_app
 from nufed.client_app.curvature import Curvature, outliers, probe, widest
-from nufed.client_app.messages import CURVATURE, REPORT, ProbeInstruction
+from nufed.client_app.messages import CURVATURE, ProbeInstruction
+from nufed.client_app.wire import REPORT
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError

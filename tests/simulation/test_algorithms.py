@@ -16,7 +16,7 @@ from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.cohort import Cohort, OneByOne
 from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
-from nufed.client_app.states import StateFolder
+from nufed.client_app.states import Held, StateFolder
 from nufed.conf.compose import CONFIG_DIR, compose_config
 from nufed.conf.schema import Config
 from nufed.server_app.checkpoint import read
@@ -90,6 +90,27 @@ def test_a_stack_does_what_each_client_does_by_itself(name: str, tmp_path: Path)
             assert_same_curves(curves, their_curves, 1e-8)
     first, last = alone[0][1].curves, alone[-1][1].curves
     assert np.abs(np.subtract(first, last)).max() > 1e-3, "nothing was learned"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_local_steps_read_the_numbers_that_a_schedule_may_have(name: str) -> None:
+    """And no others: a schedule of one that nothing reads would do nothing."""
+    given = of(name, "engine.precision=float64")
+    algorithm = algorithm_of(given.config.algorithm).of_federation(len(SEEN), len(SEEN))
+    shared = algorithm.shared(given.params)
+
+    def round_of(numbers: dict[str, float]) -> list[torch.Tensor]:
+        ask, states = training(given.config, SEEN, round=1), Held()
+        ask = replace(ask, algorithm=algorithm.with_numbers(numbers), states=states)
+        update = OneByOne(given.task).train(shared, ask).update
+        leaves = [update, *states.on_cpu().values()]
+        return [p for each in leaves for p in each.values()]
+
+    before = round_of({})
+    for key, value in algorithm.numbers.items():
+        after = round_of({key: value / 2})
+        same = all(map(torch.equal, before, after))
+        assert same == (key in algorithm.unread_in_training), key
 
 
 def config(name: str, *overrides: str) -> Config:

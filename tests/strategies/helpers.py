@@ -12,8 +12,9 @@ from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as client_app
 from nufed.client_app.app import shared_of
 from nufed.client_app.client import train as train_client
-from nufed.client_app.messages import TrainInstruction, decode
+from nufed.client_app.messages import TrainInstruction
 from nufed.client_app.states import Held
+from nufed.client_app.wire import decode
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.simulation.grid import LocalGrid

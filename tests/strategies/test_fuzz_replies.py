@@ -26,13 +26,8 @@ from hypothesis import strategies as st
 
 from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.mean import StreamingMean
-from nufed.client_app.messages import (
-    ARRAYS,
-    METRICS,
-    EvaluateReport,
-    TrainReport,
-    to_params,
-)
+from nufed.client_app.messages import EvaluateReport, TrainReport
+from nufed.client_app.wire import ARRAYS, METRICS, to_params
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.conf.text import printable

@@ -8,7 +8,7 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 
-from nufed.client_app.messages import EVALUATION, METRICS, REPORT
+from nufed.client_app.wire import EVALUATION, METRICS, REPORT
 from nufed.conf.errors import RunStopped
 from nufed.strategies.curves import GROUPS, summarize
 from nufed.strategies.exchange import exchange

@@ -11,7 +11,7 @@ import torch
 from flwr.app import Message, MessageType
 from scipy.stats import norm as gaussian
 
-from nufed.client_app.messages import to_params
+from nufed.client_app.wire import to_params
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import CannotWrite, InputError, RunStopped
 from nufed.conf.schema import PrivacyConfig

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from nufed.client_app.messages import EvaluateReport, MalformedMessage, encode
+from nufed.client_app.messages import EvaluateReport, MalformedMessage
+from nufed.client_app.wire import encode
 from nufed.strategies.replies import read_curves
 
 

@@ -12,7 +12,8 @@ from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from nufed.client_app.app import app as client_app
-from nufed.client_app.messages import REPORT, Census, encode
+from nufed.client_app.messages import Census
+from nufed.client_app.wire import REPORT, encode
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError, RunStopped

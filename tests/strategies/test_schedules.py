@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from nufed.client_app.algorithm import Algorithm
-from nufed.client_app.messages import Numbers, TrainInstruction, decode
+from nufed.client_app.messages import Numbers, TrainInstruction
+from nufed.client_app.wire import decode
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import read_config, to_json, to_yaml
 from nufed.conf.errors import InputError, RunStopped
@@ -82,8 +83,12 @@ def fails(round: int) -> float:
 @pytest.mark.parametrize(
     ("schedule", "words"),
     [
-        ({"gamma": WarmUp(2)}, "schedule.gamma: no algorithm.gamma; choose among alpha, beta, del"),
-        ({"nu": WarmUp(2)}, "schedule.nu: algorithm.nu is no float; choose among alpha, beta, de"),
+        ({"gamma": WarmUp(2)}, "schedule.gamma: no algorithm.gamma; choose among alpha, beta"),
+        ({"nu": WarmUp(2)}, "schedule.nu: algorithm.nu is no float; choose among alpha, beta"),
+        (
+            {"delta": WarmUp(2)},
+            "schedule.delta: algorithm.delta is not read in training; choose am",
+        ),
         ({"batch": WarmUp(2)}, "schedule.batch: algorithm.batch is no float; choose among"),
         ({"beta": lambda round: "x"}, "schedule.beta(1)=x: must be a function of the round whose"),
         ({"beta": lambda round: 0.0}, "schedule.beta(1)=0.0: must be a function of the round"),

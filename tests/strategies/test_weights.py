@@ -13,8 +13,9 @@ from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as one_by_one
 from nufed.client_app.app import make_app
 from nufed.client_app.client import train as train_client
-from nufed.client_app.messages import ARRAYS, METRICS, REPORT, TrainInstruction, decode, to_params
+from nufed.client_app.messages import TrainInstruction
 from nufed.client_app.states import Held
+from nufed.client_app.wire import ARRAYS, METRICS, REPORT, decode, to_params
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.simulation.executor import Batched
