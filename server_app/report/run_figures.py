@@ -44,14 +44,17 @@ def training(run: Record) -> list[Figure]:
             f"{rounds[0]}, {last} in round {rounds[-1]}.",
         )
     ]
-    norms = {"mean meta-gradient": "meta_grad_norm", "update of the round": "update_norm"}
+    norms = {
+        "gradient of a local step, mean": "meta_grad_norm",
+        "update of the round": "update_norm",
+    }
     drawing = Drawing("norms", "round", "Euclidean norm")
     for index, (label, key) in enumerate(norms.items()):
         of, values = run.series(key)
         drawing.axes.plot(of, values, label=label, color=COLOURS[2 + index], **_dots(of))
     scale(drawing.axes, np.concatenate([run.series(key)[1] for key in norms.values()]))
     whole_rounds(drawing.axes)
-    title = "How long meta-gradients and updates are"
+    title = "How long the steps of clients and of the round are"
     return [*figures, drawing.finish(title, f"{title}, by round.")]
 
 
