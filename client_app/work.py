@@ -28,6 +28,12 @@ class Training:
     weighting: str = "uniform"
     most_rows: int | None = None
     """Train rows of a client that count in its weight; None: all."""
+    each: bool = False
+    """Whether each client's update is wanted, stacked along a first axis; else their mean."""
+    clip_norm: float | None = None
+    """L2 norm that longer updates are scaled down to; None: they stay as they are."""
+    max_norm: float | None = None
+    """L2 norm above which an update is left out, where others are clipped; None: none is."""
     states: States = field(default_factory=Held)
 
     def asking(self, **changes: Any) -> "Training":

@@ -21,7 +21,7 @@ from nufed.client_app.work import Measuring, Training
 from nufed.conf.errors import InputError, reason
 from nufed.conf.schema import Config, require
 from nufed.simulation import plan as plans
-from nufed.simulation.lane import Lane, Part, join_curves, split
+from nufed.simulation.lane import Lane, Part, counted, join_curves, split
 from nufed.simulation.plan import ONE_BY_ONE, Way
 from nufed.simulation.trial import Work, evaluate_trial, train_trial, tried
 from nufed.simulation.worker import Model
@@ -88,10 +88,10 @@ class Batched:
         rest = replace(ask, clients=[])
         if self._workers is None:
             parts = (self.lane.train(shared, rest, block, way) for block in blocks)
-            part, cpu_s = self.lane.join(parts), 0.0
+            part, cpu_s = self.lane.join(parts, each=ask.each), 0.0
         else:
             done, cpu_s = self._workers.train(self._model(shared), rest, blocks, way)
-            part = self.lane.join(iter(done))
+            part = self.lane.join(iter(done), each=ask.each)
         return self._reported(part, ask, cpu_s)
 
     def evaluate(self, shared: Params, ask: Measuring) -> EvaluateReport:
@@ -122,23 +122,33 @@ class Batched:
     def _reported(self, part: Part, ask: Training, cpu_s: float) -> Trained:
         """Turn what the chunks gave into the mean update and the report; the one look at it."""
         report = replace(TrainReport.empty(), failed=part.failed, reasons=part.reasons, cpu_s=cpu_s)
-        rows = zip(part.clients, *part.metrics.tolist(), strict=True)
+        counts = counted(part.metrics, ask).tolist()
+        rows = zip(part.clients, counts, *part.metrics.tolist(), strict=True)
         columns, weights = list[list[float]](), 0.0
-        for client, loss, norm, diverged_at, *shown in rows:
-            if diverged_at > ask.tau:
+        for client, used, loss, norm, diverged_at, length, *shown in rows:
+            if used:
                 report.clients.append(client)
                 report.loss.append(loss)
                 report.meta_grad_norm.append(norm)
+                report.lengths.append(length)
                 columns.append(shown)
                 weights += weight(self.task, ask, client)
+            elif diverged_at > ask.tau:
+                report.too_long.append(client)
+                report.too_long_by.append(length)
             else:
                 report.diverged.append(client)
                 report.diverged_at.append(int(diverged_at))
         if not report.clients:
             return Trained({}, report)
-        mean = {name: (p / weights).to(self.task.dtype) for name, p in part.total.items()}
-        each = dict(zip(part.shown, zip(*columns, strict=True), strict=True))
-        return Trained(mean, report.showing(each))
+        updates = part.updates
+        if not ask.each:
+            updates = {name: p / weights for name, p in updates.items()}
+        if ask.clip_norm is None:
+            report.lengths.clear()
+        shown_by_name = dict(zip(part.shown, zip(*columns, strict=True), strict=True))
+        update = {name: p.to(self.task.dtype) for name, p in updates.items()}
+        return Trained(update, report.showing(shown_by_name))
 
     def _blocks(self, clients: Sequence[int], chunk: int) -> list[list[int]]:
         """Share clients out in blocks of whole chunks: one after another, or for the workers."""

@@ -76,8 +76,8 @@ class Worker:
         with _warnings() as said:
             result = getattr(self._lane, kind)(here, replace(ask, states=states), clients, way)
         if isinstance(result, Part):
-            total = {name: p.cpu() for name, p in result.total.items()}
-            result = result._replace(total=total, metrics=result.metrics.cpu())
+            updates = {name: p.cpu() for name, p in result.updates.items()}
+            result = result._replace(updates=updates, metrics=result.metrics.cpu())
         return Done(pickle.dumps((result, states.on_cpu())), time.process_time() - started, said)
 
     def _take_over(self, model: Model) -> None:

@@ -429,20 +429,20 @@ def assert_near(mine: Any, theirs: Any) -> None:
         assert repr(mine) == repr(theirs)
 
 
-class OneReplyEach(Mean):
+class SeesEach(Mean):
     """As a rule would be that must see every client's update by itself."""
 
-    one_reply_each = True
+    sees_each = True
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "examples"])
-def test_one_reply_each_gives_the_same_model_as_their_mean(
+def test_each_update_by_itself_gives_the_same_model_as_their_mean(
     run_batched: Run, weighting: str
 ) -> None:
     rounds = ["rounds=2", "clients_per_round=5", "engine.precision=float64"]
     overrides = ragged([*rounds, f"strategy.weighting={weighting}", "evaluation.new_clients=0"])
     together = run_batched(overrides)
-    by_itself = run_batched([*overrides, f"rule._target_={__name__}.OneReplyEach"])
+    by_itself = run_batched([*overrides, f"rule._target_={__name__}.SeesEach"])
     assert distance(together.model, by_itself.model) < 1e-10
     for row, expected in zip(by_itself.rows[1:], together.rows[1:], strict=True):
         assert row["clients"] == 5
