@@ -1,4 +1,4 @@
-"""One local step as a compiled program: engine.compile=true."""
+"""One local step as a compiled program: engine.compile."""
 
 import logging
 import os
@@ -24,6 +24,10 @@ Program = Callable[[Carry, Batches], Shown]
 
 class Untraceable(RuntimeError):
     """A step that works but is no fixed list of tensor operations, so that nothing is compiled."""
+
+
+class CompilerFailed(InputError):
+    """There is no compiler, or it cannot cope."""
 
 
 class Overwritten(dict[str, Params]):
@@ -74,8 +78,8 @@ def _compile(function: Program, carry: Carry, batches: Batches) -> Program:
     ------
     Untraceable
         If it cannot be traced.
-    InputError
-        If the compiler fails.
+    CompilerFailed
+        If the compiler does.
     """
     # Seconds of imports, that others need not pay.
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
@@ -99,8 +103,8 @@ def _compile(function: Program, carry: Carry, batches: Batches) -> Program:
     except Exception as error:  # whatever the compiler, or the compiler's compiler, raises
         if out_of_memory(error):
             raise
-        raise InputError(
-            f"engine.compile=true: {reason(error):.200}; a C++ compiler is needed, "
+        raise CompilerFailed(
+            f"engine.compile: {reason(error):.200}; a C++ compiler is needed, "
             "or say engine.compile=false"
         ) from error
     return program

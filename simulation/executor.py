@@ -19,10 +19,11 @@ from nufed.client_app.meta_gradient import Params, random_state
 from nufed.client_app.states import Held
 from nufed.client_app.work import Measuring, Training
 from nufed.conf.errors import InputError, reason
-from nufed.conf.schema import Config, require
+from nufed.conf.schema import AUTO, Config, require
 from nufed.simulation import plan as plans
+from nufed.simulation.compiled import CompilerFailed
 from nufed.simulation.lane import Lane, Part, counted, join_curves, split
-from nufed.simulation.plan import ONE_BY_ONE, Way
+from nufed.simulation.plan import ONE_BY_ONE, Plan, Way
 from nufed.simulation.trial import Work, evaluate_trial, train_trial, tried
 from nufed.simulation.worker import Model
 from nufed.simulation.workers import Workers
@@ -58,7 +59,10 @@ class Batched:
         check(config)
         self.task, self.lane = task, Lane(task)
         self._chunk_size: int | None = engine["chunk_size"]
-        self._compile: bool = engine["compile"]
+        self._compile: bool = engine["compile"] is True
+        can = not (config.algorithm.get("recompute") or config.schedule)
+        self._rounds = config.rounds if engine["compile"] == AUTO and can else 0
+        """Of the run, where steps are to be compiled if that pays; 0 where they are not."""
         self._threads = [1] if task.device.type != "cpu" else sorted({1, torch.get_num_threads()})
         self._plans: dict[str, Way] = {}
         self._unstackable = why_one_by_one(task, task.initial_params())
@@ -174,7 +178,9 @@ class Batched:
         shape = [type(one).__qualname__, asdict(alike)]
         trial = partial(train_trial, self.lane, shared, step)
         alone = partial(self.lane.train, shared, step, way=ONE_BY_ONE)
-        return self._plan(Work("train", shape, ask.clients, trial, alone, compile=self._compile))
+        steps = self._rounds * ask.tau * len(ask.clients)
+        work = Work("train", shape, ask.clients, trial, alone, compile=self._compile, steps=steps)
+        return self._plan(work)
 
     def _plan_evaluate(self, shared: Params, ask: Measuring, clients: Sequence[int]) -> Way:
         """Return how to evaluate clients."""
@@ -194,21 +200,36 @@ class Batched:
             return ONE_BY_ONE
         if self._chunk_size is not None:
             return Way(min(self._chunk_size, limit), work.compile)
-        if limit == 1 and not work.compile:
+        if limit == 1 and not (work.compile or work.steps):
             return ONE_BY_ONE
         name = plans.key(work.kind, *work.shape, limit, self._threads, self._shape)
         if name not in self._plans:
             plan = plans.recall(name)
             if plan is None:
-                plan = tried(work, self.lane, limit, self._threads)
-                if plan is None:
-                    return ONE_BY_ONE
-                plans.keep(name, plan)
+                plan = _kept(name, tried(work, self.lane, limit, self._threads))
+            if plan is not None and plans.pays_to_compile(plan, work.steps // lanes):
+                plan = _kept(name, self._compiled(work, plan, limit))
+            if plan is None:
+                return ONE_BY_ONE
             torch.set_num_threads(plan.threads)
             for line in plans.describe(plan, DONE[work.kind]):
                 log.info("%s", line)
             self._plans[name] = plan.way
         return self._plans[name]
+
+    def _compiled(self, work: Work, plan: Plan, limit: int) -> Plan | None:
+        """Return the plan for compiled steps too, where there is a compiler."""
+        try:
+            return tried(work.to_compile(), self.lane, limit, self._threads)
+        except CompilerFailed as error:
+            return plan._replace(untraceable=reason(error))
+
+
+def _kept(name: str, plan: Plan | None) -> Plan | None:
+    """Keep a plan, if there is one."""
+    if plan is not None:
+        plans.keep(name, plan)
+    return plan
 
 
 def check(config: Config) -> None:
@@ -218,7 +239,9 @@ def check(config: Config) -> None:
         value = engine[key]
         valid = value is None or (type(value) is int and value >= 1)
         require(valid, f"engine.{key}", value, "at least 1, or null")
-    require(type(engine["compile"]) is bool, "engine.compile", engine["compile"], "true or false")
+    compile = engine["compile"]
+    known = type(compile) is bool or compile == AUTO
+    require(known, "engine.compile", compile, "true, false, or auto: where it pays")
     address = engine["ray_address"]
     require(
         address is None or isinstance(address, str),
@@ -226,11 +249,11 @@ def check(config: Config) -> None:
         address,
         "host:port of a Ray cluster, auto, or null",
     )
-    if engine["compile"] and config.algorithm.get("recompute"):
+    if compile is True and config.algorithm.get("recompute"):
         raise InputError(
             "engine.compile=true: a compiler undoes algorithm.recompute=true; choose one of the two"
         )
-    if engine["compile"] and config.schedule:
+    if compile is True and config.schedule:
         raise InputError(
             f"engine.compile=true: programs hold numbers, and schedule.{min(config.schedule)} "
             "is another each round; choose one of the two"

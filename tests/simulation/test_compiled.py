@@ -108,7 +108,7 @@ def test_a_compiled_single_client_is_tried_and_the_plan_is_obeyed(
     assert plan.seconds == min(plan.seconds_compiled, plan.seconds_one_by_one) or plan.compiled
     for compiled, says in (
         (True, "clients are trained one by one, compiled, on 1 thread: in the trial"),
-        (False, "engine.compile=true is not used: in the trial"),
+        (False, "steps are not compiled: in the trial"),
     ):
         caplog.clear()
         file.write_text(json.dumps({name: plan._replace(compiled=compiled)}))

@@ -305,7 +305,7 @@ def test_impossible_options_are_refused_in_one_line(override: str, says: str) ->
     assert "\n" not in str(refused.value)
 
 
-NOT_USED = "engine.compile=true is not used: "
+NOT_USED = "steps are not compiled: "
 
 
 @pytest.mark.parametrize("chunk", [3, None])
