@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-docs test-flower test-methods test-deployment test-compose test-trackers bench attack experiments fuzz docs lint clean
+.PHONY: install demo test test-docs test-flower methods test-deployment test-compose test-trackers bench attack experiments fuzz docs lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -28,7 +28,7 @@ test-docs: $(INSTALLED)  ## Run what the README and docs/ tell people to type
 test-flower: $(INSTALLED)  ## Run the same work on Flower's engines, and compare
 	$(VENV)/python -m pytest -n 0 -m flower
 
-test-methods: $(INSTALLED)  ## Run those algorithms on Flower's engine that test-flower leaves out
+methods: $(INSTALLED)  ## Run those algorithms on Flower's engine that test-flower leaves out
 	$(VENV)/python -m pytest -n 0 -m methods
 
 test-deployment: $(INSTALLED)  ## Run those on a SuperLink and SuperNodes: private data, faults, resuming

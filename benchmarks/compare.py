@@ -54,14 +54,14 @@ def round_operations(setting: Setting) -> int:
 
 
 def _warm(trainer: Trainer, effort: Effort) -> tuple[dict[str, float], str]:
-    """Take a few local steps; return the peak memory, and what the engine said of itself."""
+    """Train for a round; return the peak memory, and what the engine said of itself."""
     effort.say(f"{trainer.name}: warming up")
     setting = trainer.setting
-    ask = setting.ask.asking(tau=min(setting.ask.tau, 2))
     with _said() as lines:
-        trainer.train(ask)
+        trainer.train(setting.ask)
     peak = {}
     if _countable(setting):
+        ask = setting.ask.asking(tau=min(setting.ask.tau, 2))
         peak["peak_mb"] = peak_bytes(partial(trainer.train, ask), setting.task.device) / 1e6
     return peak, "; ".join(lines)
 

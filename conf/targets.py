@@ -177,6 +177,7 @@ def _options() -> Mapping[str, frozenset[str]]:
     """Return what the options of the configuration's groups name, by the key that names it."""
     found = {"engine.launcher": "engine", SOURCE: "dataset"}
     found |= {"strategy.optimizer._target_": "optimizer"}
+    found |= {"partition.partitioner._target_": "partition"}
     groups = ("algorithm", "dataset", "model", "strategy", "rule", "sampler", "schedule")
     found |= {f"{group}._target_": group for group in (*groups, "tracking")}
     return {

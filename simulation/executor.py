@@ -172,11 +172,12 @@ class Batched:
 
     def _plan_train(self, shared: Params, ask: Training) -> Way:
         """Return how to train clients."""
+        one = ask.algorithm
+        alike = replace(one, name="", tau=1).with_numbers(dict.fromkeys(one.numbers, 1.0))
+        shape = [type(one).__qualname__, asdict(alike)]  # what a step costs
+        # Of the round's own algorithm, so that the programs that are tried serve the round.
+        trial = partial(train_trial, self.lane, shared, replace(ask, states=Held()))
         step = replace(ask.asking(tau=1), states=Held())
-        one = step.algorithm
-        alike = replace(one, name="").with_numbers(dict.fromkeys(one.numbers, 1.0))  # of like cost
-        shape = [type(one).__qualname__, asdict(alike)]
-        trial = partial(train_trial, self.lane, shared, step)
         alone = partial(self.lane.train, shared, step, way=ONE_BY_ONE)
         steps = self._rounds * ask.tau * len(ask.clients)
         work = Work("train", shape, ask.clients, trial, alone, compile=self._compile, steps=steps)

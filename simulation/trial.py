@@ -70,17 +70,17 @@ def tried(work: Work, lane: Lane, limit: int, threads: Sequence[int]) -> Plan | 
 
 
 def train_trial(lane: Lane, shared: Params, ask: Training, clients: Sequence[int]) -> Run:
-    """Return one local step (τ = 1) of a chunk of `clients`; they serve again if they are few."""
+    """Return the first local step of a chunk of `clients`; they serve again if they are few."""
     task, algorithm = lane.task, ask.algorithm
     drawn = cache(lambda alike: draw_train(task, ask, clients, alike=alike))
 
     def run(way: Way) -> object:
         if way == ONE_BY_ONE:
-            (alone,) = gathered(task, drawn(False), 0, ask.tau)
+            alone = next(gathered(task, drawn(False), 0, ask.tau))
             (state,) = states_of(task, shared, ask, clients[:1])
             return algorithm.step(task.loss, algorithm.begin(shared, state), alone)
         places = [i % len(clients) for i in range(way.chunk)]
-        (some,) = batches(lane.source, drawn(way.compiled).of(places), ask.tau)
+        some = next(batches(lane.source, drawn(way.compiled).of(places), ask.tau))
         states = joined(states_of(task, shared, ask, [clients[i] for i in places]))
         start = algorithm.begin(repeated(shared, way.chunk), states)
         return lane.step(ask, way.compiled)(start, some)

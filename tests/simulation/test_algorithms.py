@@ -165,7 +165,7 @@ def test_compiled_and_in_two_processes_it_is_the_same(name: str, tmp_path: Path)
 
 EACH_KIND = {"ditto", "fedbn", "fedrep", "local_only", "meta_sgd", "scaffold"}
 """One of each kind: a state beside the model, statistics, a part of the model, nothing, more than
-the model, and a state that is shared. The others, alike, are left to `make test-methods`."""
+the model, and a state that is shared. The others, alike, are left to `make methods`."""
 ON_RAY = [
     pytest.param(name, marks=pytest.mark.flower if name in EACH_KIND else pytest.mark.methods)
     for name in NAMES
