@@ -7,6 +7,7 @@ from benchmarks.workloads import (
     many_clients,
     overhead,
     recompute,
+    rules,
     start_up,
     training,
     workers,
@@ -18,6 +19,7 @@ WORKLOADS: tuple[Workload, ...] = (
     *recompute.WORKLOADS,
     *curves.WORKLOADS,
     *overhead.WORKLOADS,
+    *rules.WORKLOADS,
     *many_clients.WORKLOADS,
     *start_up.WORKLOADS,
     *workers.WORKLOADS,  # last: it leaves Ray's threads behind
