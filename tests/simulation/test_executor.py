@@ -291,9 +291,9 @@ def test_plans_that_cannot_be_read_are_made_anew(folder: Path, content: bytes) -
         ("engine.chunk_size=many", "engine.chunk_size=many: must be at least 1, or null"),
         ("engine.workers=0", "engine.workers=0: must be at least 1, or null"),
         ("engine.workers=-1", "engine.workers=-1: must be at least 1, or null"),
-        ("engine.compile='yes'", "engine.compile=yes: must be true or false"),
-        ("engine.compile=1", "engine.compile=1: must be true or false"),
-        ("engine.compile=null", "engine.compile=None: must be true or false"),
+        ("engine.compile='yes'", "engine.compile=yes: must be true, false, or auto"),
+        ("engine.compile=1", "engine.compile=1: must be true, false, or auto"),
+        ("engine.compile=null", "engine.compile=None: must be true, false, or auto"),
         ("engine.ray_address=6379", "engine.ray_address=6379: must be host:port of a Ray cluster"),
         ("engine.precision=float16", "engine.precision=float16: must be float32 | float64 | bf16"),
     ],
@@ -320,7 +320,7 @@ def test_steps_that_cannot_be_compiled_are_done_as_they_are_and_this_is_said(
         assert_same_training(
             engine.train(of.params, ask), OneByOne(of.task).train(of.params, ask), 1e-5
         )
-    vain = [line for line in said() if "not used" in line]
+    vain = [line for line in said() if NOT_USED in line]
     assert vain == [f"{NOT_USED}a module that is not to be traced"]
     assert engine.lane.one_by_one == set()
     assert folder.exists() == (chunk is None)
