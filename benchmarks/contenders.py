@@ -58,9 +58,9 @@ def one_by_one(setting: Setting) -> Trainer:
 
 
 def batched(setting: Setting, *overrides: str, name: str = EAGER) -> Trainer:
-    """Return the batched engine, with further overrides, on one thread."""
+    """Return the batched engine, with further overrides, on one thread; not compiled but by one."""
     torch.set_num_threads(1)  # it tries as many threads as it finds
-    config = setting.vary(*overrides)
+    config = setting.vary("engine.compile=false", *overrides)
     return trainer(name, replace(setting, config=config), Batched(config, setting.task))
 
 
