@@ -69,7 +69,7 @@ def _warm(trainer: Trainer, effort: Effort) -> tuple[dict[str, float], str]:
 def _countable(setting: Setting) -> bool:
     """Tell whether all tensors are made by torch in this process."""
     engine = setting.config.engine
-    compiled = engine.get("compile") and setting.task.device.type == "cpu"
+    compiled = engine.get("compile") is True and setting.task.device.type == "cpu"
     return not compiled and not engine.get("workers")
 
 
