@@ -15,7 +15,6 @@ one that it was given, so that the same lines are traced and compiled.
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple, Self
@@ -30,6 +29,7 @@ from nufed.client_app.meta_gradient import (
     Support,
     descend,
     trajectory,
+    value_and_gradient,
 )
 from nufed.conf.errors import InputError
 from nufed.conf.fields import class_of, made_of
@@ -88,8 +88,11 @@ class BatchSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Algorithm(ABC):
-    """What all have in common. Its fields are the keys of `algorithm` in a run's configuration."""
+class Algorithm:
+    """What all have in common; as it stands, FedAvg.
+
+    Its fields are the keys of `algorithm` in a run's configuration.
+    """
 
     name: str
     """What the algorithm is called: in the run's name, and in no formula."""
@@ -143,9 +146,10 @@ class Algorithm(ABC):
         """Return what the first local step starts from."""
         return {"w": shared}
 
-    @abstractmethod
     def step(self, loss_fn: LossFn, carry: Carry, batches: Batches) -> Step:
-        """Take one local step."""
+        """Take one local step: w − β ∇f_i(w; D′), unless it is another's."""
+        loss, gradient = value_and_gradient(loss_fn, carry["w"], batches["query"])
+        return self.stepped(carry, gradient, loss)
 
     def end(self, shared: Params, carry: Carry) -> End:
         """Return the update w_0 − w_τ, and the state."""
@@ -276,7 +280,7 @@ def algorithm_of(values: Mapping[str, Any]) -> Algorithm:
     InputError
         If it names none, or a key, a type or a value is not one of its.
     """
-    kind = class_of(Algorithm, values, "algorithm")  # type: ignore[type-abstract]
+    kind = class_of(Algorithm, values, "algorithm")
     automatic = [name for name in AUTOMATIC if values.get(name) == AUTO]
     if automatic and not kind.steps_follow_curvature:
         said = f"algorithm.{automatic[0]}={AUTO}"

@@ -3,26 +3,25 @@
 Which part, and how the two are trained, is what these methods differ in.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from nufed.client_app.algorithm import Algorithm, Batches, Carry, End, Step, difference
+from nufed.client_app.algorithm import Algorithm, Carry, End, difference
 from nufed.client_app.leaves import only, without
 from nufed.client_app.meta_gradient import (
     LossFn,
     Params,
     Support,
     trajectory,
-    value_and_gradient,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartlyShared(Algorithm):
+class PartlyShared(Algorithm, ABC):
     """SGD on the whole model, (u, v) ← (u, v) − β ∇f_i(u, v): u is averaged, v stays."""
 
     stateful: ClassVar[bool] = True
@@ -42,11 +41,6 @@ class PartlyShared(Algorithm):
     def begin(self, shared: Params, state: Params) -> Carry:
         """Return the whole model."""
         return {"w": shared | state}
-
-    def step(self, loss_fn: LossFn, carry: Carry, batches: Batches) -> Step:
-        """Take a step of both parts."""
-        loss, gradient = value_and_gradient(loss_fn, carry["w"], batches["query"])
-        return self.stepped(carry, gradient, loss)
 
     def end(self, shared: Params, carry: Carry) -> End:
         """Return the update of the one part, and the other part."""

@@ -12,8 +12,7 @@ k batches.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nufed.client_app.algorithm import Algorithm, Batches, Carry, Step
-from nufed.client_app.meta_gradient import LossFn, value_and_gradient
+from nufed.client_app.algorithm import Algorithm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +20,3 @@ class FedAvgFinetuned(Algorithm):
     """τ steps w ← w − β ∇f_i(w); a personal model is k epochs of SGD away."""
 
     by_epoch: ClassVar[bool] = True
-
-    def step(self, loss_fn: LossFn, carry: Carry, batches: Batches) -> Step:
-        """Take one step w − β ∇f_i(w)."""
-        loss, gradient = value_and_gradient(loss_fn, carry["w"], batches["query"])
-        return self.stepped(carry, gradient, loss)

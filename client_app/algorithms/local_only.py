@@ -9,8 +9,8 @@ A client takes τ steps of SGD in each of its rounds, on from where it left off;
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nufed.client_app.algorithm import Algorithm, Batches, Carry, End, Step
-from nufed.client_app.meta_gradient import LossFn, Params, value_and_gradient
+from nufed.client_app.algorithm import Algorithm, Carry, End
+from nufed.client_app.meta_gradient import Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,6 @@ class LocalOnly(Algorithm):
     def begin(self, shared: Params, state: Params) -> Carry:
         """Go on from v."""
         return {"w": state}
-
-    def step(self, loss_fn: LossFn, carry: Carry, batches: Batches) -> Step:
-        """Take one step v − β ∇f_i(v)."""
-        loss, gradient = value_and_gradient(loss_fn, carry["w"], batches["query"])
-        return self.stepped(carry, gradient, loss)
 
     def end(self, shared: Params, carry: Carry) -> End:
         """Keep v; there is nothing to send."""

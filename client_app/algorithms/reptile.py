@@ -9,9 +9,9 @@ by here, so that clipping and privacy see it as it counts. The paper anneals ε 
 
 from dataclasses import dataclass
 
-from nufed.client_app.algorithm import Algorithm, Batches, Carry, End, Step, difference
+from nufed.client_app.algorithm import Algorithm, Carry, End, difference
 from nufed.client_app.leaves import scaled
-from nufed.client_app.meta_gradient import LossFn, Params, value_and_gradient
+from nufed.client_app.meta_gradient import Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,6 @@ class Reptile(Algorithm):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("epsilon")
-
-    def step(self, loss_fn: LossFn, carry: Carry, batches: Batches) -> Step:
-        """Take one step w − β ∇f_i(w)."""
-        loss, gradient = value_and_gradient(loss_fn, carry["w"], batches["query"])
-        return self.stepped(carry, gradient, loss)
 
     def end(self, shared: Params, carry: Carry) -> End:
         """Return the update ε (w_0 − w_τ)."""
