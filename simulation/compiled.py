@@ -36,8 +36,8 @@ def compiled(step: LocalStep) -> LocalStep:
     """Return `step` as programs, made when their inputs' shapes and the threads are first met.
 
     The step is traced to its plain tensor operations, gradients and all, so that the compiler need
-    not know of autograd; `torch.compile` turns these into kernels, and keeps them on disk. What a step
-    leads to is written over what it started from, but for that of the first.
+    not know of autograd; `torch.compile` turns these into kernels, and keeps them on disk. What a
+    step leads to is written over what it started from, but for that of the first.
     """
     programs: dict[tuple[int, tuple[torch.Size, ...]], tuple[Program, list[str]]] = {}
 
