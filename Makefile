@@ -10,7 +10,7 @@ install: $(INSTALLED)  ## Make .venv and install NuFed into it
 $(INSTALLED): pyproject.toml requirements.txt
 	$(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install --quiet uv
-	$(VENV)/uv pip install --quiet --python $(VENV)/python --editable '.[dev]'
+	$(VENV)/uv pip install --quiet --compile-bytecode --python $(VENV)/python --editable '.[dev]'
 	touch $@
 
 demo: $(INSTALLED)  ## Train on digits with nu = 5, and show the personalization curves
@@ -39,7 +39,7 @@ test-compose: $(INSTALLED)  ## Run those that start containers; needs a Docker e
 	$(VENV)/python -m pytest -n 0 -m compose tests/compose
 
 test-trackers: $(INSTALLED)  ## Run those of wandb, mlflow and trackio, which it installs besides
-	$(VENV)/uv pip install --quiet --python $(VENV)/python --editable '.[dev,trackers]'
+	$(VENV)/uv pip install --quiet --compile-bytecode --python $(VENV)/python --editable '.[dev,trackers]'
 	$(VENV)/python -m pytest -n 0 -m trackers
 
 bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/benchmarks.md
