@@ -5,9 +5,9 @@
 
 A content is written before the entry that names it, and never over a version that is still asked
 for. The checksum is of the client, the round and the content: what a power cut left half written,
-and what has been cut off, does not have it, and counts as not there. Processes take turns by a
-lock on the index; one that is killed leaves its lock to the others, and at most a slot that nobody
-has.
+and what has been cut off, does not have it, and counts as not there; nothing is forced to the disk.
+Processes take turns by a lock on the index, which ends with the process that has it; one that is
+killed leaves at most a slot that is nobody's.
 """
 
 import fcntl
@@ -231,19 +231,21 @@ def writable(path: Path) -> Iterator[int]:
     ------
     CannotWrite
         If it cannot be opened, or of an `OSError` meanwhile.
+    InputError
+        If something else is in its place.
     """
     try:
         is_there(path)  # and nothing else in its place
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
         file = os.open(path, flags, 0o666)
-        try:
-            yield file
-        finally:
-            os.close(file)
-    except InputError as error:
-        raise CannotWrite(str(error)) from error
     except OSError as error:
         raise CannotWrite.of(path, error) from error
+    try:
+        yield file
+    except OSError as error:
+        raise CannotWrite.of(path, error) from error
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -166,6 +166,8 @@ class StateFolder(States):
 
     def _take_over(self, since: int) -> None:
         """Keep what an earlier session left here in another form, in that of this one."""
+        if not self._layout.size:
+            return
         for layout in self._layout.in_other_precisions():
             slots = self._slots_of(layout)
             for client, round, content in slots.all():
