@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -256,19 +257,24 @@ def test_kill_9_while_versions_are_written_over(tmp_path: Path) -> None:
 
 def test_processes_that_write_at_once_do_not_meet(tmp_path: Path) -> None:
     """Four, each of its own clients; slots are shared out as they come."""
-    count, last = 4, 40
+    count, last, size = 4, 10, 100_000
+    everyone, (waiting, start) = list(range(80)), os.pipe()
 
     def work(i: int) -> None:
-        mine, clients = slots(tmp_path), list(range(i, 40, count))
+        os.close(start)
+        os.read(waiting, 1)  # until all are there
+        mine, clients = slots(tmp_path, size), everyone[i::count]
         for round in range(1, last + 1):
-            before = values(mine, clients, round)
-            assert before == [None if round == 1 else (c + round - 1) % 256 for c in clients]
-            mine.write(clients, round, rows(*((c + round) % 256 for c in clients)), [round - 3])
+            for client in clients:
+                before = None if round == 1 else client + round - 1
+                assert values(mine, [client], round) == [before]
+                mine.write([client], round, rows(client + round, size=size), [round - 3])
 
-    pids = [child(lambda i=i: work(i)) for i in range(count)]  # type: ignore[misc]
+    pids = [child(partial(work, i)) for i in range(count)]
+    os.close(start)
     assert [ended(pid) for pid in pids] == [0] * count
-    everyone = list(range(40))
-    assert values(slots(tmp_path), everyone, last + 1) == [(c + last) % 256 for c in everyone]
-    records = versions_in(tmp_path / "states.index")
-    taken = records["slot"][records["slot"] > 0]
-    assert len(np.unique(taken)) == len(taken) <= 40 * VERSIONS
+    os.close(waiting)
+    assert values(slots(tmp_path, size), everyone, last + 1) == [c + last for c in everyone]
+    slot = versions_in(tmp_path / "states.index")["slot"]
+    taken = slot[slot > 0]
+    assert len(np.unique(taken)) == len(taken) <= len(everyone) * VERSIONS
