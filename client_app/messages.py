@@ -30,6 +30,7 @@ from safetensors.torch import load, save
 
 from nufed.client_app import figures
 from nufed.client_app.algorithm import Algorithm
+from nufed.client_app.slots import VERSIONS
 from nufed.client_app.states import States
 from nufed.client_app.work import Measuring, Training
 from nufed.conf.errors import InputError, reason
@@ -143,8 +144,8 @@ class Memory:
     """Names the process that carries the run on."""
     since: int
     """The round after which that began."""
-    saved: int
-    """The round of the oldest checkpoint that the run may go on from."""
+    saved: list[int]
+    """The rounds of the checkpoints that the run may go on from, two at most."""
     known: list[int]
     """Of the clients asked, those that should have a state: their updates were used before."""
 
@@ -152,8 +153,9 @@ class Memory:
         for name in ("run", "session"):
             value = getattr(self, name)
             possible(name, repr(value)[:40], KEY.fullmatch(value) is not None)
-        for name in ("since", "saved"):
-            possible(name, getattr(self, name), getattr(self, name) >= -1)
+        possible("since", self.since, self.since >= -1)
+        few = len(self.saved) <= VERSIONS - 2 and all(round >= 0 for round in self.saved)
+        possible("saved", reprlib.repr(self.saved), few)
 
 
 @dataclass(frozen=True)

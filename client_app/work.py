@@ -76,7 +76,8 @@ def states_of(
     fresh = new_state(task, ask.algorithm, shared)
     if not ask.algorithm.stateful:
         return [fresh for _ in clients]
-    return [_placed(ask.states.read(client, ask.before), fresh) for client in clients]
+    kept = ask.states.read_all(clients, ask.before)
+    return [_placed(state, fresh) if state else fresh for state in kept]
 
 
 def new_state(task: Task, algorithm: Algorithm, shared: Params) -> Params:

@@ -220,10 +220,11 @@ class Lane:
         """Keep the states of clients that stayed finite."""
         if not done.state:
             return
-        for i, (client, at) in enumerate(zip(members, done.diverged_at.tolist(), strict=False)):
-            if at > ask.tau:
-                one = {name: p[i] for name, p in done.state.items()}
-                ask.states.keep(client, ask.round, one)
+        sound = (done.diverged_at[: len(members)] > ask.tau).nonzero().flatten()
+        some = done.state
+        if len(sound) < len(done.diverged_at):
+            some = {name: p[sound] for name, p in some.items()}
+        ask.states.keep_all([members[i] for i in sound.tolist()], ask.round, some)
 
     def _train_alone(self, shared: Params, ask: Training, clients: Sequence[int]) -> Part:
         update, report = self._alone.train(shared, replace(ask, clients=list(clients)))

@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 
 from nufed.client_app.messages import EvaluateReport
+from nufed.client_app.meta_gradient import Params
 from nufed.client_app.states import Held
 from nufed.client_app.work import Measuring, Training
 from nufed.conf.convert import to_json
@@ -25,6 +26,7 @@ from nufed.simulation.actors import DEATHS, Done
 from nufed.simulation.apart import Apart, Gone
 from nufed.simulation.lane import Part
 from nufed.simulation.plan import Way
+from nufed.simulation.stack import joined
 from nufed.simulation.worker import Asked, Model
 
 log = logging.getLogger("nufed")
@@ -72,8 +74,8 @@ class Workers:
         parts = list[Part]()
         for each in done:
             part, states = pickle.loads(each.result)
-            for client, state in states.items():
-                ask.states.keep(client, ask.round, state)
+            if states:
+                ask.states.keep_all([*states], ask.round, joined([*states.values()]))
             parts.append(part)
         return parts, sum(each.cpu_s for each in done)
 
@@ -109,11 +111,7 @@ class Workers:
         The clients' states go along, and come back: this process keeps them.
         """
         asked = Asked(kind, model.on_cpu(), replace(ask, states=Held()), way)
-        states = ask.states.read if ask.algorithm.stateful else lambda *_: {}
-        given = [
-            pickle.dumps((block, {client: states(client, ask.before) for client in block}))
-            for block in blocks
-        ]
+        given = [pickle.dumps((block, _brought(ask, block))) for block in blocks]
         content, deaths = pickle.dumps(asked), 0
         done: list[Done]
         while True:
@@ -168,3 +166,11 @@ class Workers:
             if warning not in self._said:
                 self._said.add(warning)
                 log.warning("%s", warning)
+
+
+def _brought(ask: Training | Measuring, clients: Sequence[int]) -> dict[int, Params]:
+    """Return the states that go along to a worker, in memory of their own: all of it is sent."""
+    if not ask.algorithm.stateful:
+        return {}
+    read = zip(clients, ask.states.read_all(clients, ask.before), strict=True)
+    return {client: {name: p.clone() for name, p in state.items()} for client, state in read}

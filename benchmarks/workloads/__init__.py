@@ -9,6 +9,7 @@ from benchmarks.workloads import (
     recompute,
     rules,
     start_up,
+    stateful,
     training,
     workers,
 )
@@ -21,6 +22,7 @@ WORKLOADS: tuple[Workload, ...] = (
     *overhead.WORKLOADS,
     *rules.WORKLOADS,
     *many_clients.WORKLOADS,
+    *stateful.WORKLOADS,
     *start_up.WORKLOADS,
     *workers.WORKLOADS,  # last: it leaves Ray's threads behind
 )
