@@ -79,7 +79,7 @@ def engine(of: Setting) -> Iterator[Batched]:
 def environment(of: Setting) -> Iterator[None]:
     """Start Ray in this process, without a worker, and end it after all tests."""
     kept = dict(os.environ)
-    Actors().open(to_json(of.config), 0, 0, None)
+    Actors().open(to_json(of.config), None, 0, 0, None)
     yield
     import ray
 
@@ -95,7 +95,7 @@ def here(of: Setting, environment: None) -> Iterator[Callable[[int], Actors]]:
 
     def start(count: int) -> Actors:
         started.append(Actors())
-        started[-1].open(to_json(of.config), count, 0, None)
+        started[-1].open(to_json(of.config), None, count, 0, None)
         return started[-1]
 
     yield start
