@@ -7,13 +7,36 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nufed.simulation.flower_command import HOST, free_ports, kill_all
 from tests.forked import LIMIT_S
 
-ON_LOOPBACK = ["--include-dashboard=false", "--disable-usage-stats"]
+HERE = ["--include-dashboard=false", "--disable-usage-stats"]
+
+
+def living(address: str) -> set[str]:
+    """Return the machines that a cluster counts among the living; as `ray.cluster_utils` does."""
+    from ray._private.state import GlobalState
+    from ray._raylet import GcsClientOptions
+
+    state = GlobalState()
+    state._initialize_global_state(
+        GcsClientOptions.create(
+            address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False
+        )
+    )
+    found: set[str] = state._live_node_ids()
+    return found
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Wait for what a busy machine takes minutes for; fail if it does not come."""
+    until = time.monotonic() + LIMIT_S
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 class Cluster:
@@ -46,12 +69,13 @@ class Cluster:
 
     def type_in(self, words: Sequence[str], **environment: str) -> "Machine":
         """Carry out `ray start …` on another machine, and wait until that has joined."""
-        there = ON_LOOPBACK if "--head" in words else []
-        there += [f"--temp-dir={self._folder / 'ray'}"] if "--head" in words else []
+        there = [*HERE, f"--temp-dir={self._folder / 'ray'}"] if "--head" in words else []
+        before = living(self.address) if self._machines else set[str]()
         home = self._folder / str(len(self._machines))
         machine = Machine(home, [*words, *there], self.environment | environment)
         self._machines.append(machine)
         machine.wait()
+        wait_until(lambda: bool(living(self.address) - before))
         return machine
 
 
@@ -75,18 +99,21 @@ class Machine:
 
     def wait(self) -> None:
         """Wait until it says that Ray has started."""
-        until = time.monotonic() + LIMIT_S
-        while "Ray runtime started" not in self._log.read_text():
+
+        def said() -> bool:
             assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < until, self._log.read_text()
-            time.sleep(0.1)
+            return "Ray runtime started" in self._log.read_text()
+
+        wait_until(said)
 
     def worker(self) -> int:
         """Return the process of the one worker that is there."""
-        session = os.getsid(self._process.pid)
-        found = [pid for pid in map(int, _pids()) if _is_worker(pid, session)]
-        assert len(found) == 1, found
-        return found[0]
+        until = time.monotonic() + LIMIT_S
+        while not (found := [pid for pid in _pids() if _is_worker(pid, self._process.pid)]):
+            assert time.monotonic() < until
+            time.sleep(0.005)  # it has no name while it is given another
+        (pid,) = found
+        return pid
 
     def kill(self) -> None:
         """Kill all that it runs, with SIGKILL."""
@@ -94,8 +121,8 @@ class Machine:
         self._process.wait()
 
 
-def _pids() -> list[str]:
-    return [each.name for each in Path("/proc").glob("[0-9]*")]
+def _pids() -> list[int]:
+    return [int(each.name) for each in Path("/proc").glob("[0-9]*")]
 
 
 def _is_worker(pid: int, session: int) -> bool:
