@@ -7,7 +7,6 @@ this process, which is therefore none in which a run's state is (`nufed.simulati
 """
 
 import logging
-import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -54,15 +53,12 @@ def actor_class() -> Any:
     class Actor:
         """A `Worker` of nufed.simulation.worker, which is imported where it works alone."""
 
-        def start(self, config: str, rows: str | None, folder: str) -> tuple[int, str, str]:
+        def start(self, config: str, rows: str | None) -> tuple[int, str, str]:
             """Return this process, its machine, and why it cannot do the work, if it cannot."""
             import os
-            from contextlib import suppress
 
             import ray
 
-            with suppress(OSError):  # a relative path means the same here, where it can
-                os.chdir(folder)
             why = ""
             try:
                 from nufed.simulation.worker import Worker
@@ -119,7 +115,7 @@ class Actors:
         self._ray, self._address = cluster.join(address, count), address
         self._kind = "GPU" if gpus else "CPU"
         self.count = self._counted(count)
-        self._given = config, rows, os.getcwd()
+        self._given = config, rows
         # Over all machines: workers of one share its memory's bandwidth and its caches.
         options = {"num_cpus": 1, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
         self._actor = self._ray.remote(**options)(actor_class())

@@ -46,13 +46,13 @@ class Cluster:
         (port,) = free_ports(1)
         self.address = f"{HOST}:{port}"
         self._folder = Path(tempfile.mkdtemp(prefix="nufed-", dir="/tmp"))  # short, as for sockets
-        self._machines: list[Machine] = []
+        self.machines: list[Machine] = []
         token = secrets.token_hex(32)
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
 
     def close(self) -> None:
         """Kill what still runs."""
-        for machine in self._machines:
+        for machine in self.machines:
             machine.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -62,29 +62,29 @@ class Cluster:
         words = ["--head", f"--node-ip-address={HOST}", f"--port={port}", f"--num-cpus={cpus}"]
         return self.type_in(["ray", "start", *words])
 
-    def join(self, host: str, cpus: int = 1, **environment: str) -> "Machine":
+    def join(self, host: str, cpus: int = 1) -> "Machine":
         """Start another machine, and wait until it has joined."""
         words = [f"--address={self.address}", f"--node-ip-address={host}", f"--num-cpus={cpus}"]
-        return self.type_in(["ray", "start", *words], **environment)
+        return self.type_in(["ray", "start", *words])
 
-    def type_in(self, words: Sequence[str], **environment: str) -> "Machine":
+    def type_in(self, words: Sequence[str]) -> "Machine":
         """Carry out `ray start …` on another machine, and wait until that has joined."""
         there = [*HERE, f"--temp-dir={self._folder / 'ray'}"] if "--head" in words else []
-        before = living(self.address) if self._machines else set[str]()
-        home = self._folder / str(len(self._machines))
-        machine = Machine(home, [*words, *there], self.environment | environment)
-        self._machines.append(machine)
+        before = living(self.address) if self.machines else set[str]()
+        home = self._folder / str(len(self.machines))
+        machine = Machine(home, [*words, *there], self.environment)
+        self.machines.append(machine)
         machine.wait()
         wait_until(lambda: bool(living(self.address) - before))
         return machine
 
 
 class Machine:
-    """What one `ray start` starts."""
+    """What one `ray start` starts; its workers begin in `folder`."""
 
     def __init__(self, folder: Path, words: Sequence[str], environment: dict[str, str]) -> None:
         folder.mkdir()
-        self._folder, self._log = folder, folder / "log"
+        self.folder, self._log = folder, folder / "log"
         program = Path(sys.executable).parent / words[0]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -117,7 +117,7 @@ class Machine:
 
     def kill(self) -> None:
         """Kill all that it runs, with SIGKILL."""
-        kill_all(self._folder)
+        kill_all(self.folder)
         self._process.wait()
 
 

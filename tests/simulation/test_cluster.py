@@ -145,22 +145,18 @@ def test_a_lost_machine_changes_no_bit_and_another_takes_its_place(
 
 
 def test_a_machine_without_the_data_is_named_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
-    """Each has a home directory of its own; then one with other rows, too."""
-    homes = {name: tmp_path / name for name in ("with", "without")}
-    for home in homes.values():
-        home.mkdir()
-    write_rows(homes["with"] / "mine.npz", seed=0)
-    env = {name: value for name, value in os.environ.items() if name != "NUFED_DATA"}
-    env["HOME"] = str(homes["with"])
-    machine = cluster.join(OTHER, HOME=str(homes["without"]), NUFED_DATA="")
-    own = ["dataset=npz", "dataset.path=~/mine.npz", f"engine.ray_address={cluster.address}"]
-    words = ["nufed", *own, "engine.workers=2", "rounds=1", "clients_per_round=3"]
+    """One path, which is another file on each machine; then one with other rows, too."""
+    machine = cluster.join(OTHER)
+    for has in (tmp_path, cluster.machines[0].folder):
+        write_rows(has / "mine.npz", seed=0)
+    own = ["dataset=npz", "dataset.path=/proc/self/cwd/mine.npz", "rounds=1", "clients_per_round=3"]
+    words = ["nufed", *own, f"engine.ray_address={cluster.address}", "engine.workers=2"]
     begins = f"nufed: engine.ray_address={cluster.address}: machine {OTHER} cannot do the work: "
     ends = "; give each machine NuFed, the data and your own modules, where this one has them"
     for run, why in (("none", "mine.npz"), ("others", "its data are not those of the run (digest")):
         if run == "others":
-            write_rows(homes["without"] / "mine.npz", seed=1)
-        done = forked.run([*words, f"hydra.run.dir={tmp_path / run}"], tmp_path, env)
+            write_rows(machine.folder / "mine.npz", seed=1)
+        done = forked.run([*words, f"hydra.run.dir={tmp_path / run}"], tmp_path)
         assert done.status == 2, done.out + done.err
         (*_, line) = done.err.splitlines()
         assert "Traceback" not in done.err
