@@ -177,11 +177,20 @@ def test_a_worker_killed_in_the_middle_of_a_round_changes_nothing(
     assert disturbed.report.failed == []
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert said == [f"worker {victim} died; its clients go to another"]
+    wait_for_two(of, engine)
     assert workers.pids[0] not in (victim, other, os.getpid())
     assert workers.pids[1] == other
     assert cpu_ticks(workers.pids[0]) > 0  # it lives
     again = engine.train(of.params, ask)
     assert distance(again.update, undisturbed.update) == 0.0
+
+
+def wait_for_two(of: Setting, engine: Batched) -> None:
+    """Wait until a worker has taken the place of one that died: the other goes on meanwhile."""
+    until = time.monotonic() + LIMIT_S
+    while len(workers_of(engine).pids) < 2:
+        assert time.monotonic() < until
+        engine.evaluate(of.params, ask_evaluate(of))
 
 
 def children(pid: int) -> dict[str, int]:
@@ -227,6 +236,7 @@ def test_a_worker_killed_between_rounds_is_replaced_in_the_next(
     victim = workers.pids[1]
     os.kill(victim, signal.SIGKILL)
     assert engine.evaluate(of.params, ask_evaluate(of)) == expected
+    wait_for_two(of, engine)
     assert workers.pids[1] != victim
     assert f"worker {victim} died" in caplog.text
 
