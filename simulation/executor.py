@@ -80,10 +80,12 @@ class Batched:
             torch.__version__,
         ]
         self._workers: Workers | None = None
-        workers = engine["workers"] or _gpus(task.device)
-        if workers > 1 or engine["ray_address"]:
+        workers, address = engine["workers"], engine["ray_address"]
+        if address is None:
+            workers = workers or _gpus(task.device)
+        if address is not None or workers > 1:
             self._threads = [1]
-            self._workers = Workers(config, workers, engine["ray_address"])
+            self._workers = Workers(config, task.data.digest, workers, address)
 
     def train(self, shared: Params, ask: Training) -> Trained:
         """Train the clients of `ask`, each from what is `shared`."""

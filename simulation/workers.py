@@ -1,8 +1,8 @@
 """engine.workers: Lanes in processes of their own, on one machine or a Ray cluster.
 
 One single-threaded process a CPU core, or one a GPU. What dies takes nothing with it: a worker
-is replaced (`nufed.simulation.actors`), and with Ray itself the round is begun anew, by a Ray of
-its own.
+is replaced (`nufed.simulation.actors`), a lost machine's clients go to the others, and with Ray
+itself the round is begun anew, by a Ray of its own.
 """
 
 import logging
@@ -42,21 +42,26 @@ class Workers:
     ----------
     config
         The run's configuration.
+    rows
+        A digest of its data; None where there is none.
     count
-        Processes.
+        Processes; None for as many as the cluster has CPUs, or GPUs.
     address
         A Ray cluster to join; None starts Ray on this machine, and it ends with this process.
 
     Raises
     ------
     InputError
-        If no such cluster answers, or it has fewer CPUs or GPUs than workers.
+        If no such cluster answers, it has fewer CPUs or GPUs than workers, or one of its machines
+        cannot do the work.
     """
 
-    def __init__(self, config: Config, count: int, address: str | None) -> None:
-        self.count, self._address = count, address
+    def __init__(
+        self, config: Config, rows: str | None, count: int | None, address: str | None
+    ) -> None:
+        self._address = address
         gpus = 1 if torch.device(config.device).type == "cuda" else 0
-        self._open = to_json(config), count, gpus, address
+        self._open = to_json(config), rows, count, gpus, address
         self._said = set[str]()
         self._ray: Apart | None = None
         self._place: object = None
@@ -65,6 +70,7 @@ class Workers:
             self._start()
         except Gone as error:
             raise InputError(f"engine.workers={count}: Ray did not start ({error})") from error
+        self.count = len(self.pids)
 
     def train(
         self, model: Model, ask: Training, blocks: Sequence[list[int]], way: Way
