@@ -66,6 +66,8 @@ def verdict(rows: dict[str, Row]) -> list[str]:
 def cells(line: Line, newline: str = "\n") -> list[str]:
     """Return a line's cells, one for each of `HEADINGS`."""
     columns = [QUANTITIES[c].write(line.figures[c]) if c in line.figures else "–" for c in COLUMNS]
+    if not line.figures:  # what was not measured says why
+        columns[0] = line.note
     beside = [(str(t), _reached(line, t), YES if line.met(t) else NO) for t in line.targets]
     aimed_at = {target.quantity for target in line.targets}
     beside += [
@@ -96,7 +98,9 @@ def _machine(results: Results, workloads: Sequence[Workload]) -> str:
         threads = "" if row.threads is None else f"threads a process: {row.threads}, "
         how = f"{row.repeats} repeats, {threads}{row.date}, torch {row.torch}, commit {row.commit}"
         lines.append(f"- `{name}`: {row.title} ({how}).")
-        lines += [f"  {line.contender}: {line.note}." for line in row.lines if line.note]
+        lines += [
+            f"  {line.contender}: {line.note}." for line in row.lines if line.note and line.figures
+        ]
     return "\n".join([*lines, ""])
 
 

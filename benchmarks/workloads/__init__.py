@@ -10,11 +10,13 @@ from benchmarks.workloads import (
     rules,
     start_up,
     training,
+    whole_rounds,
     workers,
 )
 
 WORKLOADS: tuple[Workload, ...] = (
     *training.WORKLOADS,
+    *whole_rounds.WORKLOADS,
     *exact.WORKLOADS,
     *recompute.WORKLOADS,
     *curves.WORKLOADS,
