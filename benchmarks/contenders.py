@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.opponents.found import found
+from benchmarks.opponents.found import Opponent, found
 from benchmarks.opponents.process import OpponentFailed, Process, installed
 from benchmarks.opponents.work import Work
 from benchmarks.outcome import Line
@@ -110,17 +110,16 @@ def opponents(
             except OpponentFailed as error:
                 missing.append(Line(opponent.NAME, {}, note=f"failed: {error}"))
                 continue
-            trainers.append(
-                Trainer(
-                    opponent.NAME,
-                    setting,
-                    lambda _, process=process: process.round(),
-                    elsewhere=True,
-                    same=opponent.SAME,
-                    about=process.about,
-                )
-            )
+            trainers.append(_opponent(opponent, process, setting))
         yield trainers, missing
+
+
+def _opponent(opponent: Opponent, process: Process, setting: Setting) -> Trainer:
+    def train(ask: Training) -> float:
+        return process.round()
+
+    name, same = opponent.NAME, opponent.SAME
+    return Trainer(name, setting, train, elsewhere=True, same=same, about=process.about)
 
 
 def trainer(name: str, setting: Setting, cohort: Cohort) -> Trainer:

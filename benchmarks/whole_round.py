@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,16 +29,19 @@ def next_round(given: Setting, *overrides: str) -> Callable[[], float]:
         "evaluation.new_clients=0",
         *overrides,
     )
-    grid = LocalGrid(make_app(Batched), {"config": to_json(config)})
+    folder = TemporaryDirectory(prefix="nufed-bench-")  # where clients keep what is theirs
+    run_config = {"config": to_json(config), "run-dir": folder.name}
+    grid = LocalGrid(make_app(Batched), run_config)
     roster = Roster(config.seed, config.evaluation.new_clients, given.task.data.partition)
     strategy = make_strategy(config, roster)
     roster.wait(grid, timeout=60.0)
     carried_out: Iterator[Any] = rounds(grid, strategy, config, State(-1, given.params, {}))
     next(carried_out)  # round 0 measures the initial model
-    return partial(_carry_out, carried_out, clients)
+    return partial(_carry_out, carried_out, clients, folder)
 
 
-def _carry_out(carried_out: Iterator[Any], clients: int) -> float:
+def _carry_out(carried_out: Iterator[Any], clients: int, folder: TemporaryDirectory[str]) -> float:
+    """Carry out a round; the folder lives as long as there may be another."""
     row, _ = next(carried_out)
     if row["clients"] != clients:
         raise RuntimeError(f"{row['clients']} of {clients} clients' updates counted")

@@ -1,10 +1,13 @@
 """A workload's setting as the work that opponents are given."""
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
 from benchmarks.opponents.work import Spec, Work
 from benchmarks.setting import Setting
+from nufed.client_app.algorithm import Algorithm
 from nufed.client_app.algorithms.ditto import Ditto
 from nufed.client_app.algorithms.meta_gradient import MetaGradient
 
@@ -31,27 +34,31 @@ def given(setting: Setting, *, clip: float | None = None, noise: float = 0.0) ->
     ------
     KeyError
         If the model has layers that opponents do not know.
+    TypeError
+        If they do not know the algorithm.
     """
     ask, task = setting.ask, setting.task
-    a = ask.algorithm
-    if not isinstance(a, MetaGradient | Ditto):
-        raise TypeError(f"opponents do not know {a.name}")
-    meta = isinstance(a, MetaGradient)
     leaves = [m for m in task.module.modules() if not any(m.children())]
-    spec = Spec(
-        layers=[LAYERS[type(leaf)] for leaf in leaves],
-        nu=a.nu if meta else 0,
-        tau=a.tau,
-        alpha=a.alpha if meta else 0.0,
-        beta=a.beta,
-        batch=a.batch.query,
-        exact=meta and a.nu > 0 and a.mode == "exact",
-        lamda=None if meta else a.lamda,
-        clip=clip,
-        noise=noise,
-    )
     rows = [task.data.partition.train_rows(client) for client in ask.clients]
     x, y = task.batch(np.concatenate(rows))
-    offset = np.cumsum([0, *map(len, rows)])
+    spec = Spec(
+        layers=[LAYERS[type(leaf)] for leaf in leaves],
+        tau=ask.tau,
+        beta=ask.algorithm.beta,
+        clip=clip,
+        noise=noise,
+        **_numbers(ask.algorithm),
+    )
     params = [p.numpy() for p in setting.params.values()]
-    return Work(spec, params, x.numpy(), y.numpy(), offset)
+    return Work(spec, params, x.numpy(), y.numpy(), np.cumsum([0, *map(len, rows)]))
+
+
+def _numbers(algorithm: Algorithm) -> dict[str, Any]:
+    """Return what an algorithm has besides τ and β."""
+    rows = algorithm.batch.query
+    if isinstance(algorithm, Ditto):
+        return {"nu": 0, "alpha": 0.0, "batch": rows, "lamda": algorithm.lamda}
+    if not isinstance(algorithm, MetaGradient):
+        raise TypeError(f"opponents do not know {algorithm.name}")
+    nu, exact = algorithm.nu, algorithm.mode == "exact" and algorithm.nu > 0
+    return {"nu": nu, "alpha": algorithm.alpha, "batch": rows, "exact": exact}
