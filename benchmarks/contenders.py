@@ -1,6 +1,6 @@
 """The contenders: ways of training the clients of a round."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import torch
 from benchmarks.opponents.found import Opponent, found
 from benchmarks.opponents.process import OpponentFailed, Process, installed
 from benchmarks.opponents.work import Work
-from benchmarks.outcome import Line
+from benchmarks.outcome import Line, Target
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.setting import Setting
 from nufed.client_app.algorithms.meta_gradient import MetaGradient
@@ -93,22 +93,39 @@ def chosen(setting: Setting) -> Trainer:
 
 @contextmanager
 def opponents(
-    work: Work, setting: Setting, say: Callable[[str], None]
+    work: Work,
+    setting: Setting,
+    say: Callable[[str], None],
+    targets: Mapping[str, list[Target]],
 ) -> Iterator[tuple[list[Trainer], list[Line]]]:
-    """Give all opponents that can do some work, and a line for each that is not to be had here."""
+    """Give all opponents that can do some work, and a line for each that is not to be had here.
+
+    Parameters
+    ----------
+    work, setting
+        What they are to do.
+    say
+        Is told what is being run.
+    targets
+        Name of a contender -> what is aimed at.
+    """
     trainers, missing = list[Trainer](), list[Line]()
+
+    def without(opponent: Opponent, why: str) -> Line:
+        return Line(opponent.NAME, {}, targets.get(opponent.NAME, []), why)
+
     with ExitStack() as processes:
         for opponent in found():
             if opponent.lacks(work) is not None:
                 continue
             if not installed(opponent):
-                missing.append(Line(opponent.NAME, {}, note=NOT_INSTALLED))
+                missing.append(without(opponent, NOT_INSTALLED))
                 continue
             say(f"{opponent.NAME}: warming up")
             try:
                 process = processes.enter_context(Process(opponent, work))
             except OpponentFailed as error:
-                missing.append(Line(opponent.NAME, {}, note=f"failed: {error}"))
+                missing.append(without(opponent, f"failed: {error}"))
                 continue
             trainers.append(_opponent(opponent, process, setting))
         yield trainers, missing

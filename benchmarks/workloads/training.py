@@ -1,7 +1,6 @@
 """A round of training: the batched engine beside the plain loop."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -95,11 +94,11 @@ def against_all(
     """
     given = setting(overrides(), clients)
     targets = beside(ahead) | {EAGER: [Target("speedup", "≥", 1.0)]}
-    with opponents(work_of(given), given, effort.say) as (others, missing):
+    with opponents(work_of(given), given, effort.say, targets) as (others, missing):
         trainers = [*(make(given) for make in makers), *others]
         lines = compare(trainers, effort, repeats, targets, CHOSEN)
-    lines += [replace(line, targets=targets.get(line.contender, [])) for line in missing]
-    return [*lines, flower_ray(given, lines[0], effort)] if flower else lines
+    ray = [flower_ray(given, lines[0], effort)] if flower else []
+    return [*lines, *missing, *ray]
 
 
 def _gpu_lacking() -> str | None:

@@ -37,8 +37,8 @@ def dp(effort: Effort, repeats: int) -> list[Line]:
     trainers = [_whole(PLAIN, given), _whole(CHOSEN, given, *PRIVATE)]
     costs = {CHOSEN: [Target("relative_time", "≤", 1.15)]}
     work = work_of(given, clip=CLIP, noise=NOISE)
-    with opponents(work, given, effort.say) as (others, missing):
-        targets = costs | beside(BOUNDS)
+    targets = costs | beside(BOUNDS)
+    with opponents(work, given, effort.say, targets) as (others, missing):
         lines = compare([*trainers, *others], effort, repeats, targets, CHOSEN)
     return [*lines, *missing, flower_ray(given, lines[0], effort, *PRIVATE)]
 
@@ -46,9 +46,9 @@ def dp(effort: Effort, repeats: int) -> list[Line]:
 def ditto(effort: Effort, repeats: int) -> list[Line]:
     """Measure rounds whose clients keep personal models."""
     given = setting(DITTO, CLIENTS)
-    with opponents(work_of(given), given, effort.say) as (others, missing):
-        trainers = [_whole(CHOSEN, given), *others]
-        lines = compare(trainers, effort, repeats, beside(BOUNDS), CHOSEN)
+    targets = beside(BOUNDS)
+    with opponents(work_of(given), given, effort.say, targets) as (others, missing):
+        lines = compare([_whole(CHOSEN, given), *others], effort, repeats, targets, CHOSEN)
     return [*lines, *missing, flower_ray(given, lines[0], effort)]
 
 
