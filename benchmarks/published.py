@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from nufed.tasks.store import home
+from nufed.tasks.streams import Purpose, stream
 
 USERS, ROWS, BATCH, TEST = 50, 50, 10, 2
 
@@ -37,7 +38,7 @@ def overrides() -> tuple[str, ...]:
 
 def write(path: Path) -> None:
     """Write the users' rows, and two more of each to test on."""
-    random = np.random.default_rng(0)
+    random = stream(Purpose.TRAIN, seed=0)
     each = ROWS + TEST
     rows = USERS * each
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,7 @@ class Clients:
         x, y = torch.from_numpy(work.x), torch.from_numpy(work.y)
         self.loaders = []
         for client in range(work.clients):
-            rows = torch.from_numpy(work.drawn(client, work.spec.gradients).reshape(-1))
+            rows = torch.from_numpy(work.drawn[client].reshape(-1))
             data = TensorDataset(x[rows], y[rows])
             batches = BatchSampler(SequentialSampler(data), work.spec.batch, drop_last=False)
             self.loaders.append(DataLoader(data, sampler=batches, batch_size=None))

@@ -10,6 +10,7 @@ from benchmarks.setting import Setting
 from nufed.client_app.algorithm import Algorithm
 from nufed.client_app.algorithms.ditto import Ditto
 from nufed.client_app.algorithms.meta_gradient import MetaGradient
+from nufed.tasks.streams import Purpose, stream
 
 LAYERS: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",
@@ -50,7 +51,13 @@ def given(setting: Setting, *, clip: float | None = None, noise: float = 0.0) ->
         **_numbers(ask.algorithm),
     )
     params = [p.numpy() for p in setting.params.values()]
-    return Work(spec, params, x.numpy(), y.numpy(), np.cumsum([0, *map(len, rows)]))
+    offset = np.cumsum([0, *map(len, rows)])
+    drawn = [
+        low
+        + stream(Purpose.TRAIN, ask.seed, client).integers(0, len(of), (spec.gradients, spec.batch))
+        for client, low, of in zip(ask.clients, offset, rows, strict=False)
+    ]
+    return Work(spec, params, x.numpy(), y.numpy(), offset, np.stack(drawn))
 
 
 def _numbers(algorithm: Algorithm) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def _users(work: Work) -> Any:
     x, y = torch.from_numpy(work.x), torch.from_numpy(work.y)
 
     def user(client: int) -> Any:
-        rows = torch.from_numpy(work.drawn(client, work.spec.gradients).reshape(-1))
+        rows = torch.from_numpy(work.drawn[client].reshape(-1))
         return Dataset((x[rows], y[rows]), user_id=str(client))
 
     datasets = [user(client) for client in range(work.clients)]

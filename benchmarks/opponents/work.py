@@ -48,6 +48,8 @@ class Work:
     """The clients' train rows, one client's after another's."""
     offset: NDArray[np.int64]
     """Where each client's rows begin, and where the last one's end."""
+    drawn: NDArray[np.int64]
+    """Rows of a round's batches, [clients, gradients, D], for those who do not draw themselves."""
 
     @property
     def clients(self) -> int:
@@ -58,22 +60,16 @@ class Work:
         """Return where a client's rows lie."""
         return slice(int(self.offset[client]), int(self.offset[client + 1]))
 
-    def drawn(self, client: int, batches: int, seed: int = 0) -> NDArray[np.int64]:
-        """Draw the rows of a client's batches, with repetition: [batches, batch]."""
-        random = np.random.default_rng((seed, client))
-        low, high = self.offset[client : client + 2]
-        return random.integers(low, high, (batches, self.spec.batch))
-
     def write(self, folder: Path) -> None:
         """Write both into a folder."""
         named = {f"p{i}": p for i, p in enumerate(self.params)}
-        np.savez(folder / ARRAYS, x=self.x, y=self.y, offset=self.offset, **named)  # type: ignore[arg-type]
+        np.savez(folder / ARRAYS, x=self.x, y=self.y, offset=self.offset, drawn=self.drawn, **named)  # type: ignore[arg-type]
         (folder / SPEC).write_text(json.dumps(asdict(self.spec)))
 
     @classmethod
     def read(cls, folder: Path) -> "Work":
         """Read what `write` wrote."""
         held = np.load(folder / ARRAYS)
-        params = [held[f"p{i}"] for i in range(len(held.files) - 3)]
+        params = [held[f"p{i}"] for i in range(len(held.files) - 4)]
         spec = Spec(**json.loads((folder / SPEC).read_text()))
-        return cls(spec, params, held["x"], held["y"], held["offset"])
+        return cls(spec, params, held["x"], held["y"], held["offset"], held["drawn"])

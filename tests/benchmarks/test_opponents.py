@@ -191,8 +191,7 @@ def test_other_engines_compute_what_our_fedavg_does(
         pytest.skip(f"{name}: {opponent.lacks(work)}")
     work.write(tmp_path)
     out = run(TORCH, tmp_path, opponent.__name__)
-    drawn = [work.drawn(client, work.spec.gradients)[:, None] for client in range(CLIENTS)]
-    update, _ = ours(given, work, drawn)
+    update, _ = ours(given, work, list(work.drawn[:, :, None]))
     for i, p in enumerate(update.values()):
         np.testing.assert_allclose(out[f"0-{i}"], p.numpy(), rtol=1e-4, atol=2e-6)
 
@@ -251,7 +250,8 @@ def test_what_is_given_is_what_the_setting_says(
         x, y = given.task.batch(part.train_rows(client))
         assert (work.x[work.rows(client)] == x.numpy()).all()
         assert (work.y[work.rows(client)] == y.numpy()).all()
-        drawn = work.drawn(client, 100)
+        drawn = work.drawn[client]
+        assert drawn.shape == (9, ROWS)
         assert drawn.min() >= work.offset[client]
         assert drawn.max() < work.offset[client + 1]
 
