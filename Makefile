@@ -56,7 +56,6 @@ test-bench: $(OPPONENTS)  ## Run the opponents of the benchmark, which it instal
 
 bench: $(OPPONENTS)  ## Measure NuFed against other engines and a plain torch loop; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks
-	$(VENV)/python -m benchmarks
 
 attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile, in four ways; resumable; writes docs/robustness.md
 	$(VENV)/python -m benchmarks.attack
