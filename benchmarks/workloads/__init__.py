@@ -11,11 +11,13 @@ from benchmarks.workloads import (
     start_up,
     stateful,
     training,
+    whole_rounds,
     workers,
 )
 
 WORKLOADS: tuple[Workload, ...] = (
     *training.WORKLOADS,
+    *whole_rounds.WORKLOADS,
     *exact.WORKLOADS,
     *recompute.WORKLOADS,
     *curves.WORKLOADS,
