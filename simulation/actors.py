@@ -87,6 +87,8 @@ class Actors:
     def __init__(self) -> None:
         self._actors: list[Any] = []
         self._lost = set[str]()
+        self._deaths = 0
+        """Of workers, while they start or in a round."""
 
     def open(
         self, config: str, rows: str | None, count: int | None, gpus: int, address: str | None
@@ -126,19 +128,21 @@ class Actors:
             for worker in range(self.count):
                 self._start(worker)
             while self._starting:
-                self._started(self._next_start(InputError))
+                call = self._next_start(InputError)
+                worker = self._starting[call]
+                try:
+                    self._started(call)
+                except self._ray.exceptions.RayError as error:
+                    self._replace(worker, error)  # Ray may have chosen a machine that just went
         except InputError:
             self.close()
             raise
         except CannotStart as error:
             self.close()
             raise InputError(str(error)) from error
-        except self._ray.exceptions.RayError as error:
+        except WorkersLost as error:
             self.close()
-            last = str(error).strip().splitlines()[-1].strip()
-            raise InputError(
-                f"engine.workers={self.count}: a worker cannot start: {last}"
-            ) from error
+            raise InputError(f"{reason(error)}; look at the machines' own logs") from error
         return self.pids
 
     @property
@@ -221,8 +225,8 @@ class Actors:
                 log.warning("worker %d died; its clients go to another", place.pid)
         if self._deaths > DEATHS:
             raise WorkersLost(
-                f"engine.workers={self.count}: {self._deaths} workers died in one round; "
-                f"the last: {reason(why)}"
+                f"engine.workers={self.count}: {self._deaths} workers died one after another; "
+                f"the last: {str(why).strip().splitlines()[-1].strip()}"
             ) from why
         self._start(worker)
 

@@ -142,6 +142,7 @@ def test_a_lost_machine_changes_no_bit_and_another_takes_its_place(
         engine.close()
         while workers._idle:
             workers._idle.pop()[1].end()
+    third.kill()
 
 
 def test_a_machine_without_the_data_is_named_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
