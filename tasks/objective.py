@@ -155,7 +155,7 @@ def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
     of clients, torch computes it by another, that imports sympy, for two seconds of every start.
     """
     if has_torch_function((outputs, y)):
-        return handle_torch_function(cross_entropy, (outputs, y), outputs, y)  # type: ignore[no-any-return]
+        return handle_torch_function(cross_entropy, (outputs, y), outputs, y)
     return F.cross_entropy(outputs, y)
 
 
