@@ -16,9 +16,10 @@ class StreamingMean:
         """Take one more update into the mean."""
         self.weight += weight
         for name, tensor in params.items():
-            # float64, so that the order in which replies arrive does not show in float32.
-            term = tensor.to(torch.float64) * weight
-            self._sum[name] = self._sum[name].add_(term) if name in self._sum else term
+            if name not in self._sum:
+                # float64, so that the order in which replies arrive does not show in float32.
+                self._sum[name] = torch.zeros_like(tensor, dtype=torch.float64)
+            self._sum[name].add_(tensor, alpha=weight)
 
     def value(self, dtype: torch.dtype) -> Params:
         """Return the mean; an empty dict if nothing was added."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from nufed.client_app import sampling
 from nufed.client_app.algorithm import Batches, Draws, clipped, local_update, norm
 from nufed.client_app.client import by_step
-from nufed.client_app.figures import reportable
+from nufed.client_app.figures import all_finite, reportable
 from nufed.client_app.meta_gradient import Batch, LossFn, Params
 from nufed.client_app.personalization import MetricsFn, personalization_curve
 from nufed.client_app.sampling import Draw
@@ -141,7 +141,7 @@ def train_stack(
     made = updates if ask.each else _weighted_sum(updates, share)
     # Where no one has to wait for the answer, a mean that is finite says that all of it is.
     led_to = [*made.values(), *result.state.values()]
-    if source.device.type != "cpu" or bad.any() or not all(map(_all_finite, led_to)):
+    if source.device.type != "cpu" or bad.any() or not all(map(all_finite, led_to)):
         bad[-1] |= ~_finite([*updates.values(), *result.state.values()], len(weights), bad.device)
         sound = _without(updates, bad.any(0))
         made = sound if ask.each else _weighted_sum(sound, share)
@@ -215,10 +215,6 @@ def _metrics(task: Task) -> MetricsFn:
         return {name: torch.stack([scores[name] for scores in each]) for name in each[0]}
 
     return client_by_client
-
-
-def _all_finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
 
 
 def _finite(stack: Sequence[Tensor], clients: int, device: torch.device) -> Tensor:

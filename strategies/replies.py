@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nufed.client_app.algorithm import norm
+from nufed.client_app.figures import all_finite
 from nufed.client_app.messages import EvaluateReport, MalformedMessage, ProbeReport, TrainReport
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.wire import arrays_of, decode, examples_of, to_params
@@ -180,7 +181,7 @@ def read_update(
 
 def require_usable(update: Params, max_norm: float | None) -> None:
     """Raise a `MalformedMessage` unless an update is finite and at most so long."""
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in update.values()):
+    if not all(map(all_finite, update.values())):
         raise MalformedMessage("update is not finite")
     if max_norm is not None and (size := float(norm(update))) > max_norm:
         raise TooLong(too_long(size, max_norm))
