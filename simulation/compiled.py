@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,8 +35,8 @@ def compiled(step: LocalStep) -> LocalStep:
     """Return `step` as programs, made when their inputs' shapes and the threads are first met.
 
     The step is traced to its plain tensor operations, gradients and all, so that the compiler need
-    not know of autograd; `torch.compile` turns these into kernels, and keeps them on disk. What a
-    step leads to is written over what it started from, but for that of the first.
+    not know of autograd; Inductor turns these into kernels, and keeps them on disk. What a step
+    leads to is written over what it started from, but for that of the first.
     """
     programs: dict[tuple[int, tuple[torch.Size, ...]], tuple[Program, list[str]]] = {}
 
@@ -85,6 +84,7 @@ def _compile(step: LocalStep, carry: Carry, batches: Batches) -> tuple[Program, 
         If the compiler does.
     """
     # Seconds of imports, that others need not pay.
+    import torch._inductor
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -114,10 +114,11 @@ def _compile(step: LocalStep, carry: Carry, batches: Batches) -> tuple[Program, 
     except Exception as error:
         in_place(*inputs())  # what the step itself raises is no matter of tracing
         raise Untraceable(reason(error)) from error
-    # Guards would check at every call what `compiled` has looked up: the shapes.
-    options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    program: Program = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
     try:
+        # Not torch.compile, which would look up at every call what `compiled` has: the shapes.
+        program: Program = torch._inductor.standalone_compile(
+            graph, [*inputs()], dynamic_shapes="from_example_inputs"
+        )
         program(*inputs())
     except Exception as error:  # whatever the compiler, or the compiler's compiler, raises
         if out_of_memory(error):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from flwr.app import Message
 from numpy.typing import NDArray
 from torch import Tensor
