@@ -2,15 +2,16 @@
 PYTHON ?= python3
 VENV := .venv/bin
 INSTALLED := .venv/.installed
+OPPONENTS := .venv-bench/.installed
 
-.PHONY: install demo test test-docs test-flower methods test-deployment test-compose test-trackers bench attack experiments fuzz docs lint clean
+.PHONY: install demo test test-docs test-flower methods test-deployment test-compose test-trackers test-bench bench attack experiments fuzz docs lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
 $(INSTALLED): pyproject.toml requirements.txt
 	$(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install --quiet uv
-	$(VENV)/uv pip install --quiet --python $(VENV)/python --editable '.[dev]'
+	$(VENV)/uv pip install --quiet --compile-bytecode --python $(VENV)/python --editable '.[dev]'
 	touch $@
 
 demo: $(INSTALLED)  ## Train on digits with nu = 5, and show the personalization curves
@@ -39,10 +40,21 @@ test-compose: $(INSTALLED)  ## Run those that start containers; needs a Docker e
 	$(VENV)/python -m pytest -n 0 -m compose tests/compose
 
 test-trackers: $(INSTALLED)  ## Run those of wandb, mlflow and trackio, which it installs besides
-	$(VENV)/uv pip install --quiet --python $(VENV)/python --editable '.[dev,trackers]'
+	$(VENV)/uv pip install --quiet --compile-bytecode --python $(VENV)/python --editable '.[dev,trackers]'
 	$(VENV)/python -m pytest -n 0 -m trackers
 
-bench: $(INSTALLED)  ## Measure NuFed against a plain torch loop; writes docs/benchmarks.md
+$(OPPONENTS): $(INSTALLED)
+	$(PYTHON) -m venv --without-pip .venv-bench
+	$(VENV)/uv pip install --quiet --python .venv-bench/bin/python --group bench \
+		"torch==$$($(VENV)/python -c 'from importlib.metadata import version; print(version("torch"))')"
+	# It says that it wants 3.12, and runs on 3.11.
+	$(VENV)/uv pip install --quiet --python .venv-bench/bin/python --no-deps --python-version 3.12 'blazefl>=2,<3'
+	touch $@
+
+test-bench: $(OPPONENTS)  ## Run the opponents of the benchmark, which it installs apart, and check their work
+	$(VENV)/python -m pytest -n 0 -m bench
+
+bench: $(OPPONENTS)  ## Measure NuFed against other engines and a plain torch loop; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks
 
 attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile, in four ways; resumable; writes docs/robustness.md
@@ -61,4 +73,4 @@ lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/mypy
 
 clean:  ## Remove .venv and the tools' caches; data and runs stay
-	rm -rf .venv .hypothesis .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-bench .hypothesis .pytest_cache .mypy_cache .ruff_cache *.egg-info

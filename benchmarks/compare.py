@@ -9,7 +9,7 @@ from itertools import count
 
 from benchmarks.arithmetic import gemm, gemm_share, operations
 from benchmarks.contenders import Trainer
-from benchmarks.measure import Contender, interleaved, medians, peak_bytes
+from benchmarks.measure import Contender, cpu_ratio, interleaved, medians, peak_bytes
 from benchmarks.outcome import Line, Target
 from benchmarks.setting import Setting
 from benchmarks.workload import Effort
@@ -21,6 +21,7 @@ def compare(
     effort: Effort,
     repeats: int,
     targets: Mapping[str, Sequence[Target]],
+    ours: str | None = None,
 ) -> list[Line]:
     """Time a round of each trainer, in turns; ratios are to the first.
 
@@ -32,6 +33,8 @@ def compare(
         How often.
     targets
         Name of a trainer -> what it must reach.
+    ours
+        Name of the trainer whose CPU seconds those of the others are compared with.
     """
     device = trainers[0].setting.task.device
     ready = [_warm(trainer, effort) for trainer in trainers]
@@ -41,9 +44,18 @@ def compare(
     for trainer, (peak, said) in zip(trainers, ready, strict=True):
         name = trainer.name
         figures = medians(samples, name, trainers[0].name) | peak
-        figures["gemm_share"] = gemm_share(samples, name, round_operations(trainer.setting), device)
+        if trainer.same:
+            work = round_operations(trainer.setting)
+            figures["gemm_share"] = gemm_share(samples, name, work, device)
+        if ours is not None and name != ours:
+            figures["cpu_ratio"] = cpu_ratio(samples, name, ours)
         lines.append(Line(name, figures, list(targets.get(name, [])), said))
     return lines
+
+
+def beside(bounds: Mapping[str, float]) -> dict[str, list[Target]]:
+    """Return targets: contender -> how many times the CPU seconds of NuFed it is to take."""
+    return {name: [Target("cpu_ratio", "≥", bound)] for name, bound in bounds.items()}
 
 
 def round_operations(setting: Setting) -> int:
@@ -60,17 +72,17 @@ def _warm(trainer: Trainer, effort: Effort) -> tuple[dict[str, float], str]:
     with _said() as lines:
         trainer.train(setting.ask)
     peak = {}
-    if _countable(setting):
+    if _countable(trainer):
         ask = setting.ask.asking(tau=min(setting.ask.tau, 2))
         peak["peak_mb"] = peak_bytes(partial(trainer.train, ask), setting.task.device) / 1e6
-    return peak, "; ".join(lines)
+    return peak, "; ".join([*lines, trainer.about] if trainer.about else lines)
 
 
-def _countable(setting: Setting) -> bool:
+def _countable(trainer: Trainer) -> bool:
     """Tell whether all tensors are made by torch in this process."""
-    engine = setting.config.engine
-    compiled = engine.get("compile") and setting.task.device.type == "cpu"
-    return not compiled and not engine.get("workers")
+    engine, device = trainer.setting.config.engine, trainer.setting.task.device
+    compiled = engine.get("compile") is True and device.type == "cpu"
+    return not (trainer.elsewhere or compiled or engine.get("workers"))
 
 
 def _rounds(trainer: Trainer) -> Callable[[], float]:

@@ -1,6 +1,7 @@
 """Flower's own simulation engine on the same round."""
 
 from benchmarks.child import ChildFailed, nufed
+from benchmarks.machine import ROOT
 from benchmarks.outcome import Line
 from benchmarks.setting import Setting
 from benchmarks.workload import Effort
@@ -8,14 +9,27 @@ from benchmarks.workload import Effort
 SUPERNODES = 8
 
 
-def flower_ray(setting: Setting, reference: Line, effort: Effort) -> Line:
-    """Return the same round on Flower's Ray engine: whole rounds, in processes of their own."""
+def flower_ray(setting: Setting, reference: Line, effort: Effort, *overrides: str) -> Line:
+    """Return the same round on Flower's Ray engine: whole rounds, in processes of their own.
+
+    Parameters
+    ----------
+    setting
+        The work.
+    reference
+        What ratios are to.
+    effort
+        Is told what is being run.
+    overrides
+        Further ones.
+    """
     name = f"Flower's Ray engine, {SUPERNODES} SuperNodes"
     effort.say(name)
     try:
         run = nufed(
             [
                 *setting.overrides,
+                *overrides,
                 f"clients_per_round={len(setting.ask.clients)}",
                 "rounds=3",
                 "engine=ray",
@@ -24,7 +38,8 @@ def flower_ray(setting: Setting, reference: Line, effort: Effort) -> Line:
                 "evaluation.clients=1",
                 "evaluation.new_clients=0",
             ],
-            environment={"OMP_NUM_THREADS": "1"},
+            # A model of benchmarks/ is found from any folder.
+            environment={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         )
     except ChildFailed as error:
         return Line(name, {}, note=f"failed: {error}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
+WRITTEN = (":(exclude)docs/benchmarks.md", ":(exclude)benchmarks/results")
 
 
 def facts() -> dict[str, str | int | None]:
@@ -25,12 +26,20 @@ def name() -> str:
 
 
 def commit() -> str | None:
-    """Return the commit of this checkout, marked where files differ from it; None outside one."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    """Return the commit of this checkout, marked where files differ from it; None outside one.
+
+    What is written while rows are measured is no difference.
+    """
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        differs = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *WRITTEN)
+        return _git("rev-parse", "--short", "HEAD") + ("-dirty" if differs else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _cores() -> int:

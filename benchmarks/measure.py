@@ -94,6 +94,12 @@ def medians(samples: Samples, name: str, reference: str | None = None) -> dict[s
     return figures
 
 
+def cpu_ratio(samples: Samples, name: str, of: str) -> float:
+    """Return how many times the CPU seconds of another a contender takes: median of ratios."""
+    pairs = zip(samples[name], samples[of], strict=True)
+    return median(mine.cpu / other.cpu for mine, other in pairs)
+
+
 def peak_bytes(run: Callable[[], object], device: torch.device = CPU) -> int:
     """Return the most bytes of tensors that `run` made and had alive at once."""
     if device.type == "cuda":

@@ -21,6 +21,7 @@ QUANTITIES = {
     "wall_s": Quantity("seconds", "{:.3g}"),
     "speedup": Quantity("ratio", "{:.2f}x"),
     "cpu_s": Quantity("CPU s", "{:.3g}"),
+    "cpu_ratio": Quantity("CPU s to NuFed's", "{:.2f}x"),
     "peak_mb": Quantity("peak MB", "{:.0f}"),
     "gemm_share": Quantity("GEMM rate", "{:.0%}"),
     "relative_time": Quantity("time", "{:.2f}x"),

@@ -21,16 +21,25 @@ Written by `python -m benchmarks`; nothing here is typed by hand.
 
 Seconds are medians over repeats in which the contenders take turns (A, B, A, B, …). A ratio is how
 many times as quick a contender is as the first of its rows: the median of the repeats' own ratios.
-CPU seconds are those of all threads and processes that did the work. Peak memory is that of the
-tensors made meanwhile in a round of two local steps, counted where torch makes them; compiled
-programs and other processes make them elsewhere. The GEMM rate is the part of the machine's
-measured rate of float32 matrix products that was reached, from the operations that the model's
-matrix products and convolutions need. One thread, unless a row says otherwise.
+CPU seconds are those of all threads and processes that did the work. *CPU s to NuFed's* is how many
+times as many a contender takes as *NuFed, as it chooses*: the batched engine without any flag, in a
+run of 5,000 rounds (it compiles local steps where the rest of a run pays for that). Peak memory is
+that of the tensors made meanwhile in a round of two local steps, counted where torch makes them;
+compiled programs and other processes make them elsewhere. The GEMM rate is the part of the
+machine's measured rate of float32 matrix products that was reached, from the operations that the
+model's matrix products and convolutions need. One thread, unless a row says otherwise.
 
 The plain loop is [benchmarks/plain_loop.py](../benchmarks/plain_loop.py): what a practitioner
 writes in PyTorch, made as quick as we could. *One by one* is NuFed's own loop over clients, without
 the batched engine. Flower's Ray engine runs whole rounds of the same work, with its server and
 messages, on all cores.
+
+The other opponents are in [benchmarks/opponents](../benchmarks/opponents), each a process of one
+thread. JAX does the same work, and goes through the clients in the quickest of several ways that a
+trial tells; a test holds its numbers to ours. pfl-research and BlazeFL have no meta-gradient: what
+they do is FedAvg with as many gradients of as many rows, whose batches lie ready before the clock
+starts, and so they have no Hessian products to compute either. `make bench` installs them apart
+from NuFed; a cell says so where one was not to be had.
 """
 
 
@@ -66,6 +75,8 @@ def verdict(rows: dict[str, Row]) -> list[str]:
 def cells(line: Line, newline: str = "\n") -> list[str]:
     """Return a line's cells, one for each of `HEADINGS`."""
     columns = [QUANTITIES[c].write(line.figures[c]) if c in line.figures else "–" for c in COLUMNS]
+    if not line.figures:  # what was not measured says why
+        columns[0] = line.note
     beside = [(str(t), _reached(line, t), YES if line.met(t) else NO) for t in line.targets]
     aimed_at = {target.quantity for target in line.targets}
     beside += [
@@ -77,6 +88,16 @@ def cells(line: Line, newline: str = "\n") -> list[str]:
     return [line.contender, *columns, target, reached, met]
 
 
+def measured(rows: Iterable[Row]) -> str:
+    """Say when rows were measured, and at what commits."""
+    of = list(rows)
+    days = sorted({row.date for row in of})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    commits = sorted({row.commit for row in of if row.commit is not None})
+    one = len(commits) == 1
+    return f"measured {when} at commit{'' if one else 's'} {', '.join(commits) or 'unknown'}"
+
+
 def _reached(line: Line, target: Target) -> str:
     value = line.figures.get(target.quantity)
     return NOT_MEASURED if value is None else QUANTITIES[target.quantity].write(value)
@@ -86,7 +107,8 @@ def _machine(results: Results, workloads: Sequence[Workload]) -> str:
     """Return a machine's section."""
     rows = {w.name: results.rows[w.name] for w in workloads if w.name in results.rows}
     facts = ", ".join(f"{key}: {value}" for key, value in results.facts.items() if value)
-    lines = [f"## {results.machine}", "", f"{facts}.", "", *_markdown_table(rows), ""]
+    about = f"{facts}; {measured(rows.values())}."
+    lines = [f"## {results.machine}", "", about, "", *_markdown_table(rows), ""]
     lines += [f"- {line}" for line in verdict(rows)]
     lines += [
         f"- Not measured here: `{w.name}`, {w.title}." for w in workloads if w.name not in rows
@@ -96,7 +118,9 @@ def _machine(results: Results, workloads: Sequence[Workload]) -> str:
         threads = "" if row.threads is None else f"threads a process: {row.threads}, "
         how = f"{row.repeats} repeats, {threads}{row.date}, torch {row.torch}, commit {row.commit}"
         lines.append(f"- `{name}`: {row.title} ({how}).")
-        lines += [f"  {line.contender}: {line.note}." for line in row.lines if line.note]
+        lines += [
+            f"  {line.contender}: {line.note}." for line in row.lines if line.note and line.figures
+        ]
     return "\n".join([*lines, ""])
 
 

@@ -339,6 +339,18 @@ def difference(params: Params, others: Params) -> Params:
     return {name: torch.sub(p, others[name]) for name, p in params.items()}
 
 
+def clipped(update: Params, length: Tensor, most: float) -> Params:
+    """Return an update of a norm of `length`, scaled down to `most` where it is longer.
+
+    Of a stack, `length` is [K], and each update is scaled by itself.
+    """
+    scale = (most / length).clamp(max=1)
+    return {
+        name: p * scale.view(*scale.shape, *[1] * (p.ndim - scale.ndim))
+        for name, p in update.items()
+    }
+
+
 def norm(params: Params, axes: int = 0) -> Tensor:
     """Return the Euclidean norm of all entries of `params` together.
 

@@ -37,7 +37,7 @@ from nufed.client_app.wire import (
     memory_of,
     to_params,
 )
-from nufed.client_app.work import new_model, task_for
+from nufed.client_app.work import new_model, new_state, task_for
 from nufed.conf.compose import from_run_config
 from nufed.conf.schema import Config
 from nufed.conf.targets import modules_here
@@ -113,12 +113,12 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         task = work.task
         work.require_possible(ask, hosted(context.node_config, task))
         algorithm, memory = work.algorithm_in(message, Numbers), memory_of(message)
-        states = states_for(algorithm, memory, context)
         shared = shared_of(message, task, algorithm)
+        states = states_for(algorithm, memory, context, new_state(task, algorithm, shared))
         update, report = work.cohort.train(shared, ask.of(algorithm, states))
         if memory is not None:
-            known = [client for client in ask.clients if client in memory.known]
-            lost = [client for client in known if not states.read(client, ask.round)]
+            known = {*memory.known} & states.missed
+            lost = [client for client in ask.clients if client in known]
             report = replace(report, afresh=lost)
         examples = int(task.data.partition.train[report.clients].sum())
         report = replace(report, cpu_s=report.cpu_s + time.process_time() - started)
@@ -136,8 +136,8 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         work, ask = of(context), decode(EvaluateInstruction, message)
         work.require_possible(ask, hosted(context.node_config, work.task))
         algorithm, memory = work.algorithm_in(message, EvaluationNumbers), memory_of(message)
-        states = states_for(algorithm, memory, context)
         shared = shared_of(message, work.task, algorithm)
+        states = states_for(algorithm, memory, context, new_state(work.task, algorithm, shared))
         return encode(work.cohort.evaluate(shared, ask.of(algorithm, states)))
 
     return app

@@ -10,7 +10,7 @@ import torch
 
 from nufed.client_app import sampling
 from nufed.client_app.algorithm import Algorithm, Batches, Draws, local_update
-from nufed.client_app.figures import reportable
+from nufed.client_app.figures import all_finite, reportable
 from nufed.client_app.meta_gradient import Batch, Params
 from nufed.client_app.personalization import personalization_curve
 from nufed.client_app.work import Measuring, Training, states_of
@@ -118,5 +118,5 @@ def support_of(
 
 def _non_finite_end(led_to: Params, tau: int) -> list[int]:
     """Return [τ] if the last local step left a parameter that is not finite, else nothing."""
-    finite = all(bool(torch.isfinite(tensor).all()) for tensor in led_to.values())
+    finite = all(map(all_finite, led_to.values()))
     return [] if finite else [tau]

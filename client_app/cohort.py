@@ -7,9 +7,10 @@ engine brings another that does the same work for many clients at once.
 from collections import defaultdict
 from typing import NamedTuple, Protocol
 
+from nufed.client_app.algorithm import clipped, norm
 from nufed.client_app.client import evaluate, train
-from nufed.client_app.figures import as_reported
-from nufed.client_app.mean import StreamingMean
+from nufed.client_app.figures import as_reported, reportable
+from nufed.client_app.mean import Stack, StreamingMean
 from nufed.client_app.messages import (
     EvaluateReport,
     TrainReport,
@@ -25,7 +26,8 @@ class Trained(NamedTuple):
     """The mean update of a cohort's clients, and what the server is told of each."""
 
     update: Params
-    """Mean over the clients in `report.clients`, weighted as asked; empty if there are none."""
+    """Mean over the clients in `report.clients`, weighted as asked; or each of theirs, [K, …], if
+    that is asked for; empty if there are none."""
     report: TrainReport
 
 
@@ -47,7 +49,7 @@ class OneByOne:
 
     def train(self, shared: Params, ask: Training) -> Trained:
         """Train one client after another; one that fails or diverges does not stop the others."""
-        mean, report = StreamingMean(), TrainReport.empty()
+        updates, report = Stack() if ask.each else StreamingMean(), TrainReport.empty()
         columns = list[dict[str, float]]()
         for client in ask.clients:
             try:
@@ -62,13 +64,26 @@ class OneByOne:
                 report.diverged.append(client)
                 report.diverged_at.append(result.diverged_at)
                 continue
-            mean.add(result.update, weight(self.task, ask, client))
+            update = result.update
+            if ask.clip_norm is not None:
+                length = norm(update)
+                if ask.max_norm is not None and length > ask.max_norm:
+                    report.too_long.append(client)
+                    report.too_long_by.append(float(length))
+                    continue
+                if not reportable(length):
+                    report.diverged.append(client)
+                    report.diverged_at.append(ask.tau)
+                    continue
+                report.lengths.append(float(length))
+                update = clipped(update, length, ask.clip_norm)
+            updates.add(update, weight(self.task, ask, client))
             report.clients.append(client)
             report.loss.append(result.loss)
             report.meta_grad_norm.append(result.meta_grad_norm)
             columns.append(result.metrics)
         shown = {name: [each[name] for each in columns] for name in (columns or [{}])[0]}
-        return Trained(mean.value(self.task.dtype), report.showing(shown))
+        return Trained(updates.value(self.task.dtype), report.showing(shown))
 
     def evaluate(self, shared: Params, ask: Measuring) -> EvaluateReport:
         """Measure one client after another; those without test rows are left out."""

@@ -18,6 +18,14 @@ def reportable(figures: Tensor) -> Tensor:
     return figures.abs() <= MOST
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Tell whether all entries are finite.
+
+    A sum that is finite says so in a fraction of the time; one that is not may be an overflow.
+    """
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
 def as_reported(figures: Iterable[float]) -> list[float]:
     """Return figures with an infinity in place of each that is beyond `MOST`, as float32 has it."""
     found = np.array([*figures], np.float64)

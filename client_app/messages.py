@@ -19,9 +19,9 @@ sides check what they receive, here and in `nufed.client_app.wire`, which makes 
 
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import isfinite
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from math import inf, isfinite
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -30,10 +30,11 @@ from safetensors.torch import load, save
 
 from nufed.client_app import figures
 from nufed.client_app.algorithm import Algorithm
+from nufed.client_app.slots import VERSIONS
 from nufed.client_app.states import States
 from nufed.client_app.work import Measuring, Training
 from nufed.conf.errors import InputError, reason
-from nufed.conf.schema import MOST_STEPS, WEIGHTINGS
+from nufed.conf.schema import MOST_STEPS, WEIGHTINGS, positive
 from nufed.tasks.task import Task
 from nufed.tasks.undefined import MOST
 
@@ -143,8 +144,8 @@ class Memory:
     """Names the process that carries the run on."""
     since: int
     """The round after which that began."""
-    saved: int
-    """The round of the oldest checkpoint that the run may go on from."""
+    saved: list[int]
+    """The rounds of the checkpoints that the run may go on from, two at most."""
     known: list[int]
     """Of the clients asked, those that should have a state: their updates were used before."""
 
@@ -152,8 +153,9 @@ class Memory:
         for name in ("run", "session"):
             value = getattr(self, name)
             possible(name, repr(value)[:40], KEY.fullmatch(value) is not None)
-        for name in ("since", "saved"):
-            possible(name, getattr(self, name), getattr(self, name) >= -1)
+        possible("since", self.since, self.since >= -1)
+        few = len(self.saved) <= VERSIONS - 2 and all(round >= 0 for round in self.saved)
+        possible("saved", reprlib.repr(self.saved), few)
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,12 @@ class TrainInstruction:
     weighting: str
     most_rows: int | None = None
     """Train rows of a client that count in its weight; None: all."""
+    each: bool = False
+    """Whether each client's update is asked for, stacked along a first axis; else their mean."""
+    clip_norm: float | None = None
+    """L2 norm that longer updates are to be scaled down to, each by itself; None: none."""
+    max_norm: float | None = None
+    """L2 norm above which an update is to be left out before that; None: none is."""
     whole: bool = False
     """Whether the meta-gradient over all rows is asked for, by one local step of size 1."""
 
@@ -210,15 +218,16 @@ class TrainInstruction:
         possible("round", self.round, self.round >= 0)
         possible("weighting", self.weighting, self.weighting in WEIGHTINGS)
         possible("most_rows", self.most_rows, self.most_rows is None or self.most_rows >= 1)
+        for name in ("clip_norm", "max_norm"):
+            possible(name, value := getattr(self, name), value is None or positive(value))
         possible_draws(self.seed, self.clients)
 
     def of(self, algorithm: Algorithm, states: States) -> Training:
         """Return what this process has to do, by the algorithm of its own configuration."""
-        if self.whole:
-            algorithm = algorithm.whole()
-        return Training(
-            algorithm, self.round, self.seed, self.clients, self.weighting, self.most_rows, states
-        )
+        said = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name != "whole"
+        }
+        return Training(algorithm.whole() if self.whole else algorithm, states=states, **said)
 
 
 @dataclass(frozen=True)
@@ -226,7 +235,8 @@ class TrainReport:
     """What came of it; lists hold one entry for each client in `clients`, in that order."""
 
     clients: list[int]
-    """Clients whose update is finite; the reply's arrays are their weighted mean update."""
+    """Clients whose update is finite; the reply's arrays are their weighted mean update, or each
+    of theirs along a first axis, as was asked."""
     loss: list[float]
     """Mean over local steps of the loss that they descend, taken before the step."""
     meta_grad_norm: list[float]
@@ -235,6 +245,12 @@ class TrainReport:
     """Clients whose loss or parameters became NaN or infinite."""
     diverged_at: list[int]
     """The local step, from 0, at which each of them did."""
+    lengths: list[float]
+    """L2 norms of the updates before they were clipped; none where they are not."""
+    too_long: list[int]
+    """Clients whose update was left out, as it was above the norm that was allowed."""
+    too_long_by: list[float]
+    """The norm of each of these."""
     failed: list[int]
     """Clients whose training raised an exception."""
     reasons: list[str]
@@ -251,9 +267,13 @@ class TrainReport:
     def __post_init__(self) -> None:
         same_length(self.clients, self.loss, self.meta_grad_norm)
         same_length(self.diverged, self.diverged_at)
+        same_length(self.too_long, self.too_long_by)
+        same_length(self.clients, self.lengths or self.clients)
         same_length(self.failed, self.reasons)
         within("loss", self.loss)
         within("meta_grad_norm", self.meta_grad_norm, 0, figures.MOST)
+        within("lengths", self.lengths, 0, figures.MOST)
+        within("too_long_by", self.too_long_by, 0, inf)
         within("cpu_s", [self.cpu_s], 0, figures.MOST)
         within("diverged_at", self.diverged_at, 0, MOST_STEPS)
         require_names(self.metrics)
@@ -264,7 +284,18 @@ class TrainReport:
     @classmethod
     def empty(cls) -> Self:
         """Return a report of nobody, whose lists are to be filled."""
-        return cls([], [], [], [], [], [], [], 0.0, [], [], [])
+        return cls([], [], [], [], [], [], [], [], [], [], 0.0, [], [], [])
+
+    def without(self, clients: Container[int]) -> Self:
+        """Return the report without clients whose update cannot be used."""
+        kept = [i for i, client in enumerate(self.clients) if client not in clients]
+        shown = {name: [column[i] for i in kept] for name, column in self.columns().items()}
+        lists: dict[str, Any] = {
+            name: [getattr(self, name)[i] for i in kept]
+            for name in ("clients", "loss", "meta_grad_norm", "lengths")
+            if getattr(self, name)
+        }
+        return replace(self, metrics=[], shown=[], **lists).showing(shown)
 
     def columns(self) -> dict[str, list[float]]:
         """Return what else the algorithm shows, metric -> of each client."""

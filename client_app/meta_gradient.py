@@ -279,7 +279,10 @@ def _differentiate(
         loss = loss_fn(leaves, *batch)
         # `sum` joins the losses of a stack of clients, which share no parameter.
         gradient = torch.autograd.grad(
-            loss.sum(), list(leaves.values()), create_graph=create_graph, materialize_grads=True
+            loss.sum() if loss.ndim else loss,
+            list(leaves.values()),
+            create_graph=create_graph,
+            materialize_grads=True,
         )
     return loss, dict(zip(leaves, gradient, strict=True)), leaves
 

@@ -9,6 +9,7 @@ from flwr.app import Context
 
 from nufed.client_app.algorithm import Algorithm
 from nufed.client_app.messages import MalformedMessage, Memory
+from nufed.client_app.meta_gradient import Params
 from nufed.client_app.states import Held, StateFolder, States
 from nufed.conf.errors import InputError
 from nufed.conf.targets import typed_here
@@ -75,11 +76,13 @@ def hosted(node_config: Mapping[str, Any], task: Task) -> range:
     return range(first, task.data.num_clients, stride)[: np.count_nonzero(train)]
 
 
-def states_for(algorithm: Algorithm, memory: Memory | None, context: Context) -> States:
+def states_for(
+    algorithm: Algorithm, memory: Memory | None, context: Context, like: Params
+) -> States:
     """Return where this SuperNode keeps its clients' states of a run.
 
     Beside the run's other files where all is one process; else in the folder that its node config
-    names as ``state-path``, or in `$NUFED_DATA`.
+    names as ``state-path``, or in `$NUFED_DATA`. All are `like` that of a client never drawn.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def states_for(algorithm: Algorithm, memory: Memory | None, context: Context) ->
     else:
         given = context.node_config.get("state-path")
         folder = (home() / STATES if given is None else path_of(str(given))) / memory.run
-    return StateFolder(folder, memory.session, memory.since, memory.saved)
+    return StateFolder(folder, like, memory.session, memory.since, memory.saved)
 
 
 def _whole(node_config: Mapping[str, Any], key: str) -> int:

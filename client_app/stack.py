@@ -14,6 +14,7 @@ from torch.func import vmap
 from torch.overrides import TorchFunctionMode
 
 from nufed.client_app.meta_gradient import Params
+from nufed.tasks.objective import cross_entropy, surprisal
 
 
 def stacked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,17 +22,18 @@ def stacked(function: Callable[..., Any]) -> Callable[..., Any]:
     mapped = vmap(function, randomness="different")
 
     def on_stack(params: Params, *batch: Tensor) -> Any:
-        with _WeightFirst():
+        with _ForAStack():
             return mapped(params, *batch)
 
     return on_stack
 
 
-class _WeightFirst(TorchFunctionMode):
-    """Compute F.linear as (W xᵀ)ᵀ: its gradient then has the layout of W, not of Wᵀ.
+class _ForAStack(TorchFunctionMode):
+    """Compute in another way what torch computes well for one client, and not for a stack.
 
-    `autograd` takes care of that for one client. For a stack it does not, and what is done with the
-    gradients takes twice the time of the matrix products.
+    F.linear as (W xᵀ)ᵀ: its gradient then has the layout of W, not of Wᵀ. `autograd` takes care of
+    that for one client. For a stack it does not, and what is done with the gradients takes twice
+    the time of the matrix products.
     """
 
     def __torch_function__(
@@ -39,6 +41,8 @@ class _WeightFirst(TorchFunctionMode):
     ) -> Any:
         if func is F.linear:
             return _linear(*args, **(kwargs or {}))
+        if func is cross_entropy:
+            return surprisal(*args).mean()
         return func(*args, **(kwargs or {}))
 
 

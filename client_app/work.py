@@ -28,6 +28,12 @@ class Training:
     weighting: str = "uniform"
     most_rows: int | None = None
     """Train rows of a client that count in its weight; None: all."""
+    each: bool = False
+    """Whether each client's update is wanted, stacked along a first axis; else their mean."""
+    clip_norm: float | None = None
+    """L2 norm that longer updates are scaled down to; None: they stay as they are."""
+    max_norm: float | None = None
+    """L2 norm above which an update is left out, where others are clipped; None: none is."""
     states: States = field(default_factory=Held)
 
     def asking(self, **changes: Any) -> "Training":
@@ -70,7 +76,8 @@ def states_of(
     fresh = new_state(task, ask.algorithm, shared)
     if not ask.algorithm.stateful:
         return [fresh for _ in clients]
-    return [_placed(ask.states.read(client, ask.before), fresh) for client in clients]
+    kept = ask.states.read_all(clients, ask.before)
+    return [_placed(state, fresh) if state else fresh for state in kept]
 
 
 def new_state(task: Task, algorithm: Algorithm, shared: Params) -> Params:

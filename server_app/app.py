@@ -32,7 +32,7 @@ from nufed.conf.targets import modules_here
 from nufed.server_app import resume
 from nufed.server_app.callbacks import Own, own_callbacks, require_none_failed
 from nufed.server_app.carried import unload
-from nufed.server_app.checkpoint import Checkpoint, Checkpoints, alone, oldest
+from nufed.server_app.checkpoint import Checkpoint, Checkpoints, alone, saved_rounds
 from nufed.server_app.diagnostics import diagnose
 from nufed.server_app.early_stopping import EarlyStopping
 from nufed.server_app.facts import facts, peak_rss_mb
@@ -103,7 +103,7 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     m = per_round(config.clients_per_round, config.fraction, len(roster.participating))
     algorithm = algorithm_of(config.algorithm)
     strategy.algorithm = algorithm.of_federation(m, len(roster.participating))
-    strategy.remembered.oldest = partial(oldest, folder)
+    strategy.remembered.checkpoints = partial(saved_rounds, folder)
     for note in notes(config, task, roster.rows):
         log.warning(note)
     if saved is None:

@@ -220,9 +220,9 @@ def newest(run: Path) -> Path:
     )
 
 
-def oldest(run: Path) -> int:
-    """Return the round of the oldest checkpoint that a run may go on from; −1 without one."""
-    return min((int(file.name.split(".")[0]) for file in _files(run)), default=-1)
+def saved_rounds(run: Path) -> list[int]:
+    """Return the rounds of the checkpoints that a run may go on from, the newest first."""
+    return [int(file.name.split(".")[0]) for file in _files(run)[:KEPT]]
 
 
 def _pack(checkpoint: Checkpoint) -> bytes:

@@ -73,10 +73,10 @@ def meta_gradient_norm(
     replies = exchange(grid, [s.message for s in sent], config.server.round_timeout)
     like: Params = to_params(arrays)
     mean, failures, clients = StreamingMean(), list[Failure](), 0
-    read = partial(read_update, like=like, rows=roster.rows)
-    for report, update in read_replies(read, sent, replies, failures):
-        if report.clients:
-            mean.add(update, len(report.clients))
+    read = partial(read_update, like=like, rows=roster.rows, failures=failures)
+    for report, received in read_replies(read, sent, replies, failures):
+        for some, update in received:
+            mean.add(update, len(some))
         clients += len(report.clients)
         failures += [Failure(client, "∇F_i is not finite") for client in report.diverged]
         failures += map(Failure, report.failed, report.reasons)

@@ -15,7 +15,8 @@ from nufed.server_app.tracking import Row, State
 from nufed.strategies.cost import COST
 from nufed.strategies.curves import GROUPS
 from nufed.strategies.exchange import exchange
-from nufed.strategies.meta_fedavg import METRICS, MetaFedAvg
+from nufed.strategies.meta_fedavg import MetaFedAvg
+from nufed.strategies.tally import METRICS
 
 log = logging.getLogger("nufed")
 

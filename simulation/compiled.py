@@ -1,13 +1,11 @@
-"""One local step as a compiled program: engine.compile=true."""
+"""One local step as a compiled program: engine.compile."""
 
 import logging
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from nufed.client_app.algorithm import Batches, Carry, Step
 from nufed.client_app.meta_gradient import Params
@@ -17,13 +15,16 @@ from nufed.tasks.store import home
 
 LocalStep = Callable[[Carry, Batches], Step]
 """One local step of a stack of clients."""
-Shown = tuple[Tensor, Tensor, dict[str, Tensor]]
-"""Loss, norm and metrics of a step."""
-Program = Callable[[Carry, Batches], Shown]
+Program = Callable[..., Sequence[Tensor]]
+"""Takes the tensors of a carry and of batches; gives loss, norm and metrics of a step."""
 
 
 class Untraceable(RuntimeError):
     """A step that works but is no fixed list of tensor operations, so that nothing is compiled."""
+
+
+class CompilerFailed(InputError):
+    """There is no compiler, or it cannot cope."""
 
 
 class Overwritten(dict[str, Params]):
@@ -34,29 +35,29 @@ def compiled(step: LocalStep) -> LocalStep:
     """Return `step` as programs, made when their inputs' shapes and the threads are first met.
 
     The step is traced to its plain tensor operations, gradients and all, so that the compiler need
-    not know of autograd; `torch.compile` turns these into kernels, and keeps them on disk. What a
-    step leads to is written over what it started from, but for that of the first.
+    not know of autograd; Inductor turns these into kernels, and keeps them on disk. What a step
+    leads to is written over what it started from, but for that of the first.
     """
-    programs: dict[tuple[int, tuple[torch.Size, ...]], Program] = {}
-
-    def in_place(carry: Carry, batches: Batches) -> Shown:
-        result = step(carry, batches)
-        for p, new in zip(tree_leaves(carry), tree_leaves(result.carry), strict=True):
-            if new is not p:
-                p.copy_(new)
-        return result.loss, result.norm, dict(result.metrics)
+    programs: dict[tuple[int, tuple[torch.Size, ...]], tuple[Program, list[str]]] = {}
 
     def run(carry: Carry, batches: Batches) -> Step:
-        carry = dict(carry) if isinstance(carry, Overwritten) else copied(carry)
-        leaves = tree_leaves((carry, batches))
-        shapes = tuple(leaf.shape for leaf in leaves if isinstance(leaf, Tensor))
-        key = torch.get_num_threads(), shapes  # a program for the CPU is made for these alone
+        carry = carry if isinstance(carry, Overwritten) else Overwritten(copied(carry))
+        given = leaves(carry, batches)
+        # A program for the CPU is made for these threads alone.
+        key = torch.get_num_threads(), tuple([leaf.shape for leaf in given])
         if key not in programs:
-            programs[key] = _compile(in_place, carry, batches)
-        loss, norm, metrics = programs[key](carry, batches)
-        return Step(Overwritten(carry), loss, norm, metrics)
+            programs[key] = _compile(step, carry, batches)
+        program, shown = programs[key]
+        loss, norm, *metrics = program(*given)
+        return Step(carry, loss, norm, dict(zip(shown, metrics, strict=True)))
 
     return run
+
+
+def leaves(carry: Carry, batches: Batches) -> list[Tensor]:
+    """Return all tensors, in one order."""
+    parameters = [p for params in carry.values() for p in params.values()]
+    return parameters + [rows for batch in batches.values() for rows in batch]
 
 
 def copied(carry: Carry) -> Carry:
@@ -67,17 +68,23 @@ def copied(carry: Carry) -> Carry:
     }
 
 
-def _compile(function: Program, carry: Carry, batches: Batches) -> Program:
-    """Trace a function on copies of these inputs, compile it, and try it.
+def _compile(step: LocalStep, carry: Carry, batches: Batches) -> tuple[Program, list[str]]:
+    """Trace a step on copies of these inputs, compile it, and try it.
+
+    Returns
+    -------
+    tuple
+        The program, and the names of the metrics that it gives.
 
     Raises
     ------
     Untraceable
         If it cannot be traced.
-    InputError
-        If the compiler fails.
+    CompilerFailed
+        If the compiler does.
     """
     # Seconds of imports, that others need not pay.
+    import torch._inductor
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -86,21 +93,38 @@ def _compile(function: Program, carry: Carry, batches: Batches) -> Program:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(home().absolute() / "compiled")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that CUDA is missing
 
+    def inputs() -> list[Tensor]:
+        return leaves(copied(carry), batches)
+
+    shown = list[str]()
+
+    def in_place(*tensors: Tensor) -> list[Tensor]:
+        given = iter(tensors)
+        before = {kind: {name: next(given) for name in carry[kind]} for kind in carry}
+        rows = {name: tuple(next(given) for _ in batch) for name, batch in batches.items()}
+        result = step(before, rows)
+        for p, new in zip(leaves(before, {}), leaves(result.carry, {}), strict=True):
+            if new is not p:
+                p.copy_(new)
+        shown[:] = result.metrics
+        return [result.loss, result.norm, *result.metrics.values()]
+
     try:
-        graph = make_fx(function)(copied(carry), batches)
+        graph = make_fx(in_place)(*inputs())
     except Exception as error:
-        function(copied(carry), batches)  # what the step itself raises is no matter of tracing
+        in_place(*inputs())  # what the step itself raises is no matter of tracing
         raise Untraceable(reason(error)) from error
-    # Guards would check at every call what `compiled` has looked up: the shapes.
-    options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    program: Program = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
     try:
-        program(copied(carry), batches)
+        # Not torch.compile, which would look up at every call what `compiled` has: the shapes.
+        program: Program = torch._inductor.standalone_compile(
+            graph, [*inputs()], dynamic_shapes="from_example_inputs"
+        )
+        program(*inputs())
     except Exception as error:  # whatever the compiler, or the compiler's compiler, raises
         if out_of_memory(error):
             raise
-        raise InputError(
-            f"engine.compile=true: {reason(error):.200}; a C++ compiler is needed, "
+        raise CompilerFailed(
+            f"engine.compile: {reason(error):.200}; a C++ compiler is needed, "
             "or say engine.compile=false"
         ) from error
-    return program
+    return program, shown

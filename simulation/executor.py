@@ -19,10 +19,11 @@ from nufed.client_app.meta_gradient import Params, random_state
 from nufed.client_app.states import Held
 from nufed.client_app.work import Measuring, Training
 from nufed.conf.errors import InputError, reason
-from nufed.conf.schema import Config, require
+from nufed.conf.schema import AUTO, Config, require
 from nufed.simulation import plan as plans
-from nufed.simulation.lane import Lane, Part, join_curves, split
-from nufed.simulation.plan import ONE_BY_ONE, Way
+from nufed.simulation.compiled import CompilerFailed
+from nufed.simulation.lane import Lane, Part, counted, join_curves, split
+from nufed.simulation.plan import ONE_BY_ONE, Plan, Way
 from nufed.simulation.trial import Work, evaluate_trial, train_trial, tried
 from nufed.simulation.worker import Model
 from nufed.simulation.workers import Workers
@@ -58,7 +59,10 @@ class Batched:
         check(config)
         self.task, self.lane = task, Lane(task)
         self._chunk_size: int | None = engine["chunk_size"]
-        self._compile: bool = engine["compile"]
+        self._compile: bool = engine["compile"] is True
+        can = not (config.algorithm.get("recompute") or config.schedule)
+        self._rounds = config.rounds if engine["compile"] == AUTO and can else 0
+        """Of the run, where steps are to be compiled if that pays; 0 where they are not."""
         self._threads = [1] if task.device.type != "cpu" else sorted({1, torch.get_num_threads()})
         self._plans: dict[str, Way] = {}
         self._unstackable = why_one_by_one(task, task.initial_params())
@@ -76,10 +80,12 @@ class Batched:
             torch.__version__,
         ]
         self._workers: Workers | None = None
-        workers = engine["workers"] or _gpus(task.device)
-        if workers > 1 or engine["ray_address"]:
+        workers, address = engine["workers"], engine["ray_address"]
+        if address is None:
+            workers = workers or _gpus(task.device)
+        if address is not None or workers > 1:
             self._threads = [1]
-            self._workers = Workers(config, workers, engine["ray_address"])
+            self._workers = Workers(config, task.data.digest, workers, address)
 
     def train(self, shared: Params, ask: Training) -> Trained:
         """Train the clients of `ask`, each from what is `shared`."""
@@ -88,10 +94,10 @@ class Batched:
         rest = replace(ask, clients=[])
         if self._workers is None:
             parts = (self.lane.train(shared, rest, block, way) for block in blocks)
-            part, cpu_s = self.lane.join(parts), 0.0
+            part, cpu_s = self.lane.join(parts, each=ask.each), 0.0
         else:
             done, cpu_s = self._workers.train(self._model(shared), rest, blocks, way)
-            part = self.lane.join(iter(done))
+            part = self.lane.join(iter(done), each=ask.each)
         return self._reported(part, ask, cpu_s)
 
     def evaluate(self, shared: Params, ask: Measuring) -> EvaluateReport:
@@ -122,23 +128,33 @@ class Batched:
     def _reported(self, part: Part, ask: Training, cpu_s: float) -> Trained:
         """Turn what the chunks gave into the mean update and the report; the one look at it."""
         report = replace(TrainReport.empty(), failed=part.failed, reasons=part.reasons, cpu_s=cpu_s)
-        rows = zip(part.clients, *part.metrics.tolist(), strict=True)
+        counts = counted(part.metrics, ask).tolist()
+        rows = zip(part.clients, counts, *part.metrics.tolist(), strict=True)
         columns, weights = list[list[float]](), 0.0
-        for client, loss, norm, diverged_at, *shown in rows:
-            if diverged_at > ask.tau:
+        for client, used, loss, norm, diverged_at, length, *shown in rows:
+            if used:
                 report.clients.append(client)
                 report.loss.append(loss)
                 report.meta_grad_norm.append(norm)
+                report.lengths.append(length)
                 columns.append(shown)
                 weights += weight(self.task, ask, client)
+            elif diverged_at > ask.tau:
+                report.too_long.append(client)
+                report.too_long_by.append(length)
             else:
                 report.diverged.append(client)
                 report.diverged_at.append(int(diverged_at))
         if not report.clients:
             return Trained({}, report)
-        mean = {name: (p / weights).to(self.task.dtype) for name, p in part.total.items()}
-        each = dict(zip(part.shown, zip(*columns, strict=True), strict=True))
-        return Trained(mean, report.showing(each))
+        updates = part.updates
+        if not ask.each:
+            updates = {name: p / weights for name, p in updates.items()}
+        if ask.clip_norm is None:
+            report.lengths.clear()
+        shown_by_name = dict(zip(part.shown, zip(*columns, strict=True), strict=True))
+        update = {name: p.to(self.task.dtype) for name, p in updates.items()}
+        return Trained(update, report.showing(shown_by_name))
 
     def _blocks(self, clients: Sequence[int], chunk: int) -> list[list[int]]:
         """Share clients out in blocks of whole chunks: one after another, or for the workers."""
@@ -165,7 +181,9 @@ class Batched:
         trial = partial(train_trial, self.lane, shared, replace(ask, states=Held()))
         step = replace(ask.asking(tau=1), states=Held())
         alone = partial(self.lane.train, shared, step, way=ONE_BY_ONE)
-        return self._plan(Work("train", shape, ask.clients, trial, alone, compile=self._compile))
+        steps = self._rounds * ask.tau * len(ask.clients)
+        work = Work("train", shape, ask.clients, trial, alone, compile=self._compile, steps=steps)
+        return self._plan(work)
 
     def _plan_evaluate(self, shared: Params, ask: Measuring, clients: Sequence[int]) -> Way:
         """Return how to evaluate clients."""
@@ -185,21 +203,36 @@ class Batched:
             return ONE_BY_ONE
         if self._chunk_size is not None:
             return Way(min(self._chunk_size, limit), work.compile)
-        if limit == 1 and not work.compile:
+        if limit == 1 and not (work.compile or work.steps):
             return ONE_BY_ONE
         name = plans.key(work.kind, *work.shape, limit, self._threads, self._shape)
         if name not in self._plans:
             plan = plans.recall(name)
             if plan is None:
-                plan = tried(work, self.lane, limit, self._threads)
-                if plan is None:
-                    return ONE_BY_ONE
-                plans.keep(name, plan)
+                plan = _kept(name, tried(work, self.lane, limit, self._threads))
+            if plan is not None and plans.pays_to_compile(plan, work.steps // lanes):
+                plan = _kept(name, self._compiled(work, plan, limit))
+            if plan is None:
+                return ONE_BY_ONE
             torch.set_num_threads(plan.threads)
             for line in plans.describe(plan, DONE[work.kind]):
                 log.info("%s", line)
             self._plans[name] = plan.way
         return self._plans[name]
+
+    def _compiled(self, work: Work, plan: Plan, limit: int) -> Plan | None:
+        """Return the plan for compiled steps too, where there is a compiler."""
+        try:
+            return tried(work.to_compile(), self.lane, limit, self._threads)
+        except CompilerFailed as error:
+            return plan._replace(untraceable=reason(error))
+
+
+def _kept(name: str, plan: Plan | None) -> Plan | None:
+    """Keep a plan, if there is one."""
+    if plan is not None:
+        plans.keep(name, plan)
+    return plan
 
 
 def check(config: Config) -> None:
@@ -209,7 +242,9 @@ def check(config: Config) -> None:
         value = engine[key]
         valid = value is None or (type(value) is int and value >= 1)
         require(valid, f"engine.{key}", value, "at least 1, or null")
-    require(type(engine["compile"]) is bool, "engine.compile", engine["compile"], "true or false")
+    compile = engine["compile"]
+    known = type(compile) is bool or compile == AUTO
+    require(known, "engine.compile", compile, "true, false, or auto: where it pays")
     address = engine["ray_address"]
     require(
         address is None or isinstance(address, str),
@@ -217,11 +252,11 @@ def check(config: Config) -> None:
         address,
         "host:port of a Ray cluster, auto, or null",
     )
-    if engine["compile"] and config.algorithm.get("recompute"):
+    if compile is True and config.algorithm.get("recompute"):
         raise InputError(
             "engine.compile=true: a compiler undoes algorithm.recompute=true; choose one of the two"
         )
-    if engine["compile"] and config.schedule:
+    if compile is True and config.schedule:
         raise InputError(
             f"engine.compile=true: programs hold numbers, and schedule.{min(config.schedule)} "
             "is another each round; choose one of the two"

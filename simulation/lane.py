@@ -1,6 +1,7 @@
 """A lane: the clients of a round, chunk by chunk, on one device of one process."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -34,12 +35,13 @@ T = TypeVar("T")
 class Part(NamedTuple):
     """What the training of some of a round's clients gives. Tensors stay on the device."""
 
-    total: Params
-    """Σ_i weight_i (w − w_{i,τ}), of the clients that stayed finite."""
+    updates: Params
+    """Σ_i weight_i (w − w_{i,τ}), of the clients whose update counts; or each of theirs [n, …]."""
     clients: list[int]
     metrics: Tensor
-    """[3 + …, clients]: loss, norm of the meta-gradient, the local step from which these are not
-    finite (above τ where they all are), and what else the algorithm shows."""
+    """[4 + …, clients]: loss, norm of the meta-gradient, the local step from which these are not
+    finite (above τ where they all are), norm of the update (NaN unless it is clipped), and what
+    else the algorithm shows."""
     shown: list[str]
     """Names of these."""
     failed: list[int]
@@ -96,7 +98,7 @@ class Lane:
             self.note("train", why, part.failed, compile=way.compiled)
             return part
 
-        return self.join(self._chunks(len(clients), way.chunk, train_chunk))
+        return self.join(self._chunks(len(clients), way.chunk, train_chunk), each=ask.each)
 
     def evaluate(
         self, shared: Params, ask: Measuring, clients: Sequence[int], way: Way
@@ -146,25 +148,29 @@ class Lane:
             self._said.add(warning)
             log.warning("%s", warning)
 
-    def join(self, parts: Iterator[Part]) -> Part:
-        """Add parts up, in their order."""
-        total: Params = {}
+    def join(self, parts: Iterator[Part], *, each: bool) -> Part:
+        """Add parts up, in their order; or put their updates one behind the other."""
+        total, lists = Params(), defaultdict[str, list[Tensor]](list)
         clients, metrics, failed, reasons = list[int](), list[Tensor](), list[int](), list[str]()
         shown = list[str]()
         for part in parts:
-            for name, update in part.total.items():
-                total[name] = total[name].add_(update) if name in total else update
+            for name, update in part.updates.items():
+                if each:
+                    lists[name].append(update)
+                else:
+                    total[name] = total[name].add_(update) if name in total else update
             clients += part.clients
             if part.clients:
                 metrics.append(part.metrics)
                 shown = part.shown
             failed += part.failed
             reasons += part.reasons
+        total |= {name: torch.cat(some) for name, some in lists.items()}
         table = torch.cat(metrics, 1) if metrics else self._nobody()
         return Part(total, clients, table, shown, failed, reasons)
 
     def _nobody(self) -> Tensor:
-        return torch.empty(3, 0, dtype=self._wide, device=self.task.device)
+        return torch.empty(4, 0, dtype=self._wide, device=self.task.device)
 
     def step(self, ask: Training, compile: bool) -> LocalStep:
         """Return one local step of a stack of clients."""
@@ -199,34 +205,42 @@ class Lane:
             self._say(not_compiled(reason(error)))
         else:
             self._keep(ask, members, done)
-            columns = (done.loss, done.meta_grad_norm, done.diverged_at, *done.metrics.values())
-            kept = torch.stack([column.to(self._wide)[: len(some)] for column in columns])
-            total = self._times(done.update, sum(weights))
-            return Part(total, [*members], kept, [*done.metrics], [], [])
+            figures = done.loss, done.meta_grad_norm, done.diverged_at, done.length
+            columns = [column[: len(some)] for column in (*figures, *done.metrics.values())]
+            table = torch.stack([column.to(self._wide) for column in columns])
+            if ask.each:
+                counts = counted(table, ask)
+                updates = {name: p[: len(some)][counts] for name, p in done.update.items()}
+            else:
+                updates = self._times(done.update, sum(weights))
+            return Part(updates, [*members], table, [*done.metrics], [], [])
         return self._train_stack(shared, ask, drawn, members, some, way)
 
     def _keep(self, ask: Training, members: Sequence[int], done: StackUpdate) -> None:
         """Keep the states of clients that stayed finite."""
         if not done.state:
             return
-        for i, (client, at) in enumerate(zip(members, done.diverged_at.tolist(), strict=False)):
-            if at > ask.tau:
-                one = {name: p[i] for name, p in done.state.items()}
-                ask.states.keep(client, ask.round, one)
+        sound = (done.diverged_at[: len(members)] > ask.tau).nonzero().flatten()
+        some = done.state
+        if len(sound) < len(done.diverged_at):
+            some = {name: p[sound] for name, p in some.items()}
+        ask.states.keep_all([members[i] for i in sound.tolist()], ask.round, some)
 
     def _train_alone(self, shared: Params, ask: Training, clients: Sequence[int]) -> Part:
         update, report = self._alone.train(shared, replace(ask, clients=list(clients)))
-        gone = len(report.diverged)
+        diverged, too_long = len(report.diverged), len(report.too_long)
+        gone, nan = [torch.nan] * (diverged + too_long), [torch.nan]
         columns = (
-            report.loss + [torch.nan] * gone,
-            report.meta_grad_norm + [torch.nan] * gone,
-            [ask.tau + 1] * len(report.clients) + report.diverged_at,
-            *(column + [torch.nan] * gone for column in report.columns().values()),
+            report.loss + gone,
+            report.meta_grad_norm + gone,
+            [ask.tau + 1] * len(report.clients) + report.diverged_at + [ask.tau + 1] * too_long,
+            (report.lengths or nan * len(report.clients)) + nan * diverged + report.too_long_by,
+            *(column + gone for column in report.columns().values()),
         )
         weights = sum(weight(self.task, ask, client) for client in report.clients)
         return Part(
-            self._times(update, weights),
-            report.clients + report.diverged,
+            update if ask.each else self._times(update, weights),
+            report.clients + report.diverged + report.too_long,
             torch.tensor(columns, dtype=self._wide, device=self.task.device),
             report.metrics,
             report.failed,
@@ -272,6 +286,12 @@ class Lane:
         log.warning("out of memory with %d clients at once: %d from now on", clients, self._most)
         if self.task.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def counted(table: Tensor, ask: Training) -> Tensor:
+    """Return whose update counts, of clients with these figures: [clients]."""
+    finite, short = table[2] > ask.tau, ~(table[3] > (ask.max_norm or torch.inf))
+    return finite & short
 
 
 def _lies_with_the_clients(error: Exception) -> bool:

@@ -24,6 +24,8 @@ class Way(NamedTuple):
 
 
 ONE_BY_ONE = Way(1)
+SAVED = 0.3  # of the time of eager steps, that compiled ones save where they save anything
+TRIAL_S = 120.0  # that a run must save before programs are tried: they take about a minute to make
 
 
 class Plan(NamedTuple):
@@ -67,9 +69,15 @@ def describe(plan: Plan, done: str) -> Iterator[str]:
         yield not_compiled(f"in the trial {compiled} each at best, {chosen} as it is")
 
 
+def pays_to_compile(plan: Plan, steps: int) -> bool:
+    """Tell whether a run of so many steps is worth a first trial of compiled ones."""
+    known = plan.seconds_compiled is not None or plan.untraceable is not None
+    return not known and SAVED * plan.seconds * steps > TRIAL_S
+
+
 def not_compiled(why: str) -> str:
-    """Say that an option was given in vain."""
-    return f"engine.compile=true is not used: {why}"
+    """Say why steps are not compiled where they might be."""
+    return f"steps are not compiled: {why}"
 
 
 def _ms(seconds: float) -> str:

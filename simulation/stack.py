@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nufed.client_app import sampling
-from nufed.client_app.algorithm import Batches, Draws, local_update
+from nufed.client_app.algorithm import Batches, Draws, clipped, local_update, norm
 from nufed.client_app.client import by_step
-from nufed.client_app.figures import reportable
+from nufed.client_app.figures import all_finite, reportable
 from nufed.client_app.meta_gradient import Batch, LossFn, Params
 from nufed.client_app.personalization import MetricsFn, personalization_curve
 from nufed.client_app.sampling import Draw
@@ -46,7 +46,10 @@ class StackUpdate(NamedTuple):
     """What the local training of K clients gives. All of it stays on the device."""
 
     update: Params
-    """Σ_i weight_i update_i / Σ_i weight_i; clients that did not stay finite count as 0."""
+    """Σ_i weight_i update_i / Σ_i weight_i, where clients that did not stay finite, or whose update
+    is too long, count as 0; or each update, [K, …], if that is asked for."""
+    length: Tensor
+    """[K] norm of each update before it is clipped; NaN where none is."""
     state: Params
     """[K, …]"""
     loss: Tensor
@@ -126,16 +129,25 @@ def train_stack(
     # Shares, not weights: a sum of large updates may overflow where their mean does not.
     shares = [weight / sum(weights) for weight in weights]
     share = torch.tensor(shares, device=source.device, dtype=result.loss.dtype)
-    mean = _weighted_sum(updates, share)
     steps = reportable(result.loss) & reportable(result.norm)
     bad = ~torch.cat([steps, torch.ones_like(steps[:1])])
+    length = torch.full_like(share, torch.nan)
+    if ask.clip_norm is not None:
+        length = norm(updates, axes=1)
+        too_long = torch.zeros_like(bad[0]) if ask.max_norm is None else length > ask.max_norm
+        bad[-1] = ~(reportable(length) | too_long)
+        updates = clipped(updates, length, ask.clip_norm)
+        share = share * ~too_long
+    made = updates if ask.each else _weighted_sum(updates, share)
     # Where no one has to wait for the answer, a mean that is finite says that all of it is.
-    led_to = [*mean.values(), *result.state.values()]
-    if source.device.type != "cpu" or bad.any() or not all(map(_all_finite, led_to)):
-        bad[-1] = ~_finite([*updates.values(), *result.state.values()], len(weights), bad.device)
-        mean = _weighted_sum(_without(updates, bad.any(0)), share)
+    led_to = [*made.values(), *result.state.values()]
+    if source.device.type != "cpu" or bad.any() or not all(map(all_finite, led_to)):
+        bad[-1] |= ~_finite([*updates.values(), *result.state.values()], len(weights), bad.device)
+        sound = _without(updates, bad.any(0))
+        made = sound if ask.each else _weighted_sum(sound, share)
     return StackUpdate(
-        mean,
+        made,
+        length,
         result.state,
         result.loss.mean(0),
         result.norm.mean(0),
@@ -203,10 +215,6 @@ def _metrics(task: Task) -> MetricsFn:
         return {name: torch.stack([scores[name] for scores in each]) for name in each[0]}
 
     return client_by_client
-
-
-def _all_finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
 
 
 def _finite(stack: Sequence[Tensor], clients: int, device: torch.device) -> Tensor:

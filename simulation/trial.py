@@ -33,7 +33,13 @@ class Work(NamedTuple):
     alone: Callable[[Sequence[int]], Part | EvaluateReport]
     """Does it for clients one by one."""
     compile: bool = False
-    """Whether it may be compiled."""
+    """Whether it is to be compiled, if that is quicker."""
+    steps: int = 0
+    """How often a run takes what is tried, client by client, where compiling is to pay in it."""
+
+    def to_compile(self) -> "Work":
+        """Return the same, to be compiled."""
+        return self._replace(compile=True)
 
 
 def tried(work: Work, lane: Lane, limit: int, threads: Sequence[int]) -> Plan | None:
@@ -44,7 +50,7 @@ def tried(work: Work, lane: Lane, limit: int, threads: Sequence[int]) -> Plan | 
     """
     clients = list(work.clients[:limit])
     if work.compile:
-        log.info("engine.compile=true: trying programs of a few sizes, a minute or two if new")
+        log.info("engine.compile: trying programs of a few sizes, a minute or two if new")
     while clients:
         run = work.trial(clients)
         try:

@@ -56,13 +56,27 @@ class Asked(NamedTuple):
 
 
 class Worker:
-    """A Lane in a process of its own."""
+    """A Lane in a process of its own.
 
-    def __init__(self, config: str) -> None:
+    Parameters
+    ----------
+    config
+        The run's configuration.
+    rows
+        A digest of the data that the run has; None where there is none.
+
+    Raises
+    ------
+    InputError
+        If it cannot be carried out here, or the data are others.
+    """
+
+    def __init__(self, config: str, rows: str | None) -> None:
         torch.set_num_threads(1)
         composed = read_config(config)
         give_way(HOME)
         self._task = task_for(algorithm_of(composed.algorithm), composed)
+        _require_same_rows(rows, self._task.data.digest)
         self._lane = Lane(self._task)
 
     def work(self, asked: bytes, block: bytes) -> Done:
@@ -76,8 +90,8 @@ class Worker:
         with _warnings() as said:
             result = getattr(self._lane, kind)(here, replace(ask, states=states), clients, way)
         if isinstance(result, Part):
-            total = {name: p.cpu() for name, p in result.total.items()}
-            result = result._replace(total=total, metrics=result.metrics.cpu())
+            updates = {name: p.cpu() for name, p in result.updates.items()}
+            result = result._replace(updates=updates, metrics=result.metrics.cpu())
         return Done(pickle.dumps((result, states.on_cpu())), time.process_time() - started, said)
 
     def _take_over(self, model: Model) -> None:
@@ -85,6 +99,14 @@ class Worker:
             self._task.require_same_fixed(model.buffers, model.frozen)
         except ValueError as error:
             raise InputError(f"engine.workers: a worker's model is another one: {error}") from error
+
+
+def _require_same_rows(wanted: str | None, found: str | None) -> None:
+    """Raise an `InputError` if the rows here are not those of the run."""
+    if wanted is not None and found != wanted:
+        raise InputError(
+            f"its data are not those of the run (digest {str(found)[:12]}, not {wanted[:12]})"
+        )
 
 
 @contextmanager

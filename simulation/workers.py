@@ -1,8 +1,8 @@
 """engine.workers: Lanes in processes of their own, on one machine or a Ray cluster.
 
 One single-threaded process a CPU core, or one a GPU. What dies takes nothing with it: a worker
-is replaced (`nufed.simulation.actors`), and with Ray itself the round is begun anew, by a Ray of
-its own.
+is replaced (`nufed.simulation.actors`), a lost machine's clients go to the others, and with Ray
+itself the round is begun anew, by a Ray of its own.
 """
 
 import logging
@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 
 from nufed.client_app.messages import EvaluateReport
+from nufed.client_app.meta_gradient import Params
 from nufed.client_app.states import Held
 from nufed.client_app.work import Measuring, Training
 from nufed.conf.convert import to_json
@@ -25,6 +26,7 @@ from nufed.simulation.actors import DEATHS, Done
 from nufed.simulation.apart import Apart, Gone
 from nufed.simulation.lane import Part
 from nufed.simulation.plan import Way
+from nufed.simulation.stack import joined
 from nufed.simulation.worker import Asked, Model
 
 log = logging.getLogger("nufed")
@@ -40,21 +42,26 @@ class Workers:
     ----------
     config
         The run's configuration.
+    rows
+        A digest of its data; None where there is none.
     count
-        Processes.
+        Processes; None for as many as the cluster has CPUs, or GPUs.
     address
         A Ray cluster to join; None starts Ray on this machine, and it ends with this process.
 
     Raises
     ------
     InputError
-        If no such cluster answers, or it has fewer CPUs or GPUs than workers.
+        If no such cluster answers, it has fewer CPUs or GPUs than workers, or one of its machines
+        cannot do the work.
     """
 
-    def __init__(self, config: Config, count: int, address: str | None) -> None:
-        self.count, self._address = count, address
+    def __init__(
+        self, config: Config, rows: str | None, count: int | None, address: str | None
+    ) -> None:
+        self._address = address
         gpus = 1 if torch.device(config.device).type == "cuda" else 0
-        self._open = to_json(config), count, gpus, address
+        self._open = to_json(config), rows, count, gpus, address
         self._said = set[str]()
         self._ray: Apart | None = None
         self._place: object = None
@@ -63,6 +70,7 @@ class Workers:
             self._start()
         except Gone as error:
             raise InputError(f"engine.workers={count}: Ray did not start ({error})") from error
+        self.count = len(self.pids)
 
     def train(
         self, model: Model, ask: Training, blocks: Sequence[list[int]], way: Way
@@ -72,8 +80,8 @@ class Workers:
         parts = list[Part]()
         for each in done:
             part, states = pickle.loads(each.result)
-            for client, state in states.items():
-                ask.states.keep(client, ask.round, state)
+            if states:
+                ask.states.keep_all([*states], ask.round, joined([*states.values()]))
             parts.append(part)
         return parts, sum(each.cpu_s for each in done)
 
@@ -109,11 +117,7 @@ class Workers:
         The clients' states go along, and come back: this process keeps them.
         """
         asked = Asked(kind, model.on_cpu(), replace(ask, states=Held()), way)
-        states = ask.states.read if ask.algorithm.stateful else lambda *_: {}
-        given = [
-            pickle.dumps((block, {client: states(client, ask.before) for client in block}))
-            for block in blocks
-        ]
+        given = [pickle.dumps((block, _brought(ask, block))) for block in blocks]
         content, deaths = pickle.dumps(asked), 0
         done: list[Done]
         while True:
@@ -168,3 +172,11 @@ class Workers:
             if warning not in self._said:
                 self._said.add(warning)
                 log.warning("%s", warning)
+
+
+def _brought(ask: Training | Measuring, clients: Sequence[int]) -> dict[int, Params]:
+    """Return the states that go along to a worker, in memory of their own: all of it is sent."""
+    if not ask.algorithm.stateful:
+        return {}
+    read = zip(clients, ask.states.read_all(clients, ask.before), strict=True)
+    return {client: {name: p.clone() for name, p in state.items()} for client, state in read}

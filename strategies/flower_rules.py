@@ -13,7 +13,6 @@ import torch
 from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import (
     DifferentialPrivacyClientSideFixedClipping,
-    DifferentialPrivacyServerSideFixedClipping,
     FedAvg,
     Strategy,
 )
@@ -33,14 +32,6 @@ def aggregate(strategy: Strategy, updates: Sequence[Params]) -> Params:
         arrays, _ = strategy.aggregate_train(ANY_ROUND, replies)
     assert arrays is not None
     return to_params(arrays)
-
-
-def clip(update: Params, norm: float) -> Params:
-    """Scale an update that is longer than `norm` down to that L2 norm, in float64."""
-    clipping = DifferentialPrivacyServerSideFixedClipping(FedAvg(), 0.0, norm, 1)
-    # What it clips is the difference from the global model; an update is that difference.
-    clipping.current_arrays = ArrayRecord({n: torch.zeros_like(p) for n, p in update.items()})
-    return aggregate(clipping, [update])
 
 
 def add_noise(mean: Params, multiplier: float, norm: float, clients: int) -> Params:

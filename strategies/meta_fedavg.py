@@ -20,7 +20,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from nufed.client_app.algorithm import Algorithm, norm
+from nufed.client_app.algorithm import Algorithm, clipped, norm
 from nufed.client_app.messages import (
     EvaluateInstruction,
     EvaluationNumbers,
@@ -41,7 +41,6 @@ from nufed.conf.schema import (
 from nufed.strategies.cost import COST, Cost
 from nufed.strategies.curves import GROUPS, Evaluation, Members, summarize
 from nufed.strategies.exchange import apart
-from nufed.strategies.flower_rules import clip
 from nufed.strategies.privacy import CentralDP
 from nufed.strategies.remembered import REMEMBERED, Remembered
 from nufed.strategies.replies import (
@@ -60,11 +59,9 @@ from nufed.strategies.samplers.sampler import Sampler
 from nufed.strategies.samplers.uniform import Uniform
 from nufed.strategies.schedules import Schedule, require_schedulable, scheduled
 from nufed.strategies.server_optimizer import ServerOptimizer
+from nufed.strategies.tally import Tally
 from nufed.strategies.weights import Weights
 from nufed.tasks.objective import LOWER_IS_BETTER
-
-METRICS = "metrics"
-"""Under which the means of what an algorithm shows stand in a round's row."""
 
 log = logging.getLogger("nufed")
 
@@ -130,7 +127,8 @@ class MetaFedAvg(Strategy):
         self._server = ServerOptimizer(optimizer)
         require_norm("strategy.clip_norm", clip_norm)
         require_norm("strategy.max_norm", max_norm)
-        self.clip_norm, self.max_norm = clip_norm, max_norm
+        self.clip_norm = None if clip_norm is None else float(clip_norm)
+        self.max_norm = None if max_norm is None else float(max_norm)
         self.rule, self.sampler = rule or Mean(), sampler or Uniform()
         self.schedule = dict(schedule or {})
         require_schedulable(self.schedule, algorithm)
@@ -141,8 +139,6 @@ class MetaFedAvg(Strategy):
             clients=clients_per_round if fraction is None else None,
         )
         self.privacy = self._private(privacy, weighting)
-        self.one_reply_each = self.rule.one_reply_each or self.clip_norm is not None
-        """Ask each client by a message of its own, also where one node hosts many."""
         self.algorithm, self.evaluation, self.roster = algorithm, evaluation, roster
         self.seed, self.weighting = seed, weighting
         self.weights = Weights(weighting, roster)
@@ -193,6 +189,9 @@ class MetaFedAvg(Strategy):
             self.seed,
             weighting=self.weighting,
             most_rows=self.weights.most,
+            each=self.rule.sees_each,
+            clip_norm=self.clip_norm,
+            max_norm=None if self.clip_norm is None else self.max_norm,
         )
         numbers = Numbers.of(self.algorithm.with_numbers(self._scheduled(server_round)))
         trained = self.sampler.sample(self.roster, server_round, m)
@@ -225,32 +224,23 @@ class MetaFedAvg(Strategy):
             If the step leaves a model that is not finite, or the privacy budget does not allow it.
         """
         asked = sum(len(sent.clients) for sent in self._trained)
-        updates, clients, clipped = self.rule.begin(), list[int](), 0
-        losses, norms, cpu_s = list[float](), list[float](), 0.0
-        columns, afresh = dict[str, list[float]](), list[int]()
+        updates, tally = self.rule.begin(), Tally(self.clip_norm, self.max_norm)
         self.failures = []
         if self.skipped:
             return self._server.arrays(), MetricRecord({"clients": len(list(replies))})
         read = partial(
-            read_update, like=self._server.model, rows=self.roster.rows, max_norm=self.max_norm
+            read_update,
+            like=self._server.model,
+            rows=self.roster.rows,
+            failures=self.failures,
+            max_norm=self.max_norm,
+            each=self.rule.sees_each,
         )
-        for report, update in read_replies(read, self._trained, replies, self.failures):
-            if report.clients:
-                if self.clip_norm is not None and float(norm(update)) > self.clip_norm:
-                    update, clipped = clip(update, self.clip_norm), clipped + 1
-                updates.add(update, sum(map(self.weights.of, report.clients)))
-            clients += report.clients
-            losses += report.loss
-            norms += report.meta_grad_norm
-            cpu_s += report.cpu_s
-            afresh += report.afresh
-            for name, values in report.columns().items():
-                columns.setdefault(name, []).extend(values)
-            self.failures += [
-                Failure(client, f"not finite from local step {step} on", step)
-                for client, step in zip(report.diverged, report.diverged_at, strict=True)
-            ]
-            self.failures += map(Failure, report.failed, report.reasons)
+        for report, received in read_replies(read, self._trained, replies, self.failures):
+            for some, update in received:
+                updates.add(self._as_short(update), sum(map(self.weights.of, some)))
+            self.failures += tally.add(report)
+        clients = tally.clients
         self.usable = len(clients)
         if self.usable < self.min_replies:
             return None, None
@@ -260,9 +250,7 @@ class MetaFedAvg(Strategy):
             self.failures[:0] = [Failure(client, str(error)) for client in clients]
             self.usable = 0
             return None, None
-        row: dict[str, Any] = {"clients": len(clients)}
-        if self.clip_norm is not None:
-            row["clipped"] = clipped
+        row: dict[str, Any] = tally.row()
         if self.privacy is not None:
             # Here too: a strategy of one's own may have asked clients in its own way.
             self.roster.require_each_once(
@@ -271,19 +259,13 @@ class MetaFedAvg(Strategy):
             self.privacy.require_budget(server_round, asked, self.roster.num_clients)
             delta = self.privacy.release(server_round, delta, len(clients), asked)
             row |= self.privacy.spent()
-        row |= {
-            "train_loss": float(np.mean(losses)),
-            "meta_grad_norm": float(np.mean(norms)),
-            "update_norm": float(norm(delta)),
-            "train_cpu_s": cpu_s,
-        }
+        row["update_norm"] = float(norm(delta))
         self.cost.add(self.algorithm, dict(self._server.model), asked, len(clients))
         cost = self.cost.row(self.roster.num_clients - len(self.roster.set_aside))
         row |= {f"{COST}.{name}": value for name, value in cost.items()}
-        row |= {f"{METRICS}.{name}": float(np.mean(values)) for name, values in columns.items()}
         if self.algorithm.stateful:
             self.remembered.add(clients)
-            row |= self._told_of(afresh)
+            row |= self._told_of(tally.afresh)
         arrays = self._server.step(delta)
         if not self._server.is_finite():
             raise RunStopped(
@@ -373,6 +355,13 @@ class MetaFedAvg(Strategy):
         self.clip_norm = privacy.clipping_norm
         return CentralDP(privacy, self.sampler.amplifies)
 
+    def _as_short(self, update: Params) -> Params:
+        """Return an update clipped as its node was asked to: nobody's word is taken for it."""
+        if self.clip_norm is None or not update:
+            return update
+        exact = {name: p.double() for name, p in update.items()}
+        return clipped(exact, norm(exact), self.clip_norm)
+
     def _scheduled(self, round: int) -> dict[str, float]:
         """Return the value that each scheduled key of the algorithm has in a round."""
         return scheduled(self.schedule, self.algorithm, round)
@@ -430,11 +419,8 @@ class MetaFedAvg(Strategy):
         """
         self.roster.require_each_once(trained)
         curves = self.roster.nodes_of(measured)
-        updates = list(self.roster.nodes_of(trained).items())
-        if self.one_reply_each:
-            updates = [(node, [client]) for node, some in updates for client in some]
         self._trained, self._measured = [], []
-        for node, some in updates:
+        for node, some in self.roster.nodes_of(trained).items():
             assert train is not None
             content, also = train(some), curves.pop(node, [])
             if also:

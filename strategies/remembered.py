@@ -22,8 +22,8 @@ class Remembered:
     def __init__(self) -> None:
         self.run, self.session = secrets.token_hex(16), secrets.token_hex(16)
         self.since = 0
-        self.oldest: Callable[[], int] = lambda: -1
-        """Returns the round of the oldest checkpoint that the run may go on from."""
+        self.checkpoints: Callable[[], list[int]] = list
+        """Returns the rounds of the checkpoints that the run may go on from."""
         self._clients: set[int] = set()
 
     def add(self, clients: Iterable[int]) -> None:
@@ -33,7 +33,7 @@ class Remembered:
     def of(self, clients: list[int]) -> Memory:
         """Return what these clients are told."""
         known = [client for client in clients if client in self._clients]
-        return Memory(self.run, self.session, self.since, self.oldest(), known)
+        return Memory(self.run, self.session, self.since, self.checkpoints(), known)
 
     def state(self) -> dict[str, Any]:
         """Return what outlives this process."""

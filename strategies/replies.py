@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from flwr.app import Message
 from numpy.typing import NDArray
 from torch import Tensor
 
 from nufed.client_app.algorithm import norm
+from nufed.client_app.figures import all_finite
 from nufed.client_app.messages import EvaluateReport, MalformedMessage, ProbeReport, TrainReport
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.wire import arrays_of, decode, examples_of, to_params
@@ -115,14 +115,25 @@ def read_replies(
         failures += [Failure(client, "no reply in time", lost=True) for client in clients]
 
 
+class Update(NamedTuple):
+    """The mean of some clients' updates."""
+
+    clients: list[int]
+    params: Params
+
+
 def read_update(
     reply: Message,
     clients: list[int],
     like: Mapping[str, Tensor],
     rows: Mapping[int, int],
+    failures: list[Failure],
     max_norm: float | None = None,
-) -> tuple[TrainReport, Params]:
-    """Return the report and the mean update of a train reply.
+    each: bool = False,
+) -> tuple[TrainReport, list[Update]]:
+    """Return the report of a train reply and its update: the mean, or `each` client's by itself.
+
+    What is wrong with one of several is that client's failure, and the report is without it.
 
     Raises
     ------
@@ -133,31 +144,54 @@ def read_update(
     """
     report = decode(TrainReport, reply)
     _require_metrics(report.metrics)
-    _require_asked(named := [*report.clients, *report.diverged, *report.failed], clients)
+    named = [*report.clients, *report.diverged, *report.too_long, *report.failed]
+    _require_asked(named, clients)
     if len(named) < len(clients):
         raise MalformedMessage(f"reply names clients {named}, asked were {clients}")
     _require_asked(report.afresh, clients)
     examples, known = examples_of(reply), sum(rows.get(client, 0) for client in report.clients)
     if type(examples) is not int or examples != known:
         raise MalformedMessage(f"num-examples is {examples!r:.40}, the clients have {known}")
-    arrays = arrays_of(reply)
+    arrays, stack = arrays_of(reply), [len(report.clients)] if each else []
     if not report.clients:
-        return report, {}
+        return report, []
     given = {name: (tuple(array.shape), array.dtype) for name, array in arrays.items()}
     wanted = {
-        name: (tuple(p.shape), str(p.dtype).removeprefix("torch.")) for name, p in like.items()
+        name: ((*stack, *p.shape), str(p.dtype).removeprefix("torch.")) for name, p in like.items()
     }
     if given != wanted:
         raise MalformedMessage(f"update has {given}, the global model {wanted}")
-    update = to_params(arrays)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in update.values()):
+    params = to_params(arrays)
+    if not each:
+        require_usable(params, max_norm)
+        return report, [Update(report.clients, params)]
+    updates, dropped = list[Update](), set[int]()
+    for i, client in enumerate(report.clients):
+        one = {name: p[i] for name, p in params.items()}
+        try:
+            require_usable(one, max_norm)
+        except MalformedMessage as error:
+            failures.append(Failure(client, reason(error), too_long=isinstance(error, TooLong)))
+            dropped.add(client)
+        else:
+            updates.append(Update([client], one))
+    return report.without(dropped) if dropped else report, updates
+
+
+def require_usable(update: Params, max_norm: float | None) -> None:
+    """Raise a `MalformedMessage` unless an update is finite and at most so long."""
+    if not all(map(all_finite, update.values())):
         raise MalformedMessage("update is not finite")
     if max_norm is not None and (size := float(norm(update))) > max_norm:
-        raise TooLong(
-            f"the update's norm {size:.3g} is above strategy.max_norm={max_norm:g}; "
-            "if the client is honest, lower algorithm.beta or raise it"
-        )
-    return report, update
+        raise TooLong(too_long(size, max_norm))
+
+
+def too_long(size: float, max_norm: float | None) -> str:
+    """Say that an update is left out for its norm."""
+    return (
+        f"the update's norm {size:.3g} is above strategy.max_norm={max_norm or 0:g}; "
+        "if the client is honest, lower algorithm.beta or raise it"
+    )
 
 
 def read_curves(reply: Message, clients: list[int], points: int) -> tuple[EvaluateReport, Curves]:

@@ -11,6 +11,7 @@ import torch
 from flwr.app import ArrayRecord
 from torch import Tensor
 
+from nufed.client_app.figures import all_finite
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.wire import to_params
 from nufed.conf.errors import InputError
@@ -70,7 +71,7 @@ class ServerOptimizer:
 
     def is_finite(self) -> bool:
         """Tell whether all of the model is."""
-        return all(bool(torch.isfinite(p).all()) for p in self.model.values())
+        return all(map(all_finite, self.model.values()))
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of what the optimizer keeps, ``optimizer/<parameter>/<what>`` -> value."""

@@ -132,7 +132,7 @@ def _not_compiled(module: nn.Module, where: str) -> nn.Module:
 
 @cache  # server and clients may share a process
 def _say_not_compiled(where: str) -> None:
-    log.info("%s: torch.compile is taken off it; engine.compile=true compiles whole steps", where)
+    log.info("%s: torch.compile is taken off it; engine.compile compiles whole steps", where)
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from nufed.tasks import undefined
 from nufed.tasks.undefined import Lacks
@@ -82,8 +83,7 @@ class Objective:
         weight
             [B] False for rows that do not count; None if all do.
         """
-        batch = self.aligned(outputs, y, weight)
-        return _mean(self._losses(batch), batch.weight)
+        return self._loss(self.aligned(outputs, y, weight))
 
     def scores(self, outputs: Tensor, y: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
         """Return `loss` and the metrics of a batch, name -> scalar; arguments as of `loss`.
@@ -92,7 +92,7 @@ class Objective:
         A metric that does not exist for these rows is NaN, see `nufed.tasks.undefined`.
         """
         batch = self.aligned(outputs, y, weight)
-        scores = {"loss": _mean(self._losses(batch), batch.weight)}
+        scores = {"loss": self._loss(batch)}
         for name, metric in self._metrics.items():
             if metric.by_row:
                 value = _mean(_by_row(metric.of(*batch[:2]), outputs.dtype), batch.weight)
@@ -109,13 +109,14 @@ class Objective:
             return {"accuracy": Metric(_is_right, by_row=True)}
         return {"mae": Metric(_off_by, by_row=True)}
 
-    def _losses(self, batch: Batch) -> Tensor:
-        """Return the loss of each row, [R]."""
+    def _loss(self, batch: Batch) -> Tensor:
+        """Return the mean loss."""
+        outputs, y, weight = batch
         if self.row_loss is not None:
-            return _by_row(self.row_loss(batch.outputs, batch.y), batch.outputs.dtype)
-        if self.classes:
-            return _cross_entropy(batch.outputs, batch.y)
-        return _by_row((batch.outputs - batch.y).square(), batch.outputs.dtype) / 2
+            return _mean(_by_row(self.row_loss(outputs, y), outputs.dtype), weight)
+        if not self.classes:
+            return _mean(_by_row((outputs - y).square(), outputs.dtype) / 2, weight)
+        return cross_entropy(outputs, y) if weight is None else _mean(surprisal(outputs, y), weight)
 
     def aligned(self, outputs: Tensor, y: Tensor, weight: Tensor | None = None) -> Batch:
         """Return a batch as losses and metrics take it; arguments as of `loss`."""
@@ -147,11 +148,19 @@ def _counted(batch: Batch) -> tuple[Tensor, Tensor]:
     return batch.outputs[batch.weight], batch.y[batch.weight]
 
 
-def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
-    """Return −log p(y) of each row, [R].
+def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    """Return the mean of −log p(y).
 
-    F.cross_entropy is the same, but under vmap it imports sympy: two seconds of every start.
+    By the one kernel that torch has for it, unless a torch function mode knows better: of a stack
+    of clients, torch computes it by another, that imports sympy, for two seconds of every start.
     """
+    if has_torch_function((outputs, y)):
+        return handle_torch_function(cross_entropy, (outputs, y), outputs, y)
+    return F.cross_entropy(outputs, y)
+
+
+def surprisal(outputs: Tensor, y: Tensor) -> Tensor:
+    """Return −log p(y) of each row, [R]."""
     return -F.log_softmax(outputs, -1).gather(-1, y[:, None])[:, 0]
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from nufed.conf.errors import InputError
 from nufed.conf.schema import Config, TaskConfig
@@ -175,17 +174,16 @@ class Task:
 
     def _outputs(self, params: Params, x: Tensor) -> Tensor:
         kernels = plain_kernels() if self.derivatives.by_plain else nullcontext()
-        with (
-            kernels,
-            torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False
-            ),
-        ):
+        precision = (
+            torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
+            if self.autocast
+            else nullcontext()  # one that is not enabled takes its time all the same
+        )
+        with kernels, precision:
             given = self.inputs(x)
             version = given._version
-            returned = functional_call(
-                self.module, params, (given,), tie_weights=self._has_tied_weights
-            )
+            with self._places.hold(params):
+                returned = self.module(given)
             if given._version != version and not self.writes_input:  # nor did it in its trial
                 raise InputError(
                     f"model: its forward writes to its input with these {len(x)} rows, though not "
@@ -194,10 +192,8 @@ class Task:
         return scores(returned).to(self.dtype)
 
     @cached_property
-    def _has_tied_weights(self) -> bool:
-        """Whether a parameter goes by several names; looking for them at every call takes time."""
-        every = self.module.named_parameters(remove_duplicate=False)
-        return len(list(every)) > len(list(self.module.named_parameters()))
+    def _places(self) -> module_state.Places:
+        return module_state.Places(self.module)
 
 
 def build(

@@ -21,6 +21,7 @@ from torch.func import functional_call
 from nufed.client_app.algorithm import Batches, Trained, algorithm_of, local_update
 from nufed.client_app.algorithms.meta_gradient import MetaGradient, WithHessian
 from nufed.client_app.meta_gradient import LossFn, Params
+from nufed.client_app.slots import ENTRY, RECORD, VERSIONS
 from nufed.client_app.work import Measuring, Training
 from nufed.conf.schema import Config
 
@@ -157,3 +158,10 @@ def require_data(folder: Path) -> None:
     if not folder.is_dir():
         give_up = pytest.fail if os.environ.get("REQUIRE_DATA") == "1" else pytest.skip
         give_up(f"{folder} is not there; apt-get install dataset-fashion-mnist")
+
+
+def versions_in(index: Path) -> NDArray[np.void]:
+    """Return what an index of states says of each client: [clients, VERSIONS]."""
+    content = index.read_bytes()
+    content += b"\0" * (-len(content) % RECORD)
+    return np.frombuffer(content, ENTRY).reshape(-1, VERSIONS).copy()

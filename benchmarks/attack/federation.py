@@ -51,7 +51,8 @@ class Federation(OneByOne):
             loss=[float(self._loss[client])],
             meta_grad_norm=[float(self._norm[client])],
         )
-        return Trained({name: p[client].clone() for name, p in self._sent.items()}, report)
+        which = [client] if ask.each else client
+        return Trained({name: p[which].clone() for name, p in self._sent.items()}, report)
 
 
 def train_each(task: Task, shared: Params, ask: Training, clients: Sequence[int]) -> Steps:

@@ -12,17 +12,16 @@ from benchmarks.workload import Effort, Workload
 from nufed.tasks.streams import Purpose, stream
 
 FEW, MANY, A_ROUND, ROWS, FEATURES = 1_000, 100_000, 1_000, 10, 64
-OVERRIDES = (
+FEDERATION = (
     "dataset=npz",
     "dataset.one_class=keep",
-    "algorithm=per_fedavg",
-    "algorithm.batch.support=5",
     "algorithm.batch.query=5",
     f"clients_per_round={A_ROUND}",
     "evaluation.new_clients=0",
     "evaluation.every=1000",
     "evaluation.clients=10",
 )
+OVERRIDES = (*FEDERATION, "algorithm=per_fedavg", "algorithm.batch.support=5")
 
 
 def many_clients(effort: Effort, repeats: int) -> list[Line]:
@@ -37,7 +36,7 @@ def many_clients(effort: Effort, repeats: int) -> list[Line]:
 
         for clients in (FEW, MANY):
             effort.say(f"preparing {clients:,} clients")
-            _write(folder / f"{clients}.npz", clients)
+            write(folder / f"{clients}.npz", clients)
             run(clients, 0)
         runs: dict[int, list[Run]] = {FEW: [], MANY: []}
         for repeat in range(repeats):
@@ -50,12 +49,12 @@ def many_clients(effort: Effort, repeats: int) -> list[Line]:
         Target("rss_gb", "<", 3.0),
     ]
     return [
-        Line(f"{FEW:,} clients", _figures(runs[FEW], runs[FEW])),
-        Line(f"{MANY:,} clients", _figures(runs[MANY], runs[FEW]), targets),
+        Line(f"{FEW:,} clients", figures(runs[FEW], runs[FEW])),
+        Line(f"{MANY:,} clients", figures(runs[MANY], runs[FEW]), targets),
     ]
 
 
-def _figures(runs: list[Run], reference: list[Run]) -> dict[str, float]:
+def figures(runs: list[Run], reference: list[Run]) -> dict[str, float]:
     """Return medians over runs of a round's time, the start and the memory."""
     ratios = [a.round_s() / b.round_s() for a, b in zip(runs, reference, strict=True)]
     return {
@@ -68,7 +67,7 @@ def _figures(runs: list[Run], reference: list[Run]) -> dict[str, float]:
     }
 
 
-def _write(path: Path, clients: int) -> None:
+def write(path: Path, clients: int) -> None:
     """Write random rows, as many for each client."""
     random = stream(Purpose.DATA, 0)
     rows = clients * ROWS

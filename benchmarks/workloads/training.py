@@ -5,22 +5,29 @@ from functools import partial
 
 import torch
 
-from benchmarks.compare import compare
+from benchmarks import published
+from benchmarks.compare import beside, compare
 from benchmarks.contenders import (
+    CHOSEN,
     COMPILED,
     EAGER,
+    PLAIN,
     Trainer,
     batched,
+    chosen,
     compiled,
     one_by_one,
+    opponents,
     plain_loop,
 )
 from benchmarks.flower import flower_ray
+from benchmarks.opponents.given import given as work_of
 from benchmarks.outcome import Line, Target
 from benchmarks.setting import FASHION, MLP, PER_FEDAVG, Setting, setting
 from benchmarks.workload import Effort, Workload
 
 ALL = (plain_loop, one_by_one, batched, compiled)
+OURS = (plain_loop, one_by_one, batched, chosen)
 FIFTY = "partition.num_clients=50"
 LOGISTIC = (
     *FASHION,
@@ -30,6 +37,8 @@ LOGISTIC = (
     "algorithm.mode=exact",
     "algorithm.tau=10",
 )
+AHEAD = {PLAIN: 1.0, "JAX, jitted": 1.0, "pfl-research": 3.0, "BlazeFL": 3.0}
+"""Contender -> how many times the CPU seconds of NuFed it is to take."""
 
 
 def training(
@@ -39,8 +48,6 @@ def training(
     targets: dict[str, float],
     effort: Effort,
     repeats: int,
-    *,
-    flower: bool = False,
 ) -> list[Line]:
     """Measure a round of `clients` clients.
 
@@ -56,13 +63,42 @@ def training(
         Contender -> how many times as quick as the reference it must be.
     effort, repeats
         How often.
-    flower
-        Whether to run the same round on Flower's Ray engine too.
     """
     given = setting(overrides, clients)
     bounds = {name: [Target("speedup", "≥", bound)] for name, bound in targets.items()}
-    lines = compare([make(given) for make in makers], effort, repeats, bounds)
-    return [*lines, flower_ray(given, lines[0], effort)] if flower else lines
+    return compare([make(given) for make in makers], effort, repeats, bounds)
+
+
+def against_all(
+    overrides: Callable[[], Sequence[str]],
+    clients: int,
+    makers: Sequence[Callable[[Setting], Trainer]],
+    ahead: dict[str, float],
+    effort: Effort,
+    repeats: int,
+    *,
+    flower: bool = False,
+) -> list[Line]:
+    """Measure a round of `clients` clients, by other engines too.
+
+    Parameters
+    ----------
+    overrides
+        Gives the configuration.
+    clients, makers, effort, repeats
+        As for `training`.
+    ahead
+        Contender -> how many times the CPU seconds of `CHOSEN`, one of the makers', it is to take.
+    flower
+        Whether to run the same round on Flower's Ray engine too.
+    """
+    given = setting(overrides(), clients)
+    targets = beside(ahead) | {EAGER: [Target("speedup", "≥", 1.0)]}
+    with opponents(work_of(given), given, effort.say, targets) as (others, missing):
+        trainers = [*(make(given) for make in makers), *others]
+        lines = compare(trainers, effort, repeats, targets, CHOSEN)
+    ray = [flower_ray(given, lines[0], effort)] if flower else []
+    return [*lines, *missing, *ray]
 
 
 def _gpu_lacking() -> str | None:
@@ -73,25 +109,58 @@ _TWO = (plain_loop, batched)
 _MLP50 = (*FASHION, FIFTY, *MLP, *PER_FEDAVG)
 _CNN = (*FASHION, FIFTY, "model=cnn", *PER_FEDAVG)
 _CUDA = "device=cuda"
+_NU5 = (*_MLP50, "algorithm.nu=5", "algorithm.tau=8")
 
 WORKLOADS = (
     Workload(
         "mlp10",
         "MLP 784-100-10, first-order, ν=1, τ=24, batch 40, 10 clients",
         7,
-        partial(training, _MLP50, 10, ALL, {EAGER: 1.0, COMPILED: 2.2}, flower=True),
+        partial(against_all, lambda: _MLP50, 10, OURS, AHEAD, flower=True),
     ),
     Workload(
         "mlp50",
         "MLP 784-100-10, first-order, ν=1, τ=24, batch 40, 50 clients",
         5,
-        partial(training, _MLP50, 50, ALL, {EAGER: 1.4, COMPILED: 2.4}),
+        partial(against_all, lambda: _MLP50, 50, OURS, AHEAD),
     ),
     Workload(
         "logistic",
         "logistic regression 784-10, exact, ν=1, τ=10, batch 40, 200 clients",
         5,
-        partial(training, LOGISTIC, 200, ALL, {EAGER: 5.0, COMPILED: 8.0}),
+        partial(against_all, lambda: LOGISTIC, 200, OURS, AHEAD),
+    ),
+    Workload(
+        "fo5",
+        "MLP 784-100-10, first-order, ν=5, τ=8, batch 40, 50 clients",
+        5,
+        partial(against_all, lambda: _NU5, 50, OURS, AHEAD),
+    ),
+    Workload(
+        "exact5",
+        "MLP 784-100-10, exact, ν=5, τ=8, batch 40, 50 clients",
+        5,
+        partial(
+            against_all,
+            lambda: (*_NU5, "algorithm.mode=exact"),
+            50,
+            OURS,
+            AHEAD,
+            flower=True,
+        ),
+    ),
+    Workload(
+        "published",
+        "pfl-research's: CIFAR-10's shape, CNN, FedAvg, 50 users of 50 rows, an epoch, batch 10",
+        3,
+        partial(
+            against_all,
+            published.overrides,
+            published.USERS,
+            (plain_loop, chosen),
+            dict.fromkeys(AHEAD, 1.0),
+            flower=True,
+        ),
     ),
     Workload(
         "cnn",

@@ -58,10 +58,10 @@ class MetaGradient(Algorithm):
 
     def draws(self) -> Mapping[str, Draws]:
         """Return support batches D_l, the query batch D′ and, where asked for, Hessian batches."""
-        draws = {
-            "support": Draws((self.nu,), self.batch.support),
-            "query": Draws((), self.batch.query),
-        }
+        query = {"query": Draws((), self.batch.query)}
+        if not self.nu:
+            return query
+        draws = {"support": Draws((self.nu,), self.batch.support)} | query
         if self.batch.hessian is not None:
             draws["hessian"] = Draws((self.nu,), self.batch.hessian)
         return draws
@@ -71,7 +71,7 @@ class MetaGradient(Algorithm):
         loss, gradient = value_and_meta_gradient(
             loss_fn,
             carry["w"],
-            batches["support"],
+            batches.get("support", ()),
             batches["query"],
             alpha=self.alpha,
             mode=self.mode,

@@ -21,7 +21,7 @@ from nufed.strategies.rules.rule import Rule, TooFewUpdates
 class Robust(Rule):
     """One of Flower's rules in the place of the mean; all clients count alike."""
 
-    one_reply_each: ClassVar[bool] = True
+    sees_each: ClassVar[bool] = True
 
     @abstractmethod
     def flower(self, n: int) -> FedAvg:

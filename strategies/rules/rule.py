@@ -26,7 +26,7 @@ class Aggregate(Protocol):
 class Rule(ABC):
     """How a round's updates become one: a frozen dataclass, whose fields are its YAML keys."""
 
-    one_reply_each: ClassVar[bool] = False
+    sees_each: ClassVar[bool] = False
     """Whether it must see each client's update by itself, also where one node hosts many."""
 
     @property

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from benchmarks.arithmetic import GEMM, gemm, gemm_share, operations
-from benchmarks.measure import Contender, Samples, Timing, interleaved, medians, peak_bytes, timed
+from benchmarks.measure import (
+    Contender,
+    Samples,
+    Timing,
+    cpu_ratio,
+    interleaved,
+    medians,
+    peak_bytes,
+    timed,
+)
 
 
 def samples(**walls: list[float]) -> Samples:
@@ -24,6 +33,11 @@ def test_ratios_are_taken_repeat_by_repeat() -> None:
 
 def test_no_reference_no_ratio() -> None:
     assert medians(samples(a=[1.0, 3.0]), "a") == {"wall_s": 2.0, "cpu_s": 4.0}
+
+
+def test_the_ratio_of_cpu_seconds_is_taken_repeat_by_repeat() -> None:
+    """Of the medians it would be 3."""
+    assert cpu_ratio(samples(a=[6.0, 2.0, 9.0], b=[3.0, 2.0, 1.0]), "a", "b") == 2.0
 
 
 def test_contenders_take_turns() -> None:

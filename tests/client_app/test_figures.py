@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nufed.client_app.cohort import Cohort, OneByOne
-from nufed.client_app.figures import MOST, as_reported, reportable
+from nufed.client_app.figures import MOST, all_finite, as_reported, reportable
 from nufed.conf.compose import compose_config
 from nufed.conf.schema import Config
 from nufed.simulation.executor import Batched
@@ -62,3 +62,13 @@ def test_a_curve_is_infinite_from_where_float32_would_be(batched: bool) -> None:
     loss = np.reshape(report.curves, (len(report.metrics), 3, 4))[report.metrics.index("loss")]
     assert np.isfinite(loss[:, :2]).all()
     assert (loss[:, 2:] == math.inf).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_all_are_finite_though_their_sum_is_not(dtype: torch.dtype) -> None:
+    most = torch.finfo(dtype).max
+    assert all_finite(torch.tensor([most, most, 1.0], dtype=dtype))
+    for bad in (torch.inf, -torch.inf, torch.nan):
+        assert not all_finite(torch.tensor([most, bad, 1.0], dtype=dtype))
+    assert not all_finite(torch.tensor([torch.inf, -torch.inf], dtype=dtype))
+    assert all_finite(torch.zeros(0, dtype=dtype))

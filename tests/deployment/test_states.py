@@ -4,10 +4,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.deployment.harness import Federation
-from tests.helpers import RunResult, distance, read_run
+from tests.helpers import RunResult, distance, read_run, versions_in
 
 pytestmark = pytest.mark.deployment
 
@@ -41,10 +42,10 @@ def kept(federation: Federation) -> set[int]:
     """Return the clients that have a state, each with its own SuperNode alone."""
     found = set[int]()
     for node in range(NODES):
-        for file in states(federation, node).rglob("*.safetensors"):
-            client = int(file.parent.name)
-            assert client % NODES == node
-            found.add(client)
+        for index in states(federation, node).rglob("*.index"):
+            clients = np.flatnonzero((versions_in(index)["slot"] > 0).any(1))
+            assert (clients % NODES == node).all()
+            found.update(clients.tolist())
     return found
 
 

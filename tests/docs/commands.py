@@ -29,6 +29,7 @@ SHELL = {"cp", "eval", "export", "pip", "source", "sudo", "tensorboard", "umask"
 
 ALONE = "tests/docs/test_run_commands.py"
 """Runs what stands by itself."""
+CLUSTERED = "tests/simulation/test_cluster.py"
 DEPLOYED, COMPOSED = "tests/deployment/test_pages.py", "tests/compose/test_pages.py"
 STORIES = {
     "extending.md": "tests/docs/test_extending.py",
@@ -72,6 +73,9 @@ def place(command: Command) -> str:
         return STORIES[page]
     if words[0] == "docker" or (words[0] in ("export", "umask") and page == "deployment.md"):
         return COMPOSED
+    of_a_cluster = any(word.startswith("engine.ray_address=") for word in words)
+    if of_a_cluster or words[0] == "ray" or (words[0] == "export" and page == "engines.md"):
+        return CLUSTERED
     of_a_federation = words[0].startswith("flower-") or "engine=deployment" in words
     return DEPLOYED if of_a_federation or page == "deployment.md" else ALONE
 
@@ -85,9 +89,10 @@ def check(command: Command) -> None:
         scripts = re.findall(r"```python\n# (\w+\.py)\n", command.page.read_text())
         there = words[0] in scripts or (ROOT / words[0]).is_file()
         assert there, f"{command.page.name} shows no {words[0]}"
-    elif name in ("flower-superlink", "flower-supernode", "flwr"):
-        program = [name, *words[: name == "flwr"]]
-        unknown = {word for word in words if word.startswith("--")} - options(*program)
+    elif name in ("flower-superlink", "flower-supernode", "flwr", "ray"):
+        program = [name, *words[: name in ("flwr", "ray")]]
+        given = {word.partition("=")[0] for word in words if word.startswith("--")}
+        unknown = given - options(*program)
         assert not unknown, f"{' '.join(program)}: {unknown}"
     else:
         assert name in SHELL, f"a command of no known kind: {command}"
@@ -158,7 +163,7 @@ def docker(words: list[str]) -> None:
 
 @cache
 def options(*program: str) -> set[str]:
-    """Return the options that a program of Flower's says it has."""
+    """Return the options that a program of Flower's or Ray's says it has."""
     done = forked.run([*program, "--help"], ROOT)
     assert done.status == 0, done.err
     return set(re.findall(r"--[\w-]+", done.out))

@@ -36,6 +36,7 @@ def test_a_command_is_understood(command: Command) -> None:
         "make tset",
         "python absent.py",
         "flwr run . --straem",
+        "ray start --haed",
         "docker compose --profile secured up",
         "docker compose run nufed algorithm.ny=3",
         "rm -rf runs",

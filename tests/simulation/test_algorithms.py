@@ -17,6 +17,7 @@ from nufed.client_app.cohort import Cohort, OneByOne
 from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.states import Held, StateFolder
+from nufed.client_app.work import new_state
 from nufed.conf.compose import CONFIG_DIR, compose_config
 from nufed.conf.schema import Config
 from nufed.server_app.checkpoint import read
@@ -67,7 +68,8 @@ def rounds(cohort: Cohort, given: Setting, folder: Path) -> Iterator[tuple[Param
     """Train rounds as a server that averages; yield what is shared after each, and the curves."""
     algorithm = algorithm_of(given.config.algorithm).of_federation(len(SEEN), len(SEEN))
     shared = algorithm.shared(given.params)
-    states = StateFolder(folder, "one", since=0, saved=-1)
+    like = new_state(given.task, algorithm, shared)
+    states = StateFolder(folder, like, "one", since=0, saved=[])
     for k in range(1, ROUNDS + 1):
         ask = replace(training(given.config, SEEN, round=k), algorithm=algorithm, states=states)
         trained = cohort.train(shared, ask)

@@ -2,12 +2,14 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 
 from nufed.client_app.cohort import OneByOne
 from nufed.simulation import plan as plans
+from nufed.simulation.compiled import CompilerFailed
 from nufed.simulation.executor import Batched
 from nufed.tasks.store import home
 from tests.helpers import distance
@@ -111,7 +113,7 @@ def test_a_compiled_single_client_is_tried_and_the_plan_is_obeyed(
     assert plan.seconds == min(plan.seconds_compiled, plan.seconds_one_by_one) or plan.compiled
     for compiled, says in (
         (True, "clients are trained one by one, compiled, on 1 thread: in the trial"),
-        (False, "engine.compile=true is not used: in the trial"),
+        (False, "steps are not compiled: in the trial"),
     ):
         caplog.clear()
         file.write_text(json.dumps({name: plan._replace(compiled=compiled)}))
@@ -119,6 +121,62 @@ def test_a_compiled_single_client_is_tried_and_the_plan_is_obeyed(
         assert_same_training(engine.train(of.params, ask), expected, 1e-5)
         assert caplog.records[-1].getMessage().startswith(says)
         assert programs() == made
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run of a second be long enough to compile, and plans be found anew."""
+    monkeypatch.setattr(plans, "TRIAL_S", 0.3)
+    monkeypatch.setattr(plans, "PLANS", "plans-auto.json")
+    (home() / plans.PLANS).unlink(missing_ok=True)
+
+
+def plan_of(of: Setting, **changes: object) -> plans.Plan:
+    """Train for a round, and return the plan that was kept for it."""
+    ask = ask_train(of)
+    engine = Batched(replace(of.config, **changes), of.task)
+    assert_same_training(
+        engine.train(of.params, ask), OneByOne(of.task).train(of.params, ask), tolerance(of)
+    )
+    ((_, found),) = json.loads((home() / plans.PLANS).read_text()).items()
+    return plans.Plan(*found)
+
+
+@pytest.mark.usefixtures("short")
+def test_left_to_itself_a_long_run_is_compiled_and_a_short_one_is_not() -> None:
+    """What is known of the one serves the other: nothing is tried a second time."""
+    of = setting("model.hidden=[11]", "algorithm.nu=1")
+    assert of.config.engine["compile"] == "auto"
+    assert plan_of(of, rounds=1).seconds_compiled is None
+    long = plan_of(of, rounds=1000)
+    assert long.seconds_compiled is not None
+    assert long.compiled == (long.seconds == long.seconds_compiled)
+    made = programs()
+    assert plan_of(of, rounds=1000) == plan_of(of, rounds=1) == long
+    assert programs() == made
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("override", ["algorithm.recompute=true", "schedule=decay"])
+def test_left_to_itself_what_must_not_be_compiled_is_not(override: str) -> None:
+    of = setting("model.hidden=[12]", "algorithm.nu=1", override)
+    assert plan_of(of, rounds=10**6).seconds_compiled is None
+
+
+@pytest.mark.usefixtures("short")
+def test_without_a_compiler_a_run_left_to_itself_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "nufed")
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/c++",))
+    of = setting("model.hidden=[13]", "algorithm.nu=1")
+    plan = plan_of(of, rounds=1000)
+    assert not plan.compiled
+    assert plan.untraceable is not None
+    (said,) = [line for line in caplog.messages if line.startswith("steps are not compiled: ")]
+    assert "a C++ compiler is needed" in said
+    with pytest.raises(CompilerFailed):
+        batched(of, compile=True).train(of.params, ask_train(of))
 
 
 def test_evaluation_beside_compiled_training(compiled: tuple[Setting, Batched]) -> None:

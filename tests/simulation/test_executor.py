@@ -291,9 +291,9 @@ def test_plans_that_cannot_be_read_are_made_anew(folder: Path, content: bytes) -
         ("engine.chunk_size=many", "engine.chunk_size=many: must be at least 1, or null"),
         ("engine.workers=0", "engine.workers=0: must be at least 1, or null"),
         ("engine.workers=-1", "engine.workers=-1: must be at least 1, or null"),
-        ("engine.compile='yes'", "engine.compile=yes: must be true or false"),
-        ("engine.compile=1", "engine.compile=1: must be true or false"),
-        ("engine.compile=null", "engine.compile=None: must be true or false"),
+        ("engine.compile='yes'", "engine.compile=yes: must be true, false, or auto"),
+        ("engine.compile=1", "engine.compile=1: must be true, false, or auto"),
+        ("engine.compile=null", "engine.compile=None: must be true, false, or auto"),
         ("engine.ray_address=6379", "engine.ray_address=6379: must be host:port of a Ray cluster"),
         ("engine.precision=float16", "engine.precision=float16: must be float32 | float64 | bf16"),
     ],
@@ -305,7 +305,7 @@ def test_impossible_options_are_refused_in_one_line(override: str, says: str) ->
     assert "\n" not in str(refused.value)
 
 
-NOT_USED = "engine.compile=true is not used: "
+NOT_USED = "steps are not compiled: "
 
 
 @pytest.mark.parametrize("chunk", [3, None])
@@ -320,7 +320,7 @@ def test_steps_that_cannot_be_compiled_are_done_as_they_are_and_this_is_said(
         assert_same_training(
             engine.train(of.params, ask), OneByOne(of.task).train(of.params, ask), 1e-5
         )
-    vain = [line for line in said() if "not used" in line]
+    vain = [line for line in said() if NOT_USED in line]
     assert vain == [f"{NOT_USED}a module that is not to be traced"]
     assert engine.lane.one_by_one == set()
     assert folder.exists() == (chunk is None)
@@ -429,20 +429,20 @@ def assert_near(mine: Any, theirs: Any) -> None:
         assert repr(mine) == repr(theirs)
 
 
-class OneReplyEach(Mean):
+class SeesEach(Mean):
     """As a rule would be that must see every client's update by itself."""
 
-    one_reply_each = True
+    sees_each = True
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "examples"])
-def test_one_reply_each_gives_the_same_model_as_their_mean(
+def test_each_update_by_itself_gives_the_same_model_as_their_mean(
     run_batched: Run, weighting: str
 ) -> None:
     rounds = ["rounds=2", "clients_per_round=5", "engine.precision=float64"]
     overrides = ragged([*rounds, f"strategy.weighting={weighting}", "evaluation.new_clients=0"])
     together = run_batched(overrides)
-    by_itself = run_batched([*overrides, f"rule._target_={__name__}.OneReplyEach"])
+    by_itself = run_batched([*overrides, f"rule._target_={__name__}.SeesEach"])
     assert distance(together.model, by_itself.model) < 1e-10
     for row, expected in zip(by_itself.rows[1:], together.rows[1:], strict=True):
         assert row["clients"] == 5

@@ -42,14 +42,14 @@ COMPILED = Plan(1, True, 2, 0.25, 1.0, 0.25)
             [
                 "clients are trained 8 at once on 1 thread: "
                 "in the trial 1 ms each, one by one 2 ms",
-                "engine.compile=true is not used: in the trial 3 ms each at best, 1 ms as it is",
+                "steps are not compiled: in the trial 3 ms each at best, 1 ms as it is",
             ],
         ),
         (
             Plan(1, False, 1, 0.002, 0.002, None, "it is no list of operations"),
             [
                 "clients are trained one by one on 1 thread: in the trial, quicker than a stack",
-                "engine.compile=true is not used: it is no list of operations",
+                "steps are not compiled: it is no list of operations",
             ],
         ),
     ],

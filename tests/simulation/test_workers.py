@@ -79,7 +79,7 @@ def engine(of: Setting) -> Iterator[Batched]:
 def environment(of: Setting) -> Iterator[None]:
     """Start Ray in this process, without a worker, and end it after all tests."""
     kept = dict(os.environ)
-    Actors().open(to_json(of.config), 0, 0, None)
+    Actors().open(to_json(of.config), None, 0, 0, None)
     yield
     import ray
 
@@ -95,7 +95,7 @@ def here(of: Setting, environment: None) -> Iterator[Callable[[int], Actors]]:
 
     def start(count: int) -> Actors:
         started.append(Actors())
-        started[-1].open(to_json(of.config), count, 0, None)
+        started[-1].open(to_json(of.config), None, count, 0, None)
         return started[-1]
 
     yield start
@@ -177,11 +177,20 @@ def test_a_worker_killed_in_the_middle_of_a_round_changes_nothing(
     assert disturbed.report.failed == []
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert said == [f"worker {victim} died; its clients go to another"]
+    wait_for_two(of, engine)
     assert workers.pids[0] not in (victim, other, os.getpid())
     assert workers.pids[1] == other
     assert cpu_ticks(workers.pids[0]) > 0  # it lives
     again = engine.train(of.params, ask)
     assert distance(again.update, undisturbed.update) == 0.0
+
+
+def wait_for_two(of: Setting, engine: Batched) -> None:
+    """Wait until a worker has taken the place of one that died: the other goes on meanwhile."""
+    until = time.monotonic() + LIMIT_S
+    while len(workers_of(engine).pids) < 2:
+        assert time.monotonic() < until
+        engine.evaluate(of.params, ask_evaluate(of))
 
 
 def children(pid: int) -> dict[str, int]:
@@ -227,6 +236,7 @@ def test_a_worker_killed_between_rounds_is_replaced_in_the_next(
     victim = workers.pids[1]
     os.kill(victim, signal.SIGKILL)
     assert engine.evaluate(of.params, ask_evaluate(of)) == expected
+    wait_for_two(of, engine)
     assert workers.pids[1] != victim
     assert f"worker {victim} died" in caplog.text
 

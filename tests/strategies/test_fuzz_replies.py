@@ -98,7 +98,7 @@ def ask(of: Scene, kind: str) -> list[Message]:
 def state(of: Scene) -> bytes:
     """What a round must leave as it was, but for the model."""
     roster = dict(vars(of.strategy.roster))
-    names = ("seed", "weighting", "clients_per_round", "one_reply_each", "clip_norm", "max_norm")
+    names = ("seed", "weighting", "clients_per_round", "clip_norm", "max_norm")
     return pickle.dumps((roster, [getattr(of.strategy, name) for name in names]))
 
 

@@ -313,7 +313,7 @@ class Median:
 class Middle(Rule):
     """A rule of one's own."""
 
-    one_reply_each = True
+    sees_each = True
 
     def begin(self) -> Median:
         return Median()

@@ -9,9 +9,9 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, Message
 
+from nufed.client_app.algorithm import clipped, norm
 from nufed.conf.errors import InputError
 from nufed.simulation.flower_host import open_run
-from nufed.strategies.flower_rules import clip
 from nufed.strategies.rules.krum import Krum
 from nufed.strategies.rules.median import Median
 from nufed.strategies.rules.robust import Robust
@@ -202,8 +202,9 @@ def test_a_clipped_update_has_the_norm_exactly_and_its_direction(size: float) ->
         "a": torch.tensor([[3.0, 0.0]], dtype=torch.float64),
         "b": torch.tensor([-4.0]).double(),
     }
-    clipped = clip({name: p * size for name, p in update.items()}, 0.5 * size)
-    assert torch.cat([clipped["a"].ravel(), clipped["b"]]).numpy() == pytest.approx(
+    large = {name: p * size for name, p in update.items()}
+    short = clipped(large, norm(large), 0.5 * size)
+    assert torch.cat([short["a"].ravel(), short["b"]]).numpy() == pytest.approx(
         np.array([0.3, 0.0, -0.4]) * size, rel=1e-14
     )
 
