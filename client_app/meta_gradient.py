@@ -65,7 +65,7 @@ def meta_gradient(
     params
         The initial model w: name -> tensor. Never written to.
     support
-        D_0 … D_{ν−1}: tensors with a leading axis ν, one batch an inner step. ν may be 0.
+        D_0 … D_{ν−1}: tensors with a leading axis ν, one batch an inner step; () where ν is 0.
     query
         D′: one batch, on which the outer gradient is taken.
     alpha

@@ -226,7 +226,7 @@ class Actors:
         if self._deaths > DEATHS:
             raise WorkersLost(
                 f"engine.workers={self.count}: {self._deaths} workers died one after another; "
-                f"the last: {str(why).strip().splitlines()[-1].strip()}"
+                f"the last: {reason(why)}"
             ) from why
         self._start(worker)
 

@@ -65,10 +65,19 @@ class Places:
             if p is not None
         ]
         """(where, under what key, the name that `params` has for it, the module's own)"""
+        self._names = {*names.values()}
 
     @contextmanager
     def hold(self, params: Params) -> Iterator[None]:
-        """Let the module compute with `params`; it has its own ones for what is not among them."""
+        """Let the module compute with `params`; it has its own ones for what is not among them.
+
+        Raises
+        ------
+        KeyError
+            If the module has none of that name.
+        """
+        if unknown := params.keys() - self._names:
+            raise KeyError(f"the module has no parameter {min(unknown)}")
         for where, key, name, own in self._places:
             where[key] = params.get(name, own)  # type: ignore[assignment]
         try:

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.work import task_for
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
 from nufed.tasks.module_state import (
+    Places,
     Size,
     digest,
     evaluating,
@@ -48,6 +50,38 @@ def test_measuring_leaves_each_child_in_its_mode() -> None:
         raise ZeroDivisionError
     assert [child.training for child in net.modules()] == modes
     assert not net.merged
+
+
+class _Tied(nn.Module):
+    """One weight under two names, and a recurrent layer that looks its own ones up by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.LSTM(3, 3, 2, batch_first=True)
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.b(self.a(self.layers(x)[0]).tanh())
+        return out
+
+
+def test_a_module_computes_with_parameters_in_their_places() -> None:
+    """As `functional_call` has it, to the last bit, gradients too; then it has its own again."""
+    module, x = _Tied(), torch.randn(2, 5, 3)
+    own = dict(module.named_parameters())
+    params = {name: torch.randn_like(p).requires_grad_() for name, p in own.items()}
+    slopes = []
+    for places in (True, False):
+        with Places(module).hold(params if places else {}):
+            out = module(x) if places else functional_call(module, params, (x,))
+        slopes.append([out, *torch.autograd.grad(out.square().sum(), list(params.values()))])
+    assert all(map(torch.equal, *slopes))
+    with pytest.raises(RuntimeError), Places(module).hold(params):
+        module(x[..., :2])
+    assert all(p is own[name] for name, p in module.named_parameters())
+    with pytest.raises(KeyError, match="no parameter nobody"), Places(module).hold({"nobody": x}):
+        pass
 
 
 def test_the_whole_state_is_what_load_state_dict_takes() -> None:
