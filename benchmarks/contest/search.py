@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Point = tuple[str, ...]
 """A value of each axis."""
-BUDGET = 16
+BUDGET = 14
 """Points that a method may try."""
 
 

@@ -6,7 +6,7 @@ from benchmarks.contest.search import Axis
 SETTINGS = {
     "own_labels": Setting("cost_own_labels", "Fashion-MNIST, few images, labels of a client's own"),
 }
-ADAM = (Axis("algorithm.alpha", "0.1"), Axis("strategy.optimizer.lr", "0.003"), Axis("strategy.clip_norm", "1.0", ("null", "1.0")))
+ADAM = (Axis("algorithm.alpha", "0.1"), Axis("strategy.optimizer.lr", "0.01"), Axis("strategy.clip_norm", "1.0", ("null", "1.0")))
 
 
 def contenders(axes=ADAM, support="25"):
