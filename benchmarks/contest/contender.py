@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from benchmarks.contest.search import Axis, Point
+from benchmarks.contest.search import BUDGET, Axis, Point
 from benchmarks.experiments.plan import SEED, Job, axes
 
 TUNING_SEED = "100"
@@ -19,7 +19,9 @@ class Setting:
     metric: str = "accuracy"
     """What is compared."""
     steps: tuple[int, ...] = (5,)
-    """Fine-tuning steps k after which it counts: of several the best, as validation rows have it."""
+    """Fine-tuning steps k after which it counts: of several, the best by validation rows."""
+    budget: int = BUDGET
+    """Points that each may try."""
 
     @property
     def seeds(self) -> list[str]:

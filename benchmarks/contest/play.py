@@ -1,17 +1,16 @@
-"""Tune all who are compared, stage by stage, then run them on every seed."""
+"""What a contest still has to run, and what it comes to: functions of what was run so far."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.contest.contender import Contender, Setting
-from benchmarks.contest.search import BUDGET, Choice, Point, walk
+from benchmarks.contest.search import Choice, Point, walk
 from benchmarks.experiments.plan import Job
 from benchmarks.experiments.runs import Outcome
 
-Run = Callable[[list[Job], str], Mapping[Job, Outcome]]
-"""Runs what has not been run, and returns the outcomes."""
+Outcomes = Mapping[Job, Outcome]
 Entry = tuple[Setting, Contender]
 
 
@@ -23,45 +22,40 @@ class Result:
     contender: Contender
     choice: Choice
     validation: Outcome
-    runs: list[Outcome]
+    runs: Sequence[Outcome]
 
 
-def play(entries: Iterable[Entry], run: Run, budget: int = BUDGET) -> list[Result]:
-    """Return what all entries come to."""
-    entries = list(entries)
-    choices, trials = tune(entries, run, budget)
-    wanted = {
-        entry: entry[1].jobs(entry[0], choice.point)
-        for entry, choice in zip(entries, choices, strict=True)
-    }
-    done = run([job for jobs in wanted.values() for job in jobs], "runs")
+def trials(entries: Iterable[Entry], outcomes: Outcomes) -> list[Job]:
+    """Return what must be tried next; nothing once everyone's walk is over."""
     return [
-        Result(
-            *entry,
-            choice,
-            trials[entry[1].trial(entry[0], choice.point)],
-            [done[job] for job in wanted[entry]],
-        )
-        for entry, choice in zip(entries, choices, strict=True)
+        contender.trial(setting, point)
+        for setting, contender in entries
+        for point in tuned(setting, contender, outcomes).missing
     ]
 
 
-def tune(
-    entries: Iterable[Entry], run: Run, budget: int = BUDGET
-) -> tuple[list[Choice], dict[Job, Outcome]]:
-    """Walk all to where nothing beside is better; return their choices, and what was tried."""
-    outcomes = dict[Job, Outcome]()
-    scores: dict[Entry, dict[Point, float]] = {entry: {} for entry in entries}
-    stage = 0
-    while True:
-        choices = {e: walk(e[1].axes, known, budget) for e, known in scores.items()}
-        wanted = {(e, p): e[1].trial(e[0], p) for e, c in choices.items() for p in c.missing}
-        if not wanted:
-            return list(choices.values()), outcomes
-        stage += 1
-        outcomes |= run(list(wanted.values()), f"tuning, stage {stage}")
-        for (entry, point), job in wanted.items():
-            scores[entry][point] = score(outcomes[job], *entry)
+def runs(entries: Iterable[Entry], outcomes: Outcomes) -> list[Job]:
+    """Return the runs of everyone who has been tuned, one a seed."""
+    return [
+        job
+        for setting, contender in entries
+        for job in contender.jobs(setting, tuned(setting, contender, outcomes).point)
+    ]
+
+
+def results(entries: Iterable[Entry], outcomes: Outcomes) -> list[Result]:
+    """Return what everyone came to, once all has been run."""
+    return [_result(setting, contender, outcomes) for setting, contender in entries]
+
+
+def tuned(setting: Setting, contender: Contender, outcomes: Outcomes) -> Choice:
+    """Return where a contender's walk is."""
+
+    def known(point: Point) -> float | None:
+        trial = contender.trial(setting, point)
+        return score(outcomes[trial], setting, contender) if trial in outcomes else None
+
+    return walk(contender.axes, known, setting.budget)
 
 
 def score(outcome: Outcome, setting: Setting, contender: Contender) -> float:
@@ -77,3 +71,11 @@ def score(outcome: Outcome, setting: Setting, contender: Contender) -> float:
     if not np.isfinite(curve).all():
         return -np.inf
     return float(-curve.min() if setting.lower_is_better else curve.max())
+
+
+def _result(setting: Setting, contender: Contender, outcomes: Outcomes) -> Result:
+    choice = tuned(setting, contender, outcomes)
+    made = [outcomes[job] for job in contender.jobs(setting, choice.point)]
+    return Result(
+        setting, contender, choice, outcomes[contender.trial(setting, choice.point)], made
+    )

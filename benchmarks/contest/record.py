@@ -11,14 +11,14 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.contest.play import Result
-from benchmarks.contest.search import BUDGET
 from benchmarks.experiments.runs import Outcome
 from nufed.server_app.report.statistics import Array
 from nufed.strategies.curves import GROUPS
 
-FOLDER = Path("benchmarks/contest/records")
+FOLDER = machine.ROOT / "benchmarks/contest/records"
 DIGITS = 5  # significant ones that are kept
 SPREAD = ("_std", "_worst_decile")
+COSTS = ("gradients", "bytes_up", "bytes_down")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Line:
 
     def end(self, group: str, last: int = 3) -> Array:
         """Return the metric's mean over the last evaluations, [seeds, K + 1]."""
-        return np.array(self.curves[group], np.float64)[:, -last:].mean(1)
+        ends: Array = np.array(self.curves[group], np.float64)[:, -last:].mean(1)
+        return ends
 
     @property
     def k(self) -> int:
@@ -98,7 +99,7 @@ class Record:
         return next(line for line in self.lines if line.name == name)
 
 
-def record(results: Sequence[Result], budget: int = BUDGET) -> Record:
+def record(results: Sequence[Result]) -> Record:
     """Return what the results of one setting come to."""
     setting = results[0].setting
     return Record(
@@ -106,7 +107,7 @@ def record(results: Sequence[Result], budget: int = BUDGET) -> Record:
         setting.title,
         setting.metric,
         setting.lower_is_better,
-        budget,
+        setting.budget,
         machine.commit(),
         machine.facts(),
         [line(result) for result in results],
@@ -139,12 +140,12 @@ def line(result: Result) -> Line:
         spent["gradients"],
         (np.array(spent["bytes_up"]) + np.array(spent["bytes_down"])).tolist(),
         {g: [_padded(run, g, setting.metric, len(whole.rounds)) for run in runs] for g in GROUPS},
-        {g: {s: [_last(run, g, setting.metric + s) for run in runs] for s in SPREAD} for g in GROUPS},
+        {
+            g: {s: [_last(run, g, setting.metric + s) for run in runs] for s in SPREAD}
+            for g in GROUPS
+        },
         _rounded(validation[:, k]),
     )
-
-
-COSTS = ("gradients", "bytes_up", "bytes_down")
 
 
 def command(result: Result) -> str:
@@ -152,10 +153,12 @@ def command(result: Result) -> str:
     job = result.runs[0].job
     chosen = [f"{key}={value}" for key, value in job.choices if key != "seed"]
     seeds = ",".join(result.setting.seeds)
-    return " ".join(["nufed -m", f"experiment={job.experiment}", *job.options, *chosen, f"seed={seeds}"])
+    return " ".join(
+        ["nufed -m", f"experiment={job.experiment}", *job.options, *chosen, f"seed={seeds}"]
+    )
 
 
-def keep(made: Record, folder: Path) -> Path:
+def keep(made: Record, folder: Path = FOLDER) -> Path:
     """Write a record, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{made.setting}.json"

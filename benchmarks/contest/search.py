@@ -6,7 +6,7 @@ is spent. So no value that is chosen lies at the edge of what was tried, unless 
 walk, which is then said. A step is a factor of about three: 0.01, 0.03, 0.1, …
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ class Axis:
 
 
 def rung(value: str, steps: int) -> str:
-    """Return the value so many steps up the ladder …, 0.01, 0.03, 0.1, 0.3, 1.0, …"""
+    """Return the value so many steps up the ladder of 0.01, 0.03, 0.1, 0.3, 1.0."""
     digits = f"{float(value):.0e}"
     if digits[0] not in "13" or float(digits) != float(value):
         raise ValueError(f"{value}: not on the ladder 0.01, 0.03, 0.1, …")
@@ -54,11 +54,23 @@ class Choice(NamedTuple):
     """Whether all that lies next to the point was tried, and is no better."""
 
 
-def walk(axes: Sequence[Axis], scores: Mapping[Point, float], budget: int = BUDGET) -> Choice:
-    """Return where the walk is, given the scores that are known; the more, the better.
+def walk(
+    axes: Sequence[Axis], score: Callable[[Point], float | None], budget: int = BUDGET
+) -> Choice:
+    """Return where the walk is.
 
-    A pure function: the same scores lead along the same way, so that a walk that was cut goes on.
+    The same scores lead along the same way, so that a walk that was cut goes on.
+
+    Parameters
+    ----------
+    axes
+        What is tuned.
+    score
+        Of a point: the more, the better; None if it has not been tried.
+    budget
+        Points that may be tried.
     """
+    scores = dict[Point, float]()
     here = tuple(axis.start for axis in axes)
     tried = dict.fromkeys([here])
     while True:
@@ -66,8 +78,10 @@ def walk(axes: Sequence[Axis], scores: Mapping[Point, float], budget: int = BUDG
         room = budget - len(tried)
         new = [point for point in around if point not in tried][:room]
         tried |= dict.fromkeys(new)
-        if missing := tuple(point for point in tried if point not in scores):
+        found = {point: score(point) for point in tried if point not in scores}
+        if missing := tuple(point for point, value in found.items() if value is None):
             return Choice(here, len(tried), missing, False)
+        scores |= {point: value for point, value in found.items() if value is not None}
         seen = [point for point in around if point in tried]
         best = max([here, *seen], key=lambda point: scores[point])  # of equals, where it stands
         if best == here or len(tried) >= budget:

@@ -1,46 +1,36 @@
 """docs/results.md: what was found, first in a few lines, then section by section."""
 
-from pathlib import Path
-
-import numpy as np
+import re
 
 from benchmarks import machine
-from benchmarks.experiments.methods import (
-    GROUPS,
-    HINDSIGHT,
-    SETTINGS,
-    TITLES,
-    Method,
-    Outcomes,
-    hindsight,
-    tuned_methods,
-)
+from benchmarks.contest.record import Record
+from benchmarks.experiments.methods import GROUPS
 from benchmarks.experiments.pages import (
+    cost,
     heterogeneity,
     matrix,
     modes,
     quadratics,
-    rounds,
     rows,
     sampling_law,
 )
 from benchmarks.experiments.pages.page import Page, table
-from benchmarks.experiments.tuning import STEPS
-from nufed.server_app.report.statistics import paired
 
-PAGES: tuple[Page, ...] = (matrix, rounds, rows, heterogeneity, modes, sampling_law, quadratics)
+PAGES: tuple[Page, ...] = (cost, matrix, rows, heterogeneity, modes, sampling_law, quadratics)
 CLAIMED = 37.0  # percent fewer rounds, the figure to test
 
 HEAD = """# Results
 
-Written by `make experiments` from the run folders that it leaves in `runs/experiments/`; nothing
-here is typed by hand but what introduces the tables.
+Written by `make experiments` from the run folders that it leaves in `runs/experiments/`, and from the
+[records](../benchmarks/contest/records) of contests; nothing here is typed by hand but what introduces
+the tables and the reading of them. `python -m benchmarks.experiments cost` makes one section anew.
 
 Test rows are held out of every client's rows, and no gradient is taken on them; *new* clients never
 trained. Step sizes are chosen by rows held out of the *train* rows of participating clients, on
 other draws of the federation, with as many trials for one method as for another. Every run of a
 seed has the same clients, first model and sampled clients, so differences are taken seed by seed;
-intervals are Student's t, 95%, over seeds. A figure can be had again by
+intervals are Student's t, 95%, over seeds. Figures are of the commit that a section names: another
+may draw other clients, rows and first models from the same seed. A figure can be had again by
 
     nufed hydra.mode=RUN experiment=compare_own_labels algorithm.nu=5 algorithm.alpha=… seed=0
 """
@@ -85,62 +75,72 @@ first-order meta-gradients are as good as exact ones at about half of the gradie
 """
 
 
-def document(pages: tuple[Page, ...], outcomes: Outcomes, figures: Path) -> str:
-    """Draw all figures, and return the text."""
+def document(text: str, sections: dict[str, str], records: list[Record]) -> str:
+    """Return the document with some sections anew; the others stay as they are in `text`.
+
+    Parameters
+    ----------
+    sections
+        Title of a page -> its section, without the title.
+    records
+        Of the contests, which what is said first is told from.
+    """
     about = machine.facts()
-    where = (
-        f"Run on {about['cpu']}, {about['cores']} cores, at commit {machine.commit()}. "
-        "Figures are of that\n"
-        "commit: another may draw other clients, rows and first models from the same seed.\n"
-    )
-    verdicts = [verdict(outcomes), READING] if rounds in pages else []
-    return "\n".join([HEAD, where, *verdicts, *(page.section(outcomes, figures) for page in pages)])
+    where = f"Run on {about['cpu']}, {about['cores']} cores, at commit {machine.commit()}.\n"
+    kept = parts(text) | {title: f"{where}\n{made}" for title, made in sections.items()}
+    written = [f"## {page.title}\n\n{kept[page.title]}" for page in PAGES if page.title in kept]
+    return "\n".join([HEAD, verdict(records), READING, *written]).rstrip("\n") + "\n"
 
 
-def verdict(outcomes: Outcomes) -> str:
+def parts(text: str) -> dict[str, str]:
+    """Return the sections of a document by their titles."""
+    _, *found = re.split(r"^## ", text, flags=re.MULTILINE)
+    cut = (section.partition("\n") for section in found)
+    return {title: body.strip("\n") + "\n" for title, _, body in cut}
+
+
+def verdict(records: list[Record]) -> str:
     """Return what the claims come to on each setting."""
-    rows = []
-    for setting in SETTINGS:
-        methods = tuned_methods(setting, outcomes)
-        base, ours = methods[0], next(m for m in methods if m.nu == "5")
-        for group in GROUPS:
-            rows.append([TITLES[setting], group, *claims(base, ours, outcomes, group)])
-        for group in GROUPS if setting in HINDSIGHT else ():
-            best = hindsight(setting, outcomes, group)
-            title = f"{TITLES[setting]}; Per-FedAvg in hindsight"
-            rows.append([title, group, *claims(best, ours, outcomes, group)])
+    lines = [[kept.title, group, *claims(kept, group)] for kept in records for group in GROUPS]
     head = [
         "setting",
         "clients",
-        "points, ν = 5 over Per-FedAvg",
-        "more accurate?",
+        "gain at equal rounds and bytes",
+        "at equal gradients",
+        "at the end",
         "% fewer rounds to 95%",
         f"≥ {CLAIMED:.0f}%?",
+        "% fewer gradients to 95%",
     ]
     return f"""## What the claims come to
 
-NuFed with ν = 5 against Per-FedAvg (ν = 1) at its own best α, accuracy after {STEPS} fine-tuning
-steps. *Yes* and *no* are said where the interval leaves no doubt, *open* where it does.
-*In hindsight*: with those of the tuned step sizes and their neighbours that end most accurate on
-the very test rows of these runs, which no one could have chosen.
+What NuFed with ν = 5 (exact) gains over Per-FedAvg (ν = 1, exact), each at its own best step sizes, after
+{cost.STEPS} fine-tuning steps: in points of accuracy, or, of sine waves, in loss; what *95%*, *equal* and *the
+end* are is said [below](#{anchor(cost.title)}). **Bold** where the interval leaves zero out;
+*yes* and *no* where it leaves no doubt about the {CLAIMED:.0f}%, *open* where it does.
 
-{table(head, rows)}
+{table(head, lines)}
 """
 
 
-def claims(base: Method, ours: Method, outcomes: Outcomes, group: str) -> list[str]:
-    """Return both claims with their intervals and what they come to."""
-    final, base_final = (m.finals(outcomes, group)[:, STEPS] for m in (ours, base))
-    gain = paired(final, base_final).times(100)
-    target = 0.95 * base_final.mean()
-    better = said(gain.low > 0, gain.high < 0)
-    fewer = rounds.saved(ours, base, outcomes, group, target)
-    if fewer is None:
-        reached = np.isfinite(ours.rounds_to(outcomes, group, target))
-        return [gain.text(), better, f"{reached.sum()} of {len(reached)} seeds got there", "no"]
-    percent = fewer.percent
-    enough = said(percent.low >= CLAIMED, percent.high < CLAIMED)
-    return [gain.text(), better, fewer.text(), enough]
+def anchor(title: str) -> str:
+    """Return what a title is linked by."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def claims(kept: Record, group: str) -> list[str]:
+    """Return what each claim comes to."""
+    gains = [
+        cost.worded(kept, cost.gained(kept, *pair))
+        for pair in cost.compared(kept, kept.line(cost.OURS), group)
+    ]
+    rounds, gradients = (
+        cost.saved(kept, kept.line(cost.OURS), group, by) for by in ("rounds", "gradients")
+    )
+    if rounds is None or gradients is None:
+        return [*gains, "not all seeds get there", "no", "–"]
+    enough = said(rounds.percent.low >= CLAIMED, rounds.percent.high < CLAIMED)
+    return [*gains, rounds.text(), enough, gradients.text()]
 
 
 def said(yes: bool, no: bool) -> str:
