@@ -54,7 +54,8 @@ def read(
     in_range = 0 <= rows.x.min() <= rows.x.max() <= largest
     if not in_range or (largest == 1 and rows.x.dtype.kind != "f"):
         raise InputError(
-            f"dataset.source={source}: its pixels are neither uint8 nor reals in [0, 1]; name another"
+            f"dataset.source={source}: its pixels are neither uint8 nor reals in [0, 1]; "
+            "name another"
         )
     of = np.repeat(np.arange(num_clients) % len(domains), rows_per_client)
     x = rows.x.copy()
