@@ -59,8 +59,9 @@ ALIASES = {
     "hamlet": "Ham: Hamlet, King: King Claudius, Queen: Queen Gertrude, Pol: Polonius, "
     "Hor: Horatio, Oph: Ophelia, Laer: Laertes, Ros: Rosencrantz, Guil: Guildenstern, "
     "Mar: Marcellus, Ber: Bernardo, Fran: Francisco, Osr: Osric, Rey: Reynaldo, Volt: Voltimand, "
-    "Capt: Captain, For: Fortinbras, Fort: Fortinbras, Gent: Gentleman, Mess: Messenger, Luc: Lucianus, "
-    "First Play: First Player, P. King: Player King, P. Queen: Player Queen, Pro: Prologue",
+    "Capt: Captain, For: Fortinbras, Fort: Fortinbras, Gent: Gentleman, Mess: Messenger, "
+    "Luc: Lucianus, First Play: First Player, P. King: Player King, P. Queen: Player Queen, "
+    "Pro: Prologue",
     "henry_iv_part_1": "Fal: Falstaff, Hot: Hotspur, Wor: Worcester, Glend: Glendower, "
     "Doug: Douglas, Gads: Gadshill, Bard: Bardolph, Fran: Francis, Ver: Vernon, Mort: Mortimer, "
     "North: Northumberland, West: Westmoreland, Lady: Lady Percy, Lady P: Lady Percy, "
