@@ -37,3 +37,10 @@ def dealt(source: str, num_clients: int, rows: int, random: np.random.Generator,
     require(2 <= rows <= most, f"dataset.{key}", rows, allowed)
     index = random.permutation(len(y))[: num_clients * rows]
     return Rows(x[index], y[index], np.repeat(np.arange(num_clients), rows))
+
+
+def require_images(rows: Rows, source: str) -> None:
+    """Raise an `InputError` unless each row x is an image, [H, W] or [C, H, W]."""
+    if rows.x.ndim not in (3, 4):
+        shape = list(rows.x.shape[1:])
+        raise InputError(f"dataset.source={source}: its rows are {shape}, no images; name another")

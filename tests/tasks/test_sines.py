@@ -87,7 +87,7 @@ def test_another_model_is_given_nothing_of_it(model: str) -> None:
     "override",
     [
         *("dataset.num_clients=0", "dataset.train_rows=0", "dataset.test_rows=0"),
-        *("dataset.noise=-0.1", "dataset.noise=.nan", "dataset.noise=.inf"),
+        *("dataset.noise=-0.1", "dataset.noise=nan", "dataset.noise=inf"),
         *("dataset.num_clients=100000000000", "dataset.num_clients=1.5", "dataset.noise=much"),
     ],
 )
