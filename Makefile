@@ -4,7 +4,7 @@ VENV := .venv/bin
 INSTALLED := .venv/.installed
 OPPONENTS := .venv-bench/.installed
 
-.PHONY: install demo test test-docs test-flower methods test-deployment test-compose test-trackers test-bench bench attack experiments fuzz docs lint clean
+.PHONY: install demo test test-docs test-flower methods test-deployment test-compose test-trackers test-bench bench attack experiments compare fuzz docs lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -25,7 +25,10 @@ test: $(INSTALLED)  ## Run the tests, all but those below
 fuzz: $(INSTALLED)  ## Read 4,000 damaged and forged files; FUZZ=7 takes other ones
 	NUFED_FUZZ=$(or $(FUZZ),1) $(VENV)/python -m pytest -rP tests/tasks/test_fuzz_files.py tests/server_app/test_fuzz_run_folders.py
 
-test-docs: $(INSTALLED)  ## Run what the README and docs/ tell people to type
+test-compare: $(INSTALLED)  ## Compare all methods on four data sets; resumable; writes docs/comparison.md
+	$(VENV)/python -m benchmarks.comparison
+
+docs: $(INSTALLED)  ## Run what the README and docs/ tell people to type
 	$(VENV)/python -m pytest -m docs
 
 test-flower: $(INSTALLED)  ## Run the same work on Flower's engines, and compare
@@ -64,6 +67,9 @@ attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile, in four ways; resum
 
 experiments: $(INSTALLED)  ## Test the paper's claims; resumable, hours on two cores; writes docs/results.md
 	$(VENV)/python -m benchmarks.experiments
+
+compare: $(INSTALLED)  ## Compare all methods on four data sets; resumable; writes docs/comparison.md
+	$(VENV)/python -m benchmarks.comparison
 
 docs: $(INSTALLED)  ## Write docs/configuration.md and docs/methods.md from the code and the YAML files of conf/
 	$(VENV)/python -m nufed.conf.reference
