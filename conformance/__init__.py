@@ -1,4 +1,4 @@
-"""A conformance kit: does a Per-FedAvg or MAML step, anyone's, compute what it should?
+"""A conformance kit: whether anyone's Per-FedAvg or MAML step computes what it should.
 
 It needs torch and NumPy alone, and Rich to print what it found: see docs/conformance.md.
 """

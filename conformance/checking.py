@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -90,86 +91,128 @@ def check(
     InputError
         If what is given cannot be used.
     """
-    _require(step, local, evaluate, draw, mode, nu, alpha, beta, (model, rows), dtype)
-    if loss_fn is None and rows is not None:
-        loss_fn = F.mse_loss if rows[1].is_floating_point() else F.cross_entropy
+    given = Given(
+        step, local, evaluate, draw, mode, nu, alpha, beta, loss_fn, model, rows, same_support,
+        dtype, seed,
+    )  # fmt: skip
     findings = list[Finding]()
-
-    def problem(nu: int) -> Problem:
-        loss = loss_fn or F.cross_entropy
-        if model is None or rows is None:
-            return network(nu, seed, dtype, loss, same_support)
-        return own(model, rows, nu, seed, dtype, loss, same_support)
-
     with seeded(stream(Purpose.CONFORMANCE, seed)):  # what is drawn here is put back
         if step is not None or local is not None:
-            code = Implementation(step, local, seed)
-            on_quadratics = loss_fn in (None, F.mse_loss)
             for each in nu:
-                findings += _of_gradient(
-                    code, problem(each), alpha, beta, mode, TOLERANCE[dtype], on_quadratics
-                )
-            findings += _of_steps(code, problem(max(nu)), alpha, beta, TOLERANCE[dtype])
+                findings += _of_gradient(given, each)
+            findings += _of_steps(given)
         if evaluate is not None:
-            of, test = clusters(max(nu), seed, dtype)
-            if model is not None or loss_fn not in (None, F.cross_entropy):
-                of = problem(max(nu))
-                test = of.steps[1].query
-            evaluation = Evaluation(evaluate, of, test, alpha, seed)
-            findings += _tried("test rows", of.name, lambda: of_test_rows(evaluation))
+            findings += _of_evaluation(given, evaluate)
         if draw is not None:
             findings += _tried("draws", "200 rows", lambda: [drawn_apart(draw, seed)])
     return Report(tuple(findings))
 
 
-def _of_gradient(
-    code: Implementation,
-    problem: Problem,
-    alpha: float,
-    beta: float,
-    mode: str,
-    tolerance: float,
-    on_quadratics: bool,
-) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class Given:
+    """What is to be checked, and how; as `check` has it."""
+
+    step: Step | None
+    local: Local | None
+    evaluate: Evaluate | None
+    draw: Draw | None
+    mode: str
+    nu: Sequence[int]
+    alpha: float
+    beta: float
+    loss_fn: LossOfOutputs | None
+    model: Callable[[], nn.Module] | None
+    rows: Batch | None
+    same_support: bool
+    dtype: torch.dtype
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not any((self.step, self.local, self.evaluate, self.draw)):
+            raise InputError("check(): give a step, local, evaluate or draw to check")
+        if self.mode not in MODES:
+            raise InputError(f"mode={self.mode!r}: choose one of {', '.join(MODES)}")
+        if not self.nu or min(self.nu) < 1:
+            raise InputError(f"nu={self.nu}: give numbers of inner steps from 1, such as (1, 3)")
+        for name, size in (("alpha", self.alpha), ("beta", self.beta)):
+            if not 0 < size < math.inf:
+                raise InputError(f"{name}={size}: give a step size above 0, such as 0.1")
+        if (self.model is None) != (self.rows is None):
+            raise InputError("model, rows: give both, or neither")
+        if self.dtype not in TOLERANCE:
+            raise InputError(f"dtype={self.dtype}: choose torch.float64 or torch.float32")
+
+    @property
+    def code(self) -> Implementation:
+        """The step that is checked."""
+        return Implementation(self.step, self.local, self.seed)
+
+    @property
+    def tolerance(self) -> float:
+        """What two gradients may differ by, relatively, and be equal."""
+        return TOLERANCE[self.dtype]
+
+    def problem(self, nu: int) -> Problem:
+        """Return a network, or the person's own model."""
+        loss_fn = self.loss_fn or F.cross_entropy
+        if self.model is None or self.rows is None:
+            return network(nu, self.seed, self.dtype, loss_fn, self.same_support)
+        if self.loss_fn is None and self.rows[1].is_floating_point():
+            loss_fn = F.mse_loss
+        return own(self.model, self.rows, nu, self.seed, self.dtype, loss_fn, self.same_support)
+
+
+def _of_gradient(given: Given, nu: int) -> Iterator[Finding]:
     """Tell which gradient it is, on a network and on a quadratic."""
-    taken = problem.nu
+    problem, taken = given.problem(nu), nu
 
     def of_network() -> Iterator[Finding]:
         nonlocal taken
-        moves = measure(code, problem, alpha, beta)
-        found = None
-        if not (moves.nothing or moves.ignores_alpha):
-            found = identify(moves, problem, alpha, mode, tolerance)
-        taken = problem.nu if found is None else found.nu
-        yield from on_network(moves, problem, alpha, mode, found, tolerance)
+        moves = measure(given.code, problem, given.alpha, given.beta)
+        found = identify(moves, problem, given.alpha, given.mode, given.tolerance)
+        taken = nu if found is None else found.nu
+        yield from on_network(moves, problem, given.alpha, given.mode, found, given.tolerance)
 
     def of_quadratic() -> Iterator[Finding]:
-        of = quadratic(problem.nu, code.seed, next(iter(problem.params.values())).dtype)
-        moves = measure(code, of.problem, alpha, beta)
-        yield closed_form(moves, of, alpha, mode, taken, tolerance)
+        of = quadratic(nu, given.seed, given.dtype)
+        moves = measure(given.code, of.problem, given.alpha, given.beta)
+        yield closed_form(moves, of, given.alpha, given.mode, taken, given.tolerance)
 
     yield from _tried("gradient", problem.name, of_network)
-    if on_quadratics:
-        yield from _tried("gradient", f"quadratic, ν={problem.nu}", of_quadratic)
+    if given.loss_fn in (None, F.mse_loss):
+        yield from _tried("gradient", f"quadratic, ν={nu}", of_quadratic)
 
 
-def _of_steps(
-    code: Implementation, problem: Problem, alpha: float, beta: float, tolerance: float
-) -> Iterator[Finding]:
+def _of_steps(given: Given) -> Iterator[Finding]:
     """Tell what step sizes do, and where steps and clients begin."""
+    code, problem = given.code, given.problem(max(given.nu))
+    alpha, beta, tolerance = given.alpha, given.beta, given.tolerance
 
     def of_one_step() -> Iterator[Finding]:
         moves = measure(code, problem, alpha, beta)
         yield from step_sizes(moves, problem.name, tolerance)
         yield restored(moves, problem.name)
 
+    def of_two_steps() -> Iterator[Finding]:
+        yield local_steps(code, problem, alpha, beta, tolerance)
+
+    def of_two_clients() -> Iterator[Finding]:
+        yield clients(code, problem, alpha, beta)
+
     yield from _tried("step sizes", problem.name, of_one_step)
-    yield from _tried(
-        "local steps",
-        problem.name,
-        lambda: [local_steps(code, problem, alpha, beta, tolerance)],
-    )
-    yield from _tried("clients apart", problem.name, lambda: [clients(code, problem, alpha, beta)])
+    yield from _tried("local steps", problem.name, of_two_steps)
+    yield from _tried("clients apart", problem.name, of_two_clients)
+
+
+def _of_evaluation(given: Given, evaluate: Evaluate) -> Iterator[Finding]:
+    """Tell from which rows an evaluation learns."""
+    nu = max(given.nu)
+    problem, test = clusters(nu, given.seed, given.dtype)
+    if given.model is not None or given.loss_fn not in (None, F.cross_entropy):
+        problem = given.problem(nu)
+        test = problem.steps[1].query
+    evaluation = Evaluation(evaluate, problem, test, given.alpha, given.seed)
+    yield from _tried("test rows", problem.name, lambda: of_test_rows(evaluation))
 
 
 def _tried(check: str, where: str, findings: Callable[[], Iterable[Finding]]) -> list[Finding]:
@@ -179,30 +222,3 @@ def _tried(check: str, where: str, findings: Callable[[], Iterable[Finding]]) ->
     except Raised as raised:
         says = f"the code that is checked raised {raised}"
         return [Finding(check, where, False, "an exception", "none", says)]
-
-
-def _require(
-    step: Step | None,
-    local: Local | None,
-    evaluate: Evaluate | None,
-    draw: Draw | None,
-    mode: str,
-    nu: Sequence[int],
-    alpha: float,
-    beta: float,
-    own: tuple[object, object],
-    dtype: torch.dtype,
-) -> None:
-    """Raise an `InputError` for what cannot be checked, or checked with."""
-    if step is local is evaluate is draw is None:
-        raise InputError("check(): give a step, local, evaluate or draw to check")
-    if mode not in MODES:
-        raise InputError(f"mode={mode!r}: choose one of {', '.join(MODES)}")
-    if not nu or min(nu) < 1:
-        raise InputError(f"nu={nu}: give numbers of inner steps from 1, such as (1, 3)")
-    if not (0 < alpha < math.inf and 0 < beta < math.inf):
-        raise InputError(f"alpha={alpha}, beta={beta}: give both above 0, such as 0.1")
-    if (own[0] is None) != (own[1] is None):
-        raise InputError("model, rows: give both, or neither")
-    if dtype not in TOLERANCE:
-        raise InputError(f"dtype={dtype}: choose torch.float64 or torch.float32")

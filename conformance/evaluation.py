@@ -13,7 +13,7 @@ that leaks by repeating it; then its accuracy on labels drawn at random is held 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple

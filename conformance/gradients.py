@@ -47,8 +47,8 @@ SAYS = {
     (FIRST_ORDER, HESSIAN_FREE): "the Hessians are in it: say mode='hessian_free'.",
 }
 NEITHER = (
-    "neither exact nor first-order, with more or fewer inner steps and other batches tried as well. "
-    "Look for an optimizer with momentum, weight decay, gradients that add up without zero_grad, "
+    "neither exact nor first-order, also with more or fewer inner steps and other batches. Look "
+    "for an optimizer with momentum, weight decay, gradients that add up without zero_grad, "
     "clipping, α applied otherwise, or Hessian factors in the wrong order."
 )
 
@@ -98,34 +98,40 @@ def closed_form(
         _power(of, alpha, factors) @ of.hessian @ (moves.start - of.optimum)
         for factors in (2 * steps_taken, steps_taken)
     )
+    kind = kind_of(moves, exact, first, mode, tolerance)
+    return _verdict(moves, exact, where, mode, kind)
+
+
+def kind_of(moves: Moves, exact: Tensor, first: Tensor, mode: str, tolerance: float) -> str | None:
+    """Return which of two references the gradient equals, or that it is near the exact one."""
     near = {
         kind: relative_error(moves.gradient, reference, scaled=moves.ignores_beta)
         for kind, reference in ((EXACT, exact), (FIRST_ORDER, first))
     }
-    fits = [kind for kind in sorted(near, key=lambda k: k != mode) if near[kind] <= tolerance]
-    return _verdict(moves, exact, where, mode, fits[0] if fits else None)
+    for kind in sorted(near, key=lambda kind: kind != mode):  # where both are equal: what is meant
+        if near[kind] <= tolerance:
+            return kind
+    term = float((exact - first).norm() / exact.norm())
+    return HESSIAN_FREE if near[EXACT] <= HESSIAN_TERM * term else None
 
 
 def identify(
     moves: Moves, problem: Problem, alpha: float, mode: str, tolerance: float
 ) -> Found | None:
     """Return what the gradient is, trying what it should be first; None if it is none of all."""
-    gradient, scaled = moves.gradient, moves.ignores_beta
+    if _unable(moves):
+        return None
     double = problem.in_double()
     near = None
     for each in _candidates(double.steps[0]):
-        first = _reference(double, each, alpha, FIRST_ORDER)
-        exact = _reference(double, each, alpha, EXACT)
-        errors = {
-            EXACT: relative_error(gradient, exact, scaled=scaled),
-            FIRST_ORDER: relative_error(gradient, first, scaled=scaled),
-        }
-        for kind in sorted(errors, key=lambda kind: kind != mode):
-            if errors[kind] <= tolerance:
-                return Found(kind, len(each.inner), each.of_inner, each.of_outer)
-        term = float((exact - first).norm() / exact.norm())
-        if near is None and errors[EXACT] <= HESSIAN_TERM * term:
-            near = Found(HESSIAN_FREE, len(each.inner), each.of_inner, each.of_outer)
+        exact, first = (_reference(double, each, alpha, kind) for kind in (EXACT, FIRST_ORDER))
+        kind = kind_of(moves, exact, first, mode, tolerance)
+        if kind is None:
+            continue
+        found = Found(kind, len(each.inner), each.of_inner, each.of_outer)
+        if kind in (EXACT, FIRST_ORDER, mode):
+            return found
+        near = near or found  # another one may be equal
     return near
 
 
@@ -232,7 +238,8 @@ def _batches(found: Found, problem: Problem) -> Finding:
 def _power(of: Quadratic, alpha: float, factors: int) -> Tensor:
     """Return M^factors."""
     m = torch.eye(len(of.hessian), dtype=torch.float64) - alpha * of.hessian
-    return torch.linalg.matrix_power(m, factors)
+    power: Tensor = torch.linalg.matrix_power(m, factors)
+    return power
 
 
 def _as_it_should(problem: Problem) -> Candidate:
@@ -262,7 +269,7 @@ def _inners(step: LocalStep, taken: int) -> Iterator[tuple[tuple[Batch, ...], st
     support, more = step.support, taken - len(step.support)
     if more <= 0:
         yield support[:taken], AS_GIVEN
-        if 0 < taken and more < 0:
+        if taken > 0 > more:
             yield support[-taken:], AS_GIVEN
     else:
         yield support + (support[-1],) * more, AS_GIVEN
@@ -285,15 +292,15 @@ def _reference(double: Problem, of: Candidate, alpha: float, mode: str) -> Tenso
 def _loss_after(double: Problem, w: Tensor, alpha: float) -> float:
     """Return f(θ^ν) from w, by a plain loop that shares nothing with `meta_gradient`."""
     module = deepcopy(double.module)
-    torch.nn.utils.vector_to_parameters(w, module.parameters())
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    torch.nn.utils.vector_to_parameters(w, parameters)
     step = double.steps[0]
     for x, y in step.support:
-        module.zero_grad()
-        double.loss_fn(module(x), y).backward()
+        loss = double.loss_fn(module(x), y)
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
         with torch.no_grad():
-            for p in module.parameters():
-                if p.grad is not None:
-                    p -= alpha * p.grad
+            for p, g in zip(parameters, gradients, strict=True):
+                p.sub_(g, alpha=alpha)
     with torch.no_grad():
         x, y = step.query
         return float(double.loss_fn(module(x), y))

@@ -36,7 +36,7 @@ def from_gradient(gradient: Gradient) -> Step:
     Parameters
     ----------
     gradient
-        ``gradient(loss_fn, params, support, query, alpha)``: name -> tensor, like `params`, of which
+        ``gradient(loss_fn, params, support, query, alpha)``: name -> tensor, like `params`.
         ``loss_fn(params, x, y)`` is the loss; `support` is a list of ν batches.
     """
 
@@ -51,10 +51,11 @@ def from_gradient(gradient: Gradient) -> Step:
         def loss(params: Params, x: Tensor, y: Tensor) -> Tensor:
             return loss_fn(functional_call(model, params, (x,)), y)
 
-        params = {name: p.detach().clone() for name, p in model.named_parameters()}
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        params = {name: p.detach().clone() for name, p in trained.items()}
         direction = gradient(loss, params, support, query, alpha)
         with torch.no_grad():
-            for name, p in model.named_parameters():
+            for name, p in trained.items():
                 p.sub_(direction[name], alpha=beta)
 
     return step
@@ -89,7 +90,8 @@ class Implementation:
         before = problem.params if start is None else start
         with torch.no_grad():
             for name, p in there.named_parameters():
-                p.copy_(before[name])
+                if name in before:
+                    p.copy_(before[name])
         batches = [([copied(b) for b in each.support], copied(each.query)) for each in steps]
         with theirs(self.seed):
             if self.local is not None:
@@ -98,10 +100,10 @@ class Implementation:
                 for support, query in batches:
                     self.step(there, problem.loss_fn, support, query, alpha, beta)
         left = {name: p.detach().clone() for name, p in there.named_parameters()}
-        for name, p in before.items():
-            if name not in left or left[name].shape != p.shape:
+        for name, entry in before.items():
+            if name not in left or left[name].shape != entry.shape:
                 raise Raised(f"no parameter {name!r} of the same shape is left in the model")
-        return left
+        return {name: left[name] for name in before}
 
 
 @contextmanager

@@ -53,8 +53,8 @@ class Problem:
 
     @property
     def params(self) -> Params:
-        """The initial model w."""
-        return {name: p.detach() for name, p in self.module.named_parameters()}
+        """The initial model w, of what is not frozen."""
+        return {n: p.detach() for n, p in self.module.named_parameters() if p.requires_grad}
 
     def loss(self, params: Params, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of a batch, as `nufed.client_app.meta_gradient` takes it."""
@@ -77,10 +77,10 @@ class Quadratic(NamedTuple):
 
 
 def quadratic(nu: int, seed: int, dtype: torch.dtype) -> Quadratic:
-    """Return a linear regression without residual: a quadratic, by way of rows and a squared error.
+    """Return a linear regression without residual: a quadratic, by way of rows and squared errors.
 
-    With X = √(N/2) Q S, the columns of Q orthonormal and SᵀS = H, the mean squared error over N rows
-    is f, whatever Q is: each batch has other rows, and the same f.
+    With X = √(N/2) Q S, the columns of Q orthonormal and SᵀS = H, the mean squared error over N
+    rows is f, whatever Q is: each batch has other rows, and the same f.
     """
     random = torch_stream(stream(Purpose.CONFORMANCE, seed, client=0))
     rotation = torch.linalg.qr(_normal(random, DIMENSION, DIMENSION)).Q
@@ -104,7 +104,7 @@ def network(
     """Return a small tanh network whose third derivatives are not small; batches of random rows."""
     random = torch_stream(stream(Purpose.CONFORMANCE, seed, client=1))
     outputs = 1 if loss_fn is F.mse_loss else 3
-    module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, outputs))
+    module: nn.Module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, outputs))
 
     def batch() -> Batch:
         x = _normal(random, ROWS, 4)
@@ -138,7 +138,7 @@ def own(
     if not size or len(x) != len(y):
         given = f"rows: {len(x)} of x and {len(y)} of y"
         raise InputError(f"{given}; give as many of each, and at least {2 * nu + 2} for nu={nu}")
-    places = iter(torch.from_numpy(random.permutation(len(x))).split(size))
+    places = iter(torch.split(torch.from_numpy(random.permutation(len(x))), size))
 
     def batch() -> Batch:
         place = next(places)
