@@ -216,9 +216,9 @@ def _of_evaluation(given: Given, evaluate: Evaluate) -> Iterator[Finding]:
 
 
 def _tried(check: str, where: str, findings: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """Return findings; where the code under test raised, that is one."""
+    """Return findings; where the code under test raised, or the like, that is one."""
     try:
         return list(findings())
     except Raised as raised:
-        says = f"the code that is checked raised {raised}"
-        return [Finding(check, where, False, "an exception", "none", says)]
+        says = f"the code that is checked {raised}"
+        return [Finding(check, where, False, "nothing to look at", "a result", says)]

@@ -32,7 +32,7 @@ def drawn_apart(draw: Draw, seed: int) -> Finding:
         shared, of = shared + sum(row in inner for row in outer), of + len(outer)
         most = max(most, len(inner))
     if not of:
-        raise Raised("no query rows were drawn")
+        raise Raised("drew no query rows")
     return _finding(shared / of, most / ROWS, of)
 
 

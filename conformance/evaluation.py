@@ -80,7 +80,7 @@ class Evaluation:
         test = (self.test[0].clone(), labels.clone())
         with theirs(self.seed):
             value = self.evaluate(module, self.problem.loss_fn, support, test, self.alpha)
-            return _observed(module if value is None else value)
+        return _observed(module if value is None else value)
 
     def shifted(self, labels: Tensor, by: int) -> Tensor:
         """Return other labels: of the class so much further on, or so much larger."""
@@ -137,7 +137,7 @@ def _figures(evaluation: Evaluation) -> Finding:
 
     values = measured()
     if not values.isfinite().all():
-        raise Raised("a figure of the evaluation is not finite")
+        raise Raised("returned a figure that is not finite")
     rows = labels.numel()
     counts = _counted(values, rows) if turns else torch.zeros(values.shape[1]).bool()
     finding = _of_figures(evaluation, values, counts)
@@ -241,13 +241,12 @@ def _observed(value: Any) -> Observed:
         elif isinstance(each, int | float | np.number) or (
             isinstance(each, Tensor | np.ndarray) and each.ndim == 0
         ):
-            figures.append(float(each))
+            figures.append(float(each.detach() if isinstance(each, Tensor) else each))
         elif isinstance(each, Tensor | np.ndarray):
             tensors.append(torch.as_tensor(each).detach().clone())
         else:
-            raise Raised(
-                f"evaluate returned {type(each).__name__}: return figures, outputs or a model"
-            )
+            kind = type(each).__name__
+            raise Raised(f"returned {kind}: return figures, outputs or a model")
     if not figures and not tensors:
-        raise Raised("evaluate returned nothing to look at: return figures, outputs or a model")
+        raise Raised("returned nothing to look at: return figures, outputs or a model")
     return Observed(torch.tensor(figures, dtype=torch.float64), tuple(tensors))

@@ -27,7 +27,7 @@ Gradient = Callable[[LossFn, Params, list[Batch], Batch, float], Mapping[str, Te
 
 
 class Raised(Exception):
-    """The code under test raised, or left something that cannot be read."""
+    """The code under test gave nothing to look at; the message goes on from "the code"."""
 
 
 def from_gradient(gradient: Gradient) -> Step:
@@ -102,7 +102,7 @@ class Implementation:
         left = {name: p.detach().clone() for name, p in there.named_parameters()}
         for name, entry in before.items():
             if name not in left or left[name].shape != entry.shape:
-                raise Raised(f"no parameter {name!r} of the same shape is left in the model")
+                raise Raised(f"left no parameter {name!r} of the same shape in the model")
         return {name: left[name] for name in before}
 
 
@@ -113,7 +113,7 @@ def theirs(seed: int) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            raise Raised(f"{type(error).__name__}: {error}") from error
+            raise Raised(f"raised {type(error).__name__}: {error}") from error
 
 
 def flat(params: Mapping[str, Tensor]) -> Tensor:

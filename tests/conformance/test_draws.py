@@ -37,7 +37,7 @@ def halves_shared(x, y):
 
 @pytest.mark.parametrize("draw", [independent, with_repetition, apart])
 def test_what_is_right_passes_whatever_the_seed(draw) -> None:
-    for seed in range(40):
+    for seed in range(15):
         report = check(draw=draw, seed=seed)
         assert report.passed, str(report)
     shared = report.findings[0].figure

@@ -68,11 +68,11 @@ def test_a_regression() -> None:
 def test_random_numbers_of_its_own_are_not_taken_for_a_leak() -> None:
     """Each seed is another evaluation; nothing may fail, though accuracies never repeat."""
     by_chance = 0
-    for seed in range(60):
+    for seed in range(25):
         report = check(evaluate=right.Drawing(seed), seed=seed, nu=[1])
         assert report.passed, str(report)
         by_chance += "by chance" in report.findings[0].expected
-    assert by_chance > 30
+    assert by_chance > 12
 
 
 def test_random_numbers_of_its_own_do_not_hide_a_leak() -> None:
@@ -105,9 +105,9 @@ def test_the_binomial_tail_is_exact() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("0.9", "evaluate returned str: return figures, outputs or a model"),
-        ({}, "evaluate returned nothing to look at"),
-        (float("nan"), "a figure of the evaluation is not finite"),
+        ("0.9", "returned str: return figures, outputs or a model"),
+        ({}, "returned nothing to look at"),
+        (float("nan"), "returned a figure that is not finite"),
     ],
 )
 def test_what_cannot_be_read_is_a_finding(value: object, message: str) -> None:
