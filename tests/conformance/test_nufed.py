@@ -49,11 +49,10 @@ def rounds(model, loss_fn, batches, alpha, beta, mode):
     loss, w = losses(model, loss_fn)
     rows = WithHessian(support=None, query=None)
     nu, tau = len(batches[0][0]), len(batches)
+    beta = max(beta, 1e-300)  # 0 is refused, and this is no step either
     algorithm = MetaGradient(
-        name="nufed", nu=nu, tau=tau, alpha=alpha, beta=beta or 1.0, mode=mode, batch=rows
+        name="nufed", nu=nu, tau=tau, alpha=alpha, beta=beta, mode=mode, batch=rows
     )
-    if not beta:  # which the configuration refuses
-        return
     drawn = [{"support": stacked(support), "query": query} for support, query in batches]
     trained = local_update(algorithm, partial(algorithm.step, loss), w, {}, drawn)
     with torch.no_grad():
