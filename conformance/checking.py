@@ -191,7 +191,7 @@ def _of_steps(given: Given) -> Iterator[Finding]:
     def of_one_step() -> Iterator[Finding]:
         moves = measure(code, problem, alpha, beta)
         yield from step_sizes(moves, problem.name, tolerance)
-        yield restored(moves, problem.name)
+        yield restored(moves, problem.name, tolerance)
 
     def of_two_steps() -> Iterator[Finding]:
         yield local_steps(code, problem, alpha, beta, tolerance)

@@ -32,6 +32,7 @@ from nufed.tasks.streams import Purpose, stream, torch_stream
 REPEATED, LABELINGS = 10, 10
 ROUNDING = 1e-4
 """Of figures, which are often computed in float32."""
+SUM, ADDITIVE = "accuracies sum to 1", "additive over rows"
 LEAKS = (
     "what is measured depends on the test rows' labels by more than the comparison with them: a "
     "fine-tuning step is taken on test rows, or something is fitted to them. Fine-tune on the "
@@ -155,17 +156,16 @@ def _of_figures(evaluation: Evaluation, values: Tensor, counts: Tensor) -> Findi
         off = torch.minimum((sums - 1).abs(), (sums - (classes - 1)).abs())
         worst = float(sums[off.argmax()])
         if float(off.max()) * rows > 0.5:
-            measured = f"accuracies of {classes} labelings sum to {worst:.2f}"
-            return Finding("test rows", where, False, measured, "sum to 1", LEAKS, worst)
+            measured = f"accuracies sum to {worst:.2f}"
+            return Finding("test rows", where, False, measured, SUM, LEAKS, worst)
     off = (values[0] - values[1] - values[2] + values[3]).abs()
     off /= values[:4].abs().amax(0).clamp(min=1e-30)
     worst = float(off.max())
-    expected = "sum to 1" if sums.numel() else "additive over rows"
+    expected = SUM if sums.numel() else ADDITIVE
     if worst > ROUNDING:
-        measured = f"mean over rows, {worst:.1%} from additive"
-        return Finding("test rows", where, False, measured, "additive over rows", LEAKS, worst)
-    measured = f"accuracies of {classes} labelings sum to 1" if sums.numel() else expected
-    return Finding("test rows", where, True, measured, expected)
+        measured = f"{worst:.1%} from additive"
+        return Finding("test rows", where, False, measured, ADDITIVE, LEAKS, worst)
+    return Finding("test rows", where, True, expected, expected)
 
 
 def _by_chance(evaluation: Evaluation, counts: Tensor) -> Finding:
@@ -176,7 +176,7 @@ def _by_chance(evaluation: Evaluation, counts: Tensor) -> Finding:
             "it comes out otherwise each time, from random numbers of its own. Seed them "
             "in evaluate, or return an accuracy, which is held against chance."
         )
-        return Finding("test rows", where, None, "random", "additive over rows", says)
+        return Finding("test rows", where, None, "random", ADDITIVE, says)
     random = torch_stream(stream(Purpose.CONFORMANCE, evaluation.seed, client=7))
     right = torch.zeros(int(counts.sum()), dtype=torch.float64)
     for _ in range(LABELINGS):

@@ -56,7 +56,8 @@ class Report:
 
         from nufed.server_app.terminal import Terminal
 
-        table = Table("check", "on", "verdict", "measured", "expected", box=SIMPLE, pad_edge=False)
+        names = ("check", "on", "verdict", "measured", "expected")
+        table = Table(*names, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
         for each in self.findings:
             table.add_row(each.check, each.where, each.verdict, each.measured, each.expected)
         out = io.StringIO()

@@ -27,7 +27,7 @@ DIRECTIONS = 5
 DIFFERENCE = 1e-5
 SLOPES = 1e-6
 """Relative error of central differences, with room to spare."""
-AS_GIVEN, QUERY = "each its own", "the query batch"
+AS_GIVEN, QUERY = "support", "query"
 
 SAYS = {
     (EXACT, FIRST_ORDER): (
@@ -182,7 +182,7 @@ def _verdict(moves: Moves, exact: Tensor, where: str, mode: str, kind: str | Non
     measured = CALLED[kind] if kind else "neither"
     if not passed:
         cosine = float(torch.cosine_similarity(moves.gradient, exact, dim=0))
-        measured += f": cosine {cosine:.3f} to exact, relative error {off:.2g}"
+        measured += f": cosine {cosine:.3f}, off {off:.2g}"
     says = "" if passed else NEITHER if kind is None else SAYS[mode, kind]
     return Finding("gradient", where, passed, measured, CALLED[mode], says, off)
 

@@ -72,10 +72,10 @@ def test_data_that_is_written_to_is_first_order() -> None:
     [
         (wrong.on(wrong.one_step_more), "inner steps", "4"),
         (wrong.on(wrong.one_step_less), "inner steps", "2"),
-        (wrong.on(wrong.query_of_support), "batches", "each its own, then support batch 3"),
-        (wrong.on(wrong.all_rows), "batches", "each its own, then support and query"),
-        (wrong.on(wrong.inner_on_query), "batches", "the query batch, then the query batch"),
-        (wrong.on(wrong.first_batch_alone), "batches", "support batch 1 alone, then the query"),
+        (wrong.on(wrong.query_of_support), "batches", "support, then support batch 3"),
+        (wrong.on(wrong.all_rows), "batches", "support, then support and query"),
+        (wrong.on(wrong.inner_on_query), "batches", "query, then query"),
+        (wrong.on(wrong.first_batch_alone), "batches", "support batch 1 alone, then query"),
         (wrong.sized(inner=0.01), "alpha", "α/2: the same step"),
         (wrong.sized(outer=0.01), "beta", "β: no effect"),
         (wrong.by(torch.optim.SGD, weight_decay=0.1), "gradient", "neither: cosine"),
@@ -105,6 +105,20 @@ def test_w_that_is_not_restored_is_told_apart_from_the_gradient() -> None:
     (finding,) = report.failures
     assert finding.figure > 0.1, "‖θ^ν − w‖∞"
     assert told(report, "gradient", "quadratic, ν=3") == (True, "exact")
+
+
+def test_w_that_is_restored_by_arithmetic_is_restored_but_for_rounding() -> None:
+    """(w + θ) − θ."""
+
+    def step(model, loss_fn, support, query, alpha, beta):
+        theta, g = wrong.exact(model, loss_fn, support, query, alpha)
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                p.add_(theta[name]).sub_(theta[name] + beta * g[name])
+
+    report = check(step)
+    assert report.passed, str(report)
+    assert told(report, "w restored", "network, ν=3")[1] == "β = 0: at w, but for rounding"
 
 
 @pytest.mark.parametrize("local", [wrong.stale, wrong.from_theta])
