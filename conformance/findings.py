@@ -36,8 +36,9 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether no check failed, and at least one was told."""
-        return not self.failures and any(each.passed for each in self.findings)
+        """Whether no check failed, and each was told of one problem at least."""
+        told = {each.check for each in self.findings if each.passed}
+        return not self.failures and told == {each.check for each in self.findings}
 
     @property
     def failures(self) -> tuple[Finding, ...]:

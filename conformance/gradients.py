@@ -98,6 +98,8 @@ def closed_form(
         _power(of, alpha, factors) @ of.hessian @ (moves.start - of.optimum)
         for factors in (2 * steps_taken, steps_taken)
     )
+    if steps_taken and (unable := _undecided(exact, first, tolerance)):
+        return Finding("gradient", where, None, "–", CALLED[mode], unable)
     kind = kind_of(moves, exact, first, mode, tolerance)
     return _verdict(moves, exact, where, mode, kind)
 
@@ -140,13 +142,19 @@ def on_network(
 ) -> Iterator[Finding]:
     """Tell which gradient it is, how many inner steps were taken, and on which batches."""
     where, nu = problem.name, problem.nu
-    if unable := _unable(moves):
+    exact, first = (
+        _reference(problem.in_double(), _as_it_should(problem), alpha, kind)
+        for kind in (EXACT, FIRST_ORDER)
+    )
+    if unable := _unable(moves) or _undecided(exact, first, tolerance):
         yield Finding("gradient", where, None, "–", CALLED[mode], unable)
         return
-    exact = _reference(problem.in_double(), _as_it_should(problem), alpha, EXACT)
     finding = _verdict(moves, exact, where, mode, found and found.mode)
     if found == Found(EXACT, nu, AS_GIVEN, QUERY) and finding.passed and not moves.ignores_beta:
-        finding = _by_differences_too(finding, moves.gradient, exact, problem, alpha, tolerance)
+        directions = _directions(exact - first)
+        slopes = by_differences(problem, alpha, directions)
+        off = float((directions @ moves.gradient - slopes).abs().max() / exact.norm())
+        finding = _by_differences_too(finding, off, tolerance)
     yield finding
     if found is None:
         says = "since the gradient is none that is known."
@@ -175,6 +183,15 @@ def _unable(moves: Moves) -> str:
     return "since α is ignored." if moves.ignores_alpha else ""
 
 
+def _undecided(exact: Tensor, first: Tensor, tolerance: float) -> str:
+    """Return why the references do not tell one kind of gradient from another, if so."""
+    if not exact.isfinite().all():
+        return "since the meta-gradient is not finite here. Give a smaller alpha."
+    if relative_error(first, exact, scaled=False) <= 10 * tolerance:
+        return "since exact and first-order are nearly the same here. Give another alpha."
+    return ""
+
+
 def _verdict(moves: Moves, exact: Tensor, where: str, mode: str, kind: str | None) -> Finding:
     """Hold what the gradient was found to be against what it should be."""
     off = relative_error(moves.gradient, exact, scaled=moves.ignores_beta)
@@ -187,27 +204,24 @@ def _verdict(moves: Moves, exact: Tensor, where: str, mode: str, kind: str | Non
     return Finding("gradient", where, passed, measured, CALLED[mode], says, off)
 
 
-def _by_differences_too(
-    finding: Finding,
-    gradient: Tensor,
-    exact: Tensor,
-    problem: Problem,
-    alpha: float,
-    tolerance: float,
-) -> Finding:
-    """Compare with slopes of the loss after ν steps: along the Hessian term, and at random."""
-    first = _reference(problem.in_double(), _as_it_should(problem), alpha, FIRST_ORDER)
+def _directions(hessian_term: Tensor) -> Tensor:
+    """Return unit directions, [n, parameters]: along what first-order leaves out, and at random."""
     random = torch_stream(stream(Purpose.CONFORMANCE, 0, client=5))
-    drawn = torch.randn(DIRECTIONS, len(exact), generator=random, dtype=torch.float64)
-    directions = torch.cat([(exact - first)[None], drawn])
-    directions /= directions.norm(dim=1, keepdim=True).clamp(min=1e-30)
-    slopes = by_differences(problem, alpha, directions)
-    off = float((directions @ gradient - slopes).abs().max() / exact.norm())
+    drawn = torch.randn(DIRECTIONS, len(hessian_term), generator=random, dtype=torch.float64)
+    directions: Tensor = torch.cat([hessian_term[None], drawn])
+    return directions.div_(directions.norm(dim=1, keepdim=True))
+
+
+def _by_differences_too(finding: Finding, off: float, tolerance: float) -> Finding:
+    """Hold a gradient that is exact against slopes of the loss after ν steps, from which it is off.
+
+    Where they differ, the loss has no second derivative here, or the reference is wrong.
+    """
     if off <= max(SLOPES, tolerance):
         return replace(finding, measured="exact, also by differences")
     says = (
-        f"equal to nufed's meta-gradient, but {off:.1g} from differences of the loss "
-        "after the inner steps, which has a kink near w (ReLU?). Another seed may have none."
+        f"equal to nufed's meta-gradient, but {off:.1g} from differences of the loss after the "
+        "inner steps, which has a kink near w (ReLU?). Another seed may have none."
     )
     return replace(finding, passed=None, says=says, figure=off)
 

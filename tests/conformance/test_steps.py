@@ -142,6 +142,17 @@ def test_a_loop_over_local_steps_that_is_right(step) -> None:
     assert check(local=local).passed
 
 
+@pytest.mark.parametrize(
+    ("alpha", "says"), [(1e-10, "Give another alpha."), (1e200, "Give a smaller alpha.")]
+)
+def test_step_sizes_that_tell_nothing_are_not_taken_for_a_pass(alpha: float, says: str) -> None:
+    report = check(wrong.by_data, alpha=alpha)
+    gradients = [each for each in report.findings if each.check == "gradient"]
+    assert {each.passed for each in gradients} == {None}
+    assert any(each.says.endswith(says) for each in gradients)
+    assert not report.passed
+
+
 def test_what_the_code_raises_is_a_finding() -> None:
     def step(model, loss_fn, support, query, alpha, beta):
         if len(support) > 1:
