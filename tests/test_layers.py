@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     {"benchmarks"},
     {"cli"},
+    {"conformance"},
     {"server_app"},
     {"strategies", "simulation", "theory"},
     {"client_app"},
