@@ -16,24 +16,26 @@ BESIDE = ("alone", "pooled")
 
 HEAD = """# Comparison
 
-Written by `make compare` from the [records](../benchmarks/contest/records) of runs of its own: every
-[method](methods.md) on four [data sets](data.md), and beside them each client *alone* (from the first
-model, on its own rows, up to 200 steps) and one model *pooled* from all train rows (every step takes the mean
-gradient of all clients: what privacy costs).
+Written by `make compare` from the [records](../benchmarks/contest/records) of runs of its own:
+every [method](methods.md) on four [data sets](data.md), and beside them each client *alone* (from
+the first model, on its own rows, up to 200 steps) and one model *pooled* from all train rows
+(every step takes the mean gradient of all clients: what privacy costs).
 
-**All are tuned alike.** Step sizes α and β, and the one strength that some methods have (`lamda`, `mu`,
-`mixing`, `epsilon`), are found by the same walk from the same start over at most {budget} points, on rows that
-are held out of the train rows of another federation (see [search.py](../benchmarks/contest/search.py));
-▹ marks a walk that the budget ended before all neighbours of its best point were tried. Model, rounds, sampled
-clients, local steps and batches are the same for all; the model has layer normalization, so that FedBN has
-something to keep. Everything else of a method is as its YAML file has it.
+**All are tuned alike.** Step sizes α and β, and the one strength that some methods have (`lamda`,
+`mu`, `mixing`, `epsilon`), are found by the same walk from the same start over at most {budget}
+points, on rows that are held out of the train rows of another federation (see
+[search.py](../benchmarks/contest/search.py)); ▹ marks a walk that the budget ended before all
+neighbours of its best point were tried. Model, rounds, sampled clients, local steps and batches
+are the same for all; the model has layer normalization, so that FedBN has something to keep.
+Everything else of a method is as its YAML file has it.
 
-**How to read it.** Test rows are held out; *new* clients never trained. *k* is the number of fine-tuning steps
-on a client's train rows; *best k* the one of 0, 1 and 5 that was best on validation rows (*alone*: of 0 … 200).
-*Worst tenth* is the mean over the tenth of clients that are served worst. The interval is Student's t, 95%, over
-{seeds} seeds; **bold** is what no other method is better than, seed by seed, beyond its interval. Few seeds decide
-little: a difference that is not bold may still be chance. *To target* is what is spent until {reached:.0%} of the
-way that FedAvg goes from its start to its end at its best k, on new clients: gradients of a batch per
+**How to read it.** Test rows are held out; *new* clients never trained. *k* is the number of
+fine-tuning steps on a client's train rows; *best k* the one of 0, 1 and 5 that was best on
+validation rows (*alone*: of 0 … 200). *Worst tenth* is the mean over the tenth of clients that are
+served worst. The interval is Student's t, 95%, over {seeds} seeds; **bold** is what no other
+method is better than, seed by seed, beyond its interval. Few seeds decide little: a difference
+that is not bold may still be chance. *To target* is what is spent until {reached:.0%} of the way
+that FedAvg goes from its start to its end at its best k, on new clients: gradients of a batch per
 participating client, bytes both ways of all.
 """
 

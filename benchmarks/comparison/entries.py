@@ -59,7 +59,12 @@ def alone(sizes: tuple[Axis, ...]) -> Contender:
 
     Its one round trains nobody else: nothing is sent of `local_only`.
     """
-    short = (("clients_per_round", "1"), ("rounds", "1"), ("evaluation.every", "1"), ("evaluation.steps", str(ALONE)))
+    short = (
+        ("clients_per_round", "1"),
+        ("rounds", "1"),
+        ("evaluation.every", "1"),
+        ("evaluation.steps", str(ALONE)),
+    )
     made = Contender("alone", sizes[:1], short, ("algorithm=local_only",))
     return replace(made, steps=tuple(range(ALONE + 1)))
 

@@ -21,13 +21,14 @@ CLAIMED = 37.0  # percent fewer rounds, the figure to test
 
 HEAD = """# Results
 
-Written by `make experiments` from the run folders that it leaves in `runs/experiments/`, and from the
-[records](../benchmarks/contest/records) of contests; nothing here is typed by hand but what introduces
-the tables and the reading of them. `python -m benchmarks.experiments cost` makes one section anew.
+Written by `make experiments` from the run folders that it leaves in `runs/experiments/`, and from
+the [records](../benchmarks/contest/records) of contests; nothing here is typed by hand but what
+introduces the tables and the reading of them. `python -m benchmarks.experiments cost` makes one
+section anew.
 
-Test rows are held out of every client's rows, and no gradient is taken on them; *new* clients never
-trained. Step sizes are chosen by rows held out of the *train* rows of participating clients, on
-other draws of the federation, with as many trials for one method as for another. Every run of a
+Test rows are held out of every client's rows, and no gradient is taken on them; *new* clients
+never trained. Step sizes are chosen by rows held out of the *train* rows of participating clients,
+on other draws of the federation, with as many trials for one method as for another. Every run of a
 seed has the same clients, first model and sampled clients, so differences are taken seed by seed;
 intervals are Student's t, 95%, over seeds. Figures are of the commit that a section names: another
 may draw other clients, rows and first models from the same seed. A figure can be had again by
@@ -49,7 +50,7 @@ predicted: what is best after one step of testing is ν = 2 or 3, after two and 
 five and ten ν = 5.
 
 **What looking ahead removes there is the noise of small batches.** With ten rows a step two of the
-seven points are left, with all forty none that an interval would show: one long step over all rows
+seven points are left, with all 38 none that an interval would show: one long step over all rows
 is then as good a thing to train for as five. The theory has it so: with να fixed, the noise of the
 inner batches falls as 1/ν, and one step that is long enough to adapt takes all of it at once.
 
@@ -114,10 +115,11 @@ def verdict(records: list[Record]) -> str:
     ]
     return f"""## What the claims come to
 
-What NuFed with ν = 5 (exact) gains over Per-FedAvg (ν = 1, exact), each at its own best step sizes, after
-{cost.STEPS} fine-tuning steps: in points of accuracy, or, of sine waves, in loss; what *95%*, *equal* and *the
-end* are is said [below](#{anchor(cost.title)}). **Bold** where the interval leaves zero out;
-*yes* and *no* where it leaves no doubt about the {CLAIMED:.0f}%, *open* where it does.
+What NuFed with ν = 5 (exact) gains over Per-FedAvg (ν = 1, exact), each at its own best step
+sizes, after {cost.STEPS} fine-tuning steps: in points of accuracy, or, of sine waves, in loss;
+what *95%*, *equal* and *the end* are is said [below](#{anchor(cost.title)}). **Bold** where the
+interval leaves zero out; *yes* and *no* where it leaves no doubt about the {CLAIMED:.0f}%, *open*
+where it does.
 
 {table(head, lines)}
 """

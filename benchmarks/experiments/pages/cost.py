@@ -124,21 +124,25 @@ def text(records: list[Record], figures: Path | None = None) -> str:
     return "\n".join(parts)
 
 
-INTRODUCTION = f"""A round of ν = 5 costs more than one of ν = 1: an exact local step takes 3ν + 1 gradients of a batch (a
-Hessian-vector product counts as two), a first-order one ν + 1, FedAvg one. All of these methods send one
-model each way, so equal rounds are equal bytes. Each is compared with *{BASE}* (Per-FedAvg)
+INTRODUCTION = f"""\
+A round of ν = 5 costs more than one of ν = 1: an exact local step takes 3ν + 1 gradients of a
+batch (a Hessian-vector product counts as two), a first-order one ν + 1, FedAvg one. All of these
+methods send one model each way, so equal rounds are equal bytes. Each is compared with *{BASE}*
+(Per-FedAvg)
 
 - **at equal rounds and bytes**: at a quarter of the rounds that are run, where curves still rise;
-- **at equal gradients**: those that *{OURS}* has taken by then; *{BASE}* has as many at the last round;
+- **at equal gradients**: those that *{OURS}* has taken by then; *{BASE}* has as many at the last
+  round;
 - **at the end**, the mean of the last three evaluations, when curves are flat: how much the last
   quarter of the rounds still brought stands beside it.
 
 Everyone's step sizes, and whether updates are clipped, are found by the same walk (see
-[search.py](../benchmarks/contest/search.py)) over as many trials at most, of the length that is run, by
-rows held out of the train rows of another federation. *Settled* says that all neighbours of what was
-chosen were tried, so that none of it lies at an edge. The long step of ν = 1 sees in one fine-tuning step
-as many rows as ν = 5 in five, and is measured after one. Targets are {REACHED:.0%} of the way that
-*{BASE}* goes from its start to its end, reached when the mean of three evaluations in a row is there.
+[search.py](../benchmarks/contest/search.py)) over as many trials at most, of the length that is
+run, by rows held out of the train rows of another federation. *Settled* says that all neighbours
+of what was chosen were tried, so that none of it lies at an edge. The long step of ν = 1 sees in
+one fine-tuning step as many rows as ν = 5 in five, and is measured after one. Targets are
+{REACHED:.0%} of the way that *{BASE}* goes from its start to its end, reached when the mean of
+three evaluations in a row is there.
 """
 
 
@@ -191,9 +195,10 @@ def at_equal_cost(kept: Record, group: str) -> str:
         last, before = curve[:, -quarter:].mean(1), curve[:, -2 * quarter : -quarter].mean(1)
         lines.append([*cells, worded(kept, gained(kept, last, before))])
     gain = f"loss below {BASE}" if kept.lower_is_better else f"points over {BASE}"
+    early = f"{base.rounds[-1] * EARLY:.0f} rounds, {size(spent_early(kept, 'bytes'))}"
     head = [
         "method",
-        f"{kept.metric} at {base.rounds[-1] * EARLY:.0f} rounds, {size(spent_early(kept, 'bytes'))}",
+        f"{kept.metric} at {early}",
         gain,
         f"at {spent_early(kept, 'gradients'):.0f} gradients",
         gain,

@@ -95,7 +95,8 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     draw(outcomes, figures)
     seeds = len(axes("heterogeneity_shards")[SEED])
     rounds = jobs("heterogeneity_shards")[0].config.rounds
-    text = f"""Fashion-MNIST over 100 clients (by classes) or 50 (Dirichlet), {seeds} seeds. β is tuned at every
+    text = f"""\
+Fashion-MNIST over 100 clients (by classes) or 50 (Dirichlet), {seeds} seeds. β is tuned at every
 level for every ν, α for every ν on two classes a client. Dirichlet(1000) is the control: clients
 that are alike, where looking ahead should gain nothing; it is run {LONGER} rounds as well, as the
 others' {rounds} may show who is faster rather than who is better.

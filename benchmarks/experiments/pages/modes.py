@@ -62,7 +62,8 @@ def methods(setting: str, nu: str, outcomes: Outcomes) -> list[Method]:
 def section(outcomes: Outcomes, figures: Path) -> str:
     """Return accuracy, rounds and gradients of each mode."""
     draw(outcomes, figures)
-    text = f"""All at the α that is best for the exact mode, each with its own outer step size. *Rounds* are those
+    text = f"""\
+All at the α that is best for the exact mode, each with its own outer step size. *Rounds* are those
 to {SHARE:.0%} of what the exact mode ends with, of new clients; *gradients* what a sampled client
 takes in these: a Hessian-vector product counts as two.
 

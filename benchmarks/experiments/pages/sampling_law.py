@@ -57,7 +57,8 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     ]  # fmt: skip
     head = ["", "measured ‖∇F(w)‖² / γ_F²", "exact in the long run", "ratio"]
     seeds = len(axes("sampling_law")[SEED])
-    return f"""Quadratic clients of one curvature, ν = 2; τ = {DEFAULT[TAU]}, and m = {DEFAULT[SAMPLED]} of 20
+    return f"""\
+Quadratic clients of one curvature, ν = 2; τ = {DEFAULT[TAU]}, and m = {DEFAULT[SAMPLED]} of 20
 clients, where they are not swept: how large ‖∇F(w)‖² stays, mean over the second half of a run and
 {seeds} seeds. The exact value is s γ_F² (1 − p)/(1 + p) with p = (1 − βh)^τ: nearly proportional to
 βτ and to s = (n − m)/(m(n − 1)), as the theorem's term βτ L_F s γ_F² is, and no slower in τ.
