@@ -114,6 +114,7 @@ def test_the_facts(texts: dict[str, str]) -> None:
     assert "macbeth/All" not in ids
     assert rows.x.min() == 1, "no character but those of the vocabulary"
     assert rows.y.max() == len(CHARACTERS) == 79
+    assert (np.bincount(of).min(), np.bincount(of).max()) == (24, 768)
     share = np.bincount(of, rows.test) / np.bincount(of)
     assert share.mean() == pytest.approx(0.2, abs=0.01)
     assert share.min() > 0.04
