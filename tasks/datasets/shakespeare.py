@@ -30,6 +30,8 @@ SUFFIX = "_gut.txt"
 """Of the texts with modern spelling; those of the First Folio, in other files, have not."""
 LARGEST = 1 << 22  # bytes of a text: the largest has 175,659
 
+LONGEST = 60  # characters of a name that stands before the first words
+
 CHARACTERS = "\n !\"&'()*,-./0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 """The vocabulary: tokens 1, 2, …; 0 stands for any other character."""
 
@@ -40,9 +42,9 @@ HEADING = re.compile(
 )
 ALONE = re.compile(r"(?i)(?:(?:the )?prologue|epilogue|induction|the end)\.?")
 """Headings too, where nothing else is in the paragraph."""
-SONG = re.compile(r"(?i)(?:song|spring|winter|[ivx]+)\.?")
-"""The title of a song, or a verse's number: whoever speaks sings it."""
-ACTED = re.compile(r"Enter,? (?:[A-Z]|from)|Here (?:alarum|sound)|@")
+SONG = re.compile(r"(?i)(?:song|spring|winter|[ivx]+)\.?|@+")
+"""The title of a song, or a verse's number: whoever speaks sings it. Signs that mean nothing."""
+ACTED = re.compile(r"Enter,? (?:[A-Z]|from)|Here (?:alarum|sound)")
 """Acted, and not in brackets."""
 LEAVES = re.compile(r"(?<=[.!?]) ?(?:Exit|Exeunt|Re-enter)\b.*")
 """So too, at the end of a line."""
@@ -127,11 +129,12 @@ def read(path: str | None, least: int, length: int, test_fraction: float) -> Row
     longest = others = 0
     for client, said in _roles(_texts(path, where)):
         cut = said.rfind("\n", 0, round((1 - test_fraction) * len(said))) + 1
-        parts = [_windows(_tokens(part), length) for part in (said[:cut], said[cut:])]
+        tokens = _tokens(said)
+        parts = [_windows(part, length) for part in (tokens[:cut], tokens[cut:])]
         longest = max(longest, len(said))
         if len(said) < least or not all(map(len, parts)):
             continue
-        others += sum(int((part == 0).sum()) for part in parts)
+        others += int((tokens == 0).sum())
         for part, held_out in zip(parts, (False, True), strict=True):
             windows.append(part)
             owner += [client] * len(part)
@@ -143,8 +146,8 @@ def read(path: str | None, least: int, length: int, test_fraction: float) -> Row
         )
     if others:
         log.info("%s: %d characters are not in the vocabulary; they are token 0", where, others)
-    tokens = np.concatenate(windows)
-    return Rows(tokens[:, :-1], tokens[:, 1:].astype(np.int64), np.array(owner), np.array(test))
+    whole = np.concatenate(windows)
+    return Rows(whole[:, :-1], whole[:, 1:].astype(np.int64), np.array(owner), np.array(test))
 
 
 def speeches(text: str) -> Iterator[tuple[str, str]]:
@@ -209,20 +212,27 @@ def _spoken(paragraph: str) -> str:
     A bracket that is never closed goes to the end of its line, or is all of a paragraph that it
     begins; one that was never opened began before the paragraph.
     """
-    kept, opened = list[str](), list[int]()
+    opened, acted, begin = list[int](), list[tuple[int, int]](), 0
     for i, character in enumerate(paragraph):
         if character in "[{":
             opened.append(i)
-        elif character not in "]}":
-            kept += character if not opened else ""
-        elif opened:
-            opened.pop()
-        else:
-            kept.clear()
-    if not opened:
-        return "".join(kept)
-    before, after = paragraph[: opened[0]], paragraph[opened[0] :]
-    return _spoken(before + "".join(after.partition("\n")[1:])) if before.strip() else ""
+        elif character in "]}" and opened:
+            acted.append((opened.pop(), i + 1))
+        elif character in "]}":
+            begin = i + 1
+    if opened and not paragraph[begin : opened[0]].strip():
+        return ""
+    end = 0
+    for i in opened:
+        if i >= end:
+            found = paragraph.find("\n", i)
+            end = len(paragraph) if found < 0 else found
+            acted.append((i, end))
+    kept = list[str]()
+    for start, stop in sorted(acted):
+        kept.append(paragraph[begin:start])
+        begin = max(begin, stop)
+    return "".join(kept) + paragraph[begin:]
 
 
 def _is_heading(lines: list[str]) -> bool:
@@ -254,7 +264,7 @@ def _named(line: str, names: set[str], *, first: bool) -> tuple[str, str]:
     capitals = name.isupper() or first
     if name.upper() in names and capitals and (first or not line.startswith("   ")):
         return name, ""
-    for end in re.finditer(r"[.:] ", words if first else ""):
+    for end in re.finditer(r"[.:] ", words[:LONGEST] if first else ""):
         if words[: end.start()].upper() in names:
             return words[: end.start()], words[end.end() :]
     return "", words

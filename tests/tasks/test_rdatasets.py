@@ -63,6 +63,11 @@ def test_the_options_are_what_their_comments_say(name: str, clients: int, rows: 
     data = build(compose_config([f"dataset={name}"])).data
     assert (data.num_clients, len(data.y)) == (clients, rows)
     assert not data.classes
+    most = {"insteval": 92, "chem97": 188}[name]
+    assert (np.diff(data.partition.offset).min(), np.diff(data.partition.offset).max()) == (
+        10,
+        most,
+    )
     test = sum(len(data.partition.test_rows(client)) for client in range(clients))
     assert test / rows == pytest.approx(0.25, abs=0.01)
 

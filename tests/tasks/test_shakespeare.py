@@ -104,7 +104,7 @@ def test_the_facts(texts: dict[str, str]) -> None:
     rows = read(None, least=2000, length=80, test_fraction=0.2)
     assert rows.client is not None
     assert rows.test is not None
-    assert rows.x.shape == rows.y.shape == (46_511, 80)
+    assert rows.x.shape == rows.y.shape == (46_512, 80)
     ids, of = np.unique(rows.client, return_inverse=True)
     assert len(ids) == 438
     assert len({str(each).split("/")[0] for each in ids}) == 37
@@ -112,9 +112,9 @@ def test_the_facts(texts: dict[str, str]) -> None:
     assert {"hamlet/Hamlet", "hamlet/King Claudius", "macbeth/Lady Macbeth"} <= set(ids)
     assert {"romeo_and_juliet/Friar Lawrence", "lear/Cordelia"} <= set(ids)
     assert "macbeth/All" not in ids
-    assert rows.x.min() == 0
-    assert (rows.x == 0).sum() == 4
+    assert rows.x.min() == 1, "no character but those of the vocabulary"
     assert rows.y.max() == len(CHARACTERS) == 79
+    assert (np.bincount(of).min(), np.bincount(of).max()) == (24, 768)
     share = np.bincount(of, rows.test) / np.bincount(of)
     assert share.mean() == pytest.approx(0.2, abs=0.01)
     assert share.min() > 0.04
@@ -188,6 +188,18 @@ def test_a_play_is_read() -> None:
         ("LADY MARY", "Alas!"),
         ("DUKE", "Farewell: the Duke.\nDuke."),
     ]
+
+
+def test_brackets_that_are_not_closed_or_not_opened() -> None:
+    """To the end of the line, or all of a paragraph that begins so; as many as there may be."""
+    for paragraph, left in (
+        ("Fie [aside, [low] and\nfar", "Fie \nfar"),
+        (" [Enter\nthe Duke [alone].", ""),
+        ("and his men.] Hark [drums] ye", " Hark  ye"),
+        ("Fie\n" + "[\n" * 100_000 + "far", "Fie\n" + "\n" * 100_000 + "far"),
+        ("Fie" + "[" * 1_000_000, "Fie"),
+    ):
+        assert shakespeare._spoken(paragraph) == left
 
 
 def test_a_poem_has_no_roles() -> None:
