@@ -41,7 +41,7 @@ class Line:
     rounds: list[int]
     """That were evaluated."""
     gradients: list[float]
-    """Per participating client, up to each of these rounds; mean over the seeds."""
+    """Of a batch, by all clients, up to each of these rounds; mean over the seeds."""
     bytes: list[float]
     """Of all messages, both ways, likewise."""
     curves: dict[str, list[list[list[float]]]]
@@ -137,7 +137,7 @@ def line(result: Result) -> Line:
         setting.seeds,
         [run.stopped for run in runs if run.stopped],
         whole.rounds,
-        spent["gradients"],
+        [each * whole.participating for each in spent["gradients"]],
         (np.array(spent["bytes_up"]) + np.array(spent["bytes_down"])).tolist(),
         {g: [_padded(run, g, setting.metric, len(whole.rounds)) for run in runs] for g in GROUPS},
         {

@@ -86,11 +86,16 @@ def document(text: str, sections: dict[str, str], records: list[Record]) -> str:
     records
         Of the contests, which what is said first is told from.
     """
-    about = machine.facts()
-    where = f"Run on {about['cpu']}, {about['cores']} cores, at commit {machine.commit()}.\n"
-    kept = parts(text) | {title: f"{where}\n{made}" for title, made in sections.items()}
+    kept = parts(text) | sections
     written = [f"## {page.title}\n\n{kept[page.title]}" for page in PAGES if page.title in kept]
     return "\n".join([HEAD, verdict(records), READING, *written]).rstrip("\n") + "\n"
+
+
+def dated(section: str) -> str:
+    """Return a section after where, and of which commit, it was run."""
+    about = machine.facts()
+    where = f"Run on {about['cpu']}, {about['cores']} cores, at commit {machine.commit()}."
+    return f"{where}\n\n{section}"
 
 
 def parts(text: str) -> dict[str, str]:

@@ -34,6 +34,8 @@ class Outcome:
     rows: list[dict[str, Any]]
     stopped: str | None
     """Why the run ended before its last round; None if it did not."""
+    participating: int = 0
+    """Clients that may be drawn."""
 
     @property
     def evaluated(self) -> list[dict[str, Any]]:
@@ -86,7 +88,8 @@ def read(job: Job, folder: Path) -> Outcome:
     """Read a run folder."""
     rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
     summary = json.loads((folder / SUMMARY).read_text())
-    return Outcome(job, folder, job.config, rows, summary.get("stopped"))
+    clients = summary["clients"]["participating"]
+    return Outcome(job, folder, job.config, rows, summary.get("stopped"), clients)
 
 
 def _is_there(folder: Path, config: Config) -> bool:

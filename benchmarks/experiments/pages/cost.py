@@ -153,9 +153,12 @@ def compared(kept: Record, line: Line, group: str) -> list[tuple[Array | None, A
     """
     base, early = kept.line(BASE), kept.line(BASE).rounds[-1] * EARLY
     amounts = {"rounds": early, "gradients": spent_early(kept, "gradients")}
-    pairs = [(x.at(group, cost, amount) for x in (line, base)) for cost, amount in amounts.items()]
-    ends = (x.end(group)[:, x.k] for x in (line, base))
-    return [(ours, theirs) for ours, theirs in (*pairs, ends) if theirs is not None]
+    found = [
+        (line.at(group, cost, amount), base.at(group, cost, amount))
+        for cost, amount in amounts.items()
+    ]
+    found.append((line.end(group)[:, line.k], base.end(group)[:, base.k]))
+    return [(ours, theirs) for ours, theirs in found if theirs is not None]
 
 
 def spent_early(kept: Record, cost: str) -> float:
@@ -200,7 +203,7 @@ def at_equal_cost(kept: Record, group: str) -> str:
         "method",
         f"{kept.metric} at {early}",
         gain,
-        f"at {spent_early(kept, 'gradients'):.0f} gradients",
+        f"at {spent_early(kept, 'gradients'):,.0f} gradients",
         gain,
         f"at the end, {base.rounds[-1]} rounds",
         gain,
@@ -237,11 +240,13 @@ def to_target(kept: Record, group: str) -> str:
             rounds, gradients, sent = (spent[cost].mean() for cost in COSTS)
             found = [saved(kept, line, group, cost) for cost in COSTS[:2]]
             fewer = ["–" if line is base or x is None else x.text() for x in found]
-            cells = [f"{rounds:.0f}", fewer[0], f"{gradients:.0f}", fewer[1], size(sent)]
+            cells = [f"{rounds:.0f}", fewer[0], f"{gradients:,.0f}", fewer[1], size(sent)]
         lines.append([line.name, *cells])
     fewer_than = f"% fewer than {BASE}"
     head = ["method", "rounds", fewer_than, "gradients", fewer_than, "bytes"]
-    what = f"**{group.capitalize()} clients, to a {kept.metric} of {target(kept, group):.3f}**"
+    what = (
+        f"**{group.capitalize()} clients, until their {kept.metric} is {target(kept, group):.3f}**"
+    )
     return f"{what}\n\n{table(head, lines)}\n"
 
 
@@ -295,5 +300,5 @@ def draw(kept: Record, figures: Path) -> None:
         left.set_ylabel(f"{kept.metric} after 5 fine-tuning steps")
         a_round = kept.lines[0].bytes[-1] / kept.lines[0].rounds[-1]
         left.set_xlabel(f"rounds, of {size(a_round)} each")
-        right.set_xlabel("gradients per participating client")
+        right.set_xlabel("gradients of a batch, all clients together")
         right.set_xscale("log")
