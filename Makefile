@@ -25,10 +25,7 @@ test: $(INSTALLED)  ## Run the tests, all but those below
 fuzz: $(INSTALLED)  ## Read 4,000 damaged and forged files; FUZZ=7 takes other ones
 	NUFED_FUZZ=$(or $(FUZZ),1) $(VENV)/python -m pytest -rP tests/tasks/test_fuzz_files.py tests/server_app/test_fuzz_run_folders.py
 
-test-compare: $(INSTALLED)  ## Compare all methods on four data sets; resumable; writes docs/comparison.md
-	$(VENV)/python -m benchmarks.comparison
-
-docs: $(INSTALLED)  ## Run what the README and docs/ tell people to type
+test-docs: $(INSTALLED)  ## Run what the README and docs/ tell people to type
 	$(VENV)/python -m pytest -m docs
 
 test-flower: $(INSTALLED)  ## Run the same work on Flower's engines, and compare
@@ -67,6 +64,9 @@ attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile, in four ways; resum
 
 experiments: $(INSTALLED)  ## Test the paper's claims; resumable, hours on two cores; writes docs/results.md
 	$(VENV)/python -m benchmarks.experiments
+
+compare: $(INSTALLED)  ## Compare all methods on four data sets; resumable; writes docs/comparison.md
+	$(VENV)/python -m benchmarks.comparison
 
 compare: $(INSTALLED)  ## Compare all methods on four data sets; resumable; writes docs/comparison.md
 	$(VENV)/python -m benchmarks.comparison
