@@ -68,9 +68,6 @@ experiments: $(INSTALLED)  ## Test the paper's claims; resumable, hours on two c
 compare: $(INSTALLED)  ## Compare all methods on four data sets; resumable; writes docs/comparison.md
 	$(VENV)/python -m benchmarks.comparison
 
-compare: $(INSTALLED)  ## Compare all methods on four data sets; resumable; writes docs/comparison.md
-	$(VENV)/python -m benchmarks.comparison
-
 docs: $(INSTALLED)  ## Write docs/configuration.md and docs/methods.md from the code and the YAML files of conf/
 	$(VENV)/python -m nufed.conf.reference
 	$(VENV)/python -m nufed.cli.methods
