@@ -19,6 +19,7 @@ from benchmarks.experiments.pages import (
     heterogeneity,
     matrix,
     modes,
+    published,
     quadratics,
     rounds,
     rows,
@@ -28,7 +29,16 @@ from benchmarks.experiments.pages.page import Page, table
 from benchmarks.experiments.tuning import STEPS
 from nufed.server_app.report.statistics import paired
 
-PAGES: tuple[Page, ...] = (matrix, rounds, rows, heterogeneity, modes, sampling_law, quadratics)
+PAGES: tuple[Page, ...] = (
+    matrix,
+    rounds,
+    rows,
+    heterogeneity,
+    modes,
+    sampling_law,
+    quadratics,
+    published,
+)
 CLAIMED = 37.0  # percent fewer rounds, the figure to test
 
 HEAD = """# Results
