@@ -67,16 +67,16 @@ def client(small: dict[str, Outcome], request: pytest.FixtureRequest) -> Client:
 
 @pytest.mark.parametrize("client", ["FedAvg"], indirect=True)
 def test_others_step_on_the_rows_that_they_measure(client: Client) -> None:
-    """α on the first twenty test rows, β on those that follow, as SGD of torch takes them."""
+    """A step on the first twenty test rows and one on those that follow, as SGD of torch does."""
     task, algorithm, shared, module = client
     rows = task.data.partition.test_rows(2)
     assert 20 < len(rows) < 40, "the second batch is what is left"
-    for some, size in ((rows[:20], algorithm.alpha), (rows[20:], algorithm.beta)):
+    for some, size in ((rows[:20], 0.3), (rows[20:], 0.1)):
         module.zero_grad()
         x, y = client.batch(some)
         nn.functional.cross_entropy(module(x), y).backward()
         torch.optim.SGD(module.parameters(), lr=size).step()
-    found = published.stepped_on_test_rows(task, algorithm, shared, 2)
+    found = published.stepped_on_test_rows(0.3, 0.1)(task, algorithm, shared, 2)
     for own, given in zip(module.parameters(), found.values(), strict=True):
         torch.testing.assert_close(given, own.detach())
 
