@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.experiments import legacy_synthetic
 from benchmarks.experiments.pages import published
 from benchmarks.experiments.pages.published import EARLY, MODELS, SPLIT, Method, synthetic
 from benchmarks.experiments.runs import Outcome, run_all
@@ -132,3 +133,22 @@ def test_a_run_of_the_table_is_found_again(row: int, tmp_path: Path) -> None:
     (run,) = run_all([job.but({"rounds": str(EARLY)})], tmp_path, 1, "again").values()
     found = run.curve("participating", "accuracy")[-1]
     assert found == pytest.approx(RECORD["runs"][job.folder]["early"], abs=0.005)
+
+
+def test_the_clients_of_others_are_drawn_as_numpy_of_old_draws_them() -> None:
+    """Sizes, means and the first client's first row, asked for in the order of their generator."""
+    given = published.on_its_clients("[]")[0].jobs()[0].config.dataset
+    rows = legacy_synthetic.read(
+        **{k: v for k, v in given.items() if k not in ("_target_", "name")}
+    )
+    random = np.random.RandomState(0)
+    size = (random.lognormal(4, 2, 100).astype(int) + 50) * 5
+    u, centre = random.normal(0, 0.5, 100), random.normal(0, 0.5, 100)
+    v = [random.normal(b, 1, 60) for b in centre]
+    w, b = random.normal(u[0], 1, (60, 10)), random.normal(u[0], 1, 10)
+    x = random.multivariate_normal(v[0], np.diag(np.arange(1.0, 61) ** -1.2), size[0])
+    assert rows.client is not None
+    assert np.bincount(rows.client).tolist() == size.tolist()
+    assert (len(rows.y), size.min(), size.max()) == (205795, 250, 25810)
+    assert (rows.x[: size[0]] == x.astype(np.float32)).all()
+    assert (rows.y[: size[0]] == np.argmax(x @ w + b, axis=1)).all()
