@@ -21,7 +21,7 @@ from nufed.tasks.task import Task, build
 ROOT = Path(__file__).parents[2]
 RECORD = json.loads(published.RECORD.read_text())
 PAGES = [page.read_text() for page in (ROOT / "docs").glob("results*.md")]
-(TEXT,) = [text for text in PAGES if "\n## Settings of published tables" in text]
+(TEXT,) = [text for text in PAGES if "## Settings of published tables" in text]
 SMALL = {
     "rounds": "2",
     "evaluation.every": "2",
