@@ -183,14 +183,11 @@ def record(outcomes: Outcomes) -> dict[str, Any]:
 def section(outcomes: Outcomes, figures: Path) -> str:
     """Write the record, and return the tables and what is known of those that they repeat."""
     RECORD.write_text(json.dumps(record(outcomes), indent=1) + "\n")
-    seeds = len(axes("published_synthetic")[SEED])
-    tables = [
-        f"**{MODELS[hidden][0].capitalize()}**\n\n{synthetic_table(hidden, outcomes)}\n"
-        for hidden in MODELS
-    ]
-    return "\n".join(
-        [INTRODUCTION.format(seeds=seeds), *tables, FOUND, THEIRS, split_text(outcomes)]
-    )
+    parts = [INTRODUCTION.format(seeds=len(axes("published_synthetic")[SEED]))]
+    for hidden, (model, *_) in MODELS.items():
+        parts.append(f"**{model.capitalize()}**\n\n{synthetic_table(hidden, outcomes)}\n")
+    parts += [FOUND, ITS_TABLE, table_on_its_clients(outcomes), THEIRS, split_text(outcomes)]
+    return "\n".join(parts)
 
 
 INTRODUCTION = """## Settings of published tables, run again
