@@ -22,6 +22,8 @@ from nufed.conf.schema import Config
 from nufed.server_app.run_folder import METRICS, MODEL, SUMMARY
 
 Array = NDArray[np.float64]
+KEPT = ("quadratics", "published_synthetic")
+"""What the experiments begin with whose models are read again."""
 
 
 @dataclass(frozen=True)
@@ -113,5 +115,5 @@ def _run(job: Job, folder: Path) -> None:
         if not (folder / SUMMARY).exists():
             raise
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    if not job.experiment.startswith("quadratics"):
+    if not job.experiment.startswith(KEPT):
         (folder / MODEL).unlink(missing_ok=True)
