@@ -5,8 +5,9 @@ from dataclasses import replace
 from benchmarks.contest.contender import Contender, Setting
 from benchmarks.contest.play import Entry
 from benchmarks.contest.search import Axis
-from benchmarks.experiments.plan import ALPHA
+from benchmarks.experiments.plan import ALPHA, jobs
 from nufed.conf.compose import CONFIG_DIR
+from nufed.conf.schema import Config
 
 BETA, LR = "algorithm.beta", "strategy.optimizer.lr"
 STEPS = (0, 1, 5)
@@ -45,7 +46,8 @@ def entries(name: str) -> list[Entry]:
     setting, (alpha, beta) = SETTINGS[name], STARTS[name]
     sizes = (Axis(ALPHA, alpha), Axis(BETA, beta))
     made = [_method(method, sizes) for method in methods()]
-    return [(setting, who) for who in (*made, alone(sizes), pooled(sizes))]
+    run = jobs(setting.experiment)[0].config
+    return [(setting, who) for who in (*made, alone(sizes), pooled(sizes, run))]
 
 
 def _method(option: str, sizes: tuple[Axis, ...]) -> Contender:
@@ -69,14 +71,17 @@ def alone(sizes: tuple[Axis, ...]) -> Contender:
     return replace(made, steps=tuple(range(ALONE + 1)))
 
 
-def pooled(sizes: tuple[Axis, ...]) -> Contender:
+def pooled(sizes: tuple[Axis, ...], run: Config) -> Contender:
     """Return one model of all train rows: every step takes the mean gradient of all clients.
 
-    It is what federation gives up for privacy; its batch has rows of everyone.
+    It is what federation gives up for privacy; its batch has rows of everyone, and it takes as many
+    steps as a client would that is drawn in every round.
     """
+    tau = run.algorithm["tau"]
     everyone = (
+        ("rounds", str(tau * run.rounds)),
+        ("evaluation.every", str(tau * run.evaluation.every)),
         ("fraction", "1.0"),
-        ("clients_per_round", "null"),
         ("algorithm.tau", "1"),
         ("strategy.weighting", "examples"),
     )

@@ -159,7 +159,10 @@ def test_a_row_of_each_table_is_found_again(kept: Record, tmp_path: Path) -> Non
 def test_the_documents_are_what_the_records_say() -> None:
     text = (ROOT / "docs/results.md").read_text()
     assert cost.text(cost.records()) in text
-    assert (ROOT / DOCUMENT).read_text() == document(compared())
+    made = compared()
+    assert (ROOT / DOCUMENT).exists() == bool(made)
+    if made:
+        assert (ROOT / DOCUMENT).read_text() == document(made)
 
 
 def test_a_record_is_read_as_it_was_kept(tmp_path: Path) -> None:
