@@ -59,12 +59,13 @@ whole interval, and while curves still rise it is 6 to 13 points ahead after as 
 matrix has the shape that was predicted: what is best after one step of testing is ν = 2 or 3, after
 two and three ν = 3, after five and ten ν = 5.
 
-**It is communication that is saved, not computing.** To that target ν = 5 takes as many gradients as
-ν = 1, or more; first-order ν = 5 takes fewer, and ν = 2 is between. At equal gradients and at the
-end ν = 5 is still ahead here, by intervals that come near zero: seeds of ν = 1 lie far apart, its
-curves still rise in the last quarter, and its step sizes were tuned on one federation. Whether a
-longer run and a steadier choice would close that gap is not decided by these tables. One long step
-of ν = 1 that sees as many rows as five steps closes it on labels of a client's own, not on taste.
+**It is communication that is saved, not computing.** To that target ν = 5 takes as many gradients
+as ν = 1, or more; first-order ν = 5 takes fewer, and ν = 2 is between. At equal gradients and at
+the end ν = 5 is still ahead here, by intervals that come near zero: seeds of ν = 1 lie far apart,
+its curves still rise in the last quarter, and its step sizes were tuned on one federation. Whether
+a longer run and a steadier choice would close that gap is not decided by these tables. One long
+step of ν = 1 that sees as many rows as five has as much at equal gradients on labels of a client's
+own, and not on taste.
 
 **What looking ahead removes there is the noise of small batches.** With ten rows a step two of the
 seven points are left, with all 38 none that an interval would show: one long step over all rows
