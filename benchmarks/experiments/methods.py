@@ -18,8 +18,6 @@ TITLES = {
     "own_labels": "Fashion-MNIST, few images, labels of a client's own",
 }
 GROUPS = ("participating", "new")
-HINDSIGHT = ("own_labels",)
-"""Settings where ν gains most, so that the baseline is given what it could not know."""
 Outcomes = Mapping[Job, Outcome]
 
 
@@ -93,53 +91,6 @@ def matrix_methods(setting: str, outcomes: Outcomes) -> list[Method]:
     alpha = tuned(setting, outcomes, "1").alpha
     nus = axes(f"compare_{setting}")[NU]
     return [Method(setting, nu, tuned(setting, outcomes, nu, alpha)) for nu in nus]
-
-
-def tuned_methods(setting: str, outcomes: Outcomes) -> list[Method]:
-    """Return FedAvg, Per-FedAvg in four ways and NuFed, each with its outer step tuned.
-
-    The first Per-FedAvg has its own best α and is the baseline of all comparisons.
-    """
-    best = {nu: tuned(setting, outcomes, nu) for nu in ("0", "1", "2", "5", "10")}
-    same, scaled = best["5"].alpha, scaled_alpha(best["5"].alpha)
-    others = [
-        Method(setting, "1", tuned(setting, outcomes, "1", same), f"α={same} of ν=5"),
-        Method(setting, "1", tuned(setting, outcomes, "1", scaled), f"α′=5α={scaled}"),
-    ]
-    return [
-        Method(setting, "1", best["1"], "α tuned"),
-        *others,
-        *(Method(setting, nu, choice) for nu, choice in best.items() if nu != "1"),
-    ]
-
-
-def hindsight(setting: str, outcomes: Outcomes, group: str) -> Method:
-    """Return Per-FedAvg with those step sizes near the tuned that do best on the test rows.
-
-    No one could have chosen so well; what is gained over this one is not due to bad tuning.
-    """
-    finals = {m: m.finals(outcomes, group)[:, STEPS].mean() for m in nearby(setting, outcomes)}
-    return max(finals, key=lambda method: finals[method])
-
-
-def nearby(setting: str, outcomes: Outcomes) -> list[Method]:
-    """Return Per-FedAvg with the tuned step sizes, and with another value tried for one."""
-    swept, outer = axes(tuning(setting)), outer_key(tuning(setting))
-    best = tuned(setting, outcomes, "1")
-    pairs = [(alpha, best.outer) for alpha in swept[ALPHA]]
-    pairs += [(best.alpha, size) for size in swept[outer] if size != best.outer]
-    return [Method(setting, "1", Choice(*pair, np.nan, 0, ())) for pair in pairs]
-
-
-def scaled_alpha(alpha: str) -> str:
-    """Return α′ = 5α, with which one step goes as far as five."""
-    return f"{STEPS * float(alpha):g}"
-
-
-def scaled_trials(setting: str, outcomes: Outcomes) -> list[Job]:
-    """Return the trials that tune the outer step of ν = 1 with α′ = 5α."""
-    alpha = scaled_alpha(tuned(setting, outcomes, "5").alpha)
-    return jobs(tuning(setting), {NU: "1", ALPHA: alpha})
 
 
 def seeds(setting: str) -> int:

@@ -22,6 +22,8 @@ from nufed.conf.schema import Config
 from nufed.server_app.run_folder import METRICS, MODEL, SUMMARY
 
 Array = NDArray[np.float64]
+KEPT = ("quadratics", "published_synthetic")
+"""What the experiments begin with whose models are read again."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Outcome:
     rows: list[dict[str, Any]]
     stopped: str | None
     """Why the run ended before its last round; None if it did not."""
+    participating: int = 0
+    """Clients that may be drawn."""
 
     @property
     def evaluated(self) -> list[dict[str, Any]]:
@@ -86,7 +90,8 @@ def read(job: Job, folder: Path) -> Outcome:
     """Read a run folder."""
     rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
     summary = json.loads((folder / SUMMARY).read_text())
-    return Outcome(job, folder, job.config, rows, summary.get("stopped"))
+    clients = summary["clients"]["participating"]
+    return Outcome(job, folder, job.config, rows, summary.get("stopped"), clients)
 
 
 def _is_there(folder: Path, config: Config) -> bool:
@@ -110,5 +115,5 @@ def _run(job: Job, folder: Path) -> None:
         if not (folder / SUMMARY).exists():
             raise
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    if not job.experiment.startswith("quadratics"):
+    if not job.experiment.startswith(KEPT):
         (folder / MODEL).unlink(missing_ok=True)

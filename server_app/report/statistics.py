@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
+RUNNING = 3  # evaluations that a running mean is of
 
 
 class Interval(NamedTuple):
@@ -54,13 +55,17 @@ def paired(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) -> In
 
 def smooth(curve: Array) -> Array:
     """Return the running mean of each value and the two before it: one lucky round is none."""
-    return np.array([curve[max(0, i - 2) : i + 1].mean() for i in range(len(curve))])
+    return np.array([curve[max(0, i + 1 - RUNNING) : i + 1].mean() for i in range(len(curve))])
 
 
 def rounds_to(rounds: Sequence[int], curve: Array, target: float) -> float:
-    """Return the first evaluated round at which the smoothed curve is at the target; ∞ if none."""
-    reached = np.flatnonzero(smooth(curve) >= target)
-    return float(rounds[reached[0]]) if len(reached) else np.inf
+    """Return the evaluated round by which a curve has been at the target; ∞ if it never was.
+
+    That is the last of three evaluations in a row whose mean is; of fewer, where a run has no more.
+    """
+    first = min(RUNNING, len(curve)) - 1
+    reached = np.flatnonzero(smooth(curve)[first:] >= target)
+    return float(rounds[first + reached[0]]) if len(reached) else np.inf
 
 
 class Saving(NamedTuple):
@@ -80,7 +85,7 @@ def saving(
 ) -> Saving | None:
     """Return what is saved, seed by seed.
 
-    None where one of ours never got there, or one of theirs was there without training.
+    None where one of ours never got there.
 
     Parameters
     ----------
@@ -90,7 +95,7 @@ def saving(
         Rounds of a run.
     """
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    if not np.isfinite(a).all() or not b.all():
+    if not np.isfinite(a).all():
         return None
     there = np.isfinite(b)
     return Saving(interval(100 * (1 - a / np.where(there, b, length))), int((~there).sum()))

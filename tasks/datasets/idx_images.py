@@ -3,6 +3,7 @@
 import gzip
 import tempfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,15 @@ FILES = (
 LARGEST = 1 << 26  # bytes of one, unpacked: the largest of these has 47,040,016
 
 
-def read_idx(dataset: str, path: str | None, system: Path | None = None) -> Rows:
+def read_idx(
+    dataset: str,
+    path: str | None,
+    system: Path | None = None,
+    *,
+    files: Sequence[str] = FILES,
+    largest: int = LARGEST,
+    **options: str,
+) -> Rows:
     """Return the train and test images of a torchvision data set together.
 
     Parameters
@@ -33,6 +42,10 @@ def read_idx(dataset: str, path: str | None, system: Path | None = None) -> Rows
         A folder with the four files, gzipped or not. None: `system`, else torchvision downloads.
     system
         Where a package of the operating system puts them.
+    files, largest
+        Their names, in the order of `FILES`, and bytes that one has at most, unpacked.
+    options
+        What torchvision asks for besides, to read such a data set.
 
     Returns
     -------
@@ -46,29 +59,29 @@ def read_idx(dataset: str, path: str | None, system: Path | None = None) -> Rows
     """
     folder = path_of(path) if path else system
     local = folder is not None and any(
-        (folder / f).exists() or (folder / f"{f}.gz").exists() for f in FILES
+        (folder / f).exists() or (folder / f"{f}.gz").exists() for f in files
     )
     if path and not local:
         raise InputError(
-            f"dataset.path={path}: holds none of {', '.join(FILES)} (.gz); name their folder"
+            f"dataset.path={path}: holds none of {', '.join(files)} (.gz); name their folder"
         )
     with tempfile.TemporaryDirectory() as root:
         if local:
             assert folder is not None
-            _unpack(folder, Path(root) / dataset / "raw")
+            _unpack(folder, Path(root) / dataset / "raw", files, largest)
         where = f"dataset.path={folder}" if local else dataset
-        parts = [_open(dataset, root, where, train, not local) for train in (True, False)]
+        parts = [_open(dataset, root, where, train, not local, options) for train in (True, False)]
         return Rows(
             np.concatenate([part.data.numpy() for part in parts]),
             np.concatenate([part.targets.numpy() for part in parts]).astype(np.int64),
         )
 
 
-def _unpack(source: Path, target: Path) -> None:
+def _unpack(source: Path, target: Path, files: Sequence[str], largest: int) -> None:
     """Lay the four files out as torchvision wants them: unpacked, no links."""
     target.mkdir(parents=True)
     where = f"dataset.path={source}"
-    for name in FILES:
+    for name in files:
         plain, packed = source / name, source / f"{name}.gz"
         if not plain.exists() and not packed.exists():
             raise InputError(
@@ -77,9 +90,9 @@ def _unpack(source: Path, target: Path) -> None:
         try:
             with opened(plain if plain.exists() else packed, where) as file:
                 unpacked = file if plain.exists() else gzip.GzipFile(fileobj=file)
-                content = unpacked.read(LARGEST + 1)
-            if len(content) > LARGEST:
-                raise InputError(f"{where}: {name} has more than {LARGEST:,} bytes; fetch it anew")
+                content = unpacked.read(largest + 1)
+            if len(content) > largest:
+                raise InputError(f"{where}: {name} has more than {largest:,} bytes; fetch it anew")
             (target / name).write_bytes(content)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(
@@ -87,7 +100,9 @@ def _unpack(source: Path, target: Path) -> None:
             ) from error
 
 
-def _open(dataset: str, root: str, where: str, train: bool, download: bool) -> Any:
+def _open(
+    dataset: str, root: str, where: str, train: bool, download: bool, options: dict[str, str]
+) -> Any:
     """Let torchvision read, and if need be download, one half of the data set."""
     try:
         import torchvision.datasets
@@ -96,7 +111,8 @@ def _open(dataset: str, root: str, where: str, train: bool, download: bool) -> A
             f"torchvision does not load ({error}); install it and torch from the same index"
         ) from error
     try:
-        part = getattr(torchvision.datasets, dataset)(root, train=train, download=download)
+        kind = getattr(torchvision.datasets, dataset)
+        part = kind(root, train=train, download=download, **options)
     except (OSError, RuntimeError, ValueError, LookupError, AssertionError) as error:
         remedy = (
             "say dataset.path=FOLDER with the four IDX files"

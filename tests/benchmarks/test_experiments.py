@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.experiments.document import PAGES
+from benchmarks.experiments.document import PAGES, document, parts, verdict
 from benchmarks.experiments.methods import SETTINGS, TITLES, Method
-from benchmarks.experiments.pages import matrix, quadratics, sampling_law
+from benchmarks.experiments.pages import cost, matrix, quadratics, sampling_law
 from benchmarks.experiments.plan import ALPHA, MODE, NU, Job, axes, jobs
 from benchmarks.experiments.runs import Outcome, run_all
 from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
@@ -160,30 +160,49 @@ def test_a_figure_of_the_document_is_found_again(runs: Path) -> None:
         assert float(low) <= now.high + 5e-4
 
 
-def test_the_document_names_the_commit_that_its_figures_are_of() -> None:
+def test_every_section_names_the_commit_that_its_figures_are_of() -> None:
+    sections = parts((ROOT / "docs/results.md").read_text())
+    for page in PAGES:
+        named = re.findall(r"commit ([0-9a-f]{7})\b", sections[page.title])
+        assert named, page.title
+
+
+def test_the_first_table_is_what_the_records_say() -> None:
+    assert verdict(cost.records()) in (ROOT / "docs/results.md").read_text()
+
+
+def test_a_section_is_written_anew_and_the_others_stay() -> None:
     text = (ROOT / "docs/results.md").read_text()
-    assert re.search(r"at commit [0-9a-f]{7}\. Figures are of that\ncommit", text)
+    again = document(text, {matrix.title: "Another.\n"}, cost.records())
+    before, after = parts(text), parts(again)
+    assert after.keys() == before.keys()
+    changed = [title for title in before if before[title] != after[title]]
+    assert changed == [matrix.title]
+    assert after[matrix.title] == "Another.\n"
+    assert document(text, {}, cost.records()) == text
 
 
-def test_the_readme_says_what_the_document_says() -> None:
+def test_the_readme_says_what_the_records_say() -> None:
     """Of the setting where looking ahead pays, and of the clients that trained."""
+    (kept,) = (kept for kept in cost.records() if kept.title == TITLES["own_labels"])
+    readme = " ".join((ROOT / "README.md").read_text().split())
     said = re.search(
-        r"ends ([\d.]+) points \[([\d.]+), ([\d.]+)\].* in ([\d]+)% \[([\d]+), ([\d]+)\] fewer",
-        (ROOT / "README.md").read_text(),
-        re.S,
+        r"comes to in (\d+) rounds.*? in at least (\d+)% \[(\d+), (\d+)\] fewer rounds", readme
     )
     assert said is not None
-    mean, low, high, fewer, least, most = said.groups()
-    verdict = (ROOT / "docs/results.md").read_text().split("## What the claims come to")[1]
-    row = f"| {TITLES['own_labels']} | participating | +{mean} [+{low}, +{high}] | **yes** "
-    assert f"{row}| at least +{fewer} [+{least}, +{most}] | **yes** |" in verdict
+    rounds, mean, low, high = said.groups()
+    fewer = cost.saved(kept, kept.line(cost.OURS), "participating", "rounds")
+    assert fewer is not None
+    assert fewer.text() == f"at least +{mean} [+{low}, +{high}]"
+    assert kept.lines[0].rounds[-1] == int(rounds)
+    assert f"at least +{mean} [+{low}, +{high}]" in verdict(cost.records())
 
 
 def test_the_document_has_every_section_and_its_pictures() -> None:
     text = (ROOT / "docs/results.md").read_text()
-    assert len(re.findall(r"^## ", text, re.M)) == len(PAGES) + 2
+    assert list(parts(text))[2:] == [page.title for page in PAGES]
     pictures = re.findall(r"\]\((results/.*?\.svg)\)", text)
-    assert len(pictures) == 2 * len(SETTINGS) + 5
+    assert len(pictures) == len(set(pictures))
     for picture in pictures:
         drawn = (ROOT / "docs" / picture).read_text()
         assert drawn.startswith("<?xml")

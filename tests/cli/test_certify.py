@@ -65,19 +65,21 @@ def test_it_says_in_words_where_the_steps_stand() -> None:
     bold = said(certified("algorithm.beta=10", "rounds=10000"))
     assert "β=10 is " in bold
     assert "times too large for any bound" in bold
-    assert "At the best β=" in bold
+    assert "t the best β=" in bold
 
     modest = certified("algorithm.beta=0.02", "rounds=10000")
     bound = modest.bound()
     assert bound is not None
-    assert f"At β=0.02 the mean of E‖∇F‖² over the rounds is at most {bound.total:.3g}" in said(
-        modest
-    )
+    small = f"the mean of E‖∇F‖² over the rounds is at most {bound.total:.3g} at β=0.02."
+    assert f"If the estimates hold, {small}" in said(modest)
     assert bound.total < bound.trivial
     assert "too large" not in said(modest)
     least = modest.rounds_for(1e-3)
     assert least is not None
-    wanted = f"A bound of 0.001 takes {least.rounds:,} rounds with β={least.beta:.3g}."
+    wanted = (
+        f"If the estimates hold, {least.rounds:,} rounds with β={least.beta:.3g} bring the bound "
+        "to 0.001."
+    )
     assert wanted in sentences(modest, 1e-3)
     reached = modest.bound(least.beta, least.rounds)
     assert reached is not None

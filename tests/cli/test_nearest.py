@@ -15,7 +15,7 @@ MISTYPED = [
     ("nufed algorithm.aplha=0.1", "algorithm.aplha: no such key; did you mean algorithm.alpha?"),
     ("nufed +algorithm.aplha=0.1", "algorithm.aplha: no such key; did you mean algorithm.alpha?"),
     ("nufed nu=1", "nu: no such key; did you mean algorithm.nu?"),
-    ("nufed alpha=1", "alpha: no such key; did you mean algorithm.alpha or partition."),
+    ("nufed alpha=1", "alpha: no such key; did you mean algorithm.alpha or dataset.alpha?"),
     ("nufed algorithm.mode=frist", "algorithm.mode=frist: must be exact | first_order | hessian_"),
     ("nufed dataset=digit", "dataset=digit: no such option; did you mean digits?"),
     ("nufed dataset=../d/a.npz", "dataset=../d/a.npz: names a file; say dataset=npz dataset.path="),

@@ -12,7 +12,7 @@ from nufed.conf.convert import read_config, to_json
 
 FILES = [f for f in sorted(CONFIG_DIR.glob("*/*.yaml")) if f.parent.name != "hydra"]
 NEEDED = {
-    **{name: ["dataset.path=mine"] for name in ("npz", "parquet", "image_folder", "hf")},
+    **{name: ["dataset.path=mine"] for name in ("npz", "parquet", "image_folder", "celeba", "hf")},
     "trace": ["sampler.path=mine.csv"],
     "private": ["dataset.input_shape=[4]", "dataset.num_outputs=2", "dataset.num_clients=3"],
     "custom": ["model._target_=nufed.tasks.models.mlp"],

@@ -32,6 +32,7 @@ ALONE = "tests/docs/test_run_commands.py"
 CLUSTERED = "tests/simulation/test_cluster.py"
 DEPLOYED, COMPOSED = "tests/deployment/test_pages.py", "tests/compose/test_pages.py"
 STORIES = {
+    "conformance.md": "tests/docs/test_conformance.py",
     "extending.md": "tests/docs/test_extending.py",
     "own-data.md": "tests/docs/test_own_*.py",
     "personal-models.md": "tests/client_app/test_personal.py",

@@ -13,6 +13,7 @@ from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuni
 from nufed.server_app.report.statistics import Array, interval, paired
 
 name = "heterogeneity"
+title = "Heterogeneity"
 SETTING = "fashion_shards"  # whose α is taken
 settings = (SETTING,)
 SWEEPS = {
@@ -94,8 +95,7 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     draw(outcomes, figures)
     seeds = len(axes("heterogeneity_shards")[SEED])
     rounds = jobs("heterogeneity_shards")[0].config.rounds
-    text = f"""## Heterogeneity
-
+    text = f"""\
 Fashion-MNIST over 100 clients (by classes) or 50 (Dirichlet), {seeds} seeds. β is tuned at every
 level for every ν, α for every ν on two classes a client. Dirichlet(1000) is the control: clients
 that are alike, where looking ahead should gain nothing; it is run {LONGER} rounds as well, as the

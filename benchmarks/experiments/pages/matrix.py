@@ -20,6 +20,7 @@ from benchmarks.experiments.plan import Job
 from nufed.server_app.report.statistics import Array, interval, paired
 
 name = "matrix"
+title = "ν of training against ν of testing"
 settings = SETTINGS
 TEST = (0, 1, 2, 3, 5, 10)
 
@@ -40,7 +41,6 @@ stages = (trials, runs)
 def section(outcomes: Outcomes, figures: Path) -> str:
     """Return a matrix and its differences for each setting."""
     parts = [
-        "## ν of training against ν of testing\n",
         "A row is a model trained for ν steps, a column how many steps a client then takes, on its "
         "train rows; the figure is the mean accuracy on its test rows. All rows of a setting have "
         "one α, that which tuning found best *for ν = 1*; β (or the server's step size) is tuned "

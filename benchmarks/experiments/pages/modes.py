@@ -13,6 +13,7 @@ from nufed.client_app.meta_gradient import MODES
 from nufed.server_app.report.statistics import interval, paired
 
 name = "modes"
+title = "Exact, first-order, Hessian-free"
 EXACT, *APPROXIMATIONS = MODES
 NUS = {"digits_dirichlet": ("1", "2", "5", "10")}
 settings = tuple(NUS)
@@ -61,8 +62,7 @@ def methods(setting: str, nu: str, outcomes: Outcomes) -> list[Method]:
 def section(outcomes: Outcomes, figures: Path) -> str:
     """Return accuracy, rounds and gradients of each mode."""
     draw(outcomes, figures)
-    text = f"""## Exact, first-order, Hessian-free
-
+    text = f"""\
 All at the α that is best for the exact mode, each with its own outer step size. *Rounds* are those
 to {SHARE:.0%} of what the exact mode ends with, of new clients; *gradients* what a sampled client
 takes in these: a Hessian-vector product counts as two.

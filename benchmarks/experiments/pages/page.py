@@ -16,15 +16,22 @@ class Page(Protocol):
         """How the command line calls it."""
 
     @property
+    def title(self) -> str:
+        """What stands above it in the document."""
+
+    @property
     def settings(self) -> tuple[str, ...]:
         """Settings whose step sizes must have been tuned."""
 
     @property
     def stages(self) -> tuple[Callable[[Outcomes], list[Job]], ...]:
-        """Return, one after another, runs that it needs, given those that were made before."""
+        """Return, one after another, runs that it needs, given those that were made before.
+
+        A stage is asked again when these are made, until it needs no others.
+        """
 
     def section(self, outcomes: Outcomes, figures: Path) -> str:
-        """Draw its figures, and return its text."""
+        """Draw its figures, and return its text, without the title."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -23,6 +23,7 @@ from nufed.theory.quadratics import (
 )
 
 name = "quadratics"
+title = "Quadratics, where the answer is known"
 settings: tuple[str, ...] = ()
 TEST = (0, 1, 2, 3, 5, 10)
 Array = NDArray[np.float64]
@@ -61,8 +62,7 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     losses = [[run.job[NU], *(f"{v:.3e}" for v in measured(run)[list(TEST)])] for run in exact]
     best = [[run.job[NU], *(f"{v:.3e}" for v in at_optimum(run)[list(TEST)])] for run in exact]
     tests = [f"{k} steps" for k in TEST]
-    return f"""## Quadratics, where the answer is known
-
+    return f"""\
 20 clients whose optimum goes with their curvature, everyone in every round, whole batches, in
 float64: a run has to end at the fixed point w_fed of `nufed.theory.quadratics`. First-order runs
 end where Σ M_i^ν H_i (w − c_i) = 0 up to order β, exact ones where Σ M_i^{{2ν}} H_i (w − c_i) = 0

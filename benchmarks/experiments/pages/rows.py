@@ -12,6 +12,7 @@ from benchmarks.experiments.tuning import STEPS, choose, tuning
 from nufed.server_app.report.statistics import interval, paired
 
 name = "rows"
+title = "Rows that a fine-tuning step sees"
 SETTING = "own_labels"
 settings = (SETTING,)
 SUPPORT = "algorithm.batch.support"
@@ -75,10 +76,8 @@ def section(outcomes: Outcomes, figures: Path) -> str:
             )
     head = ["rows a step", "clients", "α and Adam's lr, ν = 1", "ν = 5"]
     head += ["accuracy, ν = 1", "accuracy, ν = 5", "points, ν = 5 over 1"]
-    return f"""## Rows that a fine-tuning step sees
-
-{TITLES[SETTING]}, {seeds(SETTING)} seeds:
-a client's inner steps, in training and in testing, see 5, 10 or all 40 of its train rows. Both step
+    return f"""{TITLES[SETTING]}, {seeds(SETTING)} seeds:
+a client's inner steps, in training and in testing, see 5, 10 or all 38 of its train rows. Both step
 sizes are tuned for each, by as many trials for one ν as for the other (for 10 and all, on one
 seed); * is at the edge of what was tried. The theory has the noise of the inner batches fall with
 their size: with all rows nothing is left that more and shorter steps could average out.

@@ -26,6 +26,7 @@ from nufed.tasks.datasets.quadratics import clients
 from nufed.theory.quadratics import contraction, meta_loss
 
 name = "sampling_law"
+title = "Local steps and sampled clients"
 settings: tuple[str, ...] = ()
 TAU, SAMPLED = "algorithm.tau", "clients_per_round"
 KEPT = 0.5  # of the rounds: the rest is the way from the first model
@@ -56,8 +57,7 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     ]  # fmt: skip
     head = ["", "measured ‖∇F(w)‖² / γ_F²", "exact in the long run", "ratio"]
     seeds = len(axes("sampling_law")[SEED])
-    return f"""## Local steps and sampled clients
-
+    return f"""\
 Quadratic clients of one curvature, ν = 2; τ = {DEFAULT[TAU]}, and m = {DEFAULT[SAMPLED]} of 20
 clients, where they are not swept: how large ‖∇F(w)‖² stays, mean over the second half of a run and
 {seeds} seeds. The exact value is s γ_F² (1 − p)/(1 + p) with p = (1 − βh)^τ: nearly proportional to

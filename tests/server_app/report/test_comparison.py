@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -100,14 +101,16 @@ def test_two_algorithms_and_three_seeds(runs: list[RunResult], tmp_path: Path) -
 
 
 def test_rounds_to_a_target_are_those_of_each_seed(runs: list[RunResult], tmp_path: Path) -> None:
+    for run in runs:
+        spend(run, gradients=10, bytes_up=1_000_000, bytes_down=500_000)
     found = compare(folders(runs))
     head = "runs rounds gradients bytes seeds"
     never = read(found, tmp_path, target=1.5).table(head)
     missed = ["–", "–", "–", "0 of 3", ", ".join(["not reached"] * 3)]
     assert [row[1:] for row in never] == [missed] * 2
     at_once = read(found, tmp_path, target=0.0).table(head)
-    none = ["0 [0, 0]", "0 [0, 0]", "0 bytes [0 bytes, 0 bytes]"]
-    assert [row[1:] for row in at_once] == [[*none, "3 of 3", "0, 0, 0"]] * 2
+    third = ["4 [4, 4]", "40 [40, 40]", "6 MB [6 MB, 6 MB]"]  # three evaluations must be there
+    assert [row[1:] for row in at_once] == [[*third, "3 of 3", "4, 4, 4"]] * 2
     course = np.array([[row["new"]["accuracy"][3] for row in run.rows[::2]] for run in runs[:3]])
     mean = course.mean(0)
     start, end = mean[0], mean.mean()  # of the last three evaluations, and there are three
@@ -118,30 +121,31 @@ def test_rounds_to_a_target_are_those_of_each_seed(runs: list[RunResult], tmp_pa
 def test_what_was_spent_up_to_a_target_stands_beside_its_rounds(
     runs: list[RunResult], tmp_path: Path
 ) -> None:
-    """From hand-made curves: rounds 4, 4, 2 of the first, and none of one of the others."""
-    for run, reached in zip(runs, (4, 4, 2, 0, 2, 9), strict=True):
-        for row in run.rows[::2]:
+    """From hand-made curves: rounds 4, 3, 2 of the first, and none of one of the others."""
+    for run, reached in zip(runs, (4, 3, 2, 0, 3, 9), strict=True):
+        for row in run.rows:
+            row |= {kind: deepcopy(run.rows[0][kind]) for kind in ("participating", "new")}
             row["new"]["accuracy"][3] = 0.9 if row["round"] >= reached else 0.0
         spend(run, gradients=10, bytes_up=1_000_000, bytes_down=500_000)
     found = compare(folders(runs))
     first, second = found.groups
     target = 0.25  # of the mean of three evaluations, one there is enough
     reached = found.rounds_to(first, "new", target)
-    assert reached == {0: 4, 1: 4, 2: 2}
-    assert found.costs_to(first, reached, "gradients") == {0: 40, 1: 40, 2: 20}
-    assert found.costs_to(first, reached, "bytes") == {0: 6e6, 1: 6e6, 2: 3e6}
+    assert reached == {0: 4, 1: 3, 2: 2}
+    assert found.costs_to(first, reached, "gradients") == {0: 40, 1: 30, 2: 20}
+    assert found.costs_to(first, reached, "bytes") == {0: 6e6, 1: 4.5e6, 2: 3e6}
     table = read(found, tmp_path, target).table("runs rounds gradients bytes seeds")
-    half = 4.302653 * np.std([40, 40, 20], ddof=1) / math.sqrt(3)
+    half = 4.302653 * np.std([40, 30, 20], ddof=1) / math.sqrt(3)
     mean, low, high = cell(table[0][2])
-    assert (mean, low, high) == pytest.approx((100 / 3, 100 / 3 - half, 100 / 3 + half), rel=1e-4)
-    assert table[0][3] == f"5 MB [{5000 - 150 * half:.3g} kB, {5 + 0.15 * half:.3g} MB]"
-    assert found.rounds_to(second, "new", target) == {0: 0, 1: 2, 2: math.inf}
-    assert table[1][1:] == ["–", "–", "–", "2 of 3", "0, 2, not reached"]
+    assert (mean, low, high) == pytest.approx((30, 30 - half, 30 + half), rel=2e-3)
+    assert table[0][3] == f"4.5 MB [{4500 - 150 * half:.3g} kB, {4.5 + 0.15 * half:.3g} MB]"
+    assert found.rounds_to(second, "new", target) == {0: 2, 1: 3, 2: math.inf}
+    assert table[1][1:] == ["–", "–", "–", "2 of 3", "2, 3, not reached"]
 
-    pair = compare(folders([runs[3], runs[4]]))  # reached at once, and in round 2
+    pair = compare(folders([runs[3], runs[4]]))  # as soon as may be, and in round 3
     (row,) = read(pair, tmp_path, target).table("runs rounds gradients bytes seeds")
-    assert row[2].replace(",", "").split()[:2] == ["10", "[0"]
-    assert row[3].startswith("1.5 MB [0 bytes, ")
+    assert row[2].replace(",", "").split()[:2] == ["25", "[0"]
+    assert row[3].startswith("3.75 MB [0 bytes, ")
 
 
 def test_runs_that_do_not_tell_what_was_spent_have_a_dash(
@@ -156,8 +160,8 @@ def test_runs_that_do_not_tell_what_was_spent_have_a_dash(
         (run.folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     table = read(compare(folders(runs)), tmp_path, target=0.0).table("runs rounds gradients bytes")
     assert [row[1:4] for row in table] == [
-        ["0 [0, 0]", "0 [0, 0]", "0 bytes [0 bytes, 0 bytes]"],
-        ["0 [0, 0]", "–", "–"],
+        ["4 [4, 4]", "40 [40, 40]", "8 bytes [8 bytes, 8 bytes]"],
+        ["4 [4, 4]", "–", "–"],
     ]
 
 

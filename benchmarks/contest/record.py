@@ -1,0 +1,195 @@
+"""What a contest leaves: every seed's curves, small enough to be kept beside the document."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.contest.play import Result
+from benchmarks.experiments.runs import Outcome
+from nufed.server_app.report.statistics import Array
+from nufed.strategies.curves import GROUPS
+
+FOLDER = machine.ROOT / "benchmarks/contest/records"
+DIGITS = 5  # significant ones that are kept
+SPREAD = ("_std", "_worst_decile")
+COSTS = ("gradients", "bytes_up", "bytes_down")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A contender's tuned runs."""
+
+    name: str
+    tuned: dict[str, str]
+    """What tuning chose, key by key."""
+    tried: int
+    settled: bool
+    """Whether all that lies beside what was chosen was tried."""
+    steps: tuple[int, ...]
+    """Fine-tuning steps k after which the metric counts."""
+    command: str
+    """That repeats all its runs."""
+    seeds: list[str]
+    stopped: list[str]
+    """Why runs did not come to their end; empty if all did."""
+    rounds: list[int]
+    """That were evaluated."""
+    gradients: list[float]
+    """Of a batch, by all clients, up to each of these rounds; mean over the seeds."""
+    bytes: list[float]
+    """Of all messages, both ways, likewise."""
+    curves: dict[str, list[list[list[float]]]]
+    """Group of clients -> the metric's means over these clients, [seeds, evaluations, K + 1]."""
+    spread: dict[str, dict[str, list[list[float]]]]
+    """Group -> statistic over clients -> that of the last evaluation, [seeds, K + 1]."""
+    validation: list[float]
+    """The tuned trial's metric at each of these rounds, on validation rows."""
+
+    def curve(self, group: str) -> Array:
+        """Return the metric after the steps that count, [seeds, evaluations]."""
+        return np.array(self.curves[group], np.float64)[:, :, self.k]
+
+    def end(self, group: str, last: int = 3) -> Array:
+        """Return the metric's mean over the last evaluations, [seeds, K + 1]."""
+        ends: Array = np.array(self.curves[group], np.float64)[:, -last:].mean(1)
+        return ends
+
+    @property
+    def k(self) -> int:
+        """The fine-tuning steps that count; of several, those that were best on validation rows."""
+        return self.steps[0]
+
+    def at(self, group: str, cost: str, amount: float) -> Array | None:
+        """Return the metric once so much is spent, [seeds]; None if no run spends as much.
+
+        Parameters
+        ----------
+        cost
+            ``rounds``, ``gradients`` or ``bytes``.
+        """
+        spent = np.asarray(getattr(self, cost), np.float64)
+        # A tenth of what lies between two evaluations is no difference.
+        if amount > spent[-1] + 0.1 * (spent[-1] - spent[-2]):
+            return None
+        return np.array([np.interp(amount, spent, curve) for curve in self.curve(group)])
+
+
+@dataclass(frozen=True)
+class Record:
+    """All lines of a setting."""
+
+    setting: str
+    title: str
+    metric: str
+    lower_is_better: bool
+    budget: int
+    """Points that each might try."""
+    commit: str | None
+    machine: dict[str, Any]
+    lines: list[Line]
+
+    def line(self, name: str) -> Line:
+        """Return a contender's."""
+        return next(line for line in self.lines if line.name == name)
+
+
+def record(results: Sequence[Result]) -> Record:
+    """Return what the results of one setting come to."""
+    setting = results[0].setting
+    return Record(
+        setting.experiment,
+        setting.title,
+        setting.metric,
+        setting.lower_is_better,
+        setting.budget,
+        machine.commit(),
+        machine.facts(),
+        [line(result) for result in results],
+    )
+
+
+def line(result: Result) -> Line:
+    """Return what a contender's runs come to; one that broke off stays where it began."""
+    setting, runs = result.setting, result.runs
+    whole = max(runs, key=lambda run: len(run.rounds))
+    keys = [axis.key for axis in result.contender.axes]
+    rows = [run.evaluated for run in runs if len(run.rounds) == len(whole.rounds)]
+    # The first evaluation is of the untrained model, which has cost nothing.
+    cost = [[row.get("cost", {}) for row in run] for run in rows]
+    spent = {key: _mean([[c.get(key, 0) for c in run] for run in cost]) for key in COSTS}
+    ks = list(result.contender.steps or setting.steps)
+    validation = result.validation.curve("participating", setting.metric)
+    best = validation[1:, ks].mean(0)
+    k = ks[int(best.argmin() if setting.lower_is_better else best.argmax())]
+    return Line(
+        result.contender.name,
+        dict(zip(keys, result.choice.point, strict=True)),
+        result.choice.tried,
+        result.choice.settled,
+        (k, *(other for other in ks if other != k)),
+        command(result),
+        setting.seeds,
+        [run.stopped for run in runs if run.stopped],
+        whole.rounds,
+        [each * whole.participating for each in spent["gradients"]],
+        (np.array(spent["bytes_up"]) + np.array(spent["bytes_down"])).tolist(),
+        {g: [_padded(run, g, setting.metric, len(whole.rounds)) for run in runs] for g in GROUPS},
+        {
+            g: {s: [_last(run, g, setting.metric + s) for run in runs] for s in SPREAD}
+            for g in GROUPS
+        },
+        _rounded(validation[:, k]),
+    )
+
+
+def command(result: Result) -> str:
+    """Return the command that repeats all runs of a result."""
+    job = result.runs[0].job
+    chosen = [f"{key}={value}" for key, value in job.choices if key != "seed"]
+    seeds = ",".join(result.setting.seeds)
+    return " ".join(
+        ["nufed -m", f"experiment={job.experiment}", *job.options, *chosen, f"seed={seeds}"]
+    )
+
+
+def keep(made: Record, folder: Path = FOLDER) -> Path:
+    """Write a record, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{made.setting}.json"
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(asdict(made), ensure_ascii=False) + "\n")
+    os.replace(draft, path)
+    return path
+
+
+def read(path: Path) -> Record:
+    """Read a record."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    lines = [Line(**(kept | {"steps": tuple(kept["steps"])})) for kept in content.pop("lines")]
+    return Record(**content, lines=lines)
+
+
+def _padded(run: Outcome, group: str, metric: str, length: int) -> list[list[float]]:
+    """Return a run's curves, [evaluations, K + 1]; after a break it is where it began."""
+    curves = run.curve(group, metric)
+    if run.stopped or len(curves) < length:
+        curves = np.repeat(curves[:1], length, axis=0)
+    return [_rounded(curve) for curve in curves]
+
+
+def _last(run: Outcome, group: str, statistic: str) -> list[float]:
+    return _rounded(run.curve(group, statistic)[-1])
+
+
+def _mean(values: Sequence[Sequence[float]]) -> list[float]:
+    return _rounded(np.mean(values, axis=0))
+
+
+def _rounded(values: Mapping[int, float] | Sequence[float] | Array) -> list[float]:
+    return [float(f"{value:.{DIGITS}g}") for value in np.asarray(values, np.float64)]

@@ -1,0 +1,185 @@
+"""Contests: all are tuned alike, and what the documents say is found again from scratch."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import comparison
+from benchmarks.comparison.__main__ import DOCUMENT
+from benchmarks.comparison.__main__ import records as compared
+from benchmarks.comparison.document import document
+from benchmarks.comparison.entries import SETTINGS, entries, methods
+from benchmarks.contest import play, record
+from benchmarks.contest.contender import TUNING_SEED, Contender, Setting
+from benchmarks.contest.record import Record
+from benchmarks.contest.search import Axis, Choice, Point, neighbours, rung, walk
+from benchmarks.experiments.pages import cost
+from benchmarks.experiments.plan import Job
+from benchmarks.experiments.runs import Outcome, run_all
+from benchmarks.machine import ROOT
+from nufed.conf.compose import compose_config
+
+AXES = (Axis("a", "0.1"), Axis("b", "0.003"), Axis("c", "off", ("off", "on")))
+ENTRIES = [*cost.ENTRIES, *(entry for name in SETTINGS for entry in entries(name))]
+
+
+def walked(peak: tuple[float, float], budget: int = 99) -> tuple[Choice, list[Point]]:
+    """Return where a walk ends on a hill with one peak, and what it tried, in its order."""
+    seen = dict[Point, float]()
+    while True:
+        choice = walk(AXES, seen.get, budget)
+        if not choice.missing:
+            return choice, list(seen)
+        for point in choice.missing:
+            assert point not in seen, "tried twice"
+            a, b = (math.log(float(value)) for value in point[:2])
+            seen[point] = -((a - math.log(peak[0])) ** 2) - (b - math.log(peak[1])) ** 2
+            seen[point] += 0.5 * (point[2] == "on")
+
+
+def test_the_ladder_has_two_rungs_a_decade() -> None:
+    assert [rung("0.1", i) for i in range(-3, 4)] == [
+        "0.003",
+        "0.01",
+        "0.03",
+        "0.1",
+        "0.3",
+        "1.0",
+        "3.0",
+    ]
+    assert rung("3e-05", 1) == "0.0001"
+    with pytest.raises(ValueError, match="not on the ladder"):
+        rung("0.2", 1)
+
+
+@pytest.mark.parametrize("peak", [(0.1, 0.003), (3.0, 0.1), (0.0003, 0.01)])
+def test_a_walk_ends_where_nothing_beside_is_better(peak: tuple[float, float]) -> None:
+    choice, seen = walked(peak)
+    assert choice.point == (str(peak[0]), str(peak[1]), "on")
+    assert choice.settled
+    assert choice.tried == len(seen)
+    assert set(neighbours(AXES, choice.point)) <= set(seen), "so it is at no edge"
+
+
+def test_a_walk_that_its_budget_ends_says_so() -> None:
+    choice, seen = walked((30.0, 0.003), budget=7)
+    assert len(seen) == choice.tried == 7
+    assert not choice.settled
+
+
+def test_of_equals_a_walk_stays_where_it_is() -> None:
+    assert walk(AXES, lambda point: 1.0) == (("0.1", "0.003", "off"), 6, (), True)
+
+
+def test_what_diverged_is_walked_away_from() -> None:
+    choice = walk(AXES[:1], lambda point: -math.inf if float(point[0]) > 0.01 else 0.0)
+    assert choice.point == ("0.1",), "none beside is better: nothing to go by"
+    choice = walk(AXES[:1], lambda point: -math.inf if float(point[0]) > 0.05 else float(point[0]))
+    assert choice.point == ("0.03",)
+
+
+@pytest.mark.parametrize(
+    "entry", ENTRIES, ids=lambda entry: f"{entry[0].experiment}-{entry[1].name}"
+)
+def test_everyone_is_tuned_by_validation_rows_of_another_federation(entry: play.Entry) -> None:
+    setting, contender = entry
+    start = tuple(axis.start for axis in contender.axes)
+    trial, results = contender.trial(setting, start), contender.jobs(setting, start)
+    assert trial.config.evaluation.split == "validation"
+    assert {job.config.evaluation.split for job in results} == {"test"}
+    assert trial.config.seed == int(TUNING_SEED)
+    assert TUNING_SEED not in setting.seeds
+    assert trial.config.rounds == results[0].config.rounds, "tuned at the length that is run"
+    assert results[0].config == compose_config(results[0].command.split()[2:])
+    assert len({job.folder for job in [trial, *results]}) == 1 + len(setting.seeds)
+
+
+def test_the_comparison_has_every_method() -> None:
+    for name in SETTINGS:
+        options = [o for _, who in entries(name) for o in who.options if who.name in methods()]
+        assert options == [f"algorithm={method}" for method in methods()]
+        assert len(options) >= 18
+
+
+def outcome(job: Job, accuracy: list[list[float]], stopped: str | None = None) -> Outcome:
+    """Return what a run leaves whose evaluations have these curves."""
+    rows = [{"round": i, "participating": {"accuracy": k}} for i, k in enumerate(accuracy)]
+    return Outcome(job, Path(), job.config, rows, stopped)
+
+
+def test_a_score_is_of_the_best_k_over_the_whole_run_without_its_start() -> None:
+    setting, contender = ENTRIES[-1][0], ENTRIES[-1][1]
+    setting = Setting(setting.experiment, "", "accuracy", (0, 1))
+    job = contender.trial(setting, tuple(axis.start for axis in contender.axes))
+    ran = outcome(job, [[0.9, 0.9], [0.1, 0.5], [0.2, 0.7]])
+    assert play.score(ran, setting, contender) == pytest.approx(0.6)
+    losses = Setting(setting.experiment, "", "loss", (0, 1))
+    ran.rows[:] = [
+        {**row, "participating": {"loss": row["participating"]["accuracy"]}} for row in ran.rows
+    ]
+    assert play.score(ran, losses, contender) == pytest.approx(-0.15)
+    assert play.score(outcome(job, [[0.9, 0.9]], "round 2"), setting, contender) == -math.inf
+    broken = outcome(job, [[0.9, 0.9], [0.1, math.nan]])
+    assert play.score(broken, setting, contender) == -math.inf
+
+
+RECORDS = [*cost.records(), *compared()]
+
+
+@pytest.mark.parametrize("kept", RECORDS, ids=lambda kept: kept.setting)
+def test_a_row_of_each_table_is_found_again(kept: Record, tmp_path: Path) -> None:
+    """Two methods' first rounds, from scratch, with the step sizes that the record has."""
+    by_name = {
+        who.name: (setting, who) for setting, who in ENTRIES if setting.experiment == kept.setting
+    }
+    names = ["nufed", "ditto"] if "nufed" in by_name else [cost.BASE, cost.OURS]
+    for name in names:
+        line, (setting, contender) = kept.line(name), by_name[name]
+        job = contender.jobs(setting, tuple(line.tuned.values()))[0]
+        first = job.but({"rounds": str(line.rounds[1])})
+        (again,) = run_all([first], tmp_path, 1, name).values()
+        for group in ("participating", "new"):
+            curves = np.array(line.curves[group])[:, 1]
+            found = again.curve(group, kept.metric)[-1]
+            scale = 0.02 if kept.metric == "accuracy" else 0.02 * curves[0]
+            assert np.abs(found - curves[0]).max() <= np.max(scale)
+            low, high = curves.min(0), curves.max(0)
+            assert (found >= low - scale).all()
+            assert (found <= high + scale).all()
+        cells = [row.get("cost", {}) for row in again.evaluated]
+        spent = cells[-1]["gradients"] * again.participating
+        assert spent == pytest.approx(line.gradients[1], rel=1e-4)
+        assert cells[-1]["bytes_up"] + cells[-1]["bytes_down"] == pytest.approx(
+            line.bytes[1], rel=1e-4
+        )
+
+
+def test_the_documents_are_what_the_records_say() -> None:
+    text = (ROOT / "docs/results.md").read_text()
+    assert cost.text(cost.records()) in text
+    made = compared()
+    assert (ROOT / DOCUMENT).exists() == bool(made)
+    if made:
+        assert (ROOT / DOCUMENT).read_text() == document(made)
+
+
+def test_a_record_is_read_as_it_was_kept(tmp_path: Path) -> None:
+    kept = RECORDS[0]
+    assert record.read(record.keep(kept, tmp_path)) == kept
+
+
+def test_walks_that_did_not_settle_are_few() -> None:
+    lines = [line for kept in cost.records() for line in kept.lines]
+    assert sum(not line.settled for line in lines) <= len(lines) / 8
+
+
+def test_a_contender_may_count_after_steps_of_its_own() -> None:
+    long = [who for _, who in cost.ENTRIES if who.steps == (1,)]
+    assert long, "one step of as many rows as five"
+    for who in long:
+        rows = int(dict(who.choices)[cost.SUPPORT])
+        assert rows == int(who.name.split()[-2])
+    assert comparison.__doc__
+    assert isinstance(long[0], Contender)
