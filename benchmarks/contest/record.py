@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,6 @@ class Line:
     """Group of clients -> the metric's means over these clients, [seeds, evaluations, K + 1]."""
     spread: dict[str, dict[str, list[list[float]]]]
     """Group -> statistic over clients -> that of the last evaluation, [seeds, K + 1]."""
-    validation: list[float]
-    """The tuned trial's metric at each of these rounds, on validation rows."""
 
     def curve(self, group: str) -> Array:
         """Return the metric after the steps that count, [seeds, evaluations]."""
@@ -144,7 +142,6 @@ def line(result: Result) -> Line:
             g: {s: [_last(run, g, setting.metric + s) for run in runs] for s in SPREAD}
             for g in GROUPS
         },
-        _rounded(validation[:, k]),
     )
 
 
@@ -191,5 +188,5 @@ def _mean(values: Sequence[Sequence[float]]) -> list[float]:
     return _rounded(np.mean(values, axis=0))
 
 
-def _rounded(values: Mapping[int, float] | Sequence[float] | Array) -> list[float]:
+def _rounded(values: Sequence[float] | Array) -> list[float]:
     return [float(f"{value:.{DIGITS}g}") for value in np.asarray(values, np.float64)]

@@ -85,7 +85,7 @@ def saving(
 ) -> Saving | None:
     """Return what is saved, seed by seed.
 
-    None where one of ours never got there.
+    None where one of ours never got there, or one of theirs was there without training.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def saving(
         Rounds of a run.
     """
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    if not np.isfinite(a).all():
+    if not np.isfinite(a).all() or not b.all():
         return None
     there = np.isfinite(b)
     return Saving(interval(100 * (1 - a / np.where(there, b, length))), int((~there).sum()))

@@ -187,7 +187,7 @@ def test_the_readme_says_what_the_records_say() -> None:
     (kept,) = (kept for kept in cost.records() if kept.title == TITLES["own_labels"])
     readme = " ".join((ROOT / "README.md").read_text().split())
     said = re.search(
-        r"comes to in (\d+) rounds.*? in at least (\d+)% \[(\d+), (\d+)\] fewer rounds", readme
+        r"goes in (\d+) rounds.*? in at least (\d+)% \[(\d+), (\d+)\] fewer rounds", readme
     )
     assert said is not None
     rounds, mean, low, high = said.groups()

@@ -11,7 +11,7 @@ from benchmarks.contest.search import Axis
 from benchmarks.experiments.figures import band, figure
 from benchmarks.experiments.methods import GROUPS, TITLES, Outcomes
 from benchmarks.experiments.pages.page import picture, table
-from benchmarks.experiments.plan import ALPHA, MODE, NU, Job
+from benchmarks.experiments.plan import ALPHA, MODE, NU, Job, jobs
 from nufed.server_app.report.statistics import Array, Interval, Saving, paired, rounds_to, saving
 from nufed.server_app.report.words import size
 
@@ -140,9 +140,9 @@ Everyone's step sizes, and whether updates are clipped, are found by the same wa
 [search.py](../benchmarks/contest/search.py)) over as many trials at most, of the length that is
 run, by rows held out of the train rows of another federation. *Settled* says that all neighbours
 of what was chosen were tried, so that none of it lies at an edge. The long step of ν = 1 sees in
-one fine-tuning step as many rows as ν = 5 in five, and is measured after one. Targets are
-{REACHED:.0%} of the way that *{BASE}* goes from its start to its end, reached when the mean of
-three evaluations in a row is there.
+one fine-tuning step as many rows as ν = 5 in five, and is measured after one; its gradients are of
+more rows. Targets are {REACHED:.0%} of the way that *{BASE}* goes from its start to its end,
+reached when the mean of three evaluations in a row is there.
 """
 
 
@@ -259,19 +259,28 @@ def saved(kept: Record, line: Line, group: str, cost: str) -> Saving | None:
 
 def about(kept: Record) -> str:
     """Return what was run where."""
-    seeds = len(kept.lines[0].seeds)
+    rounds, seeds = kept.lines[0].rounds[-1], len(kept.lines[0].seeds)
+    hidden = jobs(kept.setting)[0].config.model["hidden"]
+    model = f"a network with hidden layers of {', '.join(map(str, hidden))}"
     where = f"{kept.machine['cpu']}, {kept.machine['cores']} cores, commit {kept.commit}"
-    return f"{kept.lines[0].rounds[-1]} rounds, {seeds} seeds ({where}).\n"
+    return f"{rounds} rounds of {model}, {seeds} seeds ({where}).\n"
 
 
 def choices(kept: Record) -> str:
     """Return what tuning chose."""
     keys = list(kept.lines[0].tuned)
     lines = [
-        [line.name, *line.tuned.values(), line.tried, "yes" if line.settled else "**no**"]
+        [
+            line.name,
+            *line.tuned.values(),
+            line.tried,
+            "yes" if line.settled else "**no**",
+            len(line.stopped) or "–",
+        ]
         for line in kept.lines
     ]
-    head = ["method", *(f"`{key}`" for key in keys), f"trials, of {kept.budget} at most", "settled"]
+    head = ["method", *(f"`{key}`" for key in keys), f"trials, of {kept.budget} at most"]
+    head += ["settled", "runs that broke off"]
     return f"{table(head, lines)}\n"
 
 

@@ -57,6 +57,7 @@ def test_a_saving_is_seed_by_seed_and_none_where_a_run_never_got_there() -> None
     assert fewer.percent.mean == pytest.approx(65)
     assert fewer.text().startswith("+65 [")
     assert saving([50, math.inf], [100, 100], 200) is None
+    assert saving([50, 0], [100, 0], 200) is None
 
 
 def test_where_the_other_never_got_there_it_is_at_least_so_much() -> None:
