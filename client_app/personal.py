@@ -30,6 +30,7 @@ from nufed.conf.words import path_of
 from nufed.tasks.module_state import unchanged
 from nufed.tasks.own_rows import own_rows
 from nufed.tasks.rows import Rows
+from nufed.tasks.sequences import embeds
 from nufed.tasks.streams import DRAWS, Purpose, model_randomness, stream
 from nufed.tasks.task import Task, federated
 from nufed.tasks.trained import (
@@ -46,8 +47,6 @@ from nufed.tasks.trained import (
 log = logging.getLogger("nufed")
 
 AS_IN_RUN: Literal["run"] = "run"
-EMBEDS = ("nufed.tasks.transformer.Transformer", "nufed.tasks.gru.GRU")
-"""Have parameters of each token; of models of one's own, nobody knows."""
 MOST_ROWS = 100_000_000
 """Rows that all steps draw together: their numbers are held at once, at 8 bytes each."""
 
@@ -226,8 +225,8 @@ def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Pa
             raise InputError(
                 f"{named}: an older version wrote its {MODEL}, so its data are needed ({error})"
             ) from error
-    embeds = config.model.get("_target_") in EMBEDS
-    require_held(sizes, apart(params)[0], embeds=embeds, name=f"{named}: {MODEL}")
+    of_tokens = embeds(config.model.get("_target_"))
+    require_held(sizes, apart(params)[0], embeds=of_tokens, name=f"{named}: {MODEL}")
     return folder, config, params, sizes
 
 

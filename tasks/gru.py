@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nufed.conf.errors import InputError
 from nufed.conf.schema import require
+from nufed.tasks.sequences import SequenceModel
 
 
-class GRU(nn.Module):
+class GRU(SequenceModel):
     """Embedding, GRU layers (Cho et al. 2014) and a linear layer, over T places.
 
     Parameters
@@ -50,26 +50,9 @@ class GRU(nn.Module):
         width: int = 128,
         depth: int = 1,
     ) -> None:
-        super().__init__()
-        if len(input_shape) not in (1, 2) or (num_tokens is not None and len(input_shape) != 1):
-            raise InputError(
-                f"model=gru: a row has shape {list(input_shape)}, not [T] tokens or numbers, nor "
-                "[T, d] numbers; say model=mlp"
-            )
-        if places and tuple(places) != (input_shape[0],):
-            raise InputError(
-                f"model=gru: x has {input_shape[0]} places a row and y {list(places)}; give y one "
-                "class for each place of x"
-            )
         for key, size in (("embedding", embedding), ("width", width), ("depth", depth)):
             require(size >= 1, f"model.{key}", size, "at least 1")
-        self.at_each_place, self.tokens = bool(places), num_tokens is not None
-        features = input_shape[1] if len(input_shape) == 2 else 1
-        self.embedding = (
-            nn.Linear(features, embedding)
-            if num_tokens is None
-            else nn.Embedding(num_tokens, embedding)
-        )
+        super().__init__("gru", input_shape, num_tokens, places, embedding)
         self.layers = nn.Sequential(
             *(Layer(width if i else embedding, width) for i in range(depth))
         )
@@ -77,9 +60,7 @@ class GRU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, T, num_outputs] or [B, num_outputs] for x [B, T] or [B, T, d]."""
-        if not self.tokens and x.ndim == 2:
-            x = x[..., None]
-        states = self.layers(self.embedding(x))
+        states = self.layers(self.embedded(x))
         outputs: Tensor = self.head(states if self.at_each_place else states[:, -1])
         return outputs
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from nufed.conf.errors import InputError
+from nufed.tasks.sequences import SequenceModel
 
 
-class Transformer(nn.Module):
+class Transformer(SequenceModel):
     """Pre-norm transformer (Vaswani et al. 2017; Radford et al. 2019) over T places.
 
     Parameters
@@ -49,24 +50,9 @@ class Transformer(nn.Module):
         heads: int = 4,
         causal: bool = True,
     ) -> None:
-        super().__init__()
-        if len(input_shape) not in (1, 2) or (num_tokens is not None and len(input_shape) != 1):
-            raise InputError(
-                f"model=transformer: a row has shape {list(input_shape)}, not [T] tokens or "
-                "numbers, nor [T, d] numbers; say model=mlp"
-            )
-        if places and tuple(places) != (input_shape[0],):
-            raise InputError(
-                f"model=transformer: x has {input_shape[0]} places a row and y {list(places)}; "
-                "give y one class for each place of x"
-            )
         if width % heads:
             raise InputError(f"model.heads={heads}: must divide model.width={width}")
-        self.at_each_place, self.tokens = bool(places), num_tokens is not None
-        features = input_shape[1] if len(input_shape) == 2 else 1
-        self.embedding = (
-            nn.Linear(features, width) if num_tokens is None else nn.Embedding(num_tokens, width)
-        )
+        super().__init__("transformer", input_shape, num_tokens, places, width)
         self.position = nn.Parameter(torch.randn(input_shape[0], width) / math.sqrt(width))
         blocks = [Block(width, heads, input_shape[0], causal) for _ in range(depth)]
         self.blocks = nn.Sequential(*blocks, nn.LayerNorm(width))
@@ -74,9 +60,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, T, num_outputs] or [B, num_outputs] for x [B, T] or [B, T, d]."""
-        if not self.tokens and x.ndim == 2:
-            x = x[..., None]
-        features = self.blocks(self.embedding(x) + self.position)
+        features = self.blocks(self.embedded(x) + self.position)
         outputs: Tensor = self.head(features if self.at_each_place else features.mean(-2))
         return outputs
 

@@ -76,7 +76,7 @@ def test_flowers_private_api_is_in_one_file() -> None:
 
 def test_torchvision_is_imported_where_files_are_read_alone() -> None:
     found = {f.name for f in FILES if any(m.split(".")[0] == "torchvision" for m in imports(f))}
-    assert found == {"cifar.py", "idx_images.py"}
+    assert found == {"sources.py"}
 
 
 def test_random_numbers_come_from_one_place() -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nufed.conf.errors import InputError, reason
 from nufed.conf.schema import require
 from nufed.conf.words import path_of
-from nufed.tasks.datasets.sources import opened
+from nufed.tasks.datasets.sources import opened, torchvision_datasets
 from nufed.tasks.rows import Rows
 
 HOME = "https://www.cs.toronto.edu/~kriz"
@@ -130,14 +130,9 @@ def _records(file: Path, images: int, classes: list[int], where: str) -> NDArray
 
 def _download(url: str, root: str, md5: str, where: str) -> None:
     """Fetch and unpack an archive, if its checksum is right."""
+    utils = torchvision_datasets().utils
     try:
-        from torchvision.datasets.utils import download_and_extract_archive
-    except (ImportError, RuntimeError) as error:
-        raise InputError(
-            f"torchvision does not load ({error}); install it and torch from the same index"
-        ) from error
-    try:
-        download_and_extract_archive(url, root, md5=md5)
+        utils.download_and_extract_archive(url, root, md5=md5)
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"{where}: the download failed ({reason(error)}); say dataset.path=FOLDER with the "

@@ -11,7 +11,7 @@ import numpy as np
 
 from nufed.conf.errors import InputError, reason
 from nufed.conf.words import path_of
-from nufed.tasks.datasets.sources import opened
+from nufed.tasks.datasets.sources import opened, torchvision_datasets
 from nufed.tasks.rows import Rows
 
 FILES = (
@@ -104,14 +104,9 @@ def _open(
     dataset: str, root: str, where: str, train: bool, download: bool, options: dict[str, str]
 ) -> Any:
     """Let torchvision read, and if need be download, one half of the data set."""
+    kinds = torchvision_datasets()
     try:
-        import torchvision.datasets
-    except (ImportError, RuntimeError) as error:
-        raise InputError(
-            f"torchvision does not load ({error}); install it and torch from the same index"
-        ) from error
-    try:
-        kind = getattr(torchvision.datasets, dataset)
+        kind = getattr(kinds, dataset)
         part = kind(root, train=train, download=download, **options)
     except (OSError, RuntimeError, ValueError, LookupError, AssertionError) as error:
         remedy = (

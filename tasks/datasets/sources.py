@@ -3,12 +3,29 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from nufed.conf.errors import InputError, NuFedError, reason
 from nufed.conf.files import regular
 
 T = TypeVar("T")
+
+
+def torchvision_datasets() -> Any:
+    """Return `torchvision.datasets`, which takes seconds to import.
+
+    Raises
+    ------
+    InputError
+        If it does not load.
+    """
+    try:
+        import torchvision.datasets
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"torchvision does not load ({error}); install it and torch from the same index"
+        ) from error
+    return torchvision.datasets
 
 
 def opened(path: Path, where: str) -> BinaryIO:
