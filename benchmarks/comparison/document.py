@@ -2,15 +2,14 @@
 
 import numpy as np
 
-from benchmarks.contest.record import Line, Record
+from benchmarks.contest.record import REACHED, SPENT, Line, Record
 from benchmarks.experiments.pages.page import table
-from nufed.server_app.report.statistics import Array, interval, paired, rounds_to
+from nufed.server_app.report.statistics import Array, interval, paired
 from nufed.server_app.report.words import size
 from nufed.strategies.curves import GROUPS
 
 STEPS = (0, 1, 5)
 OURS, BASE = "nufed", "fedavg"
-REACHED = 0.95
 BESIDE = ("alone", "pooled")
 """What is no method of federated learning, and has no rounds to a target."""
 
@@ -86,9 +85,7 @@ def at(line: Line, group: str, k: int) -> Array:
 def gap(kept: Record, ours: str, theirs: str, group: str) -> str:
     """Return how much better one is than another, at their best k."""
     a, b = (at(kept.line(name), group, kept.line(name).k) for name in (ours, theirs))
-    if kept.lower_is_better:
-        return paired(b, a).text(3)
-    return paired(a, b).times(100).text()
+    return kept.gain_text(a, b)
 
 
 def section(kept: Record) -> str:
@@ -145,14 +142,7 @@ def to_target(kept: Record, line: Line) -> list[str]:
     """Return rounds, gradients and bytes until the target on new clients."""
     if line.name in BESIDE:
         return ["–"] * 3
-    base, sign = kept.line(BASE), -1 if kept.lower_is_better else 1
-    curve = base.curve("new")
-    start, end = curve[:, 0].mean(), at(base, "new", base.k).mean()
-    goal = sign * (start + REACHED * (end - start))
-    spent = {
-        cost: np.array([rounds_to(getattr(line, cost), sign * c, goal) for c in line.curve("new")])
-        for cost in ("rounds", "gradients", "bytes")
-    }
+    spent = {cost: kept.reached(line, kept.line(BASE), "new", cost) for cost in SPENT}
     there = np.isfinite(spent["rounds"])
     if not there.all():
         return [f"{there.sum()} of {len(there)} seeds", "–", "–"]

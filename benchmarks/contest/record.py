@@ -12,13 +12,15 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.contest.play import Result
 from benchmarks.experiments.runs import Outcome
-from nufed.server_app.report.statistics import Array
+from nufed.server_app.report.statistics import Array, Interval, paired, rounds_to
 from nufed.strategies.curves import GROUPS
 
 FOLDER = machine.ROOT / "benchmarks/contest/records"
 DIGITS = 5  # significant ones that are kept
 SPREAD = ("_std", "_worst_decile")
 COSTS = ("gradients", "bytes_up", "bytes_down")
+SPENT = ("rounds", "gradients", "bytes")
+REACHED = 0.95  # of the way that the baseline goes: a target
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Line:
         Parameters
         ----------
         cost
-            ``rounds``, ``gradients`` or ``bytes``.
+            One of `SPENT`.
         """
         spent = np.asarray(getattr(self, cost), np.float64)
         # A tenth of what lies between two evaluations is no difference.
@@ -95,6 +97,33 @@ class Record:
     def line(self, name: str) -> Line:
         """Return a contender's."""
         return next(line for line in self.lines if line.name == name)
+
+    def gain(self, ours: Array, theirs: Array) -> Interval:
+        """Return by how much values are better, seed by seed: in points of accuracy, or in loss."""
+        if self.lower_is_better:
+            return paired(theirs, ours)
+        return paired(ours, theirs).times(100)
+
+    def gain_text(self, ours: Array, theirs: Array) -> str:
+        """Return the same in words."""
+        return self.gain(ours, theirs).text(3 if self.lower_is_better else 1)
+
+    def target(self, base: Line, group: str) -> float:
+        """Return what a line has after most of the way from its start to its end."""
+        start, end = base.curve(group)[:, 0].mean(), base.end(group)[:, base.k].mean()
+        return float(start + REACHED * (end - start))
+
+    def reached(self, line: Line, base: Line, group: str, cost: str) -> Array:
+        """Return what each seed had spent when it was at the baseline's target; ∞ if it never was.
+
+        Parameters
+        ----------
+        cost
+            One of `SPENT`.
+        """
+        sign = -1 if self.lower_is_better else 1
+        goal, spent = sign * self.target(base, group), getattr(line, cost)
+        return np.array([rounds_to(spent, sign * curve, goal) for curve in line.curve(group)])
 
 
 def record(results: Sequence[Result]) -> Record:

@@ -153,10 +153,7 @@ def anchor(title: str) -> str:
 
 def claims(kept: Record, group: str) -> list[str]:
     """Return what each claim comes to."""
-    gains = [
-        cost.worded(kept, cost.gained(kept, *pair))
-        for pair in cost.compared(kept, kept.line(cost.OURS), group)
-    ]
+    gains = [cost.gained(kept, *pair) for pair in cost.compared(kept, kept.line(cost.OURS), group)]
     rounds, gradients = (
         cost.saved(kept, kept.line(cost.OURS), group, by) for by in ("rounds", "gradients")
     )

@@ -6,13 +6,13 @@ import numpy as np
 
 from benchmarks.contest import play, record
 from benchmarks.contest.contender import Contender, Setting
-from benchmarks.contest.record import Line, Record
+from benchmarks.contest.record import REACHED, SPENT, Line, Record
 from benchmarks.contest.search import Axis
 from benchmarks.experiments.figures import band, figure
 from benchmarks.experiments.methods import GROUPS, TITLES, Outcomes
 from benchmarks.experiments.pages.page import picture, table
 from benchmarks.experiments.plan import ALPHA, MODE, NU, Job, jobs
-from nufed.server_app.report.statistics import Array, Interval, Saving, paired, rounds_to, saving
+from nufed.server_app.report.statistics import Array, Saving, saving
 from nufed.server_app.report.words import size
 
 name = "cost"
@@ -34,9 +34,7 @@ SGD = (
 BASE, OURS = "ν = 1, exact", "ν = 5, exact"
 DRAWN = ("FedAvg + fine-tuning", BASE, "ν = 1, first-order", OURS, "ν = 5, first-order")
 EARLY = 1 / 4  # of the rounds, at which methods are compared at equal rounds
-REACHED = 0.95
 STEPS = 5
-COSTS = ("rounds", "gradients", "bytes")
 
 
 def contenders(axes: tuple[Axis, ...], rows: str | None = None) -> list[Contender]:
@@ -167,19 +165,12 @@ def spent_early(kept: Record, cost: str) -> float:
     return float(np.interp(ours.rounds[-1] * EARLY, ours.rounds, getattr(ours, cost)))
 
 
-def gained(kept: Record, ours: Array | None, theirs: Array) -> Interval | None:
-    """Return by how much values are better, seed by seed: in points of accuracy, or in loss."""
-    if ours is None:
-        return None
-    return paired(theirs, ours) if kept.lower_is_better else paired(ours, theirs).times(100)
-
-
-def worded(kept: Record, gain: Interval | None) -> str:
+def gained(kept: Record, ours: Array | None, theirs: Array) -> str:
     """Return a gain in words, bold where its interval leaves zero out."""
-    if gain is None:
+    if ours is None:
         return "–"
-    text = gain.text(3 if kept.lower_is_better else 1)
-    return f"**{text}**" if gain.decided else text
+    text = kept.gain_text(ours, theirs)
+    return f"**{text}**" if kept.gain(ours, theirs).decided else text
 
 
 def at_equal_cost(kept: Record, group: str) -> str:
@@ -192,11 +183,11 @@ def at_equal_cost(kept: Record, group: str) -> str:
             if ours is None:  # it never takes as many: as it ended, which is said
                 ours, mark, fewer = line.end(group)[:, line.k], " †", True
             cells.append(f"{ours.mean():.3f}{mark}")
-            cells.append("–" if line is base else worded(kept, gained(kept, ours, theirs)))
+            cells.append("–" if line is base else gained(kept, ours, theirs))
         curve = line.curve(group)
         quarter = (curve.shape[1] - 1) // 4
         last, before = curve[:, -quarter:].mean(1), curve[:, -2 * quarter : -quarter].mean(1)
-        lines.append([*cells, worded(kept, gained(kept, last, before))])
+        lines.append([*cells, gained(kept, last, before)])
     gain = f"loss below {BASE}" if kept.lower_is_better else f"points over {BASE}"
     early = f"{base.rounds[-1] * EARLY:.0f} rounds, {size(spent_early(kept, 'bytes'))}"
     head = [
@@ -215,37 +206,24 @@ def at_equal_cost(kept: Record, group: str) -> str:
     return f"**{group.capitalize()} clients**\n\n{table(head, lines)}\n{note}"
 
 
-def target(kept: Record, group: str) -> float:
-    """Return what the baseline has after most of its way."""
-    line = kept.line(BASE)
-    start, end = line.curve(group)[:, 0].mean(), line.end(group)[:, line.k].mean()
-    return float(start + REACHED * (end - start))
-
-
-def reached(kept: Record, line: Line, group: str, cost: str = "rounds") -> Array:
-    """Return what each seed had spent when it reached the target; ∞ if it never did."""
-    sign = -1 if kept.lower_is_better else 1
-    goal, spent = sign * target(kept, group), getattr(line, cost)
-    return np.array([rounds_to(spent, sign * curve, goal) for curve in line.curve(group)])
-
-
 def to_target(kept: Record, group: str) -> str:
     """Return what each method spends until the target."""
     base, lines = kept.line(BASE), []
     for line in kept.lines:
-        spent = {cost: reached(kept, line, group, cost) for cost in COSTS}
+        spent = {cost: kept.reached(line, base, group, cost) for cost in SPENT}
         there = np.isfinite(spent["rounds"])
         cells = [f"{there.sum()} of {len(there)} seeds", *["–"] * 4]
         if there.all():
-            rounds, gradients, sent = (spent[cost].mean() for cost in COSTS)
-            found = [saved(kept, line, group, cost) for cost in COSTS[:2]]
+            rounds, gradients, sent = (spent[cost].mean() for cost in SPENT)
+            found = [saved(kept, line, group, cost) for cost in SPENT[:2]]
             fewer = ["–" if line is base or x is None else x.text() for x in found]
             cells = [f"{rounds:.0f}", fewer[0], f"{gradients:,.0f}", fewer[1], size(sent)]
         lines.append([line.name, *cells])
     fewer_than = f"% fewer than {BASE}"
     head = ["method", "rounds", fewer_than, "gradients", fewer_than, "bytes"]
     what = (
-        f"**{group.capitalize()} clients, until their {kept.metric} is {target(kept, group):.3f}**"
+        f"**{group.capitalize()} clients, until their {kept.metric} is "
+        f"{kept.target(base, group):.3f}**"
     )
     return f"{what}\n\n{table(head, lines)}\n"
 
@@ -253,7 +231,7 @@ def to_target(kept: Record, group: str) -> str:
 def saved(kept: Record, line: Line, group: str, cost: str) -> Saving | None:
     """Return how many percent less a method spends than the baseline until the target."""
     base = kept.line(BASE)
-    ours, theirs = (reached(kept, x, group, cost) for x in (line, base))
+    ours, theirs = (kept.reached(x, base, group, cost) for x in (line, base))
     return saving(ours, theirs, getattr(base, cost)[-1])
 
 
