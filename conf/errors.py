@@ -54,7 +54,8 @@ class Terminated(KeyboardInterrupt):
 def reason(error: BaseException) -> str:
     """Return what an exception says, in one line; its type where it says nothing.
 
-    Of a name that a module does not have, the nearest that it has.
+    Of a name that a module does not have, the nearest that it has, or where the module was found:
+    it may be another of that name.
     """
     cause = error
     while isinstance(cause, ImportError) and cause.__cause__ is not None:
@@ -64,7 +65,10 @@ def reason(error: BaseException) -> str:
         if module not in sys.modules:
             return str(cause)
         close = difflib.get_close_matches(name, dir(sys.modules[module]), n=1)
-        hint = "".join(f"; did you mean {module}.{each}?" for each in close)
+        place = getattr(sys.modules[module], "__file__", None)
+        hint = f"; {module} is {place}" if place else ""
+        if close:
+            hint = f"; did you mean {module}.{close[0]}?"
         return f"there is no {cause.name}{hint}"
     return " ".join(str(error).split()) or type(error).__name__
 

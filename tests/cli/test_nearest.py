@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +86,17 @@ def test_help_has_examples(
     help_text = capfd.readouterr().out
     _, examples = help_text.lower().split("examples")
     assert examples.count(f"  {command} ") >= 3
+
+
+def test_a_module_that_is_another_of_that_name_is_said_to_be_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As where a library has a module `tests` too, which is found before the person's own."""
+    (tmp_path / "elsewhere.py").touch()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    line = "nufed model=custom model._target_=elsewhere.Net"
+    assert typed(line, monkeypatch) == 2
+    assert capfd.readouterr().err == (
+        "nufed: model._target_=elsewhere.Net: there is no elsewhere.Net; "
+        f"elsewhere is {tmp_path}/elsewhere.py\n"
+    )

@@ -1,7 +1,6 @@
 """The folder of a run whose process was killed says so, and how to go on."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from nufed.conf.compose import compose_config
 from nufed.server_app import checkpoint
 from nufed.server_app.cut_short import cut_short
 from nufed.server_app.run_folder import METRICS, whole_rows
-from nufed.server_app.tracking import Callback, Row, RunInfo, State
+from nufed.server_app.tracking import RunInfo
 from nufed.tasks.task import build
 
 RUN = [
@@ -23,29 +22,33 @@ RUN = [
 ]
 
 
+KILLER = """
+import os, signal
+from nufed.server_app.tracking import Callback
+
 class Killed(Callback):
-    """Kills the process once round 3 is written."""
+    def __init__(self, folder):
+        pass
 
-    def __init__(self, folder: Path) -> None:
-        del folder
-
-    def on_round(self, row: Row, state: State) -> None:
+    def on_round(self, row, state):
         if row["round"] == 3:
             os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def killed(folder: Path, *words: str) -> str:
-    """Carry out a run that is killed; return what is said of it."""
-    own = [*RUN, f"+tracking.mine._target_={__name__}.Killed", *words]
+    """Carry out a run that is killed once round 3 is written; return what is said of it."""
+    (folder.parent / "killer.py").write_text(KILLER)
+    own = [*RUN, "+tracking.mine._target_=killer.Killed", *words]
     command = [
         sys.executable,
         "-m",
         "nufed.cli.run",
         *own,
         f"hydra.run.dir={folder}",
-        "trust=tests",
+        "trust=killer",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     config = compose_config([*RUN, *words])
     task = build(config)
