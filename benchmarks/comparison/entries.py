@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from benchmarks.contest.contender import Contender, Setting
+from benchmarks.contest.contender import TUNING_SEEDS, Contender, Setting
 from benchmarks.contest.play import Entry
 from benchmarks.contest.search import Axis
 from benchmarks.experiments.plan import ALPHA, jobs
@@ -28,10 +28,13 @@ STARTS = {
 }
 """α and β that every walk starts from."""
 SETTINGS = {
-    "taste": Setting("methods_taste", "taste", "accuracy", STEPS, BUDGET),
-    "insteval": Setting("methods_insteval", "InstEval, by student", "loss", STEPS, BUDGET),
-    "synthetic": Setting("methods_synthetic", "synthetic(0.5, 0.5)", "accuracy", STEPS, BUDGET),
-    "sines": Setting("methods_sines", "sine waves", "loss", STEPS, BUDGET),
+    name: Setting(f"methods_{name}", title, metric, STEPS, BUDGET, TUNING_SEEDS[:1])
+    for name, title, metric in (
+        ("taste", "taste", "accuracy"),
+        ("insteval", "InstEval, by student", "loss"),
+        ("synthetic", "synthetic(0.5, 0.5)", "accuracy"),
+        ("sines", "sine waves", "loss"),
+    )
 }
 ALONE = 200  # fine-tuning steps of a client that trains from scratch, at most
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from benchmarks.contest.search import BUDGET, Axis, Point
 from benchmarks.experiments.plan import SEED, Job, axes
 
-TUNING_SEED = "100"
-"""Of the federation that is tuned on; the results' seeds begin at 0."""
+TUNING_SEEDS = ("100", "101", "102")
+"""Of the federations that are tuned on; the results' seeds begin at 0."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Setting:
     """Fine-tuning steps k after which it counts: of several, the best by validation rows."""
     budget: int = BUDGET
     """Points that each may try."""
+    tuning_seeds: tuple[str, ...] = TUNING_SEEDS
+    """Of the federations whose mean decides between points."""
 
     @property
     def seeds(self) -> list[str]:
@@ -48,9 +50,10 @@ class Contender:
     steps: tuple[int, ...] | None = None
     """Fine-tuning steps after which it counts, where they are not the setting's."""
 
-    def trial(self, setting: Setting, point: Point) -> Job:
-        """Return the run that scores a point, by rows held out of the train rows."""
-        return self._job(setting, point, ("evaluation.split", "validation"), (SEED, TUNING_SEED))
+    def trials(self, setting: Setting, point: Point) -> list[Job]:
+        """Return the runs that score a point, by rows held out of the train rows."""
+        held_out = ("evaluation.split", "validation")
+        return [self._job(setting, point, held_out, (SEED, s)) for s in setting.tuning_seeds]
 
     def jobs(self, setting: Setting, point: Point) -> list[Job]:
         """Return the runs of a point that results are taken from, one a seed."""

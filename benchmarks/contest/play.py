@@ -21,16 +21,17 @@ class Result:
     setting: Setting
     contender: Contender
     choice: Choice
-    validation: Outcome
+    validation: Sequence[Outcome]
     runs: Sequence[Outcome]
 
 
 def trials(entries: Iterable[Entry], outcomes: Outcomes) -> list[Job]:
     """Return what must be tried next; nothing once everyone's walk is over."""
     return [
-        contender.trial(setting, point)
+        job
         for setting, contender in entries
         for point in tuned(setting, contender, outcomes).missing
+        for job in contender.trials(setting, point)
     ]
 
 
@@ -52,22 +53,25 @@ def tuned(setting: Setting, contender: Contender, outcomes: Outcomes) -> Choice:
     """Return where a contender's walk is."""
 
     def known(point: Point) -> float | None:
-        trial = contender.trial(setting, point)
-        return score(outcomes[trial], setting, contender) if trial in outcomes else None
+        jobs = contender.trials(setting, point)
+        if not all(job in outcomes for job in jobs):
+            return None
+        return score([outcomes[job] for job in jobs], setting, contender)
 
     return walk(contender.axes, known, setting.budget)
 
 
-def score(outcome: Outcome, setting: Setting, contender: Contender) -> float:
-    """Return how good a run was: the metric's mean over its evaluations, the more the better.
+def score(trials: Sequence[Outcome], setting: Setting, contender: Contender) -> float:
+    """Return how good a point was: the metric's mean over all evaluations, the more the better.
 
-    Of several numbers of fine-tuning steps, that which was best. −∞ for a run that did not come to
-    its end, or whose metric is not finite at one: step sizes that are too large.
+    Of several numbers of fine-tuning steps, that which was best. −∞ if a run did not come to its
+    end, or its metric is not finite at one: step sizes that are too large.
     """
-    if outcome.stopped:
+    if any(trial.stopped for trial in trials):
         return -np.inf
     ks = list(contender.steps or setting.steps)
-    curve = outcome.curve("participating", setting.metric)[1:, ks].mean(0)
+    curves = [trial.curve("participating", setting.metric)[1:, ks].mean(0) for trial in trials]
+    curve = np.mean(curves, axis=0)
     if not np.isfinite(curve).all():
         return -np.inf
     return float(-curve.min() if setting.lower_is_better else curve.max())
@@ -76,6 +80,5 @@ def score(outcome: Outcome, setting: Setting, contender: Contender) -> float:
 def _result(setting: Setting, contender: Contender, outcomes: Outcomes) -> Result:
     choice = tuned(setting, contender, outcomes)
     made = [outcomes[job] for job in contender.jobs(setting, choice.point)]
-    return Result(
-        setting, contender, choice, outcomes[contender.trial(setting, choice.point)], made
-    )
+    validation = [outcomes[job] for job in contender.trials(setting, choice.point)]
+    return Result(setting, contender, choice, validation, made)

@@ -62,7 +62,7 @@ class Line:
 
     @property
     def k(self) -> int:
-        """The fine-tuning steps that count; of several, those that were best on validation rows."""
+        """The fine-tuning steps that count; of several, the best at the end by validation rows."""
         return self.steps[0]
 
     def at(self, group: str, cost: str, amount: float) -> Array | None:
@@ -93,6 +93,8 @@ class Record:
     commit: str | None
     machine: dict[str, Any]
     lines: list[Line]
+    tuned_on: int = 1
+    """Federations whose held-out rows decided between points."""
 
     def line(self, name: str) -> Line:
         """Return a contender's."""
@@ -138,6 +140,7 @@ def record(results: Sequence[Result]) -> Record:
         machine.commit(),
         machine.facts(),
         [line(result) for result in results],
+        len(setting.tuning_seeds),
     )
 
 
@@ -151,8 +154,7 @@ def line(result: Result) -> Line:
     cost = [[row.get("cost", {}) for row in run] for run in rows]
     spent = {key: _mean([[c.get(key, 0) for c in run] for run in cost]) for key in COSTS}
     ks = list(result.contender.steps or setting.steps)
-    validation = result.validation.curve("participating", setting.metric)
-    best = validation[1:, ks].mean(0)
+    best = np.mean([run.final("participating", setting.metric)[ks] for run in result.validation], 0)
     k = ks[int(best.argmin() if setting.lower_is_better else best.argmax())]
     return Line(
         result.contender.name,

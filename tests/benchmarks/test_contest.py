@@ -11,7 +11,7 @@ from benchmarks.comparison.__main__ import records as compared
 from benchmarks.comparison.document import document
 from benchmarks.comparison.entries import SETTINGS, entries, methods
 from benchmarks.contest import play, record
-from benchmarks.contest.contender import TUNING_SEED, Setting
+from benchmarks.contest.contender import TUNING_SEEDS, Setting
 from benchmarks.contest.record import Record
 from benchmarks.contest.search import Axis, Choice, Point, neighbours, rung, walk
 from benchmarks.experiments.pages import cost
@@ -82,17 +82,19 @@ def test_what_diverged_is_walked_away_from() -> None:
 @pytest.mark.parametrize(
     "entry", ENTRIES, ids=lambda entry: f"{entry[0].experiment}-{entry[1].name}"
 )
-def test_everyone_is_tuned_by_validation_rows_of_another_federation(entry: play.Entry) -> None:
+def test_everyone_is_tuned_by_validation_rows_of_other_federations(entry: play.Entry) -> None:
     setting, contender = entry
     start = tuple(axis.start for axis in contender.axes)
-    trial, results = contender.trial(setting, start), contender.jobs(setting, start)
-    assert trial.config.evaluation.split == "validation"
+    trials, results = contender.trials(setting, start), contender.jobs(setting, start)
+    assert {job.config.evaluation.split for job in trials} == {"validation"}
     assert {job.config.evaluation.split for job in results} == {"test"}
-    assert trial.config.seed == int(TUNING_SEED)
-    assert TUNING_SEED not in setting.seeds
-    assert trial.config.rounds == results[0].config.rounds, "tuned at the length that is run"
+    assert [str(job.config.seed) for job in trials] == list(setting.tuning_seeds)
+    assert not set(TUNING_SEEDS) & set(setting.seeds)
+    assert {job.config.rounds for job in [*trials, *results]} == {results[0].config.rounds}, (
+        "tuned at the length that is run"
+    )
     assert results[0].config == compose_config(results[0].command.split()[2:])
-    assert len({job.folder for job in [trial, *results]}) == 1 + len(setting.seeds)
+    assert len({job.folder for job in [*trials, *results]}) == len(trials) + len(results)
 
 
 def test_the_comparison_has_every_method() -> None:
@@ -111,17 +113,21 @@ def outcome(job: Job, accuracy: list[list[float]], stopped: str | None = None) -
 def test_a_score_is_of_the_best_k_over_the_whole_run_without_its_start() -> None:
     setting, contender = ENTRIES[-1][0], ENTRIES[-1][1]
     setting = Setting(setting.experiment, "", "accuracy", (0, 1))
-    job = contender.trial(setting, tuple(axis.start for axis in contender.axes))
+    job = contender.trials(setting, tuple(axis.start for axis in contender.axes))[0]
     ran = outcome(job, [[0.9, 0.9], [0.1, 0.5], [0.2, 0.7]])
-    assert play.score(ran, setting, contender) == pytest.approx(0.6)
+    assert play.score([ran], setting, contender) == pytest.approx(0.6)
+    other = outcome(job, [[0.0, 0.0], [0.9, 0.1], [0.9, 0.1]])
+    assert play.score([ran, other], setting, contender) == pytest.approx((0.15 + 0.9) / 2), (
+        "the k that is best for the federations together"
+    )
     losses = Setting(setting.experiment, "", "loss", (0, 1))
     ran.rows[:] = [
         {**row, "participating": {"loss": row["participating"]["accuracy"]}} for row in ran.rows
     ]
-    assert play.score(ran, losses, contender) == pytest.approx(-0.15)
-    assert play.score(outcome(job, [[0.9, 0.9]], "round 2"), setting, contender) == -math.inf
+    assert play.score([ran], losses, contender) == pytest.approx(-0.15)
+    assert play.score([ran, outcome(job, [[0.9]], "round 2")], setting, contender) == -math.inf
     broken = outcome(job, [[0.9, 0.9], [0.1, math.nan]])
-    assert play.score(broken, setting, contender) == -math.inf
+    assert play.score([broken], setting, contender) == -math.inf
 
 
 RECORDS = [*cost.records(), *compared()]

@@ -69,6 +69,10 @@ CONTESTS: dict[str, tuple[Setting, list[Contender]]] = {
         Setting("cost_digits_dirichlet", TITLES["digits_dirichlet"]),
         contenders(SGD),
     ),
+    "fashion_shards": (
+        Setting("cost_fashion_shards", TITLES["fashion_shards"]),
+        contenders(SGD),
+    ),
 }
 ENTRIES = [(setting, who) for setting, everyone in CONTESTS.values() for who in everyone]
 
@@ -136,7 +140,7 @@ methods send one model each way, so equal rounds are equal bytes. Each is compar
 
 Everyone's step sizes, and whether updates are clipped, are found by the same walk (see
 [search.py](../benchmarks/contest/search.py)) over as many trials at most, of the length that is
-run, by rows held out of the train rows of another federation. *Settled* says that all neighbours
+run, by rows held out of the train rows of other federations. *Settled* says that all neighbours
 of what was chosen were tried, so that none of it lies at an edge. The long step of ν = 1 sees in
 one fine-tuning step as many rows as ν = 5 in five, and is measured after one; its gradients are of
 more rows. Targets are {REACHED:.0%} of the way that *{BASE}* goes from its start to its end,
@@ -240,8 +244,9 @@ def about(kept: Record) -> str:
     rounds, seeds = kept.lines[0].rounds[-1], len(kept.lines[0].seeds)
     hidden = jobs(kept.setting)[0].config.model["hidden"]
     model = f"a network with hidden layers of {', '.join(map(str, hidden))}"
+    tuned = "one federation" if kept.tuned_on == 1 else f"{kept.tuned_on} federations"
     where = f"{kept.machine['cpu']}, {kept.machine['cores']} cores, commit {kept.commit}"
-    return f"{rounds} rounds of {model}, {seeds} seeds ({where}).\n"
+    return f"{rounds} rounds of {model}, {seeds} seeds, tuned on {tuned} ({where}).\n"
 
 
 def choices(kept: Record) -> str:
