@@ -13,7 +13,15 @@ from nufed.conf.errors import InputError
 from nufed.conf.schema import Config
 from nufed.server_app.report.grouping import differing, grouped, labels
 from nufed.server_app.report.record import Record, read_record
-from nufed.server_app.report.statistics import Array, Interval, interval, paired, rounds_to, smooth
+from nufed.server_app.report.statistics import (
+    Array,
+    Interval,
+    interval,
+    paired,
+    rounds_to,
+    smooth,
+    still_rises,
+)
 from nufed.server_app.run_folder import METRICS
 from nufed.strategies.curves import GROUPS, exists, say_undefined
 
@@ -124,6 +132,20 @@ class Comparison:
             return None
         difference = paired([ours[s] for s in both], [theirs[s] for s in both])
         return difference, len(both)
+
+    def still_rises(self, group: Group, kind: str) -> bool:
+        """Tell whether a group's curve had not come to its end by its last round."""
+        _, curves = group.curves(kind, self.metric)
+        curve: Array = curves[:, :, self.last_k].mean(0)
+        return still_rises(-curve if self.lower_is_better else curve)
+
+    def times(self, group: Group, cost: str) -> float | None:
+        """Return how many times as much a group spent as the first; None where rows do not tell."""
+        ours, theirs = (
+            [run.costs[max(run.costs)][cost] if run.costs else 0.0 for run in g.runs.values()]
+            for g in (group, self.groups[0])
+        )
+        return float(np.mean(ours) / np.mean(theirs)) if all((*ours, *theirs)) else None
 
     def target(self, kind: str) -> float | None:
         """Return what the first group has after 95% of its way from its start to its end.

@@ -69,7 +69,7 @@ def page(of: Comparison, target: float | None = None) -> str:
 
 
 def headline(of: Comparison) -> str:
-    """Say in a sentence which group ends best, and how sure that is."""
+    """Say which group was best at its last round, how sure that is, and what it cost."""
     kind, k = of.kinds[-1], of.last_k
     said = "; ".join(
         f"{group.label} {written(of.end(group, kind, k), of.metric)}" for group in of.groups
@@ -84,14 +84,37 @@ def headline(of: Comparison) -> str:
             f" {group.label} is {number(abs(gain.mean), of.metric)} {verb} {of.groups[0].label}, "
             f"seed by seed {_bounds(gain, of.metric)}."
         )
+        start += _at_what_cost(of, group)
     if gains and not sure:
         start += f" No difference to {of.groups[0].label} is decided by these seeds."
+    if rising := [group.label for group in of.groups if of.still_rises(group, kind)]:
+        start += f" Still rising at the last round: {', '.join(rising)}."
     if alphas := of.chosen("alpha"):
         start += (
             f" Step sizes were chosen run by run (α of {'; of '.join(alphas)}), for fine-tuning "
             "too: set or tune algorithm.alpha before you conclude."
         )
     return start[0].upper() + start[1:]
+
+
+def _at_what_cost(of: Comparison, group: Group) -> str:
+    """Say what a group and the first took, of rounds, bytes and gradients; nothing if alike."""
+    first, ours, theirs = of.groups[0], group.first.rounds, of.groups[0].first.rounds
+    if ours != theirs:
+        return f" It took {ours} rounds, {first.label} {theirs}."
+    alike, apart = ["rounds"], []
+    for cost in COSTS:
+        times = of.times(group, cost)
+        if times is None:
+            return ""
+        if math.isclose(times, 1.0, rel_tol=0.05):
+            alike.append(cost)
+            continue
+        more, less = (group, first) if times > 1 else (first, group)
+        times = max(times, 1 / times)
+        apart.append(f" {more.label} took {times:.2g} times the {cost} of {less.label}")
+    as_many = f", for as many {' and '.join(alike)}."
+    return f"{','.join(apart)}{as_many}" if apart else ""
 
 
 def terminal_table(of: Comparison) -> TerminalTable:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 LEVEL = 0.95
 RUNNING = 3  # evaluations that a running mean is of
+STILL = 1 / 20  # of the whole way, in a last quarter
 
 
 class Interval(NamedTuple):
@@ -56,6 +57,22 @@ def paired(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) -> In
 def smooth(curve: Array) -> Array:
     """Return the running mean of each value and the two before it: one lucky round is none."""
     return np.array([curve[max(0, i + 1 - RUNNING) : i + 1].mean() for i in range(len(curve))])
+
+
+def still_rises(curve: Array) -> bool:
+    """Tell whether a run's last quarter brought a twentieth of its whole way, or more.
+
+    Parameters
+    ----------
+    curve
+        The metric at each evaluation, where more is better. Of less than four nobody can tell.
+    """
+    quarter = len(curve) // 4
+    if not quarter or not np.isfinite(curve).all():
+        return False
+    last, before = curve[-quarter:].mean(), curve[-2 * quarter : -quarter].mean()
+    way = last - curve[0]
+    return bool(way > 0 and last - before >= STILL * way)
 
 
 def rounds_to(rounds: Sequence[int], curve: Array, target: float) -> float:

@@ -13,7 +13,7 @@ import pytest
 from nufed.conf.errors import InputError
 from nufed.server_app.report.comparison import Comparison, compare, run_folders
 from nufed.server_app.report.comparison_page import headline, page, terminal_table, write_comparison
-from nufed.server_app.report.statistics import interval
+from nufed.server_app.report.statistics import interval, still_rises
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import (
     SMALL,
@@ -324,3 +324,57 @@ def test_runs_none_of_whose_figures_are_finite_are_compared(
         forget_figures(folder)
     page = read(compare(folders(runs)), tmp_path)
     assert "not finite" in page.text
+
+
+def rewrite(run: RunResult) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in run.rows)
+    (run.folder / "metrics.jsonl").write_text(lines)
+
+
+def test_what_the_best_one_cost_is_said_beside_it(runs: list[RunResult]) -> None:
+    """A local step takes 3ν + 1 gradients, 16 at ν = 5, and 1 at ν = 0."""
+    for i, run in enumerate(runs):
+        for row in run.rows:
+            if "new" in row:
+                way = (0.2 + 0.001 * (i % 3)) * row["round"] * (i >= 3)
+                row["new"]["accuracy"] = [0.1 + way] * 4
+        rewrite(run)
+    cost = (
+        "algorithm=nufed took 16 times the gradients of algorithm=fedavg, "
+        "for as many rounds and bytes."
+    )
+    assert cost in headline(compare(folders(runs)))
+    turned = headline(compare(folders([*runs[3:], *runs[:3]])))
+    assert "algorithm=fedavg is 0.804 below algorithm=nufed" in turned
+    assert cost in turned
+
+
+def test_a_curve_that_still_rises_is_named(runs: list[RunResult]) -> None:
+    for i, run in enumerate(runs):
+        rows = [row for row in run.rows if "new" in row]
+        for row in rows:
+            rise = row["round"] / 10 if i >= 3 else 0.5 * (row["round"] > 0)
+            row["new"]["accuracy"] = [0.1 + rise] * 4
+        more = deepcopy(rows[-1]) | {"round": 5}
+        more["new"]["accuracy"] = [0.6] * 4
+        run.rows.append(more)
+        rewrite(run)
+    assert "Still rising at the last round: algorithm=nufed." in headline(compare(folders(runs)))
+
+
+@pytest.mark.parametrize(
+    ("curve", "rising"),
+    [
+        ([0.0, 0.5, 0.7, 0.75], True),  # a fifteenth of the way
+        ([0.0, 0.5, 0.7, 0.73], False),
+        ([0.0, 0.5, 0.7, 0.6], False),
+        ([0.0, 0.5, 0.7], False),
+        ([0.0, 0.4, 0.6, 0.7, 0.8, 0.8, 0.8, 0.9], True),  # .85 after .80, of .85
+        ([0.9, 0.5, 0.6, 0.7], False),  # it never was better than untrained
+        ([0.0, math.nan, 0.6, 0.7], False),
+    ],
+)
+def test_the_last_quarter_of_a_rising_curve_brings_a_twentieth(
+    curve: list[float], rising: bool
+) -> None:
+    assert still_rises(np.array(curve)) is rising
