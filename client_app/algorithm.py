@@ -182,6 +182,11 @@ class Algorithm:
         return 0
 
     @property
+    def flattened(self) -> int:
+        """Factors I − α∇²f by which fine-tuning flattens what local steps descend."""
+        return 0
+
+    @property
     def needs_hessians(self) -> bool:
         """Whether a step takes second derivatives of the loss."""
         return False

@@ -42,10 +42,10 @@ def positive(value: float) -> bool:
     return 0 < value < 3e38
 
 
-def require_norm(key: str, value: object) -> None:
+def require_norm(key: str, value: object, also: str = "null") -> None:
     """Raise an `InputError` unless `value` may bound an L2 norm: a number above zero, or null."""
     valid = value is None or (type(value) in (int, float) and 0 < float(str(value)) < math.inf)
-    require(valid, key, value, "above 0, such as 10, or null")
+    require(valid, key, value, f"above 0, such as 10, or {also}")
 
 
 @dataclass

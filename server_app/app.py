@@ -45,7 +45,7 @@ from nufed.server_app.report.callback import Report
 from nufed.server_app.rounds import rounds
 from nufed.server_app.run_dir import run_dir
 from nufed.server_app.run_folder import RunFolder, require_free
-from nufed.server_app.steps import probed_steps, remedy, with_steps
+from nufed.server_app.steps import clipped, probed_steps, remedy, with_steps
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.trackers import trackers
 from nufed.server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_on
@@ -92,6 +92,7 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
         saved = resume.read(folder, config, task, shared)
     said = config.dataset.get("max_rows")
     roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition, said)
+    config = clipped(config)
     strategy = make_strategy(config, roster)
     strategy.fixed = Fixed.of(task)
     stopping = config.early_stopping

@@ -8,6 +8,7 @@ from nufed.client_app.algorithm import AUTOMATIC, algorithm_of
 from nufed.client_app.curvature import Curvature
 from nufed.conf.errors import InputError
 from nufed.conf.schema import AUTO, Config
+from nufed.strategies.usual import USUAL
 from nufed.theory.steps import Steps, suggested_steps
 
 log = logging.getLogger("nufed")
@@ -35,15 +36,28 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
         if found.unknown:
             what = f"no client could tell how curved its loss is ({found.unknown})"
         raise InputError(f"algorithm.{wanted[0]}={AUTO}: {what}; give a number")
-    steps = suggested_steps(found, algorithm_of(config.algorithm).inner_steps)
+    algorithm = algorithm_of(config.algorithm)
+    steps = suggested_steps(found, algorithm.inner_steps, algorithm.flattened)
     chosen = {key: getattr(steps, key) for key in wanted}
     log.info(
         "the clients' losses have curvature from %.2g to %.2g: %s",
         -found.negative,
         found.largest,
-        ", ".join(f"{key} = {size:g}" for key, size in chosen.items()),
+        ", ".join(f"{key} = {size:g}" for key, size in chosen.items())
+        + ("; updates are clipped" if config.strategy.get("clip_norm") == USUAL else ""),
     )
     return replace(config, algorithm=config.algorithm | chosen)
+
+
+def clipped(config: Config) -> Config:
+    """Return the configuration with what `strategy.clip_norm=auto` means for it.
+
+    That is ``usual`` where β is chosen, as it is longer than is safe for every client; else null.
+    """
+    if config.strategy.get("clip_norm") != AUTO:
+        return config
+    chosen = config.algorithm.get("beta") == AUTO and config.privacy.name == "none"
+    return replace(config, strategy=config.strategy | {"clip_norm": USUAL if chosen else None})
 
 
 def probed_steps(asked: Config, config: Config) -> dict[str, float]:
@@ -65,7 +79,7 @@ def remedy(config: Config, found: Curvature, blamed: Sequence[str]) -> str:
     nu = a.inner_steps
     now, safe = Steps(a.alpha, a.beta), Steps(a.alpha / 10, a.beta / 10)
     if found.known:
-        safe = suggested_steps(found, nu)
+        safe = suggested_steps(found, nu, a.flattened)
         used = ("alpha", "beta") if nu else ("beta",)
         above = [key for key in used if getattr(now, key) > 2 * getattr(safe, key)]
         blamed = above or blamed

@@ -60,6 +60,7 @@ from nufed.strategies.samplers.uniform import Uniform
 from nufed.strategies.schedules import Schedule, require_schedulable, scheduled
 from nufed.strategies.server_optimizer import ServerOptimizer
 from nufed.strategies.tally import Tally
+from nufed.strategies.usual import USUAL, Usual
 from nufed.strategies.weights import Weights
 from nufed.tasks.objective import LOWER_IS_BETTER
 
@@ -86,7 +87,8 @@ class MetaFedAvg(Strategy):
     optimizer
         ``optimizer(parameters)`` -> torch.optim.Optimizer. None averages, as SGD with rate 1 does.
     clip_norm
-        Longer updates are scaled down to this L2 norm, each client's by itself. None: as they are.
+        Longer updates are scaled down to this L2 norm, each client's by itself. ``usual``: to three
+        times that of the last rounds' updates, see `nufed.strategies.usual`. None: as they are.
     max_norm
         Longer updates are dropped: no honest client is that far off, and one such update could
         undo the training. None: any that is finite.
@@ -114,7 +116,7 @@ class MetaFedAvg(Strategy):
         min_replies: int = 1,
         weighting: str = "uniform",
         optimizer: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer] | None = None,
-        clip_norm: float | None = None,
+        clip_norm: float | str | None = None,
         max_norm: float | None = 1000.0,
         privacy: PrivacyConfig | None = None,
         lower_is_better: Collection[str] = LOWER_IS_BETTER,
@@ -125,9 +127,12 @@ class MetaFedAvg(Strategy):
         if weighting not in WEIGHTINGS:
             raise InputError(f"strategy.weighting={weighting}: must be {' | '.join(WEIGHTINGS)}")
         self._server = ServerOptimizer(optimizer)
-        require_norm("strategy.clip_norm", clip_norm)
+        self.usual = Usual() if clip_norm == USUAL else None
+        """How long updates usually are, where they are clipped by that."""
+        if self.usual is None:
+            require_norm("strategy.clip_norm", clip_norm, f"null, or {USUAL}")
         require_norm("strategy.max_norm", max_norm)
-        self.clip_norm = None if clip_norm is None else float(clip_norm)
+        self._clip_norm = None if self.usual or clip_norm is None else float(clip_norm)
         self.max_norm = None if max_norm is None else float(max_norm)
         self.rule, self.sampler = rule or Mean(), sampler or Uniform()
         self.schedule = dict(schedule or {})
@@ -163,6 +168,11 @@ class MetaFedAvg(Strategy):
         self._shared_after = 0  # the round that led to what is being sent
         self._trained: list[Sent] = []
         self._measured: list[Sent] = []
+
+    @property
+    def clip_norm(self) -> float | None:
+        """L2 norm that the next round's longer updates are scaled down to; None: none are."""
+        return self._clip_norm if self.usual is None else self.usual.bound
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -224,7 +234,8 @@ class MetaFedAvg(Strategy):
             If the step leaves a model that is not finite, or the privacy budget does not allow it.
         """
         asked = sum(len(sent.clients) for sent in self._trained)
-        updates, tally = self.rule.begin(), Tally(self.clip_norm, self.max_norm)
+        clip_norm = self.clip_norm
+        updates, tally = self.rule.begin(), Tally(clip_norm, self.max_norm)
         self.failures = []
         if self.skipped:
             return self._server.arrays(), MetricRecord({"clients": len(list(replies))})
@@ -238,7 +249,7 @@ class MetaFedAvg(Strategy):
         )
         for report, received in read_replies(read, self._trained, replies, self.failures):
             for some, update in received:
-                updates.add(self._as_short(update), sum(map(self.weights.of, some)))
+                updates.add(_as_short(update, clip_norm), sum(map(self.weights.of, some)))
             self.failures += tally.add(report)
         clients = tally.clients
         self.usable = len(clients)
@@ -266,6 +277,8 @@ class MetaFedAvg(Strategy):
         if self.algorithm.stateful:
             self.remembered.add(clients)
             row |= self._told_of(tally.afresh)
+        if self.usual is not None:
+            self.usual.add(tally.lengths)
         arrays = self._server.step(delta)
         if not self._server.is_finite():
             raise RunStopped(
@@ -324,12 +337,16 @@ class MetaFedAvg(Strategy):
             state["privacy"] = self.privacy.state()
         if self.algorithm.stateful:
             state[REMEMBERED] = self.remembered.state()
+        if self.usual is not None:
+            state[USUAL] = self.usual.state()
         return state
 
     def load_state_dict(self, params: Params, state: Mapping[str, Any], round: int = 0) -> None:
         """Go on after a round, from what is shared and what `state_dict` returned with it."""
         self.cost.restore(state.get(COST, {}))
         self.remembered.restore(state.get(REMEMBERED, {}), round)
+        if self.usual is not None:
+            self.usual.restore(state.get(USUAL, {}))
         self._server.load(ArrayRecord(dict(params)))
         if self.privacy is not None:
             self.privacy.restore(state.get("privacy", {}))
@@ -348,19 +365,13 @@ class MetaFedAvg(Strategy):
                 "contributes alike; take strategy.weighting=uniform"
             )
         if self.clip_norm is not None:
+            said = USUAL if self.usual is not None else f"{self.clip_norm:g}"
             raise InputError(
-                f"strategy.clip_norm={self.clip_norm:g}: privacy.clipping_norm="
+                f"strategy.clip_norm={said}: privacy.clipping_norm="
                 f"{privacy.clipping_norm:g} clips already; leave it null"
             )
-        self.clip_norm = privacy.clipping_norm
+        self._clip_norm = privacy.clipping_norm
         return CentralDP(privacy, self.sampler.amplifies)
-
-    def _as_short(self, update: Params) -> Params:
-        """Return an update clipped as its node was asked to: nobody's word is taken for it."""
-        if self.clip_norm is None or not update:
-            return update
-        exact = {name: p.double() for name, p in update.items()}
-        return clipped(exact, norm(exact), self.clip_norm)
 
     def _scheduled(self, round: int) -> dict[str, float]:
         """Return the value that each scheduled key of the algorithm has in a round."""
@@ -456,3 +467,11 @@ class MetaFedAvg(Strategy):
     def _memory(self, clients: list[int]) -> Memory | None:
         """Return how clients find what they kept; None where they keep nothing."""
         return self.remembered.of(clients) if self.algorithm.stateful else None
+
+
+def _as_short(update: Params, clip_norm: float | None) -> Params:
+    """Return an update clipped as its node was asked to: nobody's word is taken for it."""
+    if clip_norm is None or not update:
+        return update
+    exact = {name: p.double() for name, p in update.items()}
+    return clipped(exact, norm(exact), clip_norm)

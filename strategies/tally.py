@@ -25,6 +25,8 @@ class Tally:
         Those whose update counts.
     afresh
         Those that should have had a state, and had none.
+    lengths
+        L2 norms of updates before they were clipped, where they are.
     """
 
     def __init__(self, clip_norm: float | None, max_norm: float | None) -> None:
@@ -32,6 +34,7 @@ class Tally:
         self.clients, self.afresh = list[int](), list[int]()
         self._losses, self._norms, self._cpu_s, self._clipped = list[float](), list[float](), 0.0, 0
         self._columns = defaultdict[str, list[float]](list)
+        self.lengths = list[float]()
 
     def add(self, report: TrainReport) -> list[Failure]:
         """Take one more report; return the clients that it says cannot be used."""
@@ -40,6 +43,7 @@ class Tally:
         self._losses += report.loss
         self._norms += report.meta_grad_norm
         self._cpu_s += report.cpu_s
+        self.lengths += report.lengths
         if self._clip_norm is not None:
             self._clipped += sum(length > self._clip_norm for length in report.lengths)
         for name, values in report.columns().items():

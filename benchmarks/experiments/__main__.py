@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.experiments.document import PAGES, dated, document
 from benchmarks.experiments.methods import SETTINGS
-from benchmarks.experiments.pages import cost
+from benchmarks.experiments.pages import cost, steps
 from benchmarks.experiments.plan import Job, jobs
 from benchmarks.experiments.runs import Outcome, run_all
 from benchmarks.experiments.tuning import tuning
@@ -52,9 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         made = page.section(outcomes, machine.ROOT / FIGURES)
         print(made)
         path = machine.ROOT / DOCUMENT
-        anew = {
-            page.title: made if page is cost else dated(made)
-        }  # records have dates of their own
+        kept = page in (cost, steps)  # records have dates of their own
+        anew = {page.title: made if kept else dated(made)}
         path.write_text(document(path.read_text(), anew, cost.records()))
     return 0
 

@@ -14,6 +14,7 @@ from benchmarks.experiments.pages import (
     quadratics,
     rows,
     sampling_law,
+    steps,
 )
 from benchmarks.experiments.pages.page import Page, table
 
@@ -25,6 +26,7 @@ PAGES: tuple[Page, ...] = (
     modes,
     sampling_law,
     quadratics,
+    steps,
     published,
 )
 CLAIMED = 37.0  # percent fewer rounds, the figure to test

@@ -87,6 +87,11 @@ class MetaGradient(Algorithm):
         return replace(self, beta=1.0, tau=1, mode="exact", batch=rows)
 
     @property
+    def flattened(self) -> int:
+        """2ν, as in ∇²F = ∇²f (I − α∇²f)^{2ν} of quadratics; ν without Hessians."""
+        return self.nu if self.mode == "first_order" else 2 * self.nu
+
+    @property
     def inner_steps(self) -> int:
         """ν."""
         return self.nu

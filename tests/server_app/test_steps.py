@@ -31,6 +31,12 @@ def largest_eigenvalue() -> float:
     return max(float(np.linalg.eigvalsh(x.T @ x / len(x))[-1]) for x in rows)
 
 
+def longest(largest: float) -> float:
+    """Return β = 1/max λ (1 − αλ/6)^10 of ν = 5 with α = 1/L, as convex losses have it."""
+    curvatures = np.linspace(0, largest, 100_001)
+    return float(f"{1 / (curvatures * (1 - curvatures / (6 * largest)) ** 10).max():.1e}")
+
+
 def probed(config: Config) -> Config:
     """Return a configuration with the step sizes of a run on one process."""
     task = build(config)
@@ -39,8 +45,19 @@ def probed(config: Config) -> Config:
 
 def test_they_follow_from_the_largest_eigenvalue_and_are_what_the_run_says(train: Train) -> None:
     run = train(QUADRATICS)
-    a = of_run(run.folder, "the run").algorithm
-    assert a["alpha"] == a["beta"] == float(f"{1 / (2 * largest_eigenvalue()):.1e}")
+    config, largest = of_run(run.folder, "the run"), largest_eigenvalue()
+    assert config.algorithm["alpha"] == float(f"{1 / largest:.1e}")
+    assert config.algorithm["beta"] == longest(largest)
+    assert config.strategy["clip_norm"] == "usual"
+    assert all("clipped" in row for row in run.rows[1:])
+
+
+def test_nothing_is_clipped_where_beta_is_given(train: Train) -> None:
+    run = train([*QUADRATICS, "algorithm.beta=0.1"])
+    assert of_run(run.folder, "the run").strategy["clip_norm"] is None
+    assert not any("clipped" in row for row in run.rows)
+    never = train([*QUADRATICS, "strategy.clip_norm=null"])
+    assert of_run(never.folder, "the run").strategy["clip_norm"] is None
 
 
 def test_only_what_was_not_set_is_probed(caplog: pytest.LogCaptureFixture) -> None:
@@ -48,7 +65,7 @@ def test_only_what_was_not_set_is_probed(caplog: pytest.LogCaptureFixture) -> No
     config = compose_config([*QUADRATICS, "algorithm.alpha=0.7"])
     a = probed(config).algorithm
     assert a["alpha"] == 0.7
-    assert a["beta"] == float(f"{1 / (2 * largest_eigenvalue()):.1e}")
+    assert a["beta"] == longest(largest_eigenvalue())
     assert "beta = " in caplog.text
     assert "alpha" not in caplog.text
 
@@ -68,7 +85,7 @@ def test_a_loss_without_curvature_is_named(tmp_path: Path) -> None:
 
 def test_the_remedy_is_the_largest_step_that_the_curvature_allows(train: Train) -> None:
     """And it works: the run that is told of it goes through with it."""
-    beta = float(f"{1 / (2 * largest_eigenvalue()):.1e}")
+    beta = longest(largest_eigenvalue())
     with pytest.raises(RunStopped, match=rf"beta=1e\+09 is probably too large, try .*={beta:.2g};"):
         train([*QUADRATICS, "algorithm.beta=1e9", "algorithm.alpha=0.1"])
     with pytest.raises(RunStopped, match=r"alpha=1e\+09 is probably .* try algorithm.alpha=\S+; "):

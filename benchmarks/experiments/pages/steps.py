@@ -1,0 +1,126 @@
+"""Step sizes that nobody tuned, `auto`, beside a tuned pair."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.contest import play, record
+from benchmarks.contest.contender import TUNING_SEEDS, Contender, Setting
+from benchmarks.contest.record import Record
+from benchmarks.contest.search import Axis
+from benchmarks.experiments.methods import GROUPS, TITLES, Outcomes
+from benchmarks.experiments.pages.page import table
+from benchmarks.experiments.plan import ALPHA, Job
+from nufed.server_app.report.statistics import paired
+
+name = "steps"
+title = "Step sizes without tuning"
+settings: tuple[str, ...] = ()
+BETA = "algorithm.beta"
+CHOSEN, TUNED = "auto", "tuned"
+STEPS, BUDGET = 5, 12
+WITHIN = 0.01, 0.1
+"""What is aimed at: of accuracy, and of a loss as a part of it."""
+
+
+def setting(key: str, called: str, metric: str = "accuracy") -> Setting:
+    """Return a federation that is tuned on one other draw of it."""
+    return Setting(f"steps_{key}", called, metric, (STEPS,), BUDGET, TUNING_SEEDS[:1])
+
+
+SETTINGS = {
+    **{key: setting(key, TITLES[key]) for key in TITLES},
+    "digits": setting("digits", "digits, shards"),
+    "sines": setting("sines", "sine waves", "loss"),
+}
+CONTENDERS = [
+    Contender(TUNED, (Axis(ALPHA, "0.1"), Axis(BETA, "0.1"))),
+    Contender(CHOSEN, (), ((ALPHA, "auto"), (BETA, "auto"))),
+]
+ENTRIES = [(each, who) for each in SETTINGS.values() for who in CONTENDERS]
+
+
+def trials(outcomes: Outcomes) -> list[Job]:
+    """Return what tuning tries next."""
+    return play.trials(ENTRIES, outcomes)
+
+
+def runs(outcomes: Outcomes) -> list[Job]:
+    """Return the runs of both."""
+    return play.runs(ENTRIES, outcomes)
+
+
+stages = (trials, runs)
+
+
+def section(outcomes: Outcomes, figures: Path) -> str:
+    """Keep the records, and return the text."""
+    del figures
+    made = []
+    for each in SETTINGS.values():
+        played = play.results([(each, who) for who in CONTENDERS], outcomes)
+        made.append(record.record(played))
+        record.keep(made[-1])
+    return text(made)
+
+
+def records() -> list[Record]:
+    """Return what is kept of the settings, as far as they have been run."""
+    paths = [record.FOLDER / f"{each.experiment}.json" for each in SETTINGS.values()]
+    return [record.read(path) for path in paths if path.exists()]
+
+
+INTRODUCTION = f"""\
+`algorithm.alpha=auto` and `algorithm.beta=auto` are chosen before the first round, from the
+curvature of a few clients' losses at the first model ([steps.py](../theory/steps.py)), and updates
+are then clipped to three times their usual norm ([usual.py](../strategies/usual.py)). Beside them
+the pair that {BUDGET} runs find at most, from 0.1 and 0.1, by rows held out of the train rows of
+another federation, without clipping. Both take as many rounds; ν = 5, after {STEPS} fine-tuning
+steps, mean of the last three evaluations, paired by seed. The aim is {WITHIN[0]:.0%} of accuracy,
+or {WITHIN[1]:.0%} of a loss, and that no run breaks off. The rule's two constants were chosen on
+other draws of the same federations, so this is no test on other data.
+"""
+
+
+def text(records: list[Record]) -> str:
+    """Return the section of what records hold."""
+    lines = [row(kept, group) for kept in records for group in GROUPS]
+    head = [
+        "setting",
+        "clients",
+        f"`{CHOSEN}`",
+        f"{TUNED}",
+        "points below, or % of the loss above",
+        "within the aim?",
+        f"{TUNED} α, β",
+        "runs that broke off",
+    ]
+    about = [
+        f"{kept.title}: {kept.lines[0].rounds[-1]} rounds, {len(kept.lines[0].seeds)} seeds, "
+        f"commit {kept.commit}."
+        for kept in records
+    ]
+    commands = "\n".join(line.command for kept in records for line in kept.lines)
+    return (
+        f"{INTRODUCTION}\n{table(head, lines)}\n\n{' '.join(about)}\n\n"
+        f"<details><summary>The command of each row</summary>\n\n```\n{commands}\n```\n\n"
+        "</details>\n"
+    )
+
+
+def row(kept: Record, group: str) -> list[object]:
+    """Return what both came to on one setting."""
+    chosen, tuned = kept.line(CHOSEN), kept.line(TUNED)
+    ours, theirs = (line.end(group)[:, line.k] for line in (chosen, tuned))
+    short = paired(ours, theirs) if kept.lower_is_better else paired(theirs, ours)
+    of = float(np.mean(theirs)) if kept.lower_is_better else 1.0
+    return [
+        kept.title,
+        group,
+        f"{ours.mean():.3f}",
+        f"{theirs.mean():.3f}",
+        short.times(100 / of).text(1),
+        "yes" if short.mean / of <= WITHIN[kept.lower_is_better] else "**no**",
+        f"{', '.join(tuned.tuned.values())}{'' if tuned.settled else ' ▹'}",
+        len(chosen.stopped) or "–",
+    ]
