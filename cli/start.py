@@ -43,6 +43,8 @@ def data() -> None:
 
 def _main(module: str) -> Callable[[], None]:
     """Import what a command needs, which takes a second; return its main function."""
+    if sys.argv[1:] == ["--version"]:
+        return _tell_versions
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:  # a job in the background, which ignores it
         main: Callable[[], None] = import_module(module).main
@@ -51,6 +53,12 @@ def _main(module: str) -> Callable[[], None]:
     main = import_module(module).main
     signal.signal(signal.SIGINT, before)
     return main
+
+
+def _tell_versions() -> None:
+    from nufed.conf.versions import line
+
+    print(line())
 
 
 def _interrupted(_signal: int, _frame: FrameType | None) -> None:

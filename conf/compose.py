@@ -11,7 +11,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-import nufed
 from nufed.conf.convert import read_config, read_values, to_config, to_yaml
 from nufed.conf.errors import InputError, NuFedError, reason
 from nufed.conf.files import read_text, require_no_links
@@ -21,11 +20,10 @@ from nufed.conf.own import is_own, signed
 from nufed.conf.plain import plain
 from nufed.conf.schema import Config, register
 from nufed.conf.targets import EVERYTHING, HOW_HERE, foreign, require_allowed
+from nufed.conf.versions import HOME
 from nufed.conf.words import for_hydra
 
 CONFIG_DIR = Path(__file__).parent
-HOME = Path(nufed.__file__).parents[1]
-"""The folder that NuFed is imported from: of a checkout, of a Flower app, or of all packages."""
 CONFIG = "config.yaml"
 """In a run folder, the configuration of the run."""
 LARGEST = 1 << 20

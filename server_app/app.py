@@ -14,7 +14,7 @@ from hydra.errors import InstantiationException
 from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.messages import Fixed
 from nufed.client_app.work import task_for
-from nufed.conf.compose import HOME, from_run_config
+from nufed.conf.compose import from_run_config
 from nufed.conf.errors import (
     CallbackFailed,
     CannotWrite,
@@ -29,6 +29,7 @@ from nufed.conf.errors import (
 from nufed.conf.making import make
 from nufed.conf.schema import Config, require
 from nufed.conf.targets import modules_here
+from nufed.conf.versions import HOME
 from nufed.server_app import resume
 from nufed.server_app.callbacks import Own, own_callbacks, require_none_failed
 from nufed.server_app.carried import unload

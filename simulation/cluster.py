@@ -10,8 +10,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from nufed.conf.compose import HOME
 from nufed.conf.errors import InputError, reason
+from nufed.conf.versions import HOME
 
 CONNECT_TIMEOUT_S = 5.0
 RAY_STARTS = 5  # each of 30 s, which is Ray's own limit

@@ -17,10 +17,10 @@ from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.states import Held
 from nufed.client_app.work import task_for
-from nufed.conf.compose import HOME
 from nufed.conf.convert import read_config
 from nufed.conf.errors import InputError
 from nufed.conf.importing import give_way
+from nufed.conf.versions import HOME
 from nufed.simulation.actors import Done
 from nufed.simulation.lane import Lane, Part
 from nufed.simulation.plan import Way

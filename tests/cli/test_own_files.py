@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("nufed", *PARTS):
         shutil.copytree(ROOT / name, folder / "source" / name, ignore=ignore)
-    for name in ("pyproject.toml", "README.md", "requirements.txt"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
         shutil.copy(ROOT / name, folder / "source")
     command = [sys.executable, "-c", BUILD, folder]
     subprocess.run(command, cwd=folder / "source", check=True, capture_output=True, timeout=LIMIT_S)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nufed.conf.compose import HOME, compose_config, from_run_config
+from nufed.conf.compose import compose_config, from_run_config
 from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError
 from nufed.conf.importing import give_way, let_import
+from nufed.conf.versions import HOME
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from nufed.conf.convert import to_config
 from tests import forked
 from tests.docs.pages import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OF_DEVELOPERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES = [ROOT / "README.md", *OF_DEVELOPERS, *sorted((ROOT / "docs").glob("*.md"))]
 RUN = re.compile(r"runs/[\w-]+(/[\d-]{10}_[\d-]{8})?")
 """What a run or sweep is called, by itself or by a person."""
 COMPOSE = OmegaConf.load(ROOT / "docker-compose.yml")
