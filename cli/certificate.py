@@ -14,7 +14,7 @@ from nufed.conf.files import is_there
 from nufed.conf.schema import Config
 from nufed.server_app.probe import measured_here
 from nufed.server_app.run_folder import METRICS, MODEL, load, whole_rows
-from nufed.server_app.steps import clipped, with_steps
+from nufed.server_app.steps import with_steps
 from nufed.strategies.roster import choose_new_clients, per_round
 from nufed.tasks.streams import DRAWS, Purpose, stream
 from nufed.tasks.task import Task
@@ -107,7 +107,7 @@ def certificate(config: Config, folder: Path | None, effort: Effort) -> Certific
         )
     if line := task.data.gaps:
         log.warning("dataset=%s: %s", config.dataset["name"], line)
-    config = with_steps(clipped(config), lambda: measured_here(config, task, task.initial_params()))
+    config = with_steps(config, lambda: measured_here(config, task, task.initial_params()))
     a = meta_gradient_of(config.algorithm)
     new = choose_new_clients(task.data.partition.ids, config.evaluation.new_clients, config.seed)
     clients = [i for i in range(task.data.num_clients) if i not in new]

@@ -93,7 +93,6 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
         saved = resume.read(folder, config, task, shared)
     said = config.dataset.get("max_rows")
     roster = Roster(config.seed, config.evaluation.new_clients, task.data.partition, said)
-    config = clipped(config)
     strategy = make_strategy(config, roster)
     strategy.fixed = Fixed.of(task)
     stopping = config.early_stopping
@@ -268,7 +267,7 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
     """Make the strategy that the configuration names."""
     try:
         strategy: MetaFedAvg = make(
-            config.strategy,
+            clipped(config).strategy,
             algorithm_of(config.algorithm),
             config.evaluation,
             roster,

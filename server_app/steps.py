@@ -15,7 +15,7 @@ log = logging.getLogger("nufed")
 
 
 def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
-    """Return the configuration with numbers for α and β.
+    """Return the configuration with numbers for α and β, and what bounds updates with them.
 
     Parameters
     ----------
@@ -27,6 +27,7 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
     InputError
         If the loss has no finite curvature, or no client could tell.
     """
+    config = clipped(config)
     wanted = [key for key in AUTOMATIC if config.algorithm.get(key) == AUTO]
     if not wanted:
         return config
