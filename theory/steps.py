@@ -1,19 +1,18 @@
 """Step sizes for a first run, from the curvature of the clients' losses where training starts.
 
-    α = min{1/L, 3/(2νl)},  and 1/(2L) where training looks ahead to no step
-    β = 1/L_F,  L_F = max_{0 ≤ λ ≤ L} λ (1 − αλ/6)^c
+    α = min{1/L, 1/(νl)},  and 1/(2L) where training looks ahead to no step
+    β = 1/L_F,  L_F = max_{0 ≤ λ ≤ L} λ (1 − αλ/4)^c
 
 where all spectra of ∇²f_i(w_0) lie in [−l, L], and c is how often what local steps descend along
 has passed a fine-tuning step: 2ν for exact meta-gradients, ν for first-order ones, 0 where training
 does not look ahead.
 
 A step of α ≤ 1/L overshoots no valley. Along negative curvature, fine-tuning grows a difference by
-(1 + αl)^ν, which is at most e^{3/2}: nothing in the analysis is then exponential in ν. Where the
-f_i are quadratic with one Hessian, ∇²F = ∇²f (I − α∇²f)^{2ν}: fine-tuning flattens the valleys, and
-F allows steps far longer than 1/L. On real losses each step sees other rows, and meets a valley
-that is turned and bent, so a sixth of that flattening is counted on; the sixth and the 3/2 were
-chosen by validation rows of five federations, and are measured on others in docs/results.md. That
-L and l are of a few clients and of the first model alone is what updates are clipped for, see
+(1 + αl)^ν, which is at most e: nothing in the analysis is then exponential in ν. Where the f_i are quadratic with one Hessian, ∇²F = ∇²f (I − α∇²f)^{2ν}: fine-tuning flattens the valleys, and F
+allows steps far longer than 1/L. On real losses each step sees other rows, and meets a valley that
+is turned and bent, so a quarter of that α is counted on. The quarter was chosen by validation rows
+of five federations, and is measured on other draws of them in docs/results.md. That L and l are of
+a few clients and of the first model alone is what updates are clipped for, see
 `nufed.strategies.usual`.
 """
 
@@ -21,9 +20,7 @@ from typing import NamedTuple
 
 from nufed.client_app.curvature import Curvature
 
-GROWTH = 3 / 2
-"""What ναl is at most."""
-COUNTED = 1 / 6
+COUNTED = 1 / 4
 """The part of α whose flattening of the valleys is counted on."""
 
 
@@ -46,7 +43,7 @@ def suggested_steps(curvature: Curvature, nu: int, flattened: int) -> Steps:
     """
     alpha = 1 / ((1 if nu else 2) * curvature.largest)
     if nu * curvature.negative:
-        alpha = min(alpha, GROWTH / (nu * curvature.negative))
+        alpha = min(alpha, 1 / (nu * curvature.negative))
     beta = 1 / steepest(curvature.largest, COUNTED * alpha, flattened)
     return Steps(float(f"{alpha:.1e}"), float(f"{beta:.1e}"))
 

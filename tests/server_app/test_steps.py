@@ -32,9 +32,9 @@ def largest_eigenvalue() -> float:
 
 
 def longest(largest: float) -> float:
-    """Return β = 1/max λ (1 − αλ/6)^10 of ν = 5 with α = 1/L, as convex losses have it."""
+    """Return β = 1/max λ (1 − αλ/4)^10 of ν = 5 with α = 1/L, as convex losses have it."""
     curvatures = np.linspace(0, largest, 100_001)
-    return float(f"{1 / (curvatures * (1 - curvatures / (6 * largest)) ** 10).max():.1e}")
+    return float(f"{1 / (curvatures * (1 - curvatures / (4 * largest)) ** 10).max():.1e}")
 
 
 def probed(config: Config) -> Config:

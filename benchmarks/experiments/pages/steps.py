@@ -77,8 +77,8 @@ are then clipped to three times their usual norm ([usual.py](../strategies/usual
 the pair that {BUDGET} runs find at most, from 0.1 and 0.1, by rows held out of the train rows of
 another federation, without clipping. Both take as many rounds; ν = 5, after {STEPS} fine-tuning
 steps, mean of the last three evaluations, paired by seed. The aim is {WITHIN[0]:.0%} of accuracy,
-or {WITHIN[1]:.0%} of a loss, and that no run breaks off. The rule's two constants were chosen on
-other draws of the same federations, so this is no test on other data.
+or {WITHIN[1]:.0%} of a loss, and that no run breaks off. The rule's constants were chosen on other
+draws of the same federations, so this is no test on other data.
 """
 
 
