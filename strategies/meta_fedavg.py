@@ -87,7 +87,7 @@ class MetaFedAvg(Strategy):
     optimizer
         ``optimizer(parameters)`` -> torch.optim.Optimizer. None averages, as SGD with rate 1 does.
     clip_norm
-        Longer updates are scaled down to this L2 norm, each client's by itself. ``usual``: to three
+        Longer updates are scaled down to this L2 norm, each client's by itself. ``usual``: to four
         times that of the last rounds' updates, see `nufed.strategies.usual`. None: as they are.
     max_norm
         Longer updates are dropped: no honest client is that far off, and one such update could

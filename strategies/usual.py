@@ -1,6 +1,6 @@
 """How long updates usually are: those that are far longer are scaled down to a multiple of it.
 
-    C_t = 3 · median over the last 5 rounds of the median of ‖w − w_{i,τ}‖ over the round's clients
+    C_t = 4 · median over the last 5 rounds of the median of ‖w − w_{i,τ}‖ over the round's clients
 
 A meta-gradient through many steps is heavy-tailed: step sizes that are right for all others are a
 hundred times too large for one client, and its one update undoes the training. As updates become
@@ -19,7 +19,7 @@ from nufed.conf.typed import Mistyped, typed
 
 USUAL = "usual"
 """What ``strategy.clip_norm`` is called, and the key of it in a strategy's state."""
-TIMES = 3
+TIMES = 4
 ROUNDS = 5
 UNBOUNDED = 1e38
 """A bound that no update is above: it asks for their norms, to know what is usual."""

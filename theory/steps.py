@@ -8,7 +8,8 @@ has passed a fine-tuning step: 2ν for exact meta-gradients, ν for first-order 
 does not look ahead.
 
 A step of α ≤ 1/L overshoots no valley. Along negative curvature, fine-tuning grows a difference by
-(1 + αl)^ν, which is at most e: nothing in the analysis is then exponential in ν. Where the f_i are quadratic with one Hessian, ∇²F = ∇²f (I − α∇²f)^{2ν}: fine-tuning flattens the valleys, and F
+(1 + αl)^ν, which is at most e: nothing in the analysis is then exponential in ν. Where the f_i are
+quadratic with one Hessian, ∇²F = ∇²f (I − α∇²f)^{2ν}: fine-tuning flattens the valleys, and F
 allows steps far longer than 1/L. On real losses each step sees other rows, and meets a valley that
 is turned and bent, so a quarter of that α is counted on. The quarter was chosen by validation rows
 of five federations, and is measured on other draws of them in docs/results.md. That L and l are of

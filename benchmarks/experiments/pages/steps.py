@@ -24,8 +24,8 @@ WITHIN = 0.01, 0.1
 
 
 def setting(key: str, called: str, metric: str = "accuracy") -> Setting:
-    """Return a federation that is tuned on one other draw of it."""
-    return Setting(f"steps_{key}", called, metric, (STEPS,), BUDGET, TUNING_SEEDS[:1])
+    """Return a federation that is tuned on two other draws of it."""
+    return Setting(f"steps_{key}", called, metric, (STEPS,), BUDGET, TUNING_SEEDS[:2])
 
 
 SETTINGS = {
@@ -73,9 +73,9 @@ def records() -> list[Record]:
 INTRODUCTION = f"""\
 `algorithm.alpha=auto` and `algorithm.beta=auto` are chosen before the first round, from the
 curvature of a few clients' losses at the first model ([steps.py](../theory/steps.py)), and updates
-are then clipped to three times their usual norm ([usual.py](../strategies/usual.py)). Beside them
+are then clipped to four times their usual norm ([usual.py](../strategies/usual.py)). Beside them
 the pair that {BUDGET} runs find at most, from 0.1 and 0.1, by rows held out of the train rows of
-another federation, without clipping. Both take as many rounds; ν = 5, after {STEPS} fine-tuning
+two other draws, without clipping. Both take as many rounds; ν = 5, after {STEPS} fine-tuning
 steps, mean of the last three evaluations, paired by seed. The aim is {WITHIN[0]:.0%} of accuracy,
 or {WITHIN[1]:.0%} of a loss, and that no run breaks off. The rule's constants were chosen on other
 draws of the same federations, so this is no test on other data.
