@@ -4,12 +4,15 @@ import numpy as np
 
 from benchmarks.contest.record import REACHED, SPENT, Line, Record
 from benchmarks.experiments.pages.page import table
-from nufed.server_app.report.statistics import Array, interval, paired
+from nufed.server_app.report.statistics import Array, Interval, interval, paired
 from nufed.server_app.report.words import size
 from nufed.strategies.curves import GROUPS
 
-STEPS = (0, 1, 5)
+STEPS, K = (0, 1, 5), 5
+"""Fine-tuning steps that are shown, and those after which methods are compared."""
+FEW = 5  # names that a cell may list
 OURS, BASE = "nufed", "fedavg"
+AGAINST = ("fedavg", "per_fedavg", "alone", "pooled")
 BESIDE = ("alone", "pooled")
 """What is no method of federated learning, and has no rounds to a target."""
 
@@ -28,21 +31,22 @@ neighbours of its best point were tried. Model, rounds, sampled clients, local s
 are the same for all; the model has layer normalization, so that FedBN has something to keep.
 Everything else of a method is as its YAML file has it.
 
-**How to read it.** Test rows are held out; *new* clients never trained. *k* is the number of
-fine-tuning steps on a client's train rows; *best k* the one of 0, 1 and 5 that was best on
-validation rows (*alone*: of 0 … 200). *Worst tenth* is the mean over the tenth of clients that are
-served worst. The interval is Student's t, 95%, over {seeds} seeds; **bold** is what no other
-method is better than, seed by seed, beyond its interval. Few seeds decide little: a difference
-that is not bold may still be chance. *To target* is what is spent until {reached:.0%} of the way
-that FedAvg goes from its start to its end at its best k, on new clients: gradients of a batch by
-all clients together, and bytes both ways.
+**How to read it.** Test rows are held out; *new* clients never trained. All are measured after
+k = {k} fine-tuning steps on a client's train rows, whether a method keeps a personal part or not;
+k = 0 and 1 stand below (*alone*: of 0 … 200 steps, as many as were best on validation rows). *Worst
+tenth* is the mean over the tenth of clients that are served worst. The interval is Student's t,
+95%, over {seeds} seeds; **bold** is what no other method is better than, seed by seed, beyond its
+interval. Few seeds decide little: what is not bold may have had bad luck. *To target* is what is
+spent until {reached:.0%} of the way that FedAvg goes from its start to its end, on new clients:
+gradients of a batch by all clients together, and bytes both ways. A step of
+`fedavg_finetuned` is an epoch of a client's rows, so it is fine-tuned longer than the others.
 """
 
 
 def document(records: list[Record]) -> str:
     """Return the page."""
     seeds, budget = len(records[0].lines[0].seeds), records[0].budget
-    head = HEAD.format(budget=budget, seeds=seeds, reached=REACHED)
+    head = HEAD.format(budget=budget, seeds=seeds, reached=REACHED, k=K)
     return "\n".join([head, summary(records), *(section(kept) for kept in records)])
 
 
@@ -55,25 +59,52 @@ def summary(records: list[Record]) -> str:
             first = best[0]
             behind = "it is" if OURS in best else f"no: {gap(kept, first, OURS, group)}"
             than = {who: gap(kept, OURS, who, group) for who in (BASE, *BESIDE)}
-            lines.append([kept.title, group, ", ".join(best), behind, *than.values()])
+            lines.append([kept.title, group, some(best), behind, *than.values()])
     head = ["data", "clients", "best", "is `nufed` among them?"]
     head += [f"`nufed` over `{BASE}`", "over *alone*", "over *pooled*"]
+    among = sum(OURS in leaders(kept, group) for kept in records for group in GROUPS)
+    against = ", ".join(tally(records, who) for who in AGAINST)
     return f"""## Who is best where
 
-At each method's best k, in points of accuracy, or in loss; positive is better.
+Of {len(lines)} rows, `nufed` is among the best in {among}. Beyond the intervals it is {against}.
+Of so many methods one is best by luck too, and of three seeds few differences are sure.
+
+After {K} steps, in points of accuracy, or in loss; positive is better. *Best* is who has the best
+mean, and all whom it is not better than for certain.
 
 {table(head, lines)}
 """
+
+
+def tally(records: list[Record], other: str) -> str:
+    """Say in how many rows ours is better, and worse, than another for certain."""
+    found = [difference(kept, OURS, other, group) for kept in records for group in GROUPS]
+    better = sum(each.low > 0 for each in found)
+    worse = sum(each.high < 0 for each in found)
+    name = f"*{other}*" if other in BESIDE else f"`{other}`"
+    return f"better in {better} and worse in {worse} than {name}"
 
 
 def leaders(kept: Record, group: str) -> list[str]:
     """Return the method with the best mean, and those that it is not better than for certain."""
     sign = -1 if kept.lower_is_better else 1
     methods = [line for line in kept.lines if line.name not in BESIDE]
-    ends = {line.name: sign * at(line, group, line.k) for line in methods}
+    ends = {line.name: sign * at(line, group, counted(line)) for line in methods}
     order = sorted(ends, key=lambda name: -ends[name].mean())
     best = ends[order[0]]
     return [name for name in order if name == order[0] or not paired(best, ends[name]).decided]
+
+
+def some(names: list[str]) -> str:
+    """Return names, the first of them if they are many."""
+    if len(names) <= FEW:
+        return ", ".join(names)
+    return f"{', '.join(names[: FEW - 1])} and {len(names) - FEW + 1} others"
+
+
+def counted(line: Line) -> int:
+    """Return the fine-tuning steps after which a line is compared."""
+    return line.k if line.name == "alone" else K
 
 
 def at(line: Line, group: str, k: int) -> Array:
@@ -83,27 +114,39 @@ def at(line: Line, group: str, k: int) -> Array:
 
 
 def gap(kept: Record, ours: str, theirs: str, group: str) -> str:
-    """Return how much better one is than another, at their best k."""
-    a, b = (at(kept.line(name), group, kept.line(name).k) for name in (ours, theirs))
-    return kept.gain_text(a, b)
+    """Return how much better one is than another, in words."""
+    return difference(kept, ours, theirs, group).text(3 if kept.lower_is_better else 1)
+
+
+def difference(kept: Record, ours: str, theirs: str, group: str) -> Interval:
+    """Return how much better one is than another: in points of accuracy, or in loss."""
+    a, b = (at(line, group, counted(line)) for line in map(kept.line, (ours, theirs)))
+    return kept.gain(a, b)
 
 
 def section(kept: Record) -> str:
-    """Return a data set's table and commands."""
-    about = kept.machine
+    """Return a data set's tables and commands."""
+    about, lines = kept.machine, order(kept)
     best = {group: leaders(kept, group) for group in GROUPS}
-    lines = [row(kept, line, best) for line in order(kept)]
-    head = ["method", "best k"]
+    head = ["method"]
     for group in GROUPS:
-        head += [*(f"{group}, k = {k}" for k in STEPS), "at best k", "std", "worst tenth"]
+        head += [f"{group}, k = {K}", "worst tenth"]
     head += ["rounds to target", "gradients", "bytes"]
-    commands = "\n".join(line.command for line in order(kept))
+    more = ["method", *(f"{group}, k = {k}" for group in GROUPS for k in STEPS)]
+    more += [f"std of {group}" for group in GROUPS]
+    commands = "\n".join(line.command for line in lines)
     where = f"{about['cpu']}, {about['cores']} cores, commit {kept.commit}"
     return f"""## {kept.title}
 
 {kept.metric.capitalize()}{", less is better" if kept.lower_is_better else ""}; {where}.
 
-{table(head, lines)}
+{table(head, [row(kept, line, best) for line in lines])}
+
+<details><summary>After 0, 1 and {K} steps, and the spread over clients</summary>
+
+{table(more, [further(line) for line in lines])}
+
+</details>
 
 <details><summary>The command of each row, all seeds</summary>
 
@@ -120,29 +163,40 @@ def order(kept: Record) -> list[Line]:
     sign = 1 if kept.lower_is_better else -1
     return sorted(
         kept.lines,
-        key=lambda line: (line.name in BESIDE, sign * at(line, "new", line.k).mean()),
+        key=lambda line: (line.name in BESIDE, sign * at(line, "new", counted(line)).mean()),
     )
 
 
-def row(kept: Record, line: Line, best: dict[str, list[str]]) -> list[str]:
-    """Return a method's cells."""
+def called(line: Line) -> str:
+    """Return what a line is called in a table."""
+    if line.name == "alone":
+        return f"*alone*, {line.k} steps"
     name = f"*{line.name}*" if line.name in BESIDE else f"`{line.name}`"
-    cells = [f"{name}{'' if line.settled else ' ▹'}", str(line.k)]
+    return name if line.settled else f"{name} ▹"
+
+
+def row(kept: Record, line: Line, best: dict[str, list[str]]) -> list[str]:
+    """Return what a method came to, and at what cost."""
+    cells, k = [called(line)], counted(line)
     for group in GROUPS:
-        for k in STEPS:
-            cells.append(f"{at(line, group, k).mean():.3f}")
-        text = interval(at(line, group, line.k)).text(3, sign=False)
-        cells.append(f"**{text}**" if line.name in best[group] else text)
-        for statistic in ("_std", "_worst_decile"):
-            cells.append(f"{np.array(line.spread[group][statistic])[:, line.k].mean():.3f}")
+        text = interval(at(line, group, k)).text(3, sign=False)
+        worst = np.array(line.spread[group]["_worst_decile"])[:, k].mean()
+        cells += [f"**{text}**" if line.name in best[group] else text, f"{worst:.3f}"]
     return [*cells, *to_target(kept, line)]
+
+
+def further(line: Line) -> list[str]:
+    """Return a method's curve, and the standard deviation over clients."""
+    means = [f"{at(line, group, k).mean():.3f}" for group in GROUPS for k in STEPS]
+    stds = [np.array(line.spread[group]["_std"])[:, counted(line)].mean() for group in GROUPS]
+    return [called(line), *means, *(f"{std:.3f}" for std in stds)]
 
 
 def to_target(kept: Record, line: Line) -> list[str]:
     """Return rounds, gradients and bytes until the target on new clients."""
     if line.name in BESIDE:
         return ["–"] * 3
-    spent = {cost: kept.reached(line, kept.line(BASE), "new", cost) for cost in SPENT}
+    spent = {cost: kept.reached(line, kept.line(BASE), "new", cost, K) for cost in SPENT}
     there = np.isfinite(spent["rounds"])
     if not there.all():
         return [f"{there.sum()} of {len(there)} seeds", "–", "–"]

@@ -51,9 +51,9 @@ class Line:
     spread: dict[str, dict[str, list[list[float]]]]
     """Group -> statistic over clients -> that of the last evaluation, [seeds, K + 1]."""
 
-    def curve(self, group: str) -> Array:
-        """Return the metric after the steps that count, [seeds, evaluations]."""
-        return np.array(self.curves[group], np.float64)[:, :, self.k]
+    def curve(self, group: str, k: int | None = None) -> Array:
+        """Return the metric after k steps, or those that count, [seeds, evaluations]."""
+        return np.array(self.curves[group], np.float64)[:, :, self.k if k is None else k]
 
     def end(self, group: str, last: int = 3) -> Array:
         """Return the metric's mean over the last evaluations, [seeds, K + 1]."""
@@ -110,22 +110,25 @@ class Record:
         """Return the same in words."""
         return self.gain(ours, theirs).text(3 if self.lower_is_better else 1)
 
-    def target(self, base: Line, group: str) -> float:
+    def target(self, base: Line, group: str, k: int | None = None) -> float:
         """Return what a line has after most of the way from its start to its end."""
-        start, end = base.curve(group)[:, 0].mean(), base.end(group)[:, base.k].mean()
+        start = base.curve(group, k)[:, 0].mean()
+        end = base.end(group)[:, base.k if k is None else k].mean()
         return float(start + REACHED * (end - start))
 
-    def reached(self, line: Line, base: Line, group: str, cost: str) -> Array:
+    def reached(self, line: Line, base: Line, group: str, cost: str, k: int | None = None) -> Array:
         """Return what each seed had spent when it was at the baseline's target; ∞ if it never was.
 
         Parameters
         ----------
         cost
             One of `SPENT`.
+        k
+            Fine-tuning steps after which both are measured; None: those that count for each.
         """
         sign = -1 if self.lower_is_better else 1
-        goal, spent = sign * self.target(base, group), getattr(line, cost)
-        return np.array([rounds_to(spent, sign * curve, goal) for curve in line.curve(group)])
+        goal, spent = sign * self.target(base, group, k), getattr(line, cost)
+        return np.array([rounds_to(spent, sign * curve, goal) for curve in line.curve(group, k)])
 
 
 def record(results: Sequence[Result]) -> Record:
