@@ -185,9 +185,13 @@ def _of_clients(of: Found) -> Iterator[str]:
 
 
 def _of_duplicates(of: Found) -> Iterator[str]:
-    """Say how many rows x are there twice: measured on what was trained on, or at two clients."""
-    x, part = of.data.x, of.data.partition
-    keys = np.fromiter((hash(np.asarray(x[row]).tobytes()) for row in part.index), np.int64)
+    """Say how many rows are there twice: measured on what was trained on, or at two clients.
+
+    With the same y, that is: of a table of few columns, many rows have the same x by themselves.
+    """
+    x, y, part = of.data.x, of.data.y, of.data.partition
+    both = (np.asarray(x[row]).tobytes() + np.asarray(y[row]).tobytes() for row in part.index)
+    keys = np.fromiter(map(hash, both), np.int64)
     owner = np.repeat(np.arange(len(part.train)), of.rows)
     place = np.arange(len(keys)) - part.offset[owner]
     tested = place >= part.train[owner]
@@ -197,14 +201,14 @@ def _of_duplicates(of: Found) -> Iterator[str]:
     leaked = np.isin((owner * width + which)[tested], trained[0] * width + trained[1])
     if leaked.any():
         yield (
-            f"{leaked.sum()} of {tested.sum()} test rows x are among the same client's train rows "
-            "too; drop duplicates, or they are measured on what they were trained on"
+            f"{leaked.sum()} of {tested.sum()} test rows, x and y, are among the same client's train "
+            "rows too; drop duplicates, or they are measured on what they were trained on"
         )
     holders = np.bincount(np.unique(np.stack([which, owner]), axis=1)[0], minlength=width)
     shared = holders[which] > 1
     if shared.any():
         yield (
-            f"{shared.sum()} of {len(keys)} rows x are with several clients; new clients are then "
+            f"{shared.sum()} of {len(keys)} rows, x and y, are with several clients; new clients are then "
             "not quite new"
         )
 

@@ -113,6 +113,9 @@ def test_faults_are_named_with_what_to_do(tmp_path: Path, check: Check) -> None:
     test[[80, 122]] = True
     x[1], x[50] = x[0], x[0]  # a train row like a test row of client 0, and one of client 1
     y = np.where(np.arange(n) % 2, 4, 0)
+    x[2] = x[0]
+    y[0] = y[1] = y[50] = 0
+    y[2] = 4  # the same x with another y is no duplicate
     client = np.repeat(["a", "b", "c", "d", "e", "f"], sizes)
     output = check(write(tmp_path, sizes, x=x, y=y, client=client, test=test))
     lines = [line for line in output.splitlines() if line.startswith("!")]
@@ -123,8 +126,8 @@ def test_faults_are_named_with_what_to_do(tmp_path: Path, check: Check) -> None:
     assert "standardise" in lines[1]
     assert "3 of 5 classes never occur (1, 2, 3)" in lines[2]
     assert "2 of 6 clients have fewer than 4 rows (c, e)" in lines[3]
-    assert f"1 of {test.sum()} test rows x are among the same client's train rows" in lines[4]
-    assert f"3 of {n} rows x are with several clients" in lines[5]
+    assert f"1 of {test.sum()} test rows, x and y, are among the same client's train" in lines[4]
+    assert f"3 of {n} rows, x and y, are with several clients" in lines[5]
     assert "partition.test_fraction" not in output, "the split is the file's own"
 
 
