@@ -19,7 +19,7 @@ BESIDE = ("alone", "pooled")
 HEAD = """# Comparison
 
 Written by `make compare` from the [records](../benchmarks/contest/records) of runs of its own:
-every [method](methods.md) on four [data sets](data.md), and beside them each client *alone* (from
+every [method](methods.md) on {sets} [data sets](data.md), and beside them each client *alone* (from
 the first model, on its own rows, up to 200 steps) and one model *pooled* from all train rows
 (every step takes the mean gradient of all clients: what privacy costs).
 
@@ -46,7 +46,7 @@ gradients of a batch by all clients together, and bytes both ways. A step of
 def document(records: list[Record]) -> str:
     """Return the page."""
     seeds, budget = len(records[0].lines[0].seeds), records[0].budget
-    head = HEAD.format(budget=budget, seeds=seeds, reached=REACHED, k=K)
+    head = HEAD.format(budget=budget, seeds=seeds, sets=len(records), reached=REACHED, k=K)
     return "\n".join([head, summary(records), *(section(kept) for kept in records)])
 
 
