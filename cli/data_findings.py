@@ -201,15 +201,15 @@ def _of_duplicates(of: Found) -> Iterator[str]:
     leaked = np.isin((owner * width + which)[tested], trained[0] * width + trained[1])
     if leaked.any():
         yield (
-            f"{leaked.sum()} of {tested.sum()} test rows, x and y, are among the same client's train "
-            "rows too; drop duplicates, or they are measured on what they were trained on"
+            f"{leaked.sum()} of {tested.sum()} test rows, x and y, are among the same client's "
+            "train rows too; drop duplicates, or they are measured on what they were trained on"
         )
     holders = np.bincount(np.unique(np.stack([which, owner]), axis=1)[0], minlength=width)
     shared = holders[which] > 1
     if shared.any():
         yield (
-            f"{shared.sum()} of {len(keys)} rows, x and y, are with several clients; new clients are then "
-            "not quite new"
+            f"{shared.sum()} of {len(keys)} rows, x and y, are with several clients; new clients are "
+            "then not quite new"
         )
 
 
