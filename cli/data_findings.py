@@ -208,8 +208,8 @@ def _of_duplicates(of: Found) -> Iterator[str]:
     shared = holders[which] > 1
     if shared.any():
         yield (
-            f"{shared.sum()} of {len(keys)} rows, x and y, are with several clients; new clients are "
-            "then not quite new"
+            f"{shared.sum()} of {len(keys)} rows, x and y, are with several clients; new clients "
+            "are then not quite new"
         )
 
 
