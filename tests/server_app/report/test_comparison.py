@@ -70,7 +70,8 @@ def test_a_terminal_is_told_the_whole_half_width(runs: list[RunResult]) -> None:
 def test_two_algorithms_and_three_seeds(runs: list[RunResult], tmp_path: Path) -> None:
     """Step sizes were probed, and differ from seed to seed; that makes no groups."""
     found = compare(folders(runs))
-    assert len({run.rows[0]["probed"]["alpha"] for run in runs}) == 3
+    alphas = [[run.rows[0]["probed"]["alpha"] for run in some] for some in (runs[:3], runs[3:])]
+    assert len(set(alphas[0] + alphas[1])) == 6
     assert [group.label for group in found.groups] == ["algorithm=fedavg", "algorithm=nufed"]
     assert [group.seeds for group in found.groups] == [[0, 1, 2], [0, 1, 2]]
     assert found.differing == {"algorithm.name": ["fedavg", "nufed"], "algorithm.nu": ["0", "5"]}
@@ -90,8 +91,10 @@ def test_two_algorithms_and_three_seeds(runs: list[RunResult], tmp_path: Path) -
     assert cell(new[1][2]) == pytest.approx(wanted, abs=6e-4)
     assert new[0][2] == "–"
 
-    assert found.chosen("alpha") is None, "both probed the same"
-    assert "chosen run by run" not in seen.text
+    ranges = [f"{min(some):g} to {max(some):g}" for some in alphas]
+    assert found.chosen("alpha") == ranges
+    assert f"chosen run by run (α of {ranges[0]}; of {ranges[1]})" in seen.text
+    assert compare(folders(runs[:3] * 2)).chosen("alpha") is None, "of one group they are the same"
 
     every = seen.table("folder runs")
     assert [row[2] for row in every] == ["0", "1", "2"] * 2
@@ -101,7 +104,9 @@ def test_two_algorithms_and_three_seeds(runs: list[RunResult], tmp_path: Path) -
 
 
 def test_rounds_to_a_target_are_those_of_each_seed(runs: list[RunResult], tmp_path: Path) -> None:
-    for run in runs:
+    for seed, run in enumerate(runs):
+        for i, row in enumerate(run.rows[::2]):
+            row["new"]["accuracy"][3] = 0.5 + 0.1 * i + 0.01 * (seed % 3)
         spend(run, gradients=10, bytes_up=1_000_000, bytes_down=500_000)
     found = compare(folders(runs))
     head = "runs rounds gradients bytes seeds"
@@ -258,7 +263,7 @@ def test_a_run_that_stopped_or_was_never_evaluated_is_told_of(train: Train) -> N
 def test_a_loss_is_better_where_it_is_less(train: Train, tmp_path: Path) -> None:
     methods = (f"algorithm.nu={nu}" for nu in (1, 2))
     small = [*SMALL, "evaluation.new_clients=[3]", "rounds=6", "fraction=1.0"]
-    small += ["algorithm.beta=0.1"]
+    small += ["algorithm.alpha=0.1", "algorithm.beta=0.1"]
     found = compare(folders([train([*small, each]) for each in methods]))
     assert found.metric == "loss"
     assert "at most" in read(found, tmp_path).text

@@ -39,7 +39,8 @@ def page_of(run: RunResult) -> Page:
 
 
 def test_the_numbers_are_those_of_the_run(train: Train, tmp_path: Path) -> None:
-    run = train([*labelled(tmp_path), "seed=1"], report=True)
+    sizes = ["algorithm.alpha=0.3", "algorithm.beta=0.3"]
+    run = train([*labelled(tmp_path), *sizes, "seed=1"], report=True)
     page, end = page_of(run), run.summary
     new, old = end["new"], end["participating"]
     untrained = run.rows[0]["new"]["accuracy"][3]
