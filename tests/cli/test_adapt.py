@@ -121,7 +121,7 @@ def test_a_worse_model_and_a_single_class_are_said(
     main([*common, "client=30", "alpha=3", "steps=45"])
     assert "All rows are of class 2: a constant would be as accurate." in capsys.readouterr().out
     np.savez(run.file, **given)
-    main([*common, "client=30", "alpha=3", "steps=45", "out=worse"])
+    main([*common, "client=30", "alpha=10", "steps=45", "out=worse"])
     out = capsys.readouterr().out
     assert "Its loss is above the trained model's" in out
     assert len([line for line in out.splitlines() if line.startswith("│")]) == 16, "every third"

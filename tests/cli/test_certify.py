@@ -95,8 +95,9 @@ def test_it_says_in_words_where_the_steps_stand() -> None:
 
 def test_what_the_theorem_does_not_cover_is_named() -> None:
     adam = "strategy.optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.01}"
-    assert "plain averaging" not in said(certified())
-    assert "this has strategy.optimizer=…" in said(certified(adam))
+    assert "plain averaging" not in said(certified("algorithm.beta=0.01"))
+    assert "this has strategy.clip_norm=usual" in said(certified()), "as β was chosen"
+    assert "this has strategy.optimizer=…" in said(certified(adam, "algorithm.beta=0.01"))
     assert "rule=Median" in said(certified("rule=median"))
     assert "sampler=ByRows, schedule.beta" in said(certified("sampler=by_rows", "schedule=step"))
     reused = said(certified("algorithm.batch.hessian=null"))
