@@ -14,14 +14,18 @@ from benchmarks.contest import play, record
 from benchmarks.contest.contender import TUNING_SEEDS, Setting
 from benchmarks.contest.record import Record
 from benchmarks.contest.search import Axis, Choice, Point, neighbours, rung, walk
-from benchmarks.experiments.pages import cost
+from benchmarks.experiments.pages import cost, steps
 from benchmarks.experiments.plan import Job
 from benchmarks.experiments.runs import Outcome, run_all
 from benchmarks.machine import ROOT
 from nufed.conf.compose import compose_config
 
 AXES = (Axis("a", "0.1"), Axis("b", "0.003"), Axis("c", "off", ("off", "on")))
-ENTRIES = [*cost.ENTRIES, *(entry for name in SETTINGS for entry in entries(name))]
+ENTRIES = [
+    *cost.ENTRIES,
+    *steps.ENTRIES,
+    *(entry for name in SETTINGS for entry in entries(name)),
+]
 
 
 def walked(peak: tuple[float, float], budget: int = 99) -> tuple[Choice, list[Point]]:
@@ -130,7 +134,9 @@ def test_a_score_is_of_the_best_k_over_the_whole_run_without_its_start() -> None
     assert play.score([broken], setting, contender) == -math.inf
 
 
-RECORDS = [*cost.records(), *compared()]
+RECORDS = [*cost.records(), *steps.records(), *compared()]
+SHOWN = ["nufed", "ditto"], [cost.BASE, cost.OURS], [steps.TUNED, steps.CHOSEN]
+"""Two lines of each kind of record."""
 
 
 @pytest.mark.parametrize("kept", RECORDS, ids=lambda kept: kept.setting)
@@ -139,7 +145,7 @@ def test_a_row_of_each_table_is_found_again(kept: Record, tmp_path: Path) -> Non
     by_name = {
         who.name: (setting, who) for setting, who in ENTRIES if setting.experiment == kept.setting
     }
-    names = ["nufed", "ditto"] if "nufed" in by_name else [cost.BASE, cost.OURS]
+    (names,) = (each for each in SHOWN if each[0] in by_name)
     for name in names:
         line, (setting, contender) = kept.line(name), by_name[name]
         job = contender.jobs(setting, tuple(line.tuned.values()))[0]
@@ -164,6 +170,7 @@ def test_a_row_of_each_table_is_found_again(kept: Record, tmp_path: Path) -> Non
 def test_the_documents_are_what_the_records_say() -> None:
     text = (ROOT / "docs/results.md").read_text()
     assert cost.text(cost.records()) in text
+    assert steps.text(steps.records()) in text
     made = compared()
     assert (ROOT / DOCUMENT).exists() == bool(made)
     if made:

@@ -68,7 +68,7 @@ def test_the_wheel_holds_every_file_of_every_part(wheel: Path) -> None:
         if file.suffix in kinds
     }
     there = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert there == ours | {"nufed/__init__.py"}
+    assert there == ours | {"nufed/__init__.py", "nufed/py.typed"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -75,7 +75,8 @@ INTRODUCTION = f"""\
 curvature of a few clients' losses at the first model ([steps.py](../theory/steps.py)), and updates
 are then clipped to four times their usual norm ([usual.py](../strategies/usual.py)). Beside them
 the pair that {BUDGET} runs find at most, from 0.1 and 0.1, by rows held out of the train rows of
-two other draws, without clipping. Both take as many rounds; ν = 5, after {STEPS} fine-tuning
+two other draws, without clipping (▹: the budget ended that walk before all neighbours of the pair
+were tried). Both take as many rounds; ν = 5, after {STEPS} fine-tuning
 steps, mean of the last three evaluations, paired by seed. The aim is {WITHIN[0]:.0%} of accuracy,
 or {WITHIN[1]:.0%} of a loss, and that no run breaks off. The rule's constants were chosen on other
 draws of the same federations, so this is no test on other data.
