@@ -154,7 +154,9 @@ def test_a_row_of_each_table_is_found_again(kept: Record, tmp_path: Path) -> Non
         for group in ("participating", "new"):
             curves = np.array(line.curves[group])[:, 1]
             found = again.curve(group, kept.metric)[-1]
-            scale = 0.02 if kept.metric == "accuracy" else 0.02 * curves[0]
+            # What another stack rounds otherwise grows from local step to local step.
+            near = 0.02 if line.rounds[1] * first.config.algorithm["tau"] <= 50 else 0.05
+            scale = near if kept.metric == "accuracy" else near * curves[0]
             assert np.abs(found - curves[0]).max() <= np.max(scale)
             low, high = curves.min(0), curves.max(0)
             assert (found >= low - scale).all()
