@@ -79,7 +79,8 @@ two other draws, without clipping (▹: the budget ended that walk before all ne
 were tried). Both take as many rounds; ν = 5, after {STEPS} fine-tuning
 steps, mean of the last three evaluations, paired by seed. The aim is {WITHIN[0]:.0%} of accuracy,
 or {WITHIN[1]:.0%} of a loss, and that no run breaks off. The rule's constants were chosen on other
-draws of the same federations, so this is no test on other data.
+draws of the same federations, so this is no test on other data. A tuned pair may be too long for
+another draw, as of sine waves: it was the best on two.
 """
 
 
