@@ -136,8 +136,11 @@ def test_a_score_is_of_the_best_k_over_the_whole_run_without_its_start() -> None
 
 RECORDS = [*cost.records(), *steps.records(), *compared()]
 SHOWN = ["nufed", "ditto"], [cost.BASE, cost.OURS], [steps.CHOSEN]
-"""Lines of each kind of record. Tuned pairs are at the edge of what is stable, where no two runs agree
-after twenty rounds: those that were chosen are not."""
+"""Lines of each kind of record.
+
+Tuned pairs are at the edge of what is stable, where no two runs agree after twenty rounds; those
+that were chosen are not.
+"""
 
 
 @pytest.mark.parametrize("kept", RECORDS, ids=lambda kept: kept.setting)
