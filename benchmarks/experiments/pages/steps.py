@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contest import play, record
-from benchmarks.contest.contender import TUNING_SEEDS, Contender, Setting
+from benchmarks.contest.contender import Contender, Setting
 from benchmarks.contest.record import Record
 from benchmarks.contest.search import Axis
 from benchmarks.experiments.methods import GROUPS, TITLES, Outcomes
@@ -24,8 +24,8 @@ WITHIN = 0.01, 0.1
 
 
 def setting(key: str, called: str, metric: str = "accuracy") -> Setting:
-    """Return a federation that is tuned on two other draws of it."""
-    return Setting(f"steps_{key}", called, metric, (STEPS,), BUDGET, TUNING_SEEDS[:2])
+    """Return a federation that is tuned on other draws of it."""
+    return Setting(f"steps_{key}", called, metric, (STEPS,), BUDGET)
 
 
 SETTINGS = {
