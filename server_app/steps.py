@@ -8,7 +8,7 @@ from nufed.client_app.algorithm import AUTOMATIC, algorithm_of
 from nufed.client_app.curvature import Curvature
 from nufed.conf.errors import InputError
 from nufed.conf.schema import AUTO, Config
-from nufed.strategies.usual import USUAL
+from nufed.strategies.usual import TIMES, USUAL
 from nufed.theory.steps import Steps, suggested_steps
 
 log = logging.getLogger("nufed")
@@ -27,7 +27,7 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
     InputError
         If the loss has no finite curvature, or no client could tell.
     """
-    config = clipped(config)
+    config = with_clipping(config)
     wanted = [key for key in AUTOMATIC if config.algorithm.get(key) == AUTO]
     if not wanted:
         return config
@@ -45,12 +45,16 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
         -found.negative,
         found.largest,
         ", ".join(f"{key} = {size:g}" for key, size in chosen.items())
-        + ("; updates are clipped" if config.strategy.get("clip_norm") == USUAL else ""),
+        + (
+            f"; updates above {TIMES} times the usual norm are clipped"
+            if config.strategy.get("clip_norm") == USUAL
+            else ""
+        ),
     )
     return replace(config, algorithm=config.algorithm | chosen)
 
 
-def clipped(config: Config) -> Config:
+def with_clipping(config: Config) -> Config:
     """Return the configuration with what `strategy.clip_norm=auto` means for it.
 
     That is ``usual`` where β is chosen, as it is longer than is safe for every client; else null.

@@ -34,10 +34,10 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"{unknown[0]}: not compared on; choose from {', '.join(SETTINGS)}")
     for name in given.data or SETTINGS:
         compared, outcomes = entries(name), dict[Job, Outcome]()
-        for stage in (play.trials, play.runs):
-            while new := [job for job in stage(compared, outcomes) if job not in outcomes]:
+        for stage in play.stages(compared):
+            while new := [job for job in stage(outcomes) if job not in outcomes]:
                 outcomes |= run_all(new, given.folder, given.processes, name)
-        record.keep(record.record(play.results(compared, outcomes)))
+        record.keep_all(compared, outcomes)
     text = document(records())
     (machine.ROOT / DOCUMENT).write_text(text)
     print(text)
@@ -46,8 +46,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def records() -> list[record.Record]:
     """Return what is kept of the data sets, as far as they have been run."""
-    paths = [record.FOLDER / f"{setting.experiment}.json" for setting in SETTINGS.values()]
-    return [record.read(path) for path in paths if path.exists()]
+    return record.read_all([entry for name in SETTINGS for entry in entries(name)[:1]])
 
 
 if __name__ == "__main__":

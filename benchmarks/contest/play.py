@@ -1,7 +1,8 @@
 """What a contest still has to run, and what it comes to: functions of what was run so far."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from benchmarks.experiments.runs import Outcome
 
 Outcomes = Mapping[Job, Outcome]
 Entry = tuple[Setting, Contender]
+Stage = Callable[[Outcomes], list[Job]]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class Result:
     choice: Choice
     validation: Sequence[Outcome]
     runs: Sequence[Outcome]
+
+
+def stages(entries: Sequence[Entry]) -> tuple[Stage, Stage]:
+    """Return what is to be run: trials, until everyone is tuned, and then everyone's runs."""
+    return partial(trials, entries), partial(runs, entries)
 
 
 def trials(entries: Iterable[Entry], outcomes: Outcomes) -> list[Job]:

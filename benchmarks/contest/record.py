@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.contest.play import Result
+from benchmarks.contest.contender import Setting
+from benchmarks.contest.play import Entry, Outcomes, Result, results
 from benchmarks.experiments.runs import Outcome
 from nufed.server_app.report.statistics import Array, Interval, paired, rounds_to
 from nufed.strategies.curves import GROUPS
@@ -131,9 +132,9 @@ class Record:
         return np.array([rounds_to(spent, sign * curve, goal) for curve in line.curve(group, k)])
 
 
-def record(results: Sequence[Result]) -> Record:
+def record(played: Sequence[Result]) -> Record:
     """Return what the results of one setting come to."""
-    setting = results[0].setting
+    setting = played[0].setting
     return Record(
         setting.experiment,
         setting.title,
@@ -142,7 +143,7 @@ def record(results: Sequence[Result]) -> Record:
         setting.budget,
         machine.commit(),
         machine.facts(),
-        [line(result) for result in results],
+        [line(result) for result in played],
         len(setting.tuning_seeds),
     )
 
@@ -187,6 +188,24 @@ def command(result: Result) -> str:
     return " ".join(
         ["nufed -m", f"experiment={job.experiment}", *job.options, *chosen, f"seed={seeds}"]
     )
+
+
+def keep_all(entries: Sequence[Entry], outcomes: Outcomes) -> list[Record]:
+    """Write down what everyone came to, a record a setting, and return them."""
+    by_setting = dict[Setting, list[Entry]]()
+    for entry in entries:
+        by_setting.setdefault(entry[0], []).append(entry)
+    made = [record(results(some, outcomes)) for some in by_setting.values()]
+    for each in made:
+        keep(each)
+    return made
+
+
+def read_all(entries: Iterable[Entry]) -> list[Record]:
+    """Return the records of settings, in their order, as far as they have been run."""
+    settings = dict.fromkeys(setting.experiment for setting, _ in entries)
+    paths = [FOLDER / f"{experiment}.json" for experiment in settings]
+    return [read(path) for path in paths if path.exists()]
 
 
 def keep(made: Record, folder: Path = FOLDER) -> Path:

@@ -135,12 +135,9 @@ def test_a_score_is_of_the_best_k_over_the_whole_run_without_its_start() -> None
 
 
 RECORDS = [*cost.records(), *steps.records(), *compared()]
-SHOWN = ["nufed", "ditto"], [cost.BASE, cost.OURS], [steps.CHOSEN]
-"""Lines of each kind of record.
-
-Tuned pairs are at the edge of what is stable, where no two runs agree after twenty rounds; those
-that were chosen are not.
-"""
+SHOWN = ["nufed", "ditto"], [cost.BASE, cost.OURS], [steps.TUNED, steps.CHOSEN]
+"""Two lines of each kind of record."""
+AT_ONCE = {"engine.chunk_size": "10"}  # left to a trial, it is as fast as the machine is free
 
 
 @pytest.mark.parametrize("kept", RECORDS, ids=lambda kept: kept.setting)
@@ -150,15 +147,15 @@ def test_a_row_of_each_table_is_found_again(kept: Record, tmp_path: Path) -> Non
         who.name: (setting, who) for setting, who in ENTRIES if setting.experiment == kept.setting
     }
     (names,) = (each for each in SHOWN if each[0] in by_name)
-    for name in names:
-        line, (setting, contender) = kept.line(name), by_name[name]
+    for line in [line for line in map(kept.line, names) if not line.stopped]:
+        setting, contender = by_name[line.name]
         job = contender.jobs(setting, tuple(line.tuned.values()))[0]
-        first = job.but({"rounds": str(line.rounds[1])})
-        (again,) = run_all([first], tmp_path, 1, name).values()
+        first = job.but(AT_ONCE | {"rounds": str(line.rounds[1])})
+        (again,) = run_all([first], tmp_path, 1, line.name).values()
         for group in ("participating", "new"):
             curves = np.array(line.curves[group])[:, 1]
             found = again.curve(group, kept.metric)[-1]
-            # What stacks of other sizes round otherwise grows from local step to local step.
+            # What another processor rounds otherwise grows from local step to local step.
             few = line.rounds[1] * first.config.algorithm["tau"] <= 50
             near = 0.02 if few else 0.05
             scale = near if kept.metric == "accuracy" else near * curves[0]
@@ -170,10 +167,11 @@ def test_a_row_of_each_table_is_found_again(kept: Record, tmp_path: Path) -> Non
         cells = [row.get("cost", {}) for row in again.evaluated]
         spent = cells[-1]["gradients"] * again.participating
         assert spent == pytest.approx(line.gradients[1], rel=1e-4)
-        assert cells[-1]["bytes_up"] + cells[-1]["bytes_down"] == pytest.approx(
-            line.bytes[1],
-            rel=1e-3,  # of the seeds' mean: an update that was dropped does not count
-        )
+        sent = cells[-1]["bytes_up"] + cells[-1]["bytes_down"]
+        update = cells[-1]["bytes_up"] / (line.rounds[1] * first.config.clients_per_round)
+        dropped = round((sent - line.bytes[1]) * len(line.seeds) / update)  # of other seeds
+        assert 0 <= dropped <= len(line.seeds)
+        assert sent - dropped * update / len(line.seeds) == pytest.approx(line.bytes[1], rel=1e-4)
 
 
 def test_the_documents_are_what_the_records_say() -> None:

@@ -11,7 +11,7 @@ from benchmarks.contest.search import Axis
 from benchmarks.experiments.figures import band, figure
 from benchmarks.experiments.methods import GROUPS, TITLES, Outcomes
 from benchmarks.experiments.pages.page import picture, table
-from benchmarks.experiments.plan import ALPHA, MODE, NU, Job, jobs
+from benchmarks.experiments.plan import ALPHA, MODE, NU, jobs
 from nufed.server_app.report.statistics import Array, Saving, saving
 from nufed.server_app.report.words import size
 
@@ -77,33 +77,17 @@ CONTESTS: dict[str, tuple[Setting, list[Contender]]] = {
 ENTRIES = [(setting, who) for setting, everyone in CONTESTS.values() for who in everyone]
 
 
-def trials(outcomes: Outcomes) -> list[Job]:
-    """Return what tuning tries next."""
-    return play.trials(ENTRIES, outcomes)
-
-
-def runs(outcomes: Outcomes) -> list[Job]:
-    """Return the tuned runs."""
-    return play.runs(ENTRIES, outcomes)
-
-
-stages = (trials, runs)
+stages = play.stages(ENTRIES)
 
 
 def section(outcomes: Outcomes, figures: Path) -> str:
     """Keep the records, draw, and return the text."""
-    made = []
-    for setting, everyone in CONTESTS.values():
-        played = play.results([(setting, who) for who in everyone], outcomes)
-        made.append(record.record(played))
-        record.keep(made[-1])
-    return text(made, figures)
+    return text(record.keep_all(ENTRIES, outcomes), figures)
 
 
 def records() -> list[Record]:
     """Return what is kept of the settings, as far as they have been run."""
-    paths = [record.FOLDER / f"{setting.experiment}.json" for setting, _ in CONTESTS.values()]
-    return [record.read(path) for path in paths if path.exists()]
+    return record.read_all(ENTRIES)
 
 
 def text(records: list[Record], figures: Path | None = None) -> str:
