@@ -9,8 +9,8 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from nufed.conf.compose import CONFIG_DIR, composing
-from nufed.conf.convert import to_config
-from nufed.conf.schema import Config
+from nufed.conf.convert import to_config, with_clipping
+from nufed.conf.schema import AUTO, Config
 from nufed.conf.words import escaped, written
 
 DATASET, TRACKING = "dataset", "tracking"
@@ -31,11 +31,17 @@ def overrides_of(config: Config) -> list[str] | None:
     with composing():
         options = _options(wanted)
         try:
-            words = options + _differences(compose("config", options), asdict(wanted))
+            words = options + _differences(compose("config", options), asdict(_said(wanted)))
             same = to_config(compose("config", words)) == wanted
         except Exception:  # whatever Hydra and OmegaConf make of words that nobody typed
             return None
     return words if same else None
+
+
+def _said(config: Config) -> Config:
+    """Return a configuration as it is said where `strategy.clip_norm` need not be."""
+    unsaid = replace(config, strategy=config.strategy | {"clip_norm": AUTO})
+    return unsaid if with_clipping(unsaid) == config else config
 
 
 def differing_keys(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:

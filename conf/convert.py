@@ -4,7 +4,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nufed.conf.errors import InputError, reason
 from nufed.conf.keys import no_such_key, unknown_of_engine
 from nufed.conf.plain import dump, each_text, plain
-from nufed.conf.schema import Config
+from nufed.conf.schema import AUTO, USUAL, Config
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def to_config(composed: DictConfig) -> Config:
     """
     _require_whole(composed)
     # Once: what an interpolation gives, or an escaped \${…}, is a value, whatever stands in it.
-    config = _made(Config, OmegaConf.to_container(composed, resolve=True))
+    config = with_clipping(_made(Config, OmegaConf.to_container(composed, resolve=True)))
     if unknown := unknown_of_engine(config.engine):
         raise InputError(no_such_key(unknown))
     return config
@@ -109,7 +109,19 @@ def read_values(values: dict[str, Any]) -> Config:
         _require_whole(merged)
     except OmegaConfBaseException as error:
         raise ValueError(shown(reason(error))) from error
-    return _made(Config, each_text(OmegaConf.to_container(merged), shown))
+    return with_clipping(_made(Config, each_text(OmegaConf.to_container(merged), shown)))
+
+
+def with_clipping(config: Config) -> Config:
+    """Return the configuration with what `strategy.clip_norm=auto` means for it.
+
+    That is ``usual`` where β is chosen, as it is longer than is safe for every client; else null.
+    It is said at once: a run goes on, and is found again, as what it began with.
+    """
+    if config.strategy.get("clip_norm") != AUTO:
+        return config
+    chosen = config.algorithm.get("beta") == AUTO and config.privacy.name == "none"
+    return replace(config, strategy=config.strategy | {"clip_norm": USUAL if chosen else None})
 
 
 def _with_named_tracker(values: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ WEIGHTINGS = ("uniform", "examples")
 PRIVACY = ("none", "central_dp")
 AUTO = "auto"
 """In place of a step size: a probe of the task chooses it (theory/steps.py)."""
+USUAL = "usual"
+"""In place of a norm to clip to: the last rounds' updates choose it (strategies/usual.py)."""
 SPLITS = ("test", "validation")
 MEAN, UNIFORM = "nufed.strategies.rules.mean.Mean", "nufed.strategies.samplers.uniform.Uniform"
 

@@ -46,7 +46,7 @@ from nufed.server_app.report.callback import Report
 from nufed.server_app.rounds import rounds
 from nufed.server_app.run_dir import run_dir
 from nufed.server_app.run_folder import RunFolder, require_free
-from nufed.server_app.steps import probed_steps, remedy, with_clipping, with_steps
+from nufed.server_app.steps import probed_steps, remedy, with_steps
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.trackers import trackers
 from nufed.server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_on
@@ -267,7 +267,7 @@ def make_strategy(config: Config, roster: Roster) -> MetaFedAvg:
     """Make the strategy that the configuration names."""
     try:
         strategy: MetaFedAvg = make(
-            with_clipping(config).strategy,
+            config.strategy,
             algorithm_of(config.algorithm),
             config.evaluation,
             roster,

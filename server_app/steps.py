@@ -7,15 +7,15 @@ from dataclasses import replace
 from nufed.client_app.algorithm import AUTOMATIC, algorithm_of
 from nufed.client_app.curvature import Curvature
 from nufed.conf.errors import InputError
-from nufed.conf.schema import AUTO, Config
-from nufed.strategies.usual import TIMES, USUAL
+from nufed.conf.schema import AUTO, USUAL, Config
+from nufed.strategies.usual import TIMES
 from nufed.theory.steps import Steps, suggested_steps
 
 log = logging.getLogger("nufed")
 
 
 def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
-    """Return the configuration with numbers for α and β, and what bounds updates with them.
+    """Return the configuration with numbers for α and β.
 
     Parameters
     ----------
@@ -27,7 +27,6 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
     InputError
         If the loss has no finite curvature, or no client could tell.
     """
-    config = with_clipping(config)
     wanted = [key for key in AUTOMATIC if config.algorithm.get(key) == AUTO]
     if not wanted:
         return config
@@ -52,17 +51,6 @@ def with_steps(config: Config, measure: Callable[[], Curvature]) -> Config:
         ),
     )
     return replace(config, algorithm=config.algorithm | chosen)
-
-
-def with_clipping(config: Config) -> Config:
-    """Return the configuration with what `strategy.clip_norm=auto` means for it.
-
-    That is ``usual`` where β is chosen, as it is longer than is safe for every client; else null.
-    """
-    if config.strategy.get("clip_norm") != AUTO:
-        return config
-    chosen = config.algorithm.get("beta") == AUTO and config.privacy.name == "none"
-    return replace(config, strategy=config.strategy | {"clip_norm": USUAL if chosen else None})
 
 
 def probed_steps(asked: Config, config: Config) -> dict[str, float]:

@@ -32,12 +32,7 @@ from nufed.client_app.messages import (
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.wire import encode
 from nufed.conf.errors import InputError, RunStopped
-from nufed.conf.schema import (
-    WEIGHTINGS,
-    EvaluationConfig,
-    PrivacyConfig,
-    require_norm,
-)
+from nufed.conf.schema import USUAL, WEIGHTINGS, EvaluationConfig, PrivacyConfig, require_norm
 from nufed.strategies.cost import COST, Cost
 from nufed.strategies.curves import GROUPS, Evaluation, Members, summarize
 from nufed.strategies.exchange import apart
@@ -60,7 +55,7 @@ from nufed.strategies.samplers.uniform import Uniform
 from nufed.strategies.schedules import Schedule, require_schedulable, scheduled
 from nufed.strategies.server_optimizer import ServerOptimizer
 from nufed.strategies.tally import Tally
-from nufed.strategies.usual import USUAL, Usual
+from nufed.strategies.usual import Usual
 from nufed.strategies.weights import Weights
 from nufed.tasks.objective import LOWER_IS_BETTER
 

@@ -15,10 +15,9 @@ from statistics import median
 from typing import Any
 
 from nufed.conf.errors import InputError
+from nufed.conf.schema import USUAL
 from nufed.conf.typed import Mistyped, typed
 
-USUAL = "usual"
-"""What ``strategy.clip_norm`` is called, and the key of it in a strategy's state."""
 TIMES = 4
 ROUNDS = 5
 UNBOUNDED = 1e38

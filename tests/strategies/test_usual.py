@@ -11,8 +11,8 @@ from flwr.app import Message
 from nufed.client_app.messages import TrainInstruction
 from nufed.client_app.wire import decode
 from nufed.conf.errors import InputError
-from nufed.conf.schema import PrivacyConfig
-from nufed.strategies.usual import USUAL, Usual
+from nufed.conf.schema import USUAL, PrivacyConfig
+from nufed.strategies.usual import Usual
 from tests.strategies.helpers import Federation, assert_arrays
 from tests.strategies.test_robust import scaled
 
