@@ -155,15 +155,16 @@ def test_a_row_of_each_table_is_found_again(kept: Record, tmp_path: Path) -> Non
         for group in ("participating", "new"):
             curves = np.array(line.curves[group])[:, 1]
             found = again.curve(group, kept.metric)[-1]
-            # What another processor rounds otherwise grows from local step to local step.
-            few = line.rounds[1] * first.config.algorithm["tau"] <= 50
-            near = 0.02 if few else 0.05
-            scale = near if kept.metric == "accuracy" else near * curves[0]
-            if few:
-                assert np.abs(found - curves[0]).max() <= np.max(scale)
             low, high = curves.min(0), curves.max(0)
-            assert (found >= low - scale).all()
-            assert (found <= high + scale).all()
+            # What another processor rounds otherwise grows from local step to local step: of many,
+            # what the table shows is near what its seeds had.
+            if line.rounds[1] * first.config.algorithm["tau"] <= 50:
+                scale = 0.02 if kept.metric == "accuracy" else 0.02 * curves[0]
+                assert np.abs(found - curves[0]).max() <= np.max(scale)
+                assert ((found >= low - scale) & (found <= high + scale)).all()
+            else:
+                scale = 0.05 if kept.metric == "accuracy" else 0.05 * curves[0, line.k]
+                assert low[line.k] - scale <= found[line.k] <= high[line.k] + scale
         cells = [row.get("cost", {}) for row in again.evaluated]
         spent = cells[-1]["gradients"] * again.participating
         assert spent == pytest.approx(line.gradients[1], rel=1e-4)

@@ -132,7 +132,12 @@ def test_clients_that_never_trained_are_served(
     rows, client = np.concatenate(held), np.repeat(np.arange(30), 40)
     np.savez(tmp_path / "others.npz", x=digits.x[rows], y=digits.y[rows], client=client)
     others = ["dataset=npz", f"dataset.path={tmp_path / 'others.npz'}", "evaluation.new_clients=0"]
-    short = ["rounds=20", "evaluation.every=20", "clients_per_round=5", "algorithm.mode=first_order"]
+    short = [
+        "rounds=20",
+        "evaluation.every=20",
+        "clients_per_round=5",
+        "algorithm.mode=first_order",
+    ]
     run = train([*others, *short])
     for pair in ((0, 4), (2, 7), (1, 6)):
         mine = ours & np.isin(digits.y, pair)

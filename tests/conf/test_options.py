@@ -71,7 +71,26 @@ def test_every_option_composes_and_travels(file: Path) -> None:
             and "$" not in str(value)
             and value != "???"
         ):
-            assert composed[group][key] == value
+            settled = key == "clip_norm" and value == "auto"
+            assert composed[group][key] == ("usual" if settled else value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ([], "usual"),
+        (["algorithm.beta=0.1"], None),
+        (["privacy=central_dp"], None),
+        (["strategy.clip_norm=2"], 2),
+        (["strategy.clip_norm=2", "algorithm.beta=0.1"], 2),
+    ],
+)
+def test_updates_are_clipped_to_their_usual_norm_where_beta_is_chosen(
+    typed: list[str], found: object
+) -> None:
+    config = compose_config(typed)
+    assert config.strategy["clip_norm"] == found
+    assert read_config(to_json(config)) == config
 
 
 @pytest.mark.parametrize(
