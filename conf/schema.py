@@ -25,6 +25,7 @@ AUTO = "auto"
 USUAL = "usual"
 """In place of a norm to clip to: the last rounds' updates choose it (strategies/usual.py)."""
 SPLITS = ("test", "validation")
+BASELINES = ("none", "simple", "sklearn")
 MEAN, UNIFORM = "nufed.strategies.rules.mean.Mean", "nufed.strategies.samplers.uniform.Uniform"
 
 
@@ -267,6 +268,9 @@ class Config:
     evaluation: EvaluationConfig = MISSING
     tracking: dict[str, Any] = field(default_factory=dict)
     """Trackers beside the run folder, each by its `_target_` under a name of its own."""
+    baselines: str = "none"  # older runs lack it
+    """What stands beside personal models at the end: `simple`, a constant, the same and a linear
+    model of each client alone, one model of all rows; `sklearn`, gradient boosting too; `none`."""
     callbacks: Any = None
     """Callbacks of your own, `{name: {_target_: …}}`; an exception from one ends the run."""
 
@@ -283,6 +287,7 @@ class Config:
         )
         r = self.fraction
         require(r is None or 0 < r <= 1, "fraction", r, "above 0 and at most 1, or null")
+        require(self.baselines in BASELINES, "baselines", self.baselines, " | ".join(BASELINES))
         require(0 <= self.seed < 2**64, "seed", self.seed, "0 or more, and below 2^64")
         self.schedule = self.schedule or {}
         groups = ("algorithm", "dataset", "model", "strategy", "rule", "sampler", "schedule")

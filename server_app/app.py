@@ -31,6 +31,7 @@ from nufed.conf.schema import Config, require
 from nufed.conf.targets import modules_here
 from nufed.conf.versions import HOME
 from nufed.server_app import resume
+from nufed.server_app.baselines.measure import beside
 from nufed.server_app.callbacks import Own, own_callbacks, require_none_failed
 from nufed.server_app.carried import unload
 from nufed.server_app.checkpoint import Checkpoint, Checkpoints, alone, saved_rounds
@@ -192,11 +193,31 @@ def _run(
         if isinstance(error, RunStopped | KeyboardInterrupt):
             raise type(error)(summary["stopped"]) from error
         raise
+    summary |= _without_federation(config, task, strategy)
     _end(summary, strategy, callbacks)
     if "stopped" in summary:
         failed = any(isinstance(each, Own) and each.failed for each in callbacks)
         raise (CallbackFailed if failed else CannotWrite)(summary["stopped"])
     require_none_failed(callbacks)  # in its section of the report
+
+
+def _without_federation(config: Config, task: Task, strategy: MetaFedAvg) -> dict[str, Any]:
+    """Return what clients have without the run; it is no part of it, and cannot make it fail."""
+    if config.baselines == "none" or strategy.measured is None:
+        return {}
+    try:
+        found = beside(config, task, strategy.measured)
+    except KeyboardInterrupt:
+        log.warning("baselines=%s: interrupted; the run is whole", config.baselines)
+        return {}
+    except Exception as error:  # of a model that a stack, or Adam, does something else to
+        log.warning(
+            "baselines=%s: could not be trained (%s: %s); the run is whole; baselines=none does "
+            "without them",
+            *(config.baselines, type(error).__name__, reason(error)),
+        )
+        return {}
+    return {"baselines": found} if found is not None else {}
 
 
 def _end(summary: dict[str, Any], strategy: MetaFedAvg, callbacks: list[Callback]) -> None:

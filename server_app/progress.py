@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nufed.client_app.algorithm import settings_of
+from nufed.server_app.baselines import verdict
 from nufed.server_app.run_folder import REPORT
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
@@ -104,6 +105,7 @@ class ProgressBar(Callback):
                 for line in say_undefined(summary):
                     self._warn(line)
                 self._say_if_it_rises(summary)
+                self._say_if_it_pays(summary)
             if "epsilon" in summary:
                 self.console.say(
                     f"differential privacy of clients: ε = {summary['epsilon']:.3g} "
@@ -130,6 +132,12 @@ class ProgressBar(Callback):
                 f"fine-tuning still pays at k={k}: try evaluation.steps={2 * k}, or a larger "
                 "algorithm.alpha",
             )
+
+    def _say_if_it_pays(self, summary: dict[str, Any]) -> None:
+        if "baselines" in summary:
+            beside = verdict.read(summary["baselines"])
+            self.console.print(beside_table(beside))
+            self.console.say(beside.pays())
 
     def _time_left(self, round: int) -> str:
         timed = round - self._done - 1
@@ -168,6 +176,17 @@ def curve_table(summary: dict[str, Any]) -> Table:
         if metric in untrained and summary["rounds"]:
             points = (_number(untrained, metric, metric, i) for i in some)
             table.add_row("  untrained, mean", *points)
+    return table
+
+
+def beside_table(beside: verdict.Beside) -> Table:
+    """Return what clients have without federation as a table."""
+    groups = [group for group in GROUPS if group in beside.means["personal"]]
+    title = f"{beside.metric} on the same rows without federation, mean over clients"
+    table = Table("", *groups, title=title, title_justify="left")
+    for name, means in beside.means.items():
+        figures = (_figure(means[group], ".3f") for group in groups)
+        table.add_row(beside.called(name), *figures)
     return table
 
 

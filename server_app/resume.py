@@ -33,7 +33,16 @@ from nufed.tasks.trained import placed
 DATASET = "dataset"
 PATH = f"{DATASET}.path"
 MAY_CHANGE = (
-    *("callbacks", "checkpoint", PATH, "device", "diagnostics", "early_stopping", "engine"),
+    *(
+        "baselines",
+        "callbacks",
+        "checkpoint",
+        PATH,
+        "device",
+        "diagnostics",
+        "early_stopping",
+        "engine",
+    ),
     *("resume", "rounds", "server", "tracking", "trust"),
 )
 """What does not decide which model comes out of a round; of the data, where they are."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nufed.conf.typed import Mistyped, typed
+from nufed.server_app.baselines import verdict
 from nufed.server_app.tracking import Row
 from nufed.strategies.curves import GROUPS, STATISTICS, UNDEFINED
 from nufed.strategies.replies import LONGEST
@@ -45,6 +46,7 @@ SUMMARY: dict[str, Any] = {
     "untrained": dict[str, dict[str, Any]],
     **dict.fromkeys(GROUPS, dict[str, Any]),
     "undefined": dict[str, list[str]],
+    "baselines": dict[str, Any],
 }
 
 
@@ -93,6 +95,8 @@ def checked_summary(said: object) -> dict[str, Any]:
             _require_curves(summary[group])
             if group in summary.get("untrained", {}):
                 _require_curves(summary["untrained"][group])
+    if "baselines" in summary:
+        verdict.read(summary["baselines"])
     there = summary.get("clients")
     if there is not None and there.keys() != set(GROUPS):
         raise Mistyped("clients are not counted as participating and new")

@@ -115,7 +115,7 @@ class Batched:
             reports = [self.lane.evaluate(shared, rest, block, way) for block in blocks]
         else:
             reports = self._workers.evaluate(self._model(shared), rest, blocks, way)
-        return join_curves(reports, ask.steps + 1)
+        return join_curves(reports)
 
     def close(self) -> None:
         """End the workers, so that their processors are free for the next run of a sweep."""

@@ -126,7 +126,7 @@ class Lane:
             return report
 
         reports = self._chunks(len(clients), way.chunk, evaluate_chunk)
-        return join_curves(list(reports), ask.steps + 1)
+        return join_curves(list(reports))
 
     def note(self, kind: str, why: str, failed: Sequence[int], *, compile: bool = False) -> None:
         """Say, once, why a stack failed; remember it if each of its clients works by itself.
@@ -309,12 +309,12 @@ def split(clients: range, size: int) -> list[range]:
     return [clients[a:b] for a, b in pairwise(ends)]
 
 
-def join_curves(reports: list[EvaluateReport], points: int) -> EvaluateReport:
-    """Put the reports of several chunks one behind the other; `points` are steps + 1."""
+def join_curves(reports: list[EvaluateReport]) -> EvaluateReport:
+    """Put the reports of several chunks one behind the other."""
     measured = [report for report in reports if report.clients]
     names = measured[0].metrics if measured else []
     cubes = [
-        np.reshape(report.curves, (len(names), len(report.clients), points)) for report in measured
+        np.reshape(report.curves, (len(names), len(report.clients), -1)) for report in measured
     ]
     return EvaluateReport(
         [client for report in measured for client in report.clients],

@@ -52,6 +52,8 @@ class Purpose(IntEnum):
     """Which clients are there in a round."""
     CONFORMANCE = 16
     """Models and rows for code that is checked."""
+    BASELINES = 17
+    """Which clients are trained without federation, and the batches of one model of all rows."""
 
 
 def key(purpose: Purpose, seed: int, client: int = 0, round: int = 0) -> NDArray[np.uint32]:

@@ -57,7 +57,7 @@ def train(tmp_path: Path) -> Callable[..., RunResult]:
     def run(overrides: Sequence[str], num_supernodes: int = 1, report: bool = False) -> RunResult:
         nonlocal count
         count += 1
-        config: Config = compose_config(list(overrides))
+        config: Config = compose_config(["baselines=none", *overrides])
         folder = tmp_path / f"run{count}"
         run_config = {"config": to_json(config), "run-dir": str(folder), "report": report}
         run_in_process(server_app, client_app, run_config, num_supernodes)

@@ -67,7 +67,7 @@ def _composed(experiment: str, options: tuple[str, ...] = (), *, hydra: bool = F
     """Compose an experiment once: it takes a tenth of a second, and has a hundred runs."""
     register()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        words = [f"experiment={experiment}", *options]
+        words = [f"experiment={experiment}", "baselines=none", *options]  # they have their own
         return compose("config", words, return_hydra_config=hydra)
 
 

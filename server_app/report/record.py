@@ -13,6 +13,8 @@ from nufed.conf.errors import InputError
 from nufed.conf.files import is_there
 from nufed.conf.schema import Config
 from nufed.conf.targets import foreign
+from nufed.server_app.baselines.verdict import Beside
+from nufed.server_app.baselines.verdict import read as read_beside
 from nufed.server_app.report.statistics import Array
 from nufed.server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, read_json, whole_rows
 from nufed.server_app.tracking import Row
@@ -84,6 +86,12 @@ class Record:
     def stopped(self) -> str | None:
         """Why the run ended before its last round; None if it did not, or not yet."""
         return (self.summary or {}).get("stopped")
+
+    @cached_property
+    def beside(self) -> Beside | None:
+        """What clients have without federation; None where it was not measured."""
+        said = (self.summary or {}).get("baselines")
+        return None if said is None else read_beside(said)
 
     def series(self, key: str) -> tuple[list[int], Array]:
         """Return the rounds whose row has a figure, and the figures; NaN where not finite."""

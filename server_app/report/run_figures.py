@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from nufed.server_app.palette import GREY
 from nufed.server_app.report.figures import (
     COLOURS,
     Drawing,
@@ -125,12 +126,24 @@ def by_step(run: Record) -> list[Figure]:
         drawing.axes.plot(k, mean, label=label, **style(index, len(k)))
         said.append(f"{group} clients from {_ends(mean, metric)}")
         drawn += [mean, low, high]
+    for name, value in _alone(run).items():
+        drawing.axes.axhline(value, color=GREY, linestyle="--", linewidth=1.2, label=name)
+        said.append(f"{name}, {number(value, metric)}")
+        drawn.append(np.array([value]))
     whole_rounds(drawing.axes)
     within(drawing.axes, metric)
     if run.lower_is_better:
         scale(drawing.axes, np.concatenate(drawn))
-    title = f"Fine-tuning takes {said[-1]}; shaded: {spread}"
+    title = f"Fine-tuning takes {said[len(run.groups) - 1]}; shaded: {spread}"
     return [drawing.finish(title, f"Mean {metric} by fine-tuning steps: {'; '.join(said)}.")]
+
+
+def _alone(run: Record) -> dict[str, float]:
+    """Return what the last group of clients does best without federation, by what it is called."""
+    if (beside := run.beside) is None:
+        return {}
+    value = beside.means[beside.best].get(run.groups[-1])
+    return {} if value is None else {f"{run.groups[-1]}, {beside.called(beside.best)}": value}
 
 
 def over_clients(run: Record) -> list[Figure]:

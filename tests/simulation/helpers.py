@@ -55,7 +55,7 @@ def setting(*overrides: str) -> Setting:
     data = ["dataset=npz", f"dataset.path={ragged_digits()}", "dataset.one_class=keep"]
     named = any(override.startswith("dataset=") for override in overrides)
     steps = ["algorithm.alpha=0.2", "algorithm.beta=0.5", "algorithm.tau=2"]
-    config = compose_config([*([] if named else data), *steps, *overrides])
+    config = compose_config(["baselines=none", *([] if named else data), *steps, *overrides])
     task = task_for(algorithm_of(config.algorithm), config)
     return Setting(config, task, task.initial_params())
 

@@ -13,13 +13,14 @@ from nufed.server_app.report.sections.again import again
 from nufed.server_app.report.sections.algorithm import algorithm
 from nufed.server_app.report.sections.configuration import configuration
 from nufed.server_app.report.sections.failures import failures
+from nufed.server_app.report.sections.pays import pays
 from nufed.server_app.report.sections.personal import personal
 from nufed.server_app.report.sections.served import served
 from nufed.server_app.report.sections.theory import theory
 from nufed.server_app.report.sections.training import training
 
 Part = Callable[[Record], Section | None]
-OF_THE_RUN: tuple[Part, ...] = personal, served, training, algorithm, failures, theory
+OF_THE_RUN: tuple[Part, ...] = personal, pays, served, training, algorithm, failures, theory
 OF_ITS_CONFIGURATION: tuple[Part, ...] = configuration, again
 
 

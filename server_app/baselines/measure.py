@@ -1,0 +1,120 @@
+"""The baselines of a run: each a function of the clients that it measured, in a file of its own.
+
+None is returned where it makes no sense of their data. Those of `ALONE` see a client's own train
+rows, those of `POOLED` all clients' at once, which is what federation is there to avoid: they say
+what that costs. Nothing is chosen by a test row.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from nufed.conf.schema import BASELINES, Config
+from nufed.server_app.baselines.alone import alone, alone_linear
+from nufed.server_app.baselines.boosting import alone_boosting, pooled_boosting
+from nufed.server_app.baselines.clients import Array, Clients, Scores
+from nufed.server_app.baselines.constant import constant
+from nufed.server_app.baselines.pooled import pooled
+from nufed.server_app.baselines.verdict import Against, Beside
+from nufed.server_app.report.statistics import interval
+from nufed.strategies.curves import GROUPS, Evaluation
+from nufed.strategies.roster import some
+from nufed.tasks.measures import lower_is_better
+from nufed.tasks.streams import Purpose
+from nufed.tasks.task import Task
+
+MOST = 100
+"""Clients of a group; of more, as many are drawn."""
+LONGEST, SHORTEST, A_ROUND = 256, 16, 5
+"""Steps of training: so many for each round of the run, and no more or less than these."""
+
+Baseline = Callable[[Clients], Scores | None]
+
+ALONE: tuple[Baseline, ...] = constant, alone_linear, alone, alone_boosting
+POOLED: tuple[Baseline, ...] = pooled, pooled_boosting
+OF_SKLEARN = alone_boosting, pooled_boosting
+"""Those of ``baselines=sklearn`` alone."""
+
+
+def beside(config: Config, task: Task, measured: Evaluation) -> dict[str, Any] | None:
+    """Train and score what the configuration's `baselines` names; None where nothing can be.
+
+    Parameters
+    ----------
+    measured
+        The run's last evaluation, clients by number.
+    """
+    if config.baselines == "none" or not task.data.rows_here:
+        return None
+    chosen = {group: _some(config, measured, group) for group in GROUPS if group in measured.groups}
+    numbers = [client for some in chosen.values() for client, _ in some]
+    steps = min(max(A_ROUND * config.rounds, SHORTEST), LONGEST)
+    of = Clients(config, task, numbers, steps)
+    wanted = [each for each in (*ALONE, *POOLED) if _asked(each, config.baselines)]
+    scores = {each.__name__: each(of) for each in wanted}
+    found = {name: score for name, score in scores.items() if score is not None}
+    return asdict(_compared(config, task, measured, chosen, found, steps)) if found else None
+
+
+def _asked(baseline: Any, baselines: str) -> bool:
+    return baselines == BASELINES[-1] or baseline not in OF_SKLEARN
+
+
+def _some(config: Config, measured: Evaluation, group: str) -> list[tuple[int, int]]:
+    """Return the clients of a group to compare, and where they stand among its members."""
+    members = measured.groups[group].clients
+    drawn = some(list(range(len(members))), MOST, config.seed, Purpose.BASELINES)
+    return [(int(members[place]), place) for place in sorted(drawn)]
+
+
+def _compared(
+    config: Config,
+    task: Task,
+    measured: Evaluation,
+    chosen: dict[str, list[tuple[int, int]]],
+    scores: dict[str, Scores],
+    steps: int,
+) -> Beside:
+    metric = next(name for name in task.objective.names if name != "loss")
+    lower = metric in lower_is_better(config.task)
+    sign = -1.0 if lower else 1.0
+    personal = {
+        group: measured.groups[group].curves[metric][[place for _, place in some], -1]
+        for group, some in chosen.items()
+    }
+    ours = np.concatenate([*personal.values()])
+    alone = {each.__name__ for each in ALONE} & scores.keys()
+    best = max(sorted(alone), key=lambda name: _mean(sign * scores[name][metric], -np.inf))
+    owner = np.repeat([*personal], [len(each) for each in personal.values()])
+    of = {"personal": ours} | {name: each[metric] for name, each in scores.items()}
+    means = {
+        name: {group: _json(_mean(values[owner == group])) for group in personal}
+        for name, values in of.items()
+    }
+    against = {
+        group: _against(sign * (ours - scores[best][metric])[owner == group]) for group in personal
+    }
+    k = next(iter(measured.groups.values())).curves[metric].shape[1] - 1
+    there = {group: each for group, each in against.items() if each is not None}
+    return Beside(metric, lower, task.classification, k, steps, best, means, there)
+
+
+def _against(gains: Array) -> Against | None:
+    known = gains[np.isfinite(gains)]
+    if not len(known):
+        return None
+    found, better, worse = interval(known), int((known > 0).sum()), int((known < 0).sum())
+    return Against(
+        better, worse, len(known), float(found.mean), _json(found.low), _json(found.high)
+    )
+
+
+def _mean(values: Array, nobody: float = np.nan) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else nobody
+
+
+def _json(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,120 @@
+"""Does federation pay? A run's personal models beside what each client has without it, in words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nufed.conf.typed import Mistyped, made
+from nufed.server_app.report.statistics import Interval
+from nufed.strategies.curves import GROUPS
+
+WORDS = {
+    "constant": "its most frequent class",
+    "alone": "alone, same model",
+    "alone_linear": "alone, linear model",
+    "alone_boosting": "alone, gradient boosting",
+    "pooled": "pooled rows, same model",
+    "pooled_boosting": "pooled rows, gradient boosting",
+}
+"""What people read, of classes."""
+MEAN = "its mean"
+"""In the place of the first, of a regression."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """Personal models of a group of clients against what they do best alone."""
+
+    better: int
+    worse: int
+    clients: int
+    """Of whom both are known."""
+    gain: float
+    low: float | None
+    high: float | None
+    """Mean over clients by which personal models are better, and its 95% interval; None of one."""
+
+    @property
+    def interval(self) -> Interval:
+        """The gain and its interval."""
+        low = -np.inf if self.low is None else self.low
+        return Interval(self.gain, low, np.inf if self.high is None else self.high)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside a run's personal models, as its summary keeps it."""
+
+    metric: str
+    lower_is_better: bool
+    classes: bool
+    k: int
+    """Fine-tuning steps of the personal models."""
+    steps: int
+    """Of training, at most."""
+    best: str
+    """Of what clients do alone, what is best on the mean over all that were measured."""
+    means: dict[str, dict[str, float | None]]
+    """Name -> group -> the metric's mean over clients; `personal` is the run's own."""
+    against: dict[str, Against]
+    """Group -> how personal models compare with `best`."""
+
+    def called(self, name: str) -> str:
+        """Return what people read of a baseline."""
+        if name == "constant" and not self.classes:
+            return MEAN
+        return f"personal models, k={self.k}" if name == "personal" else WORDS[name]
+
+    def pays(self) -> str:
+        """Say in a sentence whether federation pays, for whom, and by how much."""
+        said = [
+            f"for {of.better} of {of.clients} {group} clients{_worse(of)}, by {_text(of.interval)}"
+            for group, of in self.against.items()
+        ]
+        if not said:
+            return "Nobody could be compared with what each client does alone."
+        return (
+            f"{self._pays()}: personal models are better than what clients do best alone "
+            f"({self.called(self.best)}) {'; '.join(said)}."
+        )
+
+    def _pays(self) -> str:
+        signs = {g: np.sign(of.gain) * of.interval.decided for g, of in self.against.items()}
+        if all(sign > 0 for sign in signs.values()):
+            return "Federation pays"
+        if all(sign < 0 for sign in signs.values()):
+            return "Federation does not pay here"
+        if any(sign < 0 for sign in signs.values()) or not any(signs.values()):
+            return "That federation pays is not seen here"
+        return f"Federation pays for {' and '.join(g for g in signs if signs[g])} clients"
+
+
+def _worse(of: Against) -> str:
+    return f" and worse for {of.worse}" if of.worse else ""
+
+
+def _text(of: Interval) -> str:
+    if np.isinf(of.low):
+        return f"{of.mean:.3g}".replace("-", "−")
+    return of.text(3, sign=False)
+
+
+def read(said: object) -> Beside:
+    """Return what a summary says.
+
+    Raises
+    ------
+    Mistyped
+        If it is not such as `beside` returns.
+    """
+    of = made(Beside, said)
+    _require(of.means.keys() <= {"personal", *WORDS}, "a baseline that is not known")
+    _require(of.best in of.means and "personal" in of.means, "no means")
+    groups = set(of.against).union(*of.means.values())
+    _require(groups <= set(GROUPS), "another group of clients")
+    return of
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise Mistyped(f"baselines have {what}")

@@ -1,0 +1,27 @@
+"""Does it pay: what clients have without federation."""
+
+from nufed.server_app.report.page import Section, Table
+from nufed.server_app.report.record import Record
+from nufed.server_app.report.words import number
+from nufed.strategies.curves import GROUPS
+
+
+def pays(run: Record) -> Section | None:
+    """Tell what clients have without federation, on the same rows."""
+    beside = run.beside
+    if beside is None:
+        return None
+    groups = [group for group in GROUPS if group in beside.means["personal"]]
+    rows = [
+        [beside.called(name), *(number(means[group], beside.metric) for group in groups)]
+        for name, means in beside.means.items()
+    ]
+    caption = f"{beside.metric.capitalize()} on the same test rows, mean over clients"
+    how = (
+        "Alone, each client's model is trained on its own train rows, from the run's first model: "
+        f"up to {beside.steps} steps of Adam, as many as a quarter of these rows, held out, ask "
+        "for. Pooled, one model sees the train rows of all clients, which federation leaves where "
+        "they are: it says what that costs."
+    )
+    table = Table(("", *groups), rows, caption)
+    return Section("Does it pay?", [beside.pays(), how], tables=[table])
