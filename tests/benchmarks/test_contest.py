@@ -135,14 +135,14 @@ def test_a_score_is_of_the_best_k_over_the_whole_run_without_its_start() -> None
 
 
 RECORDS = [*cost.records(), *steps.records(), *compared()]
-SHOWN = ["nufed", "ditto"], [cost.BASE, cost.OURS], [steps.TUNED, steps.CHOSEN]
-"""Two lines of each kind of record."""
+SHOWN = ["nufed", "ditto"], [cost.BASE, cost.OURS], [steps.CHOSEN]
+"""Lines of each kind of record."""
 AT_ONCE = {"engine.chunk_size": "10"}  # left to a trial, it is as fast as the machine is free
 
 
 @pytest.mark.parametrize("kept", RECORDS, ids=lambda kept: kept.setting)
 def test_a_row_of_each_table_is_found_again(kept: Record, tmp_path: Path) -> None:
-    """Two methods' first rounds, from scratch, with the step sizes that the record has."""
+    """The first rounds of one or two lines, from scratch, with the step sizes that it has."""
     by_name = {
         who.name: (setting, who) for setting, who in ENTRIES if setting.experiment == kept.setting
     }

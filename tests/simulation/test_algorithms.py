@@ -155,8 +155,17 @@ def assert_same(mine: Params, theirs: Params) -> None:
     assert not mine or distance(mine, theirs) < 1e-5
 
 
-@pytest.mark.flower
-@pytest.mark.parametrize("name", NAMES)
+EACH_KIND = {"ditto", "fedbn", "fedrep", "local_only", "meta_sgd", "nufed", "scaffold"}
+"""One of each kind: a state beside the model, statistics, a part of the model, nothing, more than
+the model, none of these, and a state that is shared. The others, alike, are left to `make methods`.
+"""
+SOME = [
+    pytest.param(name, marks=pytest.mark.flower if name in EACH_KIND else pytest.mark.methods)
+    for name in NAMES
+]
+
+
+@pytest.mark.parametrize("name", SOME)
 def test_compiled_and_in_two_processes_it_is_the_same(name: str, tmp_path: Path) -> None:
     alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
     compiled = trained(name, tmp_path / "b", "engine.chunk_size=3", "engine.compile=true")
@@ -165,16 +174,7 @@ def test_compiled_and_in_two_processes_it_is_the_same(name: str, tmp_path: Path)
     assert_same(workers, alone)
 
 
-EACH_KIND = {"ditto", "fedbn", "fedrep", "local_only", "meta_sgd", "scaffold"}
-"""One of each kind: a state beside the model, statistics, a part of the model, nothing, more than
-the model, and a state that is shared. The others, alike, are left to `make methods`."""
-ON_RAY = [
-    pytest.param(name, marks=pytest.mark.flower if name in EACH_KIND else pytest.mark.methods)
-    for name in NAMES
-]
-
-
-@pytest.mark.parametrize("name", ON_RAY)
+@pytest.mark.parametrize("name", SOME)
 def test_flowers_own_engine_leads_to_the_same_model(name: str, tmp_path: Path) -> None:
     alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
     ray = trained(name, tmp_path / "ray", "engine=ray", "engine.num_supernodes=2")
