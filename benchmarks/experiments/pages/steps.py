@@ -54,12 +54,14 @@ def records() -> list[Record]:
     return record.read_all(ENTRIES)
 
 
-INTRODUCTION = f"""\
+def introduction(draws: int) -> str:
+    """Say what is compared, given on how many draws the pairs were tuned."""
+    return f"""\
 `algorithm.alpha=auto` and `algorithm.beta=auto` are chosen before the first round, from the
 curvature of a few clients' losses at the first model ([steps.py](../theory/steps.py)), and updates
 are then clipped to four times their usual norm ([usual.py](../strategies/usual.py)). Beside them
 the pair that {BUDGET} runs find at most, from 0.1 and 0.1, by rows held out of the train rows of
-three other draws, without clipping (▹: the budget ended that walk before all neighbours of the pair
+{draws} other draws, without clipping (▹: the budget ended that walk before all neighbours of the pair
 were tried). Both take as many rounds; ν = 5, after {STEPS} fine-tuning steps, mean of the last
 three evaluations, paired by seed. The aim is {WITHIN[0]:.0%} of accuracy,
 or {WITHIN[1]:.0%} of a loss, and that no run breaks off. The rule's constants were chosen on other
@@ -88,7 +90,7 @@ def text(records: list[Record]) -> str:
     ]
     commands = "\n".join(line.command for kept in records for line in kept.lines)
     return (
-        f"{INTRODUCTION}\n{table(head, lines)}\n\n{' '.join(about)}\n\n"
+        f"{introduction(max(kept.tuned_on for kept in records))}\n{table(head, lines)}\n\n{' '.join(about)}\n\n"
         f"<details><summary>The command of each row</summary>\n\n```\n{commands}\n```\n\n"
         "</details>\n"
     )
