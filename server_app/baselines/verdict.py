@@ -8,11 +8,12 @@ from nufed.conf.typed import Mistyped, made
 from nufed.server_app.report.statistics import Interval
 from nufed.strategies.curves import GROUPS
 
+ALONE = "alone, "
 WORDS = {
     "constant": "its most frequent class",
-    "alone": "alone, same model",
-    "alone_linear": "alone, linear model",
-    "alone_boosting": "alone, gradient boosting",
+    "alone": f"{ALONE}same model",
+    "alone_linear": f"{ALONE}linear model",
+    "alone_boosting": f"{ALONE}gradient boosting",
     "pooled": "pooled rows, same model",
     "pooled_boosting": "pooled rows, gradient boosting",
 }
@@ -75,7 +76,7 @@ class Beside:
             return "Nobody could be compared with what each client does alone."
         return (
             f"{self._pays()}: personal models are better than what clients do best alone "
-            f"({self.called(self.best)}) {'; '.join(said)}."
+            f"({self.called(self.best).removeprefix(ALONE)}) {'; '.join(said)}."
         )
 
     def _pays(self) -> str:

@@ -158,7 +158,7 @@ def test_the_sentence_counts_clients_and_has_an_interval() -> None:
         beside([0.1, 0.2, -0.05, 0.0])
         .pays()
         .endswith(
-            "(alone, linear model) for 2 of 4 participating clients and worse for 1, "
+            "best alone (linear model) for 2 of 4 participating clients and worse for 1, "
             "by 0.063 [−0.114, 0.239]."
         )
     )
