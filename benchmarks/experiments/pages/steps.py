@@ -61,8 +61,8 @@ def introduction(draws: int) -> str:
 curvature of a few clients' losses at the first model ([steps.py](../theory/steps.py)), and updates
 are then clipped to four times their usual norm ([usual.py](../strategies/usual.py)). Beside them
 the pair that {BUDGET} runs find at most, from 0.1 and 0.1, by rows held out of the train rows of
-{draws} other draws, without clipping (▹: the budget ended that walk before all neighbours of the pair
-were tried). Both take as many rounds; ν = 5, after {STEPS} fine-tuning steps, mean of the last
+{draws} other draws, without clipping (▹: the budget ended that walk before all neighbours of the
+pair were tried). Both take as many rounds; ν = 5, after {STEPS} fine-tuning steps, mean of the last
 three evaluations, paired by seed. The aim is {WITHIN[0]:.0%} of accuracy,
 or {WITHIN[1]:.0%} of a loss, and that no run breaks off. The rule's constants were chosen on other
 draws of the same federations, so this is no test on other data.
@@ -89,8 +89,9 @@ def text(records: list[Record]) -> str:
         for kept in records
     ]
     commands = "\n".join(line.command for kept in records for line in kept.lines)
+    draws = max(kept.tuned_on for kept in records)
     return (
-        f"{introduction(max(kept.tuned_on for kept in records))}\n{table(head, lines)}\n\n{' '.join(about)}\n\n"
+        f"{introduction(draws)}\n{table(head, lines)}\n\n{' '.join(about)}\n\n"
         f"<details><summary>The command of each row</summary>\n\n```\n{commands}\n```\n\n"
         "</details>\n"
     )
