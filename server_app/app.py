@@ -50,10 +50,12 @@ from nufed.server_app.steps import probed_steps, remedy, with_steps
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.trackers import trackers
 from nufed.server_app.tracking import Callback, Row, RunInfo, State, evaluated, pass_on
+from nufed.server_app.verdict import of_clients
 from nufed.strategies.curves import GROUPS
 from nufed.strategies.meta_fedavg import MetaFedAvg
 from nufed.strategies.roster import Roster, per_round
 from nufed.strategies.weights import most_rows
+from nufed.tasks.labels import of_rare
 from nufed.tasks.measures import lower_is_better
 from nufed.tasks.task import Task
 
@@ -192,6 +194,9 @@ def _run(
         if isinstance(error, RunStopped | KeyboardInterrupt):
             raise type(error)(summary["stopped"]) from error
         raise
+    if strategy.measured is not None:
+        stateful = strategy.algorithm.stateful
+        summary |= of_clients(task, strategy.measured, stateful=stateful)
     _end(summary, strategy, callbacks)
     if "stopped" in summary:
         failed = any(isinstance(each, Own) and each.failed for each in callbacks)
@@ -241,6 +246,9 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
             f"diagnostics.every={config.diagnostics.every}: ‖∇F‖² alone; with dataset="
             f"{config.dataset['name']} the rows that L, ρ, … are measured on are with the clients"
         )
+    plain = task.classification and task.data.rows_here and config.task.metrics is None
+    if plain and (line := of_rare(task.data.y)):
+        found.append(line)
     drawn = algorithm_of(config.algorithm).draws().values()
     largest = max(size or 0 for size in (config.evaluation.batch, *(each.rows for each in drawn)))
     small = [client for client in rows if rows[client] < largest]

@@ -8,6 +8,7 @@ from typing import Any
 
 from nufed.conf.typed import Mistyped, typed
 from nufed.server_app.tracking import Row
+from nufed.server_app.verdict import CONSTANT, GAIN
 from nufed.strategies.curves import GROUPS, STATISTICS, UNDEFINED
 from nufed.strategies.replies import LONGEST
 
@@ -45,6 +46,7 @@ SUMMARY: dict[str, Any] = {
     "untrained": dict[str, dict[str, Any]],
     **dict.fromkeys(GROUPS, dict[str, Any]),
     "undefined": dict[str, list[str]],
+    **dict.fromkeys((GAIN, CONSTANT), dict[str, Real]),
 }
 
 

@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 LEVEL = 0.95
 RUNNING = 3  # evaluations that a running mean is of
 STILL = 1 / 20  # of the whole way, in a last quarter
-AHEAD = 4  # times as long as a run was: further on, its curve is not followed
+AHEAD = 2  # times as long as a run was: further on, its curve is not followed
 
 
 class Interval(NamedTuple):
@@ -81,8 +81,8 @@ def rounds_to_tell(rounds: Sequence[int], curve: Array) -> int | None:
     """Return about how many rounds in all would show where a curve that still rises ends.
 
     An exponential approach gains in each quarter the same fraction of what it gained in the one
-    before: that of the last two is gone on with until `still_rises` would not say so any more. Where
-    the last gained no less than the one before, no end is in sight, and twice the rounds are named.
+    before: that of the last two is gone on with until `still_rises` says no more, but no further
+    than the run was long. Where no end is in sight by then, twice the rounds are named.
 
     Parameters
     ----------
@@ -94,8 +94,7 @@ def rounds_to_tell(rounds: Sequence[int], curve: Array) -> int | None:
     Returns
     -------
     int or None
-        Rounds in all, rounded up to two digits, at most four times as many as there were; None if
-        the curve does not rise still.
+        Rounds in all, rounded up to two digits; None if the curve does not rise still.
     """
     if not still_rises(curve):
         return None
@@ -103,7 +102,7 @@ def rounds_to_tell(rounds: Sequence[int], curve: Array) -> int | None:
     last, before, first = (curve[n - (i + 1) * quarter : n - i * quarter].mean() for i in range(3))
     gain, earlier, length = last - before, before - first, float(rounds[-1])
     if gain >= earlier:
-        return _rounded_up(2 * length)
+        return _rounded_up(AHEAD * length)
     ratio = gain / earlier
     end, middle = last + gain * ratio / (1 - ratio), n - (1 + quarter) / 2
     ahead = np.arange(n, AHEAD * n)
@@ -115,7 +114,7 @@ def rounds_to_tell(rounds: Sequence[int], curve: Array) -> int | None:
 
 def _rounded_up(number: float) -> int:
     """Return a whole number of two digits and zeros that is not below a number."""
-    unit = 10 ** max(math.floor(math.log10(number)) - 1, 0)
+    unit = int(10 ** max(math.floor(math.log10(number)) - 1, 0))
     return math.ceil(round(number / unit, 9)) * unit
 
 
