@@ -116,9 +116,7 @@ def _check_own(given: Sequence[str]) -> None:
     console.say(f"For the run, whose server sees no rows, with a model of {task.size}:")
     console.say(f"  {command_line('nufed', [*words, *stands])}")
     if "dataset.num_clients" not in _keys(words):
-        console.say(
-            f"N stands for the clients of all SuperNodes together; {here} of them are here."
-        )
+        console.say(f"N is how many clients all SuperNodes have together, {here} of them here.")
 
 
 def _with(values: dict[str, Any], words: Sequence[str]) -> list[str]:

@@ -77,7 +77,7 @@ def test_where_the_other_never_got_there_it_is_at_least_so_much() -> None:
     assert fewer.text().startswith("at least +62 [")
 
 
-@pytest.mark.parametrize(("scale", "needed"), [(45, 160), (50, 180)])
+@pytest.mark.parametrize(("scale", "needed"), [(40, 140), (50, 180)])
 def test_rounds_that_would_tell_are_those_of_the_exponential_that_a_curve_is(
     scale: float, needed: int
 ) -> None:
