@@ -351,7 +351,7 @@ def test_what_can_be_hoped_for_of_clients_with_classes_of_their_own(
 
 
 def test_what_can_be_hoped_for_of_a_regression(tmp_path: Path, check: Check) -> None:
-    """Means of ±1, as wide as what lies within, but 1/39 of it by chance: 0.995 of 0.995 + 1.026."""
+    """Means of ±1 over what has 40/39, of which 1/39 is in the means: 0.995 of 0.995 + 1.026."""
     noise = RANDOM.normal(size=(50, 40))
     noise = (noise - noise.mean(1, keepdims=True)) / noise.std(1, keepdims=True)
     means = np.repeat([-1.0, 1.0], 25)[:, None]
