@@ -123,11 +123,11 @@ def _labels(of: Found) -> tuple[str, float]:
     """Say how far labels differ; return by how much more than chance, 0 where that may be chance.
 
     The distance of one client has a standard deviation of at most √(π/2 − 1) times its mean, that
-    of one class of two; of the mean over n clients, two of these /√n are taken for chance.
+    of one class of two; of the mean over n clients, three of these /√n are taken for chance.
     """
     found = counts(of.data.y, of.data.partition, of.data.num_outputs)
     distance, chance = total_variation(found, of.rows)
-    noise = 2 * np.sqrt((np.pi / 2 - 1) / len(of.rows)) * chance
+    noise = 3 * np.sqrt((np.pi / 2 - 1) / len(of.rows)) * chance
     apart = distance - chance if distance - chance > max(noise, LITTLE) else 0.0
     how = "no more than" if not apart else "far more than" if apart > FAR else "a little more than"
     return (
