@@ -122,8 +122,9 @@ def _of_differences(of: Found, x: Spread) -> Iterator[str]:
 def _labels(of: Found) -> tuple[str, float]:
     """Say how far labels differ; return by how much more than chance, 0 where that may be chance.
 
-    The distance of one client has a standard deviation of at most √(π/2 − 1) times its mean, that
-    of one class of two; of the mean over n clients, three of these /√n are taken for chance.
+    The distance of one client has a standard deviation of about √(π/2 − 1) times its mean where it
+    is of two classes that are both frequent, as a half-normal has, and less where it is of more. Of
+    the mean over n clients, three of these /√n are taken for chance.
     """
     found = counts(of.data.y, of.data.partition, of.data.num_outputs)
     distance, chance = total_variation(found, of.rows)
