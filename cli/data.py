@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nufed.cli.command import Parser, carry_out
 from nufed.conf.compose import compose_config
@@ -12,9 +12,9 @@ from nufed.conf.words import apart, command_line, for_hydra, for_shell, path_of,
 from nufed.tasks.private import NAME as PRIVATE
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from nufed.cli.data_findings import Found, Spread
+    from nufed.cli.data_findings import Found
+    from nufed.server_app.terminal import Terminal
+    from nufed.tasks.task import Task
 
 COMMAND = "nufed-data"
 EXAMPLES = """\
@@ -23,12 +23,13 @@ examples:
   nufed-data check mine.parquet dataset.features=[age,weight] dataset.target=ill
   nufed-data check photos/                             photos/client/class/image.png
   nufed-data check dataset=hf dataset.path=mine.csv dataset.features=[age] dataset.target=ill
+  nufed-data check dataset=private mine.npz            a SuperNode's own; what the server is told
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    carry_out(_parser(), lambda given: _check(overrides(given.what)), arguments)
+    carry_out(_parser(), lambda given: _check(given.what), arguments)
 
 
 def overrides(words: Sequence[str]) -> list[str]:
@@ -63,93 +64,111 @@ def overrides(words: Sequence[str]) -> list[str]:
     return [f"dataset={kind}", named, *rest]
 
 
-def _check(words: list[str]) -> None:
-    # Imported here, so that --help and a mistyped key answer at once.
-    from nufed.cli.data_findings import advice, found, notes, spread
+def _check(given: Sequence[str]) -> None:
+    """Check what is named, and say how to train on it."""
+    # Imported here, and below, so that --help and a mistyped key answer at once.
     from nufed.server_app.terminal import Terminal
-    from nufed.tasks.store import load, load_rows
-    from nufed.tasks.task import build, require_computable
 
+    if f"dataset={PRIVATE}" in given:
+        _check_own(given)
+        return
+    words, console = overrides(given), Terminal()
     config = compose_config(words)
-    if config.dataset["name"] == PRIVATE:
-        raise InputError(
-            f"dataset={PRIVATE}: the rows are with the clients; check a client's file by its name"
-        )
-    console = Terminal()
+    words += _advised(_look(config, config.dataset, console), words, config)
+    task = _tried(words, console)
+    console.say("")
+    console.say(f"To train, with a model of {task.size}:")
+    console.say(f"  {command_line('nufed', words)}")
+    console.say("Step sizes are chosen before the first round, unless you set them.")
 
-    def say(*lines: str) -> None:
-        for line in lines:
-            console.say(line)
+
+def _check_own(given: Sequence[str]) -> None:
+    """Check a SuperNode's own file, and say what the run on it has to be told."""
+    import numpy as np
+
+    from nufed.server_app.terminal import Terminal
+    from nufed.tasks.private import Local, described, own_file
+    from nufed.tasks.store import load_rows
+    from nufed.tasks.task import federated
+
+    files, words = apart(given)
+    words, console = for_hydra(words), Terminal()
+    if len(files) != 1:
+        raise InputError(
+            f"dataset={PRIVATE}: the rows are with the clients; name one SuperNode's file beside it"
+        )
+    one_class = "keep" if "dataset.one_class=keep" in words else "refuse"
+    with console.status("reading"):
+        rows, _ = load_rows(own_file({"one_class": one_class}, files[0]))
+    assert rows.client is not None
+    here = len(np.unique(rows.client))
+    words = _with({"engine": "deployment"}, words)
+    words = _with({f"dataset.{k}": v for k, v in described(rows.x, rows.y).items()}, words)
+    elsewhere = {"engine.superlink": "localhost:0", "dataset.num_clients": here}
+    config = compose_config(_with(elsewhere, words))
+    federated(config, Local(files[0], 0, 1))  # or what was said does not fit the file
+    of = _look(config, own_file(config.dataset, files[0]), console)
+    words += [word for word in _advised(of, words, config) if not word.startswith("evaluation.")]
+    task = _tried(_with(elsewhere, words), console)
+    unknown = {"engine.superlink": "SERVER:PORT", "dataset.num_clients": "N"}
+    stands = [f"{key}={value}" for key, value in unknown.items() if key not in _keys(words)]
+    console.say("")
+    console.say(f"For the run, whose server sees no rows, with a model of {task.size}:")
+    console.say(f"  {command_line('nufed', [*words, *stands])}")
+    if "dataset.num_clients" not in _keys(words):
+        console.say(f"N is how many clients all SuperNodes have together, {here} of them here.")
+
+
+def _with(values: dict[str, Any], words: Sequence[str]) -> list[str]:
+    """Return overrides and, of those that are not among them, values."""
+    more = {key: value for key, value in values.items() if key not in _keys(words)}
+    return [*words, *(f"{key}={written(value)}" for key, value in more.items())]
+
+
+def _keys(words: Sequence[str]) -> set[str]:
+    return {word.lstrip("+").partition("=")[0] for word in words}
+
+
+def _look(config: Config, dataset: dict[str, Any], console: "Terminal") -> "Found":
+    """Show what is in a data set; return it."""
+    from nufed.cli.data_findings import found, notes, spread
+    from nufed.cli.data_hopes import hopes
+    from nufed.cli.data_text import clients_table, outline
+    from nufed.tasks.store import load, load_rows
+    from nufed.tasks.task import require_computable
 
     with console.status("reading"):
-        rows, _ = load_rows(config.dataset)
-        data = load(config.dataset, config.partition)
+        rows, _ = load_rows(dataset)
+        data = load(dataset, config.partition)
         require_computable(data, config)
         of, x = found(rows, data, natural=config.partition.partitioner is None), spread(rows.x)
-        lost = data.partition.not_kept(config.partition.name)
-        remarks = [*lost, *notes(of, x)]
-    say(*_outline(of, x, config))
-    console.print(_clients(of))
-    say(*(f"! {remark}" for remark in remarks))
-    given = {word.lstrip("+").partition("=")[0] for word in words}
-    advised = advice(of, given, config.algorithm["batch"]["support"])
-    words = [*words, *(f"{key}={value}" for key, value in advised.items())]
-    command = command_line("nufed", words)
+        remarks = [*data.partition.not_kept(config.partition.name), *notes(of, x)]
+        hoped = hopes(of, x)
+    for line in outline(of, x, dataset.get("path") or dataset["name"]):
+        console.say(line)
+    console.print(clients_table(of))
+    for remark in remarks:
+        console.say(f"! {remark}")
+    console.say("What can be hoped for:")
+    for line in hoped:
+        console.say(f"  {line}")
+    return of
+
+
+def _advised(of: "Found", words: Sequence[str], config: Config) -> list[str]:
+    """Return overrides that suit the data, beside those that are given."""
+    from nufed.cli.data_findings import advice
+
+    advised = advice(of, _keys(words), config.algorithm["batch"]["support"])
+    return [f"{key}={value}" for key, value in advised.items()]
+
+
+def _tried(words: Sequence[str], console: "Terminal") -> "Task":
+    """Return the task that a command would have."""
+    from nufed.tasks.task import build
+
     with console.status("trying the model"):
-        task = build(compose_config(words))
-    say("", f"To train, with a model of {task.size}:", f"  {command}")
-    say("Step sizes are chosen before the first round, unless you set them.")
-
-
-def _outline(of: "Found", x: "Spread", config: Config) -> list[str]:
-    """Return what x and y are, a line each."""
-    import numpy as np
-
-    data = of.data
-    name = config.dataset.get("path") or config.dataset["name"]
-    kind = "numbers"
-    if data.x.dtype == np.uint8:
-        kind = "pixels, divided by 255" + "; tokens would be int64" * (data.x.ndim == 2)
-    elif data.x.dtype.kind in "iu":
-        kind = "tokens for a model that takes integers, else numbers"
-    lines = [
-        f"{name}: {of.rows.sum():,} rows of {of.count}",
-        f"x: {data.x.dtype} {list(data.x.shape[1:])} from {x.low.min():.4g} to {x.high.max():.4g}, "
-        f"{kind}",
-    ]
-    if not data.classes:
-        y = data.y
-        lines.append(
-            f"y: {data.num_outputs} regression target{'s' * (data.num_outputs > 1)} from "
-            f"{y.min():.4g} to {y.max():.4g}, mean {y.mean():.4g}, standard deviation {y.std():.4g}"
-        )
-        return lines
-    classes = np.asarray(data.y, np.int64)
-    counted = classes[classes >= 0]
-    shares = np.bincount(counted) / len(counted)
-    places = "" if data.y.ndim == 1 else f" at each of {list(data.y.shape[1:])} places"
-    own = f", a client's own most frequent one in {of.usual:.0%}" if data.y.ndim == 1 else ""
-    lines.append(
-        f"y: {data.num_outputs} classes{places}; to say {int(shares.argmax())} always is right in "
-        f"{shares.max():.0%}{own}"
-    )
-    return lines
-
-
-def _clients(of: "Found") -> "Table":
-    """Return how much the clients have, as a table."""
-    import numpy as np
-    from rich.table import Table
-
-    table = Table()
-    for column in ("a client's", "least", "median", "most"):
-        table.add_column(column, justify="left" if column == "a client's" else "right")
-    columns = {"rows": of.rows, "train rows": of.train, "test rows": of.rows - of.train}
-    if of.classes is not None:
-        columns["classes"] = of.classes
-    for label, values in columns.items():
-        table.add_row(label, *(f"{f(values):g}" for f in (np.min, np.median, np.max)))
-    return table
+        return build(compose_config([*words]))
 
 
 def _parser() -> argparse.ArgumentParser:

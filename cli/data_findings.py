@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nufed.tasks.datasets.targets import one_hot
+from nufed.tasks.labels import of_rare
 from nufed.tasks.rows import Rows
 from nufed.tasks.store import FederatedData
 
@@ -60,16 +61,20 @@ class Found:
             counts.append(int((labels >= 0).sum()))
         return np.array(counts)
 
-    @property
-    def usual(self) -> float:
-        """How many rows have their client's own most frequent class, where y holds classes."""
-        right = sum(int(np.bincount(self.data.y[rows]).max()) for rows in self._by_client())
-        return right / len(self.data.partition.index)
-
     def _by_client(self) -> Iterator[NDArray[np.int64]]:
         part = self.data.partition
         for start, end in zip(part.offset[:-1], part.offset[1:], strict=True):
             yield part.index[start:end]
+
+    @property
+    def owner(self) -> NDArray[np.int64]:
+        """The client of each row of `data.partition.index`."""
+        return np.repeat(np.arange(len(self.rows)), self.rows)
+
+    @property
+    def constant(self) -> bool:
+        """Whether y is the same in every row."""
+        return bool((self.data.y == self.data.y[0]).all())
 
     @property
     def count(self) -> str:
@@ -160,13 +165,16 @@ def _of_targets(of: Found) -> Iterator[str]:
                 "divide by the other"
             )
         return
-    used, n = np.unique(y[y >= 0] if y.ndim > 1 else y), of.data.num_outputs
+    counted = y[y >= 0] if y.ndim > 1 else y
+    used, n = np.unique(counted), of.data.num_outputs
     if n > MANY_CLASSES and y.ndim == 1 and len(used) > len(y) / 10:
         yield f"y has {len(used)} classes in {len(y)} rows; for a regression, make it real numbers"
     elif len(used) < n:
         unused = np.setdiff1d(np.arange(n), used)
         which = ", ".join(map(str, unused[:NAMED])) + (", …" if len(unused) > NAMED else "")
         yield f"{len(unused)} of {n} classes never occur ({which}); number them without gaps"
+    if line := of_rare(counted):
+        yield line
 
 
 def _of_clients(of: Found) -> Iterator[str]:
@@ -192,7 +200,7 @@ def _of_duplicates(of: Found) -> Iterator[str]:
     x, y, part = of.data.x, of.data.y, of.data.partition
     both = (np.asarray(x[row]).tobytes() + np.asarray(y[row]).tobytes() for row in part.index)
     keys = np.fromiter(map(hash, both), np.int64)
-    owner = np.repeat(np.arange(len(part.train)), of.rows)
+    owner = of.owner
     place = np.arange(len(keys)) - part.offset[owner]
     tested = place >= part.train[owner]
     _, which = np.unique(keys, return_inverse=True)

@@ -31,6 +31,7 @@ from nufed.conf.schema import Config, require
 from nufed.conf.targets import modules_here
 from nufed.conf.versions import HOME
 from nufed.server_app import resume
+from nufed.server_app.amiss import of_clients
 from nufed.server_app.baselines.measure import beside
 from nufed.server_app.callbacks import Own, own_callbacks, require_none_failed
 from nufed.server_app.carried import unload
@@ -55,6 +56,7 @@ from nufed.strategies.curves import GROUPS
 from nufed.strategies.meta_fedavg import MetaFedAvg
 from nufed.strategies.roster import Roster, per_round
 from nufed.strategies.weights import most_rows
+from nufed.tasks.labels import of_rare
 from nufed.tasks.measures import lower_is_better
 from nufed.tasks.task import Task
 
@@ -193,6 +195,9 @@ def _run(
         if isinstance(error, RunStopped | KeyboardInterrupt):
             raise type(error)(summary["stopped"]) from error
         raise
+    if strategy.measured is not None:
+        stateful = strategy.algorithm.stateful
+        summary |= of_clients(task, strategy.measured, stateful=stateful)
     summary |= _without_federation(config, task, strategy)
     _end(summary, strategy, callbacks)
     if "stopped" in summary:
@@ -262,6 +267,9 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
             f"diagnostics.every={config.diagnostics.every}: ‖∇F‖² alone; with dataset="
             f"{config.dataset['name']} the rows that L, ρ, … are measured on are with the clients"
         )
+    plain = task.classification and task.data.rows_here and config.task.metrics is None
+    if plain and (line := of_rare(task.data.y)):
+        found.append(line)
     drawn = algorithm_of(config.algorithm).draws().values()
     largest = max(size or 0 for size in (config.evaluation.batch, *(each.rows for each in drawn)))
     small = [client for client in rows if rows[client] < largest]

@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nufed.client_app.algorithm import settings_of
+from nufed.conf.words import command_line
+from nufed.server_app.amiss import alarms, still_rising
 from nufed.server_app.baselines import verdict
 from nufed.server_app.run_folder import REPORT
 from nufed.server_app.terminal import Terminal
@@ -33,6 +35,8 @@ class ProgressBar(Callback):
     def __init__(self, console: Terminal, folder: Path) -> None:
         self.console, self.folder = console, folder
         self._undefined: list[str] = []
+        self._run: RunInfo | None = None
+        self._evaluated: list[Row] = []
         self._bar: Progress | None = None
         self._rounds = self._done = 0
         self._started = 0.0
@@ -49,6 +53,7 @@ class ProgressBar(Callback):
             f"{a['name']}: {settings_of(a)}",
         )
         self._rounds, self._started = c.rounds, time.monotonic()
+        self._run, self._evaluated = run, [row for row in run.rows if _present(row)]
         if run.rows:
             self._done = run.rows[-1]["round"]
             self.console.say(f"going on after round {self._done}")
@@ -67,6 +72,7 @@ class ProgressBar(Callback):
     def on_round(self, row: Row, state: State) -> None:
         """Move on by one round."""
         self._curve = _curve(row) or self._curve
+        self._evaluated += [row] if _present(row) else []
         loss = f"loss {_figure(row['train_loss'], '.4g')}  " if "train_loss" in row else ""
         if (norm2 := row.get("diagnostics", {}).get("meta_grad_norm2")) is not None:
             loss += f"‖∇F‖² {norm2:.3g}  "
@@ -96,11 +102,12 @@ class ProgressBar(Callback):
                 self._warn(f"round {row['round']}: {line}")
 
     def on_end(self, summary: dict[str, Any]) -> None:
-        """Take the bar away; show the last curves, unless the run stopped early."""
+        """Take the bar away; say what came out, first what is amiss, unless it stopped early."""
         if self._bar is not None:
             self._bar.stop()
         if "stopped" not in summary:
             if _present(summary):
+                self._say_how_far(summary)
                 self.console.print(curve_table(summary))
                 for line in say_undefined(summary):
                     self._warn(line)
@@ -122,6 +129,16 @@ class ProgressBar(Callback):
 
     def _warn(self, text: str) -> None:
         self.console.say(text, style="yellow")
+
+    def _say_how_far(self, summary: dict[str, Any]) -> None:
+        """Say first whether the run is trained at all."""
+        metric = shown(summary[_present(summary)[0]])
+        lower = metric in summary["lower_is_better"]
+        if rising := still_rising(self._evaluated, summary, lower_is_better=lower):
+            more = command_line("nufed", resume=self.folder, rounds=rising.rounds)
+            self._warn(f"{rising}; this run goes on with: {more}")
+        for line in alarms(summary, self._run.config) if self._run is not None else ():
+            self._warn(line)
 
     def _say_if_it_rises(self, summary: dict[str, Any]) -> None:
         curves = summary[_present(summary)[0]]

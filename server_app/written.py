@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nufed.conf.typed import Mistyped, typed
+from nufed.server_app.amiss import CONSTANT, GAIN
 from nufed.server_app.baselines import verdict
 from nufed.server_app.tracking import Row
 from nufed.strategies.curves import GROUPS, STATISTICS, UNDEFINED
@@ -47,6 +48,7 @@ SUMMARY: dict[str, Any] = {
     **dict.fromkeys(GROUPS, dict[str, Any]),
     "undefined": dict[str, list[str]],
     "baselines": dict[str, Any],
+    **dict.fromkeys((GAIN, CONSTANT), dict[str, Real]),
 }
 
 

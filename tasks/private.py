@@ -85,13 +85,7 @@ def load_private(
         )
     if local is None:
         return whole
-    given = {
-        "_target_": "nufed.tasks.datasets.npz.read_own",
-        "name": NAME,
-        "path": local.path,
-        "one_class": dataset.get("one_class", "refuse"),
-    }
-    own = load(given, partition)
+    own = load(own_file(dataset, local.path), partition)
     _require_fits(own, whole, dataset, local)
     here = np.arange(own.num_clients) * local.stride + local.first
     if here[-1] >= whole.num_clients:
@@ -106,6 +100,34 @@ def load_private(
     offset = np.concatenate([[0], np.cumsum(sizes)])
     held = Partition(own.partition.index, offset, train)
     return replace(own, partition=held, outputs=whole.num_outputs, tokens=whole.num_tokens)
+
+
+def own_file(dataset: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return what a SuperNode's own file is as a data set by itself, for `load`."""
+    return {
+        "_target_": "nufed.tasks.datasets.npz.read_own",
+        "name": NAME,
+        "path": path,
+        "one_class": dataset.get("one_class", "refuse"),
+    }
+
+
+def described(x: NDArray[np.generic], y: NDArray[np.generic]) -> dict[str, Any]:
+    """Return the keys of a run's `dataset` that say of such rows what the server has to know.
+
+    All but `num_clients`. Classes and tokens of others may go higher.
+    """
+    rows = FederatedData(x, y, Partition.elsewhere(0))
+    found: dict[str, Any] = {"input_shape": [*x.shape[1:]], "num_outputs": rows.num_outputs}
+    if not rows.classes:
+        found["regression"] = True
+    elif y.ndim > 1:
+        found["places"] = [*y.shape[1:]]
+    if x.dtype == np.uint8:
+        found["pixels"] = True
+    elif rows.num_tokens is not None and x.min() >= 0:
+        found["num_tokens"] = rows.num_tokens
+    return found
 
 
 def _require_fits(

@@ -52,7 +52,7 @@ def render(title: str, subtitle: str, lead: str, sections: Sequence[Section], wa
     title, subtitle, lead
         What it is of, and what it has to say in a sentence.
     warning
-        What a reader has to know first; empty if nothing.
+        What a reader has to know first, a line each; empty if nothing.
     """
     given: dict[str, Any] = {"title": title, "subtitle": subtitle, "lead": lead, "css": CSS}
     return _template().render(given | {"sections": sections, "warning": warning})
@@ -138,7 +138,11 @@ TEMPLATE = """\
 </header>
 <main>
 {% if warning %}
-<p class="warning" role="note">{{ warning }}</p>
+<div class="warning" role="note">
+{% for line in warning.split("\n") %}
+<p>{{ line }}</p>
+{% endfor %}
+</div>
 {% endif %}
 <p class="lead">{{ lead }}</p>
 {% for section in sections %}

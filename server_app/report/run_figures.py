@@ -117,7 +117,7 @@ def by_step(run: Record) -> list[Figure]:
     if not run.groups or len(run.last[run.groups[0]]["k"]) < 2:
         return []
     drawing = Drawing("steps", "fine-tuning steps k", f"{metric} on held-out rows")
-    said, drawn, spread = list[str](), [np.array([])], ""
+    said, drawn, spread, moves = list[str](), [np.array([])], "", False
     for group in run.groups:
         index, k, mean = GROUPS.index(group), run.last[group]["k"], run.final(group, metric)
         low, high, spread = _spread(run, group)
@@ -125,6 +125,7 @@ def by_step(run: Record) -> list[Figure]:
         label = f"{group} ({run.last[group]['clients']})"
         drawing.axes.plot(k, mean, label=label, **style(index, len(k)))
         said.append(f"{group} clients from {_ends(mean, metric)}")
+        moves = moves or number(mean[0], metric) != number(mean[-1], metric)
         drawn += [mean, low, high]
     for name, value in _alone(run).items():
         drawing.axes.axhline(value, color=GREY, linestyle="--", linewidth=1.2, label=name)
@@ -134,7 +135,9 @@ def by_step(run: Record) -> list[Figure]:
     within(drawing.axes, metric)
     if run.lower_is_better:
         scale(drawing.axes, np.concatenate(drawn))
-    title = f"Fine-tuning takes {said[len(run.groups) - 1]}; shaded: {spread}"
+    fine = said[len(run.groups) - 1]
+    what = f"Fine-tuning takes {fine}" if moves else f"{metric.title()} by fine-tuning steps"
+    title = f"{what}; shaded: {spread}"
     return [drawing.finish(title, f"Mean {metric} by fine-tuning steps: {'; '.join(said)}.")]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nufed.client_app.algorithm import settings_of
+from nufed.server_app.amiss import alarms, still_rising
 from nufed.server_app.report.figures import styled
 from nufed.server_app.report.page import render, write
 from nufed.server_app.report.record import Record, read_record
@@ -35,19 +36,21 @@ def write_report(folder: Path, name: str | None = None, own: Sequence[Part] | No
 def report(run: Record, own: Sequence[Part] | None = None) -> str:
     """Return the report of a run as a page; see `write_report`."""
     c, a = run.config, run.config.algorithm
+    told = "\n".join(filter(None, (_warning(run), *alarms(run.summary or {}, c))))
     subtitle = (
         f"{a['name']}: {settings_of(a).replace('=', ' = ')} · "
         f"{c.dataset['name']}, {c.partition.name} · seed {c.seed} · {run.folder.name}"
     )
     with styled():
         found = sections(run, own)
-    return render(c.name, subtitle, headline(run), found, _warning(run))
+    return render(c.name, subtitle, headline(run), found, told)
 
 
 def headline(run: Record) -> str:
-    """Say in a sentence how good personal models are in the end."""
+    """Say whether the run is trained, and in a sentence how good personal models are in the end."""
     if not run.groups:
         return "No round of this run has been evaluated."
+    rising = still_rising(run.rows, run.summary or {}, lower_is_better=run.lower_is_better)
     k, metric = run.last[run.groups[0]]["k"][-1], run.metric
     said = list[str]()
     for group in reversed(run.groups):  # the new ones first: the method is for them
@@ -61,7 +64,8 @@ def headline(run: Record) -> str:
         said.append(f"{who} {verb} at {at} (worst tenth {worst}){before}".replace("  ", " "))
     start = f"After {steps(k)}" if k else "Without fine-tuning"
     rows = "" if run.config.evaluation.split == "test" else " on validation rows"
-    return f"{start}, {'; '.join(said)}{rows}.{_of_training(run)}"
+    first = f"{rising}. " if rising else ""
+    return f"{first}{start}, {'; '.join(said)}{rows}.{_of_training(run)}"
 
 
 def _of_training(run: Record) -> str:

@@ -1,5 +1,6 @@
 """Means over seeds with 95% intervals, paired differences, and rounds to a target."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ Array = NDArray[np.float64]
 LEVEL = 0.95
 RUNNING = 3  # evaluations that a running mean is of
 STILL = 1 / 20  # of the whole way, in a last quarter
+AHEAD = 2  # times as long as a run was: further on, its curve is not followed
 
 
 class Interval(NamedTuple):
@@ -73,6 +75,47 @@ def still_rises(curve: Array) -> bool:
     last, before = curve[-quarter:].mean(), curve[-2 * quarter : -quarter].mean()
     way = last - curve[0]
     return bool(way > 0 and last - before >= STILL * way)
+
+
+def rounds_to_tell(rounds: Sequence[int], curve: Array) -> int | None:
+    """Return about how many rounds in all would show where a curve that still rises ends.
+
+    An exponential approach gains in each quarter the same fraction of what it gained in the one
+    before: that of the last two is gone on with until `still_rises` says no more, but no further
+    than the run was long. Where no end is in sight by then, twice the rounds are named.
+
+    Parameters
+    ----------
+    rounds
+        Those that were evaluated.
+    curve
+        The metric at each, where more is better.
+
+    Returns
+    -------
+    int or None
+        Rounds in all, rounded up to two digits; None if the curve does not rise still.
+    """
+    if not still_rises(curve):
+        return None
+    n, quarter = len(curve), len(curve) // 4
+    last, before, first = (curve[n - (i + 1) * quarter : n - i * quarter].mean() for i in range(3))
+    gain, earlier, length = last - before, before - first, float(rounds[-1])
+    if gain >= earlier:
+        return _rounded_up(AHEAD * length)
+    ratio = gain / earlier
+    end, middle = last + gain * ratio / (1 - ratio), n - (1 + quarter) / 2
+    ahead = np.arange(n, AHEAD * n)
+    whole = np.concatenate([curve, end - (end - last) * ratio ** ((ahead - middle) / quarter)])
+    step = (length - rounds[-1 - quarter]) / quarter
+    told = (m for m in range(n + quarter, AHEAD * n, quarter) if not still_rises(whole[:m]))
+    return _rounded_up(min(length + step * (next(told, AHEAD * n) - n), AHEAD * length))
+
+
+def _rounded_up(number: float) -> int:
+    """Return a whole number of two digits and zeros that is not below a number."""
+    unit = int(10 ** max(math.floor(math.log10(number)) - 1, 0))
+    return math.ceil(round(number / unit, 9)) * unit
 
 
 def rounds_to(rounds: Sequence[int], curve: Array, target: float) -> float:

@@ -29,9 +29,9 @@ p { margin: .5rem 0; max-width: 75ch; }
 .subtitle { color: var(--soft); }
 .lead { font-size: clamp(1.1rem, 2.6vw, 1.35rem); line-height: 1.45; margin: 1.2rem 0; }
 .warning {
-  background: var(--alarm); border-left: .25rem solid var(--vermilion); padding: .6rem .9rem;
-  max-width: none; white-space: pre-line;
+  background: var(--alarm); border-left: .25rem solid var(--vermilion); padding: .1rem .9rem;
 }
+.warning p { max-width: none; }
 .figures {
   display: grid; gap: 1rem; margin: .8rem 0;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr));

@@ -20,6 +20,7 @@ from nufed.cli import run
 from nufed.cli.data import main, overrides
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
+from nufed.tasks.private import Local
 from nufed.tasks.task import Task, build
 from tests.cli.in_process import run_here
 
@@ -275,6 +276,138 @@ def test_a_file_is_known_by_its_kind(tmp_path: Path, check: Check) -> None:
     assert overrides(named) == ["dataset=hf", f"dataset.path={tmp_path}"]
 
 
+def hopes(output: str) -> list[str]:
+    """Return what can be hoped for, a line each."""
+    lines = output.splitlines()
+    start = lines.index("What can be hoped for:") + 1
+    return [line.strip() for line in lines[start : lines.index("", start)]]
+
+
+def test_what_can_be_hoped_for_of_clients_that_are_alike(tmp_path: Path, check: Check) -> None:
+    """Ten test rows: Wilson's interval at one half is ½ ± 0.98/√(10 + 1.96²) = ½ ± 0.26."""
+    random = np.random.default_rng(5)
+    x = random.normal(size=(1600, 5))
+    y = (x.sum(1) + random.normal(size=1600) > 0).astype(int)
+    first, constant, verdict = hopes(check(write(tmp_path, [40] * 40, x=x, y=y)))
+    assert first == (
+        "10 test rows, as the median client has, tell its accuracy to ±0.26 (95%), and those of "
+        "all clients their mean to ±0.05"  # 1.96 √(¼/400)
+    )
+    part = build(compose_config(["dataset=npz", f"dataset.path={tmp_path / 'mine.npz'}"])).data
+    right = [
+        _right(y[part.partition.train_rows(c)], y[part.partition.test_rows(c)]) for c in range(40)
+    ]
+    assert f"gets a client an accuracy of {np.mean(right):.2f}, the mean over clients" in constant
+    assert verdict.startswith("labels differ between clients no more than by chance (0.0")
+    assert verdict.endswith("as far as straight lines tell: one shared model may do as well")
+
+
+def _right(train: np.ndarray, test: np.ndarray) -> float:
+    """Return in how many test rows the most frequent class of train rows is right."""
+    count = np.bincount(train, minlength=2)
+    return float(np.mean([(test == k).mean() for k in np.flatnonzero(count == count.max())]))
+
+
+def test_what_can_be_hoped_for_of_clients_that_contradict_each_other(
+    tmp_path: Path, check: Check
+) -> None:
+    """Labels are as frequent everywhere; what one client calls 1, the next calls 0."""
+    random = np.random.default_rng(5)
+    x = random.normal(size=(800, 5))
+    sign = np.repeat(np.arange(20) % 2 * 2 - 1, 40)
+    *_, verdict = hopes(check(write(tmp_path, [40] * 20, x=x, y=(sign * x.sum(1) > 0).astype(int))))
+    assert "no more than by chance" in verdict
+    share = float(verdict.split("; ")[1].split("%")[0])
+    assert share > 90, "the mean over clients knows nothing"
+    assert verdict.endswith("% of how x goes with y is a client's own: personal models may pay")
+    tokens = random.integers(9, size=(800, 4))
+    *_, verdict = hopes(check(write(tmp_path, [40] * 20, x=tokens)))
+    assert verdict.endswith("another y at each client, which cannot be told from here")
+
+
+def test_what_can_be_hoped_for_of_clients_with_classes_of_their_own(
+    tmp_path: Path, check: Check
+) -> None:
+    """Client i has classes i and i + 1 of five: 3/5 of its labels would have to be others."""
+    y = (np.repeat(np.arange(5), 40) + np.arange(200) % 2) % 5
+    test = np.arange(200) % 40 >= 36
+    y[[0, 2]], y[[38, 36]] = 3, 3  # at client 0: in its train rows, and all of its test rows' 0
+    given = {"y": y, "test": test, "x": np.arange(200)[:, None] * 1.0}
+    found = hopes(check(write(tmp_path, [40] * 5, **given), "partition.test_fraction=0.1"))
+    assert found[1] == (
+        "5 of 5 clients have fewer than 5 test rows (0, 1, 2, 3, 4), which tell theirs to ±0.35 at "
+        "best: nothing, client by client"
+    )
+    assert found[3] == (
+        "5 of 5 clients lack a class among their train rows (0, 1, 2, 3, 4); 5 of 5 clients lack a "
+        "class among their test rows (0, 1, 2, 3, 4)"
+    )
+    assert found[4].startswith("labels differ between clients far more than by chance (0.5")
+    assert found[4].endswith("personal models may pay")
+    y[[0, 2]] = 0
+    found = hopes(check(write(tmp_path, [40] * 5, **given), "partition.test_fraction=0.1"))
+    assert found[4] == (
+        "2 of 20 test rows are of classes that their client's train rows lack (0), which its "
+        "fine-tuning never sees"
+    )
+
+
+def test_what_can_be_hoped_for_of_a_regression(tmp_path: Path, check: Check) -> None:
+    """Means of ±1 over what has 40/39, of which 1/39 is in the means: 0.995 of 0.995 + 1.026."""
+    random = np.random.default_rng(5)
+    noise = random.normal(size=(50, 40))
+    noise = (noise - noise.mean(1, keepdims=True)) / noise.std(1, keepdims=True)
+    means = np.repeat([-1.0, 1.0], 25)[:, None]
+    first, verdict = hopes(check(write(tmp_path, [40] * 50, y=(noise + means).ravel())))
+    assert first.startswith("y has standard deviation 1.41; within a client it is 72% of that")
+    assert verdict.startswith("y differs between clients far more than by chance (49% of its var")
+    *_, verdict = hopes(check(write(tmp_path, [40] * 50, y=random.normal(size=2000))))
+    assert verdict.startswith("y differs between clients no more than by chance (")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ({}, "'dataset.input_shape=[5]' dataset.num_outputs=2 engine"),
+        (
+            {"y": np.linspace(-1, 1, 160).reshape(80, 2)},
+            "dataset.num_outputs=2 dataset.regression=true",
+        ),
+        ({"x": np.full((80, 6, 6), 9, np.uint8)}, "dataset.pixels=true"),
+        (
+            {"x": np.arange(160).reshape(80, 2) % 7, "y": np.arange(160).reshape(80, 2) % 3},
+            "dataset.num_outputs=3 'dataset.places=[2]' dataset.num_tokens=7 model=transformer",
+        ),
+    ],
+)
+def test_of_a_supernodes_own_file_the_whole_command_is_printed(
+    tmp_path: Path, check: Check, rows: dict[str, np.ndarray], said: str
+) -> None:
+    """The server builds its model by it, and the file fits; two things no file can know."""
+    file = write(tmp_path, [40, 40], **rows)
+    lines = check("dataset=private", file).splitlines()
+    (at,) = [i for i, line in enumerate(lines) if line.startswith("For the run, whose server sees")]
+    assert said in lines[at + 1]
+    assert str(file) not in lines[at + 1], "it stays with the SuperNode"
+    assert lines[at + 2] == "N is how many clients all SuperNodes have together, 2 of them here."
+    words = shlex.split(lines[at + 1].replace("SERVER:PORT", "a:1").replace("=N", "=6"))[1:]
+    config = compose_config(words)
+    server, node = build(config), build(config, Local(str(file), 1, 3))
+    assert (server.data.num_clients, server.size) == (6, node.size)
+    assert node.data.partition.train.tolist() == [0, 30, 0, 0, 30, 0]
+    whole = check("dataset=private", file, "dataset.num_clients=6", "engine.superlink=a:1")
+    assert "dataset.num_clients=6" in whole
+    assert "SERVER" not in whole
+    assert "N is how many" not in whole
+
+
+def test_a_file_of_one_client_needs_no_ids_where_it_is_a_supernodes(
+    tmp_path: Path, check: Check
+) -> None:
+    np.savez(tmp_path / "own.npz", x=np.eye(40, 3), y=np.arange(40) % 2)
+    assert "1 of them here" in check("dataset=private", tmp_path / "own.npz")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -290,7 +423,17 @@ def test_a_file_is_known_by_its_kind(tmp_path: Path, check: Check) -> None:
                 *(f"dataset.{k}" for k in ("input_shape=[4]", "num_outputs=2")),
                 "dataset.num_clients=3",
             ],
-            "the rows are with the clients",
+            "the rows are with the clients; name one SuperNode's file beside it",
+        ),
+        (["dataset=private", "none.npz"], "data-path=none.npz: no such file"),
+        (["dataset=private", "mine.npz", "mine.csv"], "name one SuperNode's file"),
+        (
+            ["dataset=private", "mine.npz", "dataset.num_clients=3"],
+            "data-path=mine.npz: holds client 4 of the federation",
+        ),
+        (
+            ["dataset=private", "mine.npz", "dataset.input_shape=[4]"],
+            "a row x has shape [5], but the run says dataset.input_shape=[4]",
         ),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.docs.pages import ROOT, run, sections
+from tests.docs.pages import ROOT, run, sections, shown
 from tests.helpers import read_run
 
 pytestmark = pytest.mark.docs
@@ -19,6 +19,7 @@ def test_from_nothing_to_a_personal_model(tmp_path: Path) -> None:
     checked = run(TEXT["Your data, in one file"], tmp_path)
     assert "1,200 rows of 30 clients" in checked
     assert re.search(r"^  nufed dataset=npz dataset.path=mine.npz$", checked, re.MULTILINE)
+    assert shown(TEXT["Your data, in one file"])[0] in checked.splitlines()
 
     trained = run(TEXT["Train"].replace("hydra.run.dir", "rounds=6 hydra.run.dir"), tmp_path)
     assert "alpha = " in trained, "step sizes chosen unasked are told first"

@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from nufed.server_app.report.statistics import interval, paired, rounds_to, saving, smooth
+from nufed.server_app.report.statistics import (
+    interval,
+    paired,
+    rounds_to,
+    rounds_to_tell,
+    saving,
+    smooth,
+    still_rises,
+)
 
 
 def test_the_interval_is_students() -> None:
@@ -67,3 +75,32 @@ def test_where_the_other_never_got_there_it_is_at_least_so_much() -> None:
     assert fewer.percent.mean == pytest.approx(62.5)
     assert fewer.censored == 1
     assert fewer.text().startswith("at least +62 [")
+
+
+@pytest.mark.parametrize(("scale", "needed"), [(40, 140), (50, 180)])
+def test_rounds_that_would_tell_are_those_of_the_exponential_that_a_curve_is(
+    scale: float, needed: int
+) -> None:
+    """1 − exp(−t/T), evaluated every ten of 100 rounds: how long until its rise is told no more."""
+
+    def approach(rounds: int) -> np.ndarray:
+        return 1 - np.exp(-np.arange(0, rounds + 1, 10) / scale)
+
+    found = rounds_to_tell(range(0, 101, 10), approach(100))
+    assert found is not None
+    assert not still_rises(approach(needed))
+    assert still_rises(approach(needed - 10))
+    assert abs(found - needed) <= 10
+    units = rounds_to_tell(range(0, 101, 10), 7 * approach(100) - 3)
+    assert units == found, "whatever the units"
+
+
+def test_of_a_curve_without_an_end_in_sight_twice_the_rounds_are_named() -> None:
+    straight = np.arange(6) / 10
+    assert rounds_to_tell(range(0, 51, 10), straight) == 100
+    assert rounds_to_tell(range(0, 1201, 240), straight) == 2400
+    slow = 1 - np.exp(-np.arange(0, 101, 10) / 400)
+    assert rounds_to_tell(range(0, 101, 10), slow) == 200
+    assert rounds_to_tell(range(0, 1234, 137), 1 - np.exp(-np.arange(10) / 40)) == 2500, "of 1,233"
+    assert rounds_to_tell(range(0, 51, 10), np.array([0.0, 0.8, 0.9, 0.9, 0.9, 0.9])) is None
+    assert rounds_to_tell([0, 10, 20], straight[:3]) is None
