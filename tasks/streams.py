@@ -52,6 +52,8 @@ class Purpose(IntEnum):
     """Which clients are there in a round."""
     CONFORMANCE = 16
     """Models and rows for code that is checked."""
+    FOLDS = 17
+    """Which of a client's train rows are held out to choose its steps by, and batches meanwhile."""
 
 
 def key(purpose: Purpose, seed: int, client: int = 0, round: int = 0) -> NDArray[np.uint32]:

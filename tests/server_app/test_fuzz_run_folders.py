@@ -16,7 +16,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save
 
-from nufed.client_app.personal import personalize
+from nufed.client_app.from_run import personalize
 from nufed.conf.compose import compose_config, of_run
 from nufed.server_app import checkpoint, resume
 from nufed.server_app.app import make_strategy
