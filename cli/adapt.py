@@ -111,7 +111,7 @@ def _clients(found: dict[str, Any]) -> str | None:
         )
     if which is not None and found["client"] is not None:
         raise InputError(
-            f"clients={which}: and client={found['client']} too; leave one of them out"
+            f"clients={which}: and client={found['client']} besides; leave one of them out"
         )
     return which
 

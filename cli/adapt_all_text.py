@@ -35,7 +35,14 @@ def table(outcome: Outcome) -> Table:
     head = ["client", *(["group"] if groups else [])]
     figures = ["rows", "k", "at k=0", "at k", f"at ν={outcome.usual}", "gain"]
     title = f"{outcome.metric} on the rows held out"
-    shown = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="")
+    shown = Table(
+        title=title,
+        title_justify="left",
+        title_style="",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for name in head:
         shown.add_column(name)
     for name in figures:

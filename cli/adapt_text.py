@@ -35,6 +35,8 @@ def setting(how: FineTuning, choice: Choice | None) -> str:
 def choice_of(choice: Choice) -> str:
     """Say why so many steps were chosen."""
     tried = f"{count(choice.rows, 'train row')}, each held out in turn"
+    if not math.isfinite(choice.loss[1]):
+        return f"left at k=0: on {tried}, one step led to a loss that is not finite; lower alpha"
     if choice.best == 0:
         return f"better left at k=0: on {tried}, no step lowers the loss"
     by, error = (f"{value:.3g}" for value in choice.gain)

@@ -11,14 +11,14 @@ is better than no step at all is a paired question, row by row:
 
 It is the one-standard-error rule of Breiman et al. (1984, §3.4.3), between k* and the shared model
 alone. Doubt counts for k = 0, as a client then has the model that many clients' rows speak for. Not
-for fewer steps among k > 0, where the rule is to take the fewest within a standard error of the
-best: they are no simpler models, and on the runs that it was tried on, less was learned by it
-(docs/personal-models.md). Loss, not accuracy: it exists for every task, it is what the steps
-descend, and on ten rows it tells more than ten times right or wrong.
+for fewer steps among those above 0, where the rule takes the fewest within a standard error of the
+best: a model after fewer steps is no simpler one. Loss, not accuracy: every task has it, it is what
+the steps descend, and of ten rows it tells more than ten times right or wrong.
 
-What s leaves out: folds share rows, so that the g(r) are not independent and s is somewhat too
-small (Bengio and Grandvalet 2004); and k* is the best of K, which flatters ḡ. The rule is made to
-choose by. What is reported of the model is measured on test rows, which choose nothing.
+What s leaves out: folds share rows, so that the g(r) are not independent and s may be too small
+(Bengio and Grandvalet 2004); k* is the best of K, which flatters ḡ; and where the shared model was
+trained on these rows, l_0 is too low, which speaks for k = 0. It is a rule to choose by. What is
+reported of the model is measured on test rows, which choose nothing.
 """
 
 import math
