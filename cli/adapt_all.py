@@ -116,7 +116,7 @@ def write_all(
 ) -> Outcome:
     """Write a model for each client, and the table; all in a folder that appears whole, or not.
 
-    One model is held at a time.
+    One model is made and written after another, so that memory does not grow with them.
 
     Parameters
     ----------
@@ -206,8 +206,8 @@ def row(personal: Personal, usual: int) -> dict[str, Any]:
         at = {"0": 0, "k": personal.how.steps, "nu": usual}
         found |= {f"{name}_{p}": values[k] for p, k in at.items() if k < len(values)}
         found[f"{name}_gain"] = personal.gain(name)
-        if name in personal.changes:
-            found[f"{name}_gain_se"] = personal.changes[name].error
+        if (error := personal.error(name)) is not None:
+            found[f"{name}_gain_se"] = error
     if (choice := personal.choice) is not None:
         found["train_loss_best_k"] = choice.best
         found["train_loss_best_gain"], found["train_loss_best_gain_se"] = choice.gain
@@ -219,7 +219,7 @@ def summed_up(personal: Personal, group: str, metric: str, usual: int) -> Served
     values, k = personal.curve.get(metric, []), personal.how.steps
     before, after, at_nu = (values[i] if i < len(values) else None for i in (0, k, usual))
     gain = personal.gain(metric) if values else None
-    error = personal.changes[metric].error if metric in personal.changes else None
+    error = personal.error(metric)
     doubtful = k == 0 and personal.choice is not None and personal.choice.best > 0
     rows = len(personal.train_rows)
     return Served(personal.id, group, rows, k, doubtful, before, after, at_nu, gain, error)

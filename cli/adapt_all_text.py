@@ -111,7 +111,7 @@ def _cells(each: Served, grouped: bool) -> list[str]:
     name = printable(str(each.id))
     name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
     figures = [_figure(value) for value in (each.before, each.after, each.usual)]
-    error = "" if each.error is None or math.isnan(each.error) else f" ± {each.error:.3f}"
+    error = "" if each.error is None else f" ± {each.error:.3f}"
     gain = "" if each.gain is None else f"{each.gain:+.3f}{error}"
     group = [each.group] if grouped else []
     return [name, *group, str(each.rows), str(each.steps), *figures, gain]

@@ -80,9 +80,9 @@ def sentence(personal: Personal) -> str:
 
 
 def _error(personal: Personal, name: str) -> str:
-    """Return the standard error of a change, where it is known."""
-    error = personal.changes[name].error if name in personal.changes else math.nan
-    return "" if math.isnan(error) else f"; change {personal.changes[name].mean:+.3f} ± {error:.3f}"
+    """Return a change with its standard error, where that is known."""
+    error = personal.error(name)
+    return "" if error is None else f"; change {personal.changes[name].mean:+.3f} ± {error:.3f}"
 
 
 def _worse(personal: Personal) -> str:

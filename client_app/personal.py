@@ -1,5 +1,6 @@
 """A personal model: a few fine-tuning steps from a trained one, on the rows of one client."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -78,6 +79,11 @@ class Personal:
         """Return by how much a metric is better on the rows held out than before fine-tuning."""
         before, after = self.curve[metric][0], self.curve[metric][self.how.steps]
         return before - after if metric in self.lower_is_better else after - before
+
+    def error(self, metric: str) -> float | None:
+        """Return the standard error of this gain over the rows held out; None if not known."""
+        error = self.changes[metric].error if metric in self.changes else math.nan
+        return None if math.isnan(error) else error
 
     @property
     def train_rows(self) -> NDArray[np.int64]:

@@ -65,7 +65,7 @@ def test_the_loss_held_out_is_that_of_a_plain_loop(small: Run) -> None:
     """torch's own optimizer on all rows but one, and its loss there, for each of eight."""
     run = small("algorithm.nu=1", "evaluation.steps=1")
     given = np.load(run.file)
-    x, y = torch.from_numpy(given["x"][:12]), torch.from_numpy((given["y"][:12] + 1) % 3)
+    x, y = torch.from_numpy(given["x"][:12]), torch.full((12,), 2)
     test = np.arange(12) >= 8
     rows = Rows(x.numpy(), y.numpy(), None, test)
     personal = personalize(run.folder, rows, alpha=0.05, batch=None)
@@ -97,7 +97,7 @@ def test_the_loss_held_out_is_that_of_a_plain_loop(small: Run) -> None:
     rise = right(personal.how.steps).astype(float) - right(0)
     error = rise.std(ddof=1) / 2
     assert personal.changes["accuracy"] == pytest.approx((rise.mean(), error), abs=1e-6)
-    assert personal.gain("loss") == -pytest.approx(personal.changes["loss"].mean, abs=1e-6)
+    assert personal.gain("loss") == pytest.approx(-personal.changes["loss"].mean, abs=1e-6)
 
 
 def test_who_has_the_shared_model_for_optimum_takes_no_step(small: Run) -> None:
