@@ -11,6 +11,7 @@ from nufed.cli.adapt_text import count, number
 from nufed.client_app.fine_tuner import FineTuner
 from nufed.conf.text import printable
 from nufed.server_app.report.statistics import interval
+from nufed.strategies.curves import GROUPS
 
 SHOWN = 12  # clients in the table; of more, those with the least and the most gain
 LONGEST = 24  # characters of an id
@@ -59,10 +60,8 @@ def table(outcome: Outcome) -> Table:
 
 def report(outcome: Outcome, place: Path) -> list[str]:
     """Return what came of it, for each group of clients; who was left out; and where it is."""
-    told = [
-        sentence(outcome, [each for each in outcome.served if each.group == group])
-        for group in dict.fromkeys(each.group for each in outcome.served)
-    ]
+    groups = ([each for each in outcome.served if each.group == group] for group in ("", *GROUPS))
+    told = [sentence(outcome, members) for members in groups if members]
     named = outcome.failed[:FAILED]
     failed = [f"left out: client {each}: {_why(each, why)}" for each, why in named]
     if (more := len(outcome.failed) - FAILED) > 0:

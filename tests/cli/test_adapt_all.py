@@ -4,6 +4,8 @@ import csv
 import json
 import logging
 import re
+import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +110,14 @@ def test_each_has_the_model_that_it_gets_alone(
     assert "cannot be written (File exists)" in refusal([*words, "out=own.npz/all"], capsys)
     assert "is one model's file" in refusal([*words, "out=a.safetensors"], capsys)
     assert "clients=new: who takes part" in refusal([*words[:2], "clients=new"], capsys)
+    limits, caught = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    try:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        assert "full: cannot be written (File too large)" in refusal([*words, "out=full"], capsys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, caught)
     only = owner == "alone"
     np.savez(own, x=given["x"][only], y=given["y"][only], client=owner[only])
     assert "no client can be served; client alone: has 1 row" in refusal(words, capsys)
@@ -132,6 +142,7 @@ def test_of_the_runs_own_data_rows_are_held_out_as_in_training(
             values = [float(row[f"{name}_{at}"]) for row in members.values()]
             assert values == pytest.approx(curves, rel=1e-5)
         assert f"of {len(members)} {group} clients" in out
+    assert out.index("participating clients and worse") < out.index("new clients and worse")
     new = choose_new_clients(ClientIds(5), 0.4, of_run(run.folder, "run").seed)
     main([f"checkpoint={run.folder}", "clients=new", "out=new", "steps=1"])
     assert rows_of(here / "new").keys() == {str(10 * (number + 1)) for number in new}
