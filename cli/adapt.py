@@ -1,7 +1,6 @@
-"""`nufed-adapt`: a client's personal model, from a trained one and its own rows, where they are."""
+"""`nufed-adapt`: personal models, from a trained one and clients' own rows, where they are."""
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,28 +13,35 @@ from nufed.conf.errors import InputError, nearest
 from nufed.conf.words import escaped, path_of
 
 if TYPE_CHECKING:
-    from nufed.client_app.personal import Personal
+    from nufed.server_app.terminal import Terminal
 
 COMMAND = "nufed-adapt"
-FILE = "personal.safetensors"
+FILE, FOLDER = "personal.safetensors", "personal"
+AUTO = "auto"
+WHICH = "all", "participating", "new"
 FORMATS = ".onnx", ".pt2"
 EPILOG = """\
 keys:
   checkpoint=RUN       a run folder (config.yaml and model.safetensors are enough), or its model
-  data=FILE            the client's own rows: x, y, and optionally test (held out) and client
-  client=ID            which client, where the file has several
-  steps=N              fine-tuning steps; by default the run's ν
+  data=FILE            the clients' own rows: x, y, and optionally test (held out) and client;
+                       without it, the run's own data, with the rows held out that were in training
+  client=ID            which client, where there are several
+  clients=all          a model for each; of the run's own data also participating, or new
+  steps=N              fine-tuning steps; by default chosen for each client, 0 among them, on rows
+                       held out of those to fine-tune on
   alpha=A, batch=D     step size, and rows a step (null: all); by default the run's
   test_fraction=P      part of the rows to hold out and measure on; 0 takes all to fine-tune on
   device=cpu           where to compute
   trust=MODULE         whose code may be called where another's run names it, as its model
-  out=PLACE            a folder, or a file.safetensors; by default personal.safetensors here
+  out=PLACE            a folder, or a file.safetensors; by default personal.safetensors here, and
+                       the folder personal for all clients
   export=onnx          or pt2, or onnx,pt2: beside it, for any number of rows
 
 examples:
   nufed-adapt checkpoint=runs/digits-nufed/2026-01-01_12-00-00 data=mine.npz
   nufed-adapt checkpoint=model.safetensors data=mine.npz steps=10 alpha=0.01
   nufed-adapt checkpoint=run data=mine.npz client=7 export=onnx out=clients/7
+  nufed-adapt checkpoint=run data=mine.npz clients=all out=clients
 """
 
 
@@ -44,14 +50,15 @@ class Request:
     """What may be typed; what is not is as in the run."""
 
     checkpoint: str = MISSING
-    data: str = MISSING
+    data: str | None = None
     client: str | None = None
-    steps: int | None = None
+    clients: str | None = None
+    steps: str = AUTO
     alpha: float | None = None
     batch: int | None = MISSING
     test_fraction: float | None = None
     device: str = "cpu"
-    out: str = FILE
+    out: str | None = None
     export: str = ""
     trust: str = MISSING
 
@@ -81,30 +88,88 @@ def request(words: Sequence[str]) -> dict[str, Any]:
             typed[key] = escaped(value)
         elif key == "batch":  # null takes all rows; of the others it means the default
             typed[key] = None
-    for key in ("checkpoint", "data"):
-        if not OmegaConf.select(typed, key, default=""):
-            raise InputError(f"{key}: has no value; give one as {key}=…")
-    return {str(key): typed[key] for key in typed if not OmegaConf.is_missing(typed, str(key))}
+    if not OmegaConf.select(typed, "checkpoint", default=""):
+        raise InputError("checkpoint: has no value; give one as checkpoint=…")
+    found = {str(key): typed[key] for key in typed if not OmegaConf.is_missing(typed, str(key))}
+    return found | {"steps": _steps(found["steps"]), "clients": _clients(found)}
+
+
+def _steps(text: str) -> int | str:
+    if text == AUTO:
+        return text
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InputError(f"steps={text}: must be an integer, or {AUTO}") from error
+
+
+def _clients(found: dict[str, Any]) -> str | None:
+    which: str | None = found["clients"]
+    if which is not None and which not in WHICH:
+        raise InputError(
+            f"clients={which}: must be {' | '.join(WHICH)}; one is named as client={which}"
+        )
+    if which is not None and found["client"] is not None:
+        raise InputError(
+            f"clients={which}: and client={found['client']} besides; leave one of them out"
+        )
+    return which
 
 
 def _adapt(typed: dict[str, Any]) -> None:
     # Imported here, so that --help and a mistyped key answer at once.
     from nufed.client_app.export import require_available
-    from nufed.client_app.personal import personalize
     from nufed.server_app.terminal import Terminal
 
-    out, forms = typed.pop("out"), list(filter(None, typed.pop("export").split(",")))
+    out, forms = typed.pop("out"), list(dict.fromkeys(filter(None, typed.pop("export").split(","))))
     for form in forms:
         require_available(form)
-    files = targets(out, forms)
-    console = Terminal()
+    which, console = typed.pop("clients"), Terminal()
+    if which is None:
+        _one(console, typed, targets(FILE if out is None else out, forms))
+    else:
+        _all(console, typed, which, FOLDER if out is None else out, forms)
+
+
+def _one(console: "Terminal", typed: dict[str, Any], files: list[Path]) -> None:
+    """Make the personal model of one client."""
+    from nufed.cli.adapt_files import write
+    from nufed.cli.adapt_text import curve_table, heading, sentence
+    from nufed.client_app.from_run import personalize
+
     with console.status("fine-tuning"):
         personal = personalize(**typed)
     require_free(files)  # now: of two mistakes, that in what is read is the one to mend
-    _show(console, personal, typed["data"])
+    for line in heading(personal, typed["data"] or "the run's own data"):
+        console.say(line)
+    if personal.curve:
+        console.print(curve_table(personal))
+    console.say(sentence(personal))
     with console.status("writing"):
         lines = write(personal, files)
     for line in lines:
+        console.say(line)
+
+
+def _all(
+    console: "Terminal", typed: dict[str, Any], which: str, out: str, forms: Sequence[str]
+) -> None:
+    """Make those of all clients."""
+    from nufed.cli.adapt_all import members, place_of, progress, write_all
+    from nufed.cli.adapt_all_text import heading, report, table
+    from nufed.client_app.from_run import fine_tuner
+
+    del typed["client"]
+    with console.status("reading"):
+        tuner = fine_tuner(**typed)
+        clients = members(tuner, which, of_run=typed["data"] is None)
+    place = place_of(out)
+    for line in heading(tuner, len(clients), typed["data"] or "the run's own data"):
+        console.say(line)
+    with progress(console, len(clients)) as advance:
+        outcome = write_all(tuner, clients, place, forms, advance)
+    console.print(table(outcome))
+    for line in report(outcome, place):
         console.say(line)
 
 
@@ -133,53 +198,14 @@ def require_free(files: Sequence[Path]) -> None:
             raise InputError(f"{each}: is there already; delete it, or name another as out=…")
 
 
-def write(personal: "Personal", files: Sequence[Path]) -> list[str]:
-    """Write all of the files, or none; return what to say of them.
-
-    Raises
-    ------
-    InputError
-        If they cannot be written, or an export is not the same model.
-    """
-    from nufed.client_app.export import export
-
-    file, *exports = files
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".nufed-", dir=file.parent) as drafts:
-            personal.save(Path(drafts) / file.name)
-            off = [export(personal, Path(drafts) / each.name) for each in exports]
-            for each in files:
-                (Path(drafts) / each.name).rename(each)
-    except OSError as error:
-        raise InputError(
-            f"{file.parent}: cannot be written ({error.strerror}); name another folder as out=…"
-        ) from error
-    said = [
-        f"exported: {each}; its outputs differ by {by:.1g} at most"
-        for each, by in zip(exports, off, strict=True)
-    ]
-    return [f"personal model: {file}", *said]
-
-
-def _show(console: "Any", personal: "Personal", data: str) -> None:
-    """Print what was done, and the curve."""
-    from nufed.cli.adapt_text import curve_table, heading, sentence
-
-    for line in heading(personal, data):
-        console.say(line)
-    if personal.curve:
-        console.print(curve_table(personal))
-    console.say(sentence(personal))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=COMMAND,
-        usage=f"{COMMAND} [-h] checkpoint=RUN data=FILE [key=value …]",
+        usage=f"{COMMAND} [-h] checkpoint=RUN [data=FILE] [key=value …]",
         keys=[field.name for field in fields(Request)],
-        description="Fine-tune a run's model on a client's own rows, here, and show how good it is "
-        "after\neach step on rows held out. Neither the run's data nor Flower is needed.",
+        description="Fine-tune a run's model on a client's own rows, here, by as many steps as "
+        "serve it,\nand show how good it is on rows held out. Neither the run's data nor Flower is "
+        "needed.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

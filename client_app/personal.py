@@ -1,52 +1,26 @@
-"""A personal model: a few fine-tuning steps from a trained one, on the rows of one client.
+"""A personal model: a few fine-tuning steps from a trained one, on the rows of one client."""
 
-It takes config.yaml and model.safetensors of a run; not the data of the run, and no Flower.
-"""
-
-import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nufed.client_app.algorithm import Algorithm, algorithm_of
-from nufed.client_app.client import support_of
+from nufed.client_app.choice import Choice, Difference
 from nufed.client_app.meta_gradient import Params
-from nufed.client_app.work import new_state, task_for
-from nufed.conf.compose import of_run
-from nufed.conf.errors import InputError
-from nufed.conf.files import is_there
-from nufed.conf.schema import MOST_STEPS, Config, positive, require
-from nufed.conf.targets import modules_of
-from nufed.conf.words import path_of
-from nufed.tasks.module_state import unchanged
-from nufed.tasks.own_rows import own_rows
-from nufed.tasks.rows import Rows
-from nufed.tasks.sequences import embeds
-from nufed.tasks.streams import DRAWS, Purpose, model_randomness, stream
-from nufed.tasks.task import Task, federated
+from nufed.conf.schema import MOST_STEPS, positive, require
+from nufed.tasks.ids import Id
+from nufed.tasks.objective import LOWER_IS_BETTER
+from nufed.tasks.task import Task
 from nufed.tasks.trained import (
-    MODEL,
-    Sizes,
-    apart,
-    load_model,
-    placed,
-    read,
-    require_held,
     to_bytes,
 )
 
-log = logging.getLogger("nufed")
-
-AS_IN_RUN: Literal["run"] = "run"
 MOST_ROWS = 100_000_000
 """Rows that all steps draw together: their numbers are held at once, at 8 bytes each."""
 
@@ -80,12 +54,36 @@ class Personal:
     run: str
     """The run whose model it started from, as <name>/<time>."""
     how: FineTuning
+    """With the steps that were taken."""
     task: Task
     client: int
     """Its number in `task.data`."""
     params: Params
     curve: Mapping[str, list[float]]
-    """Metric -> after k = 0 … steps, on the rows held out; empty where none are."""
+    """Metric -> after k = 0, 1, …, on the rows held out; empty where none are. Where the steps were
+    chosen it goes on to the most of them, or to where the model is not finite any more."""
+    changes: Mapping[str, Difference]
+    """Metric -> by how much it rose from k = 0 to the steps taken, over the rows held out; of those
+    metrics that are means over rows."""
+    choice: Choice | None = None
+    """How the steps were chosen; None where they were given."""
+    lower_is_better: frozenset[str] = LOWER_IS_BETTER
+    """Which metrics are so."""
+
+    @property
+    def id(self) -> Id:
+        """What its data call the client."""
+        return self.task.data.partition.ids[self.client]
+
+    def gain(self, metric: str) -> float:
+        """Return by how much a metric is better on the rows held out than before fine-tuning."""
+        before, after = self.curve[metric][0], self.curve[metric][self.how.steps]
+        return before - after if metric in self.lower_is_better else after - before
+
+    def error(self, metric: str) -> float | None:
+        """Return the standard error of this gain over the rows held out; None if not known."""
+        error = self.changes[metric].error if metric in self.changes else math.nan
+        return None if math.isnan(error) else error
 
     @property
     def train_rows(self) -> NDArray[np.int64]:
@@ -120,161 +118,9 @@ class Personal:
         OSError
             If it cannot be written.
         """
-        facts = {"run": self.run, **asdict(self.how), "nufed": _version()}
+        chosen = {} if self.choice is None else {"chosen_of": len(self.choice.loss)}
+        facts = {"run": self.run, **asdict(self.how), **chosen, "nufed": _version()}
         Path(file).write_bytes(to_bytes(self.task, self.params, facts))
-
-
-def personalize(
-    checkpoint: str | Path,
-    data: str | Path | Rows,
-    *,
-    client: int | str | None = None,
-    steps: int | None = None,
-    alpha: float | None = None,
-    batch: int | Literal["run"] | None = AS_IN_RUN,
-    test_fraction: float | None = None,
-    device: str = "cpu",
-    trust: str | Sequence[str] | None = None,
-) -> Personal:
-    """Fine-tune a run's model on a client's own rows; measure it after each step on others of them.
-
-    Parameters
-    ----------
-    checkpoint
-        A run folder, of which config.yaml and model.safetensors are needed; or its
-        model.safetensors.
-    data
-        The client's .npz file with x, y and optionally test; or these rows.
-    client
-        Which client, by its id in the file, where that has several.
-    steps
-        Fine-tuning steps; None: the run's ν, or as many as it evaluates where ν is 0.
-    alpha
-        Step size; None: the run's α.
-    batch
-        Rows a step, None for all train rows; "run": as in the run's evaluation.
-    test_fraction
-        Part of the rows that is held out, 0 for none; None: the file's own split, else as in the
-        run.
-    device
-        Where to compute.
-    trust
-        Modules that may be called where the run, not one of this person's own, names them.
-
-    Returns
-    -------
-    Personal
-        The model after the last step. No gradient was taken on a row that it was measured on.
-
-    Raises
-    ------
-    InputError
-        If the run, its model or the rows cannot be used, or a loss is not finite.
-    """
-    trusted = modules_of(trust)
-    folder, config, trained, sizes = _trained(path_of(checkpoint), trusted)
-    algorithm = algorithm_of(config.algorithm)
-    how = FineTuning(
-        (algorithm.inner_steps or config.evaluation.steps) if steps is None else steps,
-        algorithm.alpha if alpha is None else alpha,
-        config.evaluation.batch if batch == AS_IN_RUN else batch,
-        config.seed,
-    )
-    mine, number = own_rows(data, client, sizes, config.partition, test_fraction)
-    if client is not None and test_fraction is None and sizes.draws != DRAWS:
-        log.warning(
-            "checkpoint=%s: an older version held out other rows: if client %s trained it, then on "
-            "some that it is measured on here",
-            checkpoint,
-            client,
-        )
-    if alpha is not None and algorithm.learns_alpha:
-        raise InputError(
-            f"alpha={alpha:g}: {algorithm.name} learned its step sizes of fine-tuning; leave it out"
-        )
-    if algorithm.stateful:
-        log.warning(
-            "checkpoint=%s: what clients of %s kept of their training is not read: this one begins "
-            "as one that never trained",
-            checkpoint,
-            algorithm.name,
-        )
-    algorithm = algorithm.with_numbers({"alpha": how.alpha})
-    task = task_for(algorithm, replace(config, device=device), data=mine)
-    shared = _shared(trained, task, algorithm, checkpoint)
-    params, curve = _fine_tune(task, algorithm, shared, number, how)
-    return Personal(f"{config.name}/{folder.name}", how, task, number, params, curve)
-
-
-def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Params, Sizes]:
-    """Read a run: its folder, its configuration, its model and the sizes that this is for."""
-    named = f"checkpoint={checkpoint}"
-    if not checkpoint.exists():
-        raise InputError(f"{named}: is not there; name the folder of a run")
-    is_file = checkpoint.is_file()
-    folder = (checkpoint.parent if is_file else checkpoint).absolute()
-    config = of_run(folder, named, trusted)
-    file = checkpoint if is_file else checkpoint / MODEL
-    if not is_there(file, links=is_file):
-        raise InputError(f"{named}: has no {MODEL}; the run has not ended yet")
-    params, sizes = read(file)
-    if sizes is None:  # an older version wrote it
-        try:
-            sizes = replace(Sizes.of(federated(config)), draws=1)
-        except InputError as error:
-            raise InputError(
-                f"{named}: an older version wrote its {MODEL}, so its data are needed ({error})"
-            ) from error
-    of_tokens = embeds(config.model.get("_target_"))
-    require_held(sizes, apart(params)[0], embeds=of_tokens, name=f"{named}: {MODEL}")
-    return folder, config, params, sizes
-
-
-def _shared(trained: Params, task: Task, algorithm: Algorithm, checkpoint: str | Path) -> Params:
-    """Return what the run shares, as the task takes it."""
-    name = f"checkpoint={checkpoint}: {MODEL}"
-    held, also = apart(trained)
-    model = load_model(task, held, name)
-    like = algorithm.shared(task.initial_params())
-    return placed({n: (model | also)[n] for n in like if n in model or n in also}, like, name)
-
-
-def _fine_tune(
-    task: Task, algorithm: Algorithm, shared: Params, client: int, how: FineTuning
-) -> tuple[Params, dict[str, list[float]]]:
-    """Return the model after the last step, and the metrics after each; as clients evaluate."""
-    split = task.data.partition
-    test = split.test_rows(client)
-    held_out = task.batch(test) if len(test) else None
-    random = stream(Purpose.EVALUATE, how.seed, client)
-    support, each = support_of(task, algorithm, client, random, how.steps, how.batch)
-    curve: dict[str, list[float]] = {}
-    params = shared
-    state = new_state(task, algorithm, shared)
-    with model_randomness(random), unchanged(task.module), torch.no_grad():
-        models = algorithm.personal(task.loss, shared, state, support)
-        for k, params in enumerate(islice(models, 0, None, each)):
-            measured = {} if held_out is None else task.metrics(params, *held_out)
-            for name, value in measured.items():
-                curve.setdefault(name, []).append(float(value))
-            loss = [values[-1] for name, values in curve.items() if name == "loss"]
-            _require_finite(params, loss, k, how.alpha)  # another metric may not exist: it is NaN
-    return params, curve
-
-
-def _require_finite(params: Params, metrics: list[float], k: int, alpha: float) -> None:
-    """Raise if a step led nowhere."""
-    if all(map(math.isfinite, metrics)) and all(p.isfinite().all() for p in params.values()):
-        return
-    if k == 0:
-        raise InputError(
-            "data: the trained model's loss on the rows held out is not finite; scale x as the run "
-            "had it"
-        )
-    raise InputError(
-        f"alpha={alpha:g}: the model or its loss is not finite after step {k}; "
-        f"try alpha={alpha / 10:g}"
-    )
 
 
 def _version() -> str:

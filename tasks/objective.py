@@ -101,6 +101,25 @@ class Objective:
             scores[name] = value
         return scores
 
+    def row_scores(self, outputs: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Return `loss`, and the metrics that are means over rows, of each row: name -> [B].
+
+        The mean of each is what `scores` gives. Of sequences, whose mean is one over places, a
+        row's value is the sum over its places, times rows through places.
+        """
+        batch = self.aligned(outputs, y)
+        values = {"loss": self._losses(batch)} | {
+            name: metric.of(*batch[:2]) for name, metric in self._metrics.items() if metric.by_row
+        }
+        scores = {name: _by_row(each, outputs.dtype) for name, each in values.items()}
+        if batch.weight is None:
+            return scores
+        there, rows = batch.weight.to(outputs.dtype), len(y)
+        return {
+            name: (each * there).reshape(rows, -1).sum(1) * (rows / there.sum())
+            for name, each in scores.items()
+        }
+
     @property
     def _metrics(self) -> dict[str, Metric]:
         if self.metrics is not None:
@@ -112,11 +131,16 @@ class Objective:
     def _loss(self, batch: Batch) -> Tensor:
         """Return the mean loss."""
         outputs, y, weight = batch
+        if self.row_loss is None and self.classes and weight is None:
+            return cross_entropy(outputs, y)
+        return _mean(_by_row(self._losses(batch), outputs.dtype), weight)
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """Return a loss for each row, [R] or [R, …]."""
+        outputs, y, _ = batch
         if self.row_loss is not None:
-            return _mean(_by_row(self.row_loss(outputs, y), outputs.dtype), weight)
-        if not self.classes:
-            return _mean(_by_row((outputs - y).square(), outputs.dtype) / 2, weight)
-        return cross_entropy(outputs, y) if weight is None else _mean(surprisal(outputs, y), weight)
+            return self.row_loss(outputs, y)
+        return surprisal(outputs, y) if self.classes else (outputs - y).square() / 2
 
     def aligned(self, outputs: Tensor, y: Tensor, weight: Tensor | None = None) -> Batch:
         """Return a batch as losses and metrics take it; arguments as of `loss`."""

@@ -1,4 +1,4 @@
-"""The rows of a client that a trained model is to serve: read, split, and checked against it."""
+"""The rows of clients that a trained model is to serve: read, split, and checked against it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy as np
 from nufed.conf.errors import InputError
 from nufed.conf.schema import PartitionConfig, require
 from nufed.tasks.datasets.npz import read_own
-from nufed.tasks.ids import WHOLE, ClientIds, as_ids, numbered
+from nufed.tasks.ids import WHOLE, ClientIds, as_ids
 from nufed.tasks.partitions import Partition, partition
 from nufed.tasks.rows import Rows
 from nufed.tasks.store import FederatedData
@@ -20,20 +20,16 @@ LONGEST = 8  # sizes of a shape, in an error
 
 def own_rows(
     data: str | Path | Rows,
-    client: int | str | None,
     sizes: Sizes,
     config: PartitionConfig,
     test_fraction: float | None,
-) -> tuple[FederatedData, int]:
-    """Return a client's rows, split into train and test rows, and its number among those given.
+) -> FederatedData:
+    """Return rows of one client or several, each client's split into train and test rows.
 
     Parameters
     ----------
     data
         A file with x, y and optionally client and test; or these rows.
-    client
-        Which client, by its id there, or its number where ids are names; may be None where there
-        is one.
     sizes
         What the model is for.
     config
@@ -46,13 +42,51 @@ def own_rows(
     InputError
         If the rows cannot be read or split, or are not for this model.
     """
-    where = "data" if isinstance(data, Rows) else f"data={data}"
-    rows = _rows(data, where)
-    number = _number(rows, client, where)
-    split = _split(rows, config, test_fraction, where)
+    where = named(data)
+    split = _split(rows := _rows(data, where), config, test_fraction, where)
     mine = FederatedData(rows.x, rows.y, split, outputs=sizes.num_outputs, tokens=sizes.num_tokens)
-    _require_fits(mine, sizes, where)
-    return mine, number
+    require_fits(mine, sizes, where)
+    return mine
+
+
+def named(data: str | Path | Rows) -> str:
+    """Return what names the rows to a person."""
+    return "data" if isinstance(data, Rows) else f"data={data}"
+
+
+def number_of(client: int | str | None, ids: ClientIds, where: str) -> int:
+    """Return which of some clients is meant, counted in the order of their ids.
+
+    Parameters
+    ----------
+    client
+        Its id, or its number where ids are names; may be None where there is one client.
+    ids
+        What the clients are called.
+    where
+        What names their rows to a person.
+
+    Raises
+    ------
+    InputError
+        If there is none of that id, or several of which none is named.
+    """
+    if client is None:
+        if ids.n > 1:
+            raise InputError(
+                f"{where}: holds the rows of {ids.n} clients; name one, as client={ids[0]}, or "
+                "take all, clients=all"
+            )
+        return 0
+    number = ids.number(client)
+    given = [] if ids.given is None else ids.given.tolist()
+    if number is None and given and not any(WHOLE.fullmatch(str(each)) for each in given):
+        number = ClientIds(ids.n).number(client)  # of names, by their order
+    if number is None:
+        raise InputError(
+            f"client={client}: {where} has no rows of it; it has client {ids.few}{ids.hint(client)}"
+        )
+    return number
 
 
 def _rows(data: str | Path | Rows, where: str) -> Rows:
@@ -61,26 +95,6 @@ def _rows(data: str | Path | Rows, where: str) -> Rows:
     x, y = np.asarray(data.x), np.asarray(data.y)
     client = None if data.client is None else as_ids(np.asarray(data.client), where)
     return Rows(x, y.astype(np.int64) if y.dtype.kind in "iub" else y, client, data.test)
-
-
-def _number(rows: Rows, client: int | str | None, where: str) -> int:
-    """Return which of the clients of the rows is meant, counted in the order of their ids."""
-    given = np.array([0]) if rows.client is None else numbered(rows.client)[0]
-    ids = ClientIds(len(given), given)
-    if client is None:
-        if ids.n > 1:
-            raise InputError(
-                f"{where}: holds the rows of {ids.n} clients; name one, as client={ids[0]}"
-            )
-        return 0
-    number = ids.number(client)
-    if number is None and not any(WHOLE.fullmatch(str(each)) for each in given.tolist()):
-        number = ClientIds(ids.n).number(client)  # of names, by their order
-    if number is None:
-        raise InputError(
-            f"client={client}: {where} has no rows of it; it has client {ids.few}{ids.hint(client)}"
-        )
-    return number
 
 
 def _split(
@@ -103,8 +117,8 @@ def _split(
     return partition(rows, replace(natural, test_fraction=test_fraction or natural.test_fraction))
 
 
-def _require_fits(own: FederatedData, sizes: Sizes, where: str) -> None:
-    """Raise unless rows and targets are such as the model was trained on."""
+def require_fits(own: FederatedData, sizes: Sizes, where: str) -> None:
+    """Raise an `InputError` unless rows and targets are such as the model was trained on."""
     shape = list(own.x.shape[1:])
     if shape != list(sizes.input_shape):
         raise InputError(

@@ -54,6 +54,8 @@ class Purpose(IntEnum):
     """Models and rows for code that is checked."""
     BASELINES = 17
     """Which clients are trained without federation, and the batches of one model of all rows."""
+    FOLDS = 18
+    """Which of a client's train rows are held out to choose its steps by, and batches meanwhile."""
 
 
 def key(purpose: Purpose, seed: int, client: int = 0, round: int = 0) -> NDArray[np.uint32]:

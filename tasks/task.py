@@ -161,6 +161,10 @@ class Task:
         """Return what is reported of a model: `loss`, and the metrics of the task's `Objective`."""
         return self.objective.scores(self.predict(params, x), y, weight)
 
+    def by_row(self, params: Params, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Return what `metrics` does of each row, [B], where it is a mean over rows."""
+        return self.objective.row_scores(self.predict(params, x), y)
+
     def predict(self, params: Params, x: Tensor) -> Tensor:
         """Return the outputs of a model that is measured, not trained: without dropout."""
         with module_state.evaluating(self.module):

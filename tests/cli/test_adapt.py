@@ -21,6 +21,7 @@ from nufed.tasks.datasets.digits import read as read_digits
 from tests.client_app.conftest import Small
 from tests.client_app.conftest import small as small
 from tests.client_app.test_export import Branching
+from tests.docs.pages import sections
 from tests.helpers import RunResult
 
 Run = Callable[..., Small]
@@ -97,14 +98,19 @@ def test_without_an_export_that_was_asked_for_nothing_is_written(
 ) -> None:
     run = small("model=custom", f"model._target_={Branching.__module__}.Branching")
     words = [f"checkpoint={run.folder}", f"data={run.file}", "client=10", "export=pt2"]
-    assert "export=pt2: the model cannot be exported" in refusal(words, capsys)
-    assert list(here.iterdir()) == []
+    everyone = [words[0], "clients=all", "steps=1", "export=pt2"]
+    for typed in (words, everyone):
+        assert "export=pt2: the model cannot be exported" in refusal(typed, capsys)
+        assert list(here.iterdir()) == []
 
 
 def test_nothing_held_out_is_said(small: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run = small()
     capsys.readouterr()
-    main([f"checkpoint={run.folder}", f"data={run.file}", "client=10", "test_fraction=0"])
+    words = [f"checkpoint={run.folder}", f"data={run.file}", "client=10", "test_fraction=0"]
+    main([*words, "out=chosen"])
+    assert "It is told by the rows held out in turn alone" in capsys.readouterr().out
+    main([*words, "steps=2"])
     out = capsys.readouterr().out
     assert "12 rows to fine-tune on, none held out, so nothing is measured" in out
     assert "It is not known how good this model is" in out
@@ -132,7 +138,8 @@ def test_words_are_read_with_their_types() -> None:
     words = "checkpoint=5 data=a=b.npz steps=2 alpha=1e-2 batch=null test_fraction=null client=7"
     assert request(words.split()) == {
         **{"checkpoint": "5", "data": "a=b.npz", "steps": 2, "alpha": 0.01, "batch": None},
-        **{"client": "7", "test_fraction": None, "device": "cpu", "out": FILE, "export": ""},
+        **{"client": "7", "clients": None, "test_fraction": None, "device": "cpu"},
+        **{"out": None, "export": ""},
     }
     assert "batch" not in request(["checkpoint=a", "data=b"]), "as in the run"
 
@@ -152,10 +159,15 @@ def test_out_is_a_file_or_a_folder(here: Path) -> None:
 
 MISTAKES = {
     "nothing": ([], "checkpoint: has no value; give one as checkpoint=…"),
-    "no data": (["checkpoint=x"], "data: has no value; give one as data=…"),
+    "no data": (["checkpoint=x"], "checkpoint=x: is not there; name the folder of a run"),
+    "some clients": (
+        ["checkpoint=x", "clients=7"],
+        "clients=7: must be all | participating | new;",
+    ),
+    "both": (["checkpoint=x", "clients=all", "client=7"], "clients=all: and client=7 besides; le"),
     "word": (["runs/x"], "runs/x: write key=value, as in checkpoint=runs/… data=mine.npz"),
     "key": (["chekpoint=x"], "chekpoint: no such key; did you mean checkpoint?"),
-    "type": (["steps=many"], "steps=many: must be an integer"),
+    "type": (["checkpoint=x", "steps=many"], "steps=many: must be an integer, or auto"),
     "number": (["alpha=big"], "alpha=big: must be a number"),
     "null": (["checkpoint=null"], "checkpoint: has no value"),
     "run": (["checkpoint=no", "data=x.npz"], "checkpoint=no: is not there; name the folder"),
@@ -201,7 +213,7 @@ def test_help_has_examples_that_can_be_typed(capsys: pytest.CaptureFixture[str])
     assert stopped.value.code == 0
     examples = capsys.readouterr().out.partition("examples:")[2].splitlines()
     typed = [shlex.split(line)[1:] for line in examples if "nufed-adapt" in line]
-    assert len(typed) == 3
+    assert len(typed) == 4
     assert all(request(words)["data"] == "mine.npz" for words in typed)
 
 
@@ -214,11 +226,17 @@ def test_the_page_on_personal_models_works_as_written(
     rows = random.permutation(len(digits.y))[:40]
     np.savez(here / "own.npz", x=digits.x[rows], y=digits.y[rows])
     np.savez(here / "others.npz", x=digits.x, y=digits.y, client=np.arange(len(digits.y)) // 60)
-    others = ["dataset=npz", "dataset.path=others.npz", "evaluation.new_clients=0", "rounds=0"]
-    train([*others, "algorithm.alpha=0.03", "algorithm.beta=0.1"]).folder.rename(here / "run")
-    (command,) = re.findall(r"```sh\nnufed-adapt (.*)\n```", text)
-    main(shlex.split(command))
+    others = ["dataset=npz", "dataset.path=others.npz", "evaluation.new_clients=0.2", "rounds=0"]
+    steps = ["algorithm.alpha=0.03", "algorithm.beta=0.1", "algorithm.nu=1", "evaluation.steps=1"]
+    train([*others, *steps]).folder.rename(here / "run")
+    (one,) = re.findall(r"^nufed-adapt (.*)$", text.partition("\n## ")[0], re.MULTILINE)
+    section = sections("personal-models.md")["All clients at once"]
+    everyone, of_run = re.findall(r"^nufed-adapt (.*)$", section, re.MULTILINE)
+    main(shlex.split(one))
     assert capsys.readouterr().out.count("exported: ") == 2
+    for command, clients in ((everyone, 30), (of_run, 6)):
+        main(shlex.split(command))
+        assert f"({clients} clients; figures in clients.csv)" in capsys.readouterr().out
     names: dict[str, Any] = {}
     outputs = []
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
@@ -234,5 +252,8 @@ def test_the_page_on_personal_models_works_as_written(
     assert len(outputs) == 2
     for scores in outputs:
         np.testing.assert_allclose(scores, wanted, atol=1e-5)
-    known = {key for key, _ in re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)}
-    assert known == {field.name for field in fields(Request)} - {"checkpoint", "data", "client"}
+    keys = text.partition("| key | by default |")[2].partition("\n\n")[0]
+    known = set(
+        re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in keys.split("\n")[2:]))
+    )
+    assert known == {field.name for field in fields(Request)} - {"checkpoint", "data"}

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from nufed.client_app.export import export, require_available
-from nufed.client_app.personal import Personal, personalize
+from nufed.client_app.from_run import personalize
+from nufed.client_app.personal import Personal
 from nufed.conf.errors import InputError
 from tests.client_app.conftest import Small
 

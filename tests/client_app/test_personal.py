@@ -91,8 +91,9 @@ def test_the_curve_is_the_one_that_the_run_measures(small: Run, model: tuple[str
     task = build(config)
     params = task.load_state(load_file(run.folder / "model.safetensors"))
     ask = measuring(config, [2], steps=3, alpha=0.1, batch=4)
-    personal = personalize(run.folder, run.file, client=30)
+    personal = personalize(run.folder, run.file, client=30, steps=3)
     assert personal.curve == evaluate(task, params, ask, 2)
+    assert personalize(run.folder, client="30", steps=3).curve == personal.curve, "its own data"
     assert personal.train_rows.tolist() == task.data.partition.train_rows(2).tolist()
     assert personal.test_rows.tolist() == task.data.partition.test_rows(2).tolist()
     assert not set(personal.train_rows) & set(personal.test_rows)
@@ -147,9 +148,11 @@ def test_clients_that_never_trained_are_served(
         assert curve["loss"][-1] < curve["loss"][0] / 2
 
 
-def test_a_fedavg_run_takes_the_steps_that_it_evaluates(small: Run) -> None:
+def test_of_a_fedavg_run_twice_the_steps_that_it_evaluates_are_tried(small: Run) -> None:
     run = small("algorithm=fedavg", "evaluation.steps=2")
-    assert personalize(run.folder, one_client(run)).how.steps == 2
+    choice = personalize(run.folder, one_client(run)).choice
+    assert choice is not None
+    assert len(choice.loss) == 5
 
 
 def test_rows_are_held_out_as_asked(small: Run) -> None:
@@ -157,7 +160,7 @@ def test_rows_are_held_out_as_asked(small: Run) -> None:
     mine = one_client(run)
 
     def sides(rows: Rows = mine, **options: Any) -> tuple[int, int]:
-        personal = personalize(run.folder, rows, **options)
+        personal = personalize(run.folder, rows, steps=2, **options)
         assert sorted({*personal.train_rows, *personal.test_rows}) == list(range(len(rows.y)))
         assert bool(personal.curve) == bool(len(personal.test_rows))
         return len(personal.train_rows), len(personal.test_rows)
@@ -226,7 +229,7 @@ def test_a_model_of_an_older_version_needs_its_data(
     assert personalize(file, mine).curve == now
     assert "held out" not in caplog.text
     personalize(run.folder, run.file, client=30)
-    assert "an older version held out other rows: if client 30 trained it" in caplog.text
+    assert "an older version held out other rows: a client that trained it is" in caplog.text
     run.file.unlink()
     with pytest.raises(InputError, match=r"so its data are needed .*no such file"):
         personalize(run.folder, mine)
@@ -243,11 +246,20 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "NaN": ({"x": np.full((12, 3, 4), np.nan)}, {}, "loss on the rows held out is not finite"),
     "pixels": ({"x": np.ones((12, 3, 4), np.uint8)}, {}, "x is uint8, which are pixels"),
     "fraction": ({}, {"test_fraction": 1.0}, "test_fraction=1.0: must be from 0"),
+    "one row": (
+        {"x": np.zeros((2, 3, 4)), "y": np.zeros(2, int)},
+        {},
+        "client 0: has 1 row to fine-tune on, and steps are chosen by 2 at least; say how many",
+    ),
     "steps": ({}, {"steps": -1}, "steps=-1: must be from 0 to 100000"),
     "steps without end": ({}, {"steps": 10**12}, "steps=1000000000000: must be from 0 to 100000"),
-    "rows without end": ({}, {"batch": 10**12}, "batch=1000000000000: must be fewer: 5 steps draw"),
+    "rows without end": (
+        {},
+        {"batch": 10**12},
+        "batch=1000000000000: must be fewer: 10 steps",
+    ),
     "alpha": ({}, {"alpha": 0.0}, "alpha=0.0: must be above 0"),
-    "large": ({}, {"alpha": 1e30}, "is not finite after step 1; try alpha=1e+29"),
+    "large": ({}, {"alpha": 1e30, "steps": 5}, "is not finite after step 1; try alpha=1e+29"),
     "batch": ({}, {"batch": 0}, "batch=0: must be at least 1"),
     "device": ({}, {"device": "tpu"}, "device=tpu: must be cpu, cuda"),
 }

@@ -36,7 +36,7 @@ STORIES = {
     "conformance.md": "tests/docs/test_conformance.py",
     "extending.md": "tests/docs/test_extending.py",
     "own-data.md": "tests/docs/test_own_*.py",
-    "personal-models.md": "tests/client_app/test_personal.py",
+    "personal-models.md": "tests/cli/test_adapt.py",
     "quick-start.md": "tests/docs/test_quick_start*.py",
 }
 """Pages that are run from their beginning to their end."""

@@ -16,7 +16,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save
 
-from nufed.client_app.personal import personalize
+from nufed.client_app.from_run import personalize
 from nufed.conf.compose import compose_config, of_run
 from nufed.server_app import checkpoint, resume
 from nufed.server_app.app import make_strategy
@@ -253,5 +253,5 @@ def test_no_model_escapes(folder: Folder, tmp_path: Path) -> None:
         texts = {key: json.dumps(value) for key, value in facts.items()}
         written = save(changed, texts) if isinstance(facts, dict) else b""
         folder.write(MODEL, damaged(written, random) if kind > 0.8 else written)
-        escapes.of(name, lambda: personalize(folder.place, tmp_path / "own.npz"))
+        escapes.of(name, lambda: personalize(folder.place, tmp_path / "own.npz", steps=1))
     escapes.require_none()

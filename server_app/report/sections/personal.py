@@ -2,8 +2,8 @@
 
 from nufed.server_app.report import run_figures as draw
 from nufed.server_app.report.page import Section, Table
-from nufed.server_app.report.record import COSTS, Record
-from nufed.server_app.report.words import point
+from nufed.server_app.report.record import COSTS, Record, badness
+from nufed.server_app.report.words import point, steps
 from nufed.strategies.curves import rises, say_undefined
 
 STATISTICS = {"mean": "", "std": "_std", "worst tenth": "_worst_decile", "worst": "_bottom"}
@@ -27,6 +27,7 @@ def personal(run: Record) -> Section | None:
         tables.append((f"Numbers: {metric}", Table(head, rows)))
     where = "held-out" if run.config.evaluation.split == "test" else "validation"
     text = f"Measured in round {run.last['round']} on each client's {where} rows."
+    text += _better_left(run)
     mean = run.final(run.groups[0], run.metric)
     if rises(mean.tolist(), lower_is_better=run.lower_is_better):
         more = 2 * run.last[run.groups[0]]["k"][-1]
@@ -38,3 +39,21 @@ def personal(run: Record) -> Section | None:
     figures = [*draw.by_step(run), *draw.by_round(run), *by_cost, *draw.over_clients(run)]
     notes = [f"{line}." for line in say_undefined(run.last)]
     return Section("Personal models", [text, *notes], figures=figures, folded=tables)
+
+
+def _better_left(run: Record) -> str:
+    """Say how many clients are worse after the last step than before; nothing if not known."""
+    counts = list[str]()
+    for group in run.groups:
+        each = run.measurable(group)
+        if each is None:
+            return ""
+        bad = badness(each, lower_is_better=run.lower_is_better)
+        counts.append(f"{int((bad[:, -1] > bad[:, 0]).sum())} of {len(bad)} {group}")
+    last = run.last[run.groups[0]]["k"][-1]
+    if not last:
+        return ""
+    return (
+        f" {' and '.join(counts)} clients are better left at k=0: by {run.metric} they are worse "
+        f"after {steps(last)}. nufed-adapt clients=all chooses how many for each."
+    )

@@ -13,8 +13,8 @@ from nufed.client_app import sampling
 from nufed.client_app.algorithm import BatchSizes, algorithm_of
 from nufed.client_app.algorithms.fedavg_finetuned import FedAvgFinetuned
 from nufed.client_app.client import evaluate
+from nufed.client_app.from_run import personalize
 from nufed.client_app.meta_gradient import descend, value_and_gradient
-from nufed.client_app.personal import personalize
 from nufed.client_app.work import Measuring
 from nufed.conf.compose import of_run
 from nufed.simulation.source import Source

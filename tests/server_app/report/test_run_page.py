@@ -54,6 +54,15 @@ def test_the_numbers_are_those_of_the_run(train: Train, tmp_path: Path) -> None:
         f"before; 10 participating clients at {old['accuracy'][3]:.3f} accuracy"
     ) in page.text
 
+    curves = json.loads((run.folder / "clients.json").read_text())
+    left = [
+        sum(curve[-1] < curve[0] for curve in curves[group]["accuracy"])
+        for group in ("participating", "new")
+    ]
+    assert f"{left[0]} of 10 participating and {left[1]} of 2 new clients are better left" in (
+        page.text
+    )
+
     accuracy, loss = (rows[1:] for rows in page.tables if rows[0][:2] == ["clients", "k=0"])
     wanted = [
         (f"{group}, {label}", end[group][f"accuracy{suffix}"])
