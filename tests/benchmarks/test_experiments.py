@@ -28,7 +28,7 @@ def test_every_run_of_every_experiment_composes(experiment: str) -> None:
     config = runs[-1].config
     if NU in dict(runs[-1].choices):
         assert config.algorithm["nu"] == int(runs[-1][NU])
-    assert config == compose_config(runs[-1].command.split()[2:])
+    assert config == compose_config(["baselines=none", *runs[-1].command.split()[2:]])
 
 
 def test_folders_tell_runs_apart() -> None:
