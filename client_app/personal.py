@@ -206,6 +206,24 @@ def personalize(
     return Personal(f"{config.name}/{folder.name}", how, task, number, params, curve)
 
 
+def trained_module(
+    checkpoint: str | Path, *, device: str = "cpu", trust: str | Sequence[str] | None = None
+) -> nn.Module:
+    """Return a run's trained model, with its buffers, in eval mode; arguments as of `personalize`.
+
+    Raises
+    ------
+    InputError
+        If the run or its model cannot be used.
+    """
+    _, config, trained, sizes = _trained(path_of(checkpoint), modules_of(trust))
+    algorithm = algorithm_of(config.algorithm)
+    task = task_for(algorithm, replace(config, device=device), data=sizes.outline())
+    params = load_model(task, apart(trained)[0], f"checkpoint={checkpoint}: {MODEL}")
+    task.module.load_state_dict(params, strict=False)
+    return task.module.eval()
+
+
 def _trained(checkpoint: Path, trusted: Sequence[str]) -> tuple[Path, Config, Params, Sizes]:
     """Read a run: its folder, its configuration, its model and the sizes that this is for."""
     named = f"checkpoint={checkpoint}"
