@@ -1,5 +1,6 @@
 """Figures of a run as tables: of pandas where that is installed, else a dictionary of columns."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from nufed.server_app.report.comparison import Comparison
 from nufed.server_app.report.record import Record
+from nufed.server_app.report.statistics import Interval
 from nufed.server_app.tracking import Row
 from nufed.strategies.curves import GROUPS
 
@@ -79,14 +81,19 @@ def ends(of: Comparison) -> Table:
     for group in of.groups:
         for kind in of.kinds:
             end, worst = (of.end(group, kind, k, part) for part in ("", "_worst_decile"))
-            row = {"runs": group.label, "group": kind, "seeds": len(group.runs), "k": k}
-            row |= {metric: end.mean, "low": end.low, "high": end.high}
+            row: dict[str, Any] = {"runs": group.label, "group": kind}
+            row |= {"seeds": len(group.runs), "k": k}
+            row |= {metric: end.mean} | _bounds("low", "high", of=end)
             row |= {f"{metric}_worst_decile": worst.mean}
             gain = of.gain(group, kind, k)
-            over = (gain[0].mean, gain[0].low, gain[0].high) if gain else (None, None, None)
-            found.append(row | dict(zip(OVER, over, strict=True)))
+            if gain:
+                over = _bounds("over_first_low", "over_first_high", of=gain[0])
+                row |= {"over_first": gain[0].mean} | over
+            found.append(row)
     return table(found)
 
 
-OVER = "over_first", "over_first_low", "over_first_high"
-"""The difference to the first group, seed by seed."""
+def _bounds(low: str, high: str, *, of: Interval) -> dict[str, float | None]:
+    """Return the ends of an interval; None where a single seed gives none."""
+    finite = math.isfinite(of.low)
+    return {low: of.low if finite else None, high: of.high if finite else None}

@@ -16,10 +16,6 @@ from nufed.conf.errors import InputError
 HERE = "nufed.conf.objects"
 MAIN = "__main__"
 """Where a notebook or a script defines things; in every process it is another module."""
-REMEDY = (
-    "in a module (mine.py), given as model=mine.Net, it is found anywhere; in a Python session, "
-    "nufed.load(folder, model=…) takes it again"
-)
 
 _kept: dict[str, Callable[..., Any]] = {}
 
@@ -57,7 +53,8 @@ def lost(name: str) -> InputError:
     """Return the error of such a name in another process."""
     said = name.removeprefix(f"{HERE}.").rpartition("_")[0] if name.startswith(HERE) else name
     return InputError(
-        f"{said}: was given as an object, in a Python session that is another; {REMEDY}"
+        f"{said}: was given as an object in another Python session; define it in a module "
+        "(mine.py) and train with that one, or give it again: nufed.load(folder, model=…)"
     )
 
 
