@@ -42,7 +42,7 @@ class Comparison:
         return Page(page(self._found, self._target), "runs side by side")
 
     def __repr__(self) -> str:
-        console = Terminal(quiet=False)
+        console = Terminal(quiet=False, force_terminal=False)
         with console.capture() as printed:
             console.print(terminal_table(self._found))
         return f"{printed.get()}{headline(self._found)}"

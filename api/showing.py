@@ -1,6 +1,7 @@
 """What is shown of a run from Python: its lines and how far it is, or only what it warns of."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,10 +12,16 @@ from nufed.server_app.terminal import silent
 @contextmanager
 def showing(progress: bool) -> Iterator[None]:
     """Show what the command shows, for as long as a run takes; or let warnings alone through."""
-    if not progress:
-        with silent():
+    with warnings.catch_warnings():
+        # Of a notebook without widgets, when a library beneath imports bars that nobody sees.
+        warnings.filterwarnings("ignore", "IProgress not found")
+        with _lines() if progress else silent():
             yield
-        return
+
+
+@contextmanager
+def _lines() -> Iterator[None]:
+    """Show what is logged."""
     log = logging.getLogger("nufed")
     level, lines = log.level, Lines()
     if not any(isinstance(handler, Lines) for handler in log.handlers):

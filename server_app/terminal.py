@@ -10,6 +10,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from nufed.conf.text import printable
+from nufed.server_app.notebook import in_notebook
 
 _silent = ContextVar("silent", default=False)
 
@@ -32,6 +33,8 @@ class Terminal(Console):
 
     def __init__(self, **options: Any) -> None:
         usual = {"quiet": _silent.get(), "force_jupyter": False}
+        if in_notebook():  # which says of its stream that it is a terminal, and moves no cursor
+            usual["force_terminal"] = False
         super().__init__(markup=False, highlight=False, **(usual | options))
 
     def say(self, line: str, style: str | None = None) -> None:
