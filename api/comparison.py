@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from nufed.api.page import Page
 from nufed.api.tables import Table, ends
 from nufed.conf.errors import InputError
+from nufed.conf.text import printable
 from nufed.conf.words import path_of
 from nufed.server_app.report.comparison import Comparison as Compared
 from nufed.server_app.report.comparison import compare as compared
 from nufed.server_app.report.comparison import run_folders
 from nufed.server_app.report.comparison_page import headline, page, terminal_table
+from nufed.server_app.report.record import as_written
 from nufed.server_app.terminal import Terminal
+
+THESE = "these runs"
 
 
 class Comparison:
@@ -34,18 +38,20 @@ class Comparison:
         The metric, its mean over seeds with `low` and `high` (95%; NaN of a single seed), the mean
         of the worst tenth, and `over_first`, the difference to the first group seed by seed.
         """
-        return ends(self._found)
+        with as_written(THESE):
+            return ends(self._found)
 
     @property
     def report(self) -> Page:
         """The page of `nufed-report`, which a notebook shows."""
-        return Page(page(self._found, self._target), "runs side by side")
+        with as_written(THESE):
+            return Page(page(self._found, self._target), "runs side by side")
 
     def __repr__(self) -> str:
         console = Terminal(quiet=False, force_terminal=False)
         with console.capture() as printed:
             console.print(terminal_table(self._found))
-        return f"{printed.get()}{headline(self._found)}"
+        return f"{printed.get()}{printable(headline(self._found))}"
 
 
 def compare(runs: Sequence[str | os.PathLike[str]], *, target: float | None = None) -> Comparison:
@@ -69,4 +75,5 @@ def compare(runs: Sequence[str | os.PathLike[str]], *, target: float | None = No
     if not names:
         raise InputError("compare: no run was given; give a list of runs or folders")
     found = [run for name in names for run in run_folders(path_of(name).absolute(), name)]
-    return Comparison(compared(list(dict.fromkeys(found))), target)
+    with as_written(THESE):
+        return Comparison(compared(list(dict.fromkeys(found))), target)

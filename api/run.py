@@ -16,8 +16,9 @@ from nufed.conf.compose import find_config
 from nufed.conf.errors import InputError
 from nufed.conf.files import is_there, read_text
 from nufed.conf.schema import Config
+from nufed.conf.text import printable
 from nufed.conf.words import path_of
-from nufed.server_app.report.record import Record, read_record
+from nufed.server_app.report.record import Record, as_written, read_record
 from nufed.server_app.report.run_page import headline, report
 from nufed.server_app.run_folder import LARGEST, METRICS, REPORT
 
@@ -70,17 +71,20 @@ class Run:
         clients, `_std`, `_worst_decile` and `_bottom`. A pandas.DataFrame, or a dictionary of
         arrays without pandas; so are the other tables.
         """
-        return curves(self._record)
+        with as_written(self._name):
+            return curves(self._record)
 
     @property
     def clients(self) -> Table:
         """The last evaluation: a row for each client and k; `rows` are its train rows."""
-        return clients(self._record)
+        with as_written(self._name):
+            return clients(self._record)
 
     @property
     def rounds(self) -> Table:
         """The rounds of training: `round`, `train_loss`, `update_norm`, `train_s`, costs, …."""
-        return rounds(self._record)
+        with as_written(self._name):
+            return rounds(self._record)
 
     @property
     def model(self) -> nn.Module:
@@ -100,7 +104,8 @@ class Run:
         """The report, which a notebook shows."""
         file = self.folder / REPORT
         there = is_there(file)
-        page = read_text(file, largest=LARGEST) if there else report(self._record)
+        with as_written(self._name):
+            page = read_text(file, largest=LARGEST) if there else report(self._record)
         return Page(page, f"the report of {self._name}")
 
     def personalize(
@@ -153,7 +158,8 @@ class Run:
         return str(self.folder)
 
     def __repr__(self) -> str:
-        return f"Run({self._name!r}): {headline(self._record)}"
+        with as_written(self._name):
+            return printable(f"Run({self._name!r}): {headline(self._record)}")
 
     @cached_property
     def _whole(self) -> Record:

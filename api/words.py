@@ -17,7 +17,7 @@ Overrides = str | Mapping[str, Any]
 
 
 def words_of(given: Iterable[Overrides], named: Mapping[str, Any]) -> list[str]:
-    """Return overrides as they would be typed.
+    """Return overrides as they would be typed; of what is said twice, the last.
 
     Parameters
     ----------
@@ -34,7 +34,9 @@ def words_of(given: Iterable[Overrides], named: Mapping[str, Any]) -> list[str]:
     found = list[str]()
     for each in (*given, named):
         found += _apart(each) if isinstance(each, str) else _assignments(each)
-    return found
+    said = [word.partition("=")[0].lstrip("+") for word in found]
+    last = {key: i for i, key in enumerate(said)}
+    return [word for i, word in enumerate(found) if last[said[i]] == i]
 
 
 def _apart(text: str) -> list[str]:

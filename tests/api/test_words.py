@@ -13,8 +13,9 @@ from nufed.conf.compose import compose_config
 KINDS: list[tuple[list[Overrides], dict[str, Any], list[str]]] = [
     (["rounds=20 algorithm.nu=3", "seed=1"], {}, ["rounds=20", "algorithm.nu=3", "seed=1"]),
     (["'task.metrics={f1: mine.f1}'"], {}, ["task.metrics={f1: mine.f1}"]),
-    (["rounds=3"], {"rounds": 5}, ["rounds=3", "rounds=5"]),
+    (["rounds=3"], {"rounds": 5}, ["rounds=5"]),
     ([{"algorithm.nu": 3}], {}, ["algorithm.nu=3"]),
+    (["algorithm=fedavg +a=1"], {"algorithm": "nufed", "a": 2}, ["algorithm=nufed", "a=2"]),
     (
         [{"algorithm": {"nu": 3, "batch": {"query": None}}}],
         {},

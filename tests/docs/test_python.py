@@ -12,7 +12,12 @@ from tests.docs.pages import ROOT
 pytestmark = pytest.mark.docs
 
 TEXT = (ROOT / "docs/python.md").read_text()
-FEWER = {"rounds=20": "rounds=2", '["round"] == 20': '["round"] == 2'}
+README = (ROOT / "README.md").read_text()
+FEWER = {
+    "rounds=20": "rounds=2",
+    '["round"] == 20': '["round"] == 2',
+    '"rounds": 20': '"rounds": 2',
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,12 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return names
 
 
+def test_the_readme_shows_the_same() -> None:
+    (block,) = re.findall(r"```python\n(import nufed\n.*?)```", README, re.DOTALL)
+    for line in filter(None, block.splitlines()):
+        assert line.partition("  #")[0] in TEXT
+
+
 def test_the_run_is_seen_as_shown(session: dict[str, Any]) -> None:
     sentence, last, curve, table, error = session["printed"]
     assert "10 new clients are at" in sentence
@@ -50,13 +61,13 @@ def test_what_it_writes_is_there(session: dict[str, Any]) -> None:
     layers = load_file(here / "newcomer.safetensors")
     assert layers.keys() == {"1.weight", "1.bias", "3.weight", "3.bias"}
     assert "2 runs side by side" in (here / "comparison.html").read_text()
-    assert len([*here.glob("runs/*/*/report.html")]) == 4
-    assert session["run"].config.model == {"_target_": "mine.Net", "width": 16}
-    assert session["run"].model[1].in_features == 64
+    assert len([*here.glob("runs/*/*/report.html")]) == 3
 
 
-def test_the_runs_have_the_arrays(session: dict[str, Any]) -> None:
+def test_the_runs_have_the_model_and_the_arrays(session: dict[str, Any]) -> None:
     one, other = session["runs"]
+    assert one.config.model == other.config.model == {"_target_": "mine.Net", "width": 16}
+    assert one.model[1].in_features == 8
     assert one.config.dataset["path"] == other.config.dataset["path"]
     assert [each.config.algorithm["name"] for each in (one, other)] == ["fedavg", "nufed"]
     assert list(session["table"]["group"]) == ["participating", "new"] * 2
