@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -20,7 +19,7 @@ from nufed.conf.text import printable
 from nufed.conf.words import path_of
 from nufed.server_app.report.record import Record, as_written, read_record
 from nufed.server_app.report.run_page import headline, report
-from nufed.server_app.run_folder import LARGEST, METRICS, REPORT
+from nufed.server_app.run_folder import LARGEST, METRICS, REPORT, SUMMARY
 
 
 class Run:
@@ -49,6 +48,7 @@ class Run:
     ) -> None:
         self.folder, self._trust = path_of(os.fspath(folder)).absolute(), trust
         self._name = os.fspath(folder)
+        self._read: tuple[int | None, Record] | None = None
         find_config(self.folder, self._name)
         if not is_there(self.folder / METRICS):
             raise InputError(f"{self._name}: is not the folder of a run; it has no {METRICS}")
@@ -161,16 +161,14 @@ class Run:
         with as_written(self._name):
             return printable(f"Run({self._name!r}): {headline(self._record)}")
 
-    @cached_property
-    def _whole(self) -> Record:
-        return read_record(self.folder, self._name)
-
     @property
     def _record(self) -> Record:
-        """What the folder holds; read again as long as the run goes on."""
-        if (found := self._whole).summary is None:
-            del self._whole
-        return found
+        """What the folder holds; read again if the run goes on, or went on meanwhile."""
+        file = self.folder / SUMMARY
+        ended = file.stat().st_mtime_ns if is_there(file) else None
+        if self._read is None or ended is None or self._read[0] != ended:
+            self._read = ended, read_record(self.folder, self._name)
+        return self._read[1]
 
 
 def load(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -177,6 +178,7 @@ def test_another_session_takes_the_module_again(
 ) -> None:
     """Nothing of it is there but the folder; the run can be loaded, and goes on."""
     before = given.model.state_dict()
+    assert given.summary["rounds"] == 2
     monkeypatch.setattr(objects, "_kept", {})
     with pytest.raises(nufed.InputError, match=r"^Net: was given as an object in another Python"):
         nufed.load(given.folder).model  # noqa: B018
@@ -189,6 +191,7 @@ def test_another_session_takes_the_module_again(
     assert capsys.readouterr() == ("", "")
     assert more.folder == given.folder
     assert [row["round"] for row in read_run(given.folder).rows] == [0, 1, 2, 3]
+    assert given.summary == more.summary
 
 
 def test_arguments_of_a_model_are_keys_where_text_can_say_them(nets: ModuleType) -> None:
@@ -335,6 +338,16 @@ def test_a_folder_that_is_none_of_a_run(tmp_path: Path) -> None:
         nufed.load(tmp_path)
     with pytest.raises(nufed.InputError, match=r"no run was given"):
         nufed.compare([])
+
+
+def test_a_folder_that_somebody_wrote_to(run: Run, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(run.folder, theirs)
+    rows = [json.loads(line) for line in (theirs / "metrics.jsonl").read_text().splitlines()]
+    rows[-1]["new"]["k"] = rows[-1]["new"]["k"][:1]
+    (theirs / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(nufed.InputError, match=r"cannot be read|is not as a run writes it"):
+        nufed.load(theirs).curves  # noqa: B018
 
 
 def test_a_run_that_names_its_model_is_not_given_another(run: Run) -> None:

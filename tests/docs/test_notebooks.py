@@ -14,8 +14,8 @@ pytestmark = pytest.mark.docs
 FOLDER = ROOT / "docs/notebooks"
 NAMES = "digits-to-a-personal-model", "fedprox-against-nufed"
 FEWER = {
-    "rounds=20": "rounds=2",
-    "rounds=60": "rounds=1",
+    "rounds=20": 'rounds=2, tracking="none"',
+    "rounds=60": 'rounds=1, tracking="none"',
     "(0, 1, 2)": "(0,)",
     '"dataset": "sines"': '"dataset": "sines", "dataset.num_clients": 20',
 }
@@ -26,7 +26,7 @@ class Net(nn.Sequential):
     def __init__(self, input_shape, num_outputs):
         super().__init__(nn.Flatten(), nn.Linear(64, num_outputs))
 
-own = nufed.train(model=Net, rounds=1, progress=False)
+own = nufed.train(model=Net, rounds=1, tracking='none', progress=False)
 print(own.config.model, type(own.model).__name__)"""
 
 
