@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nufed.cli.command import Parser, carry_out
-from nufed.conf.errors import InputError, nearest, reason
+from nufed.conf.errors import InputError, nearest
 from nufed.conf.words import apart, path_of
 
 COMMAND = "nufed-report"
@@ -66,13 +66,10 @@ def read(words: Sequence[str]) -> Given:
 
 def _report_of(given: Given) -> None:
     """Make a report of files that somebody may have written to."""
-    try:
+    from nufed.server_app.report.record import as_written
+
+    with as_written(given.runs[0] if given.single else "these runs"):
         _report(given)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        where = given.runs[0] if given.single else "these runs"
-        raise InputError(
-            f"{where}: a file is not as a run writes it ({type(error).__name__}: {reason(error)})"
-        ) from error
 
 
 def _report(given: Given) -> None:

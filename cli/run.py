@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
@@ -48,7 +49,7 @@ def main() -> None:
     _failed.clear()
     signal.signal(signal.SIGTERM, _terminate)
     _require_options(sys.argv[1:])
-    sys.argv[1:] = _typed(sys.argv[1:])
+    sys.argv[1:] = typed(sys.argv[1:])
     status = 0
     try:
         _hydra_main()
@@ -89,7 +90,7 @@ def _require_options(words: list[str]) -> None:
         error(f"unrecognized arguments: {unknown[0]}")
 
 
-def _typed(words: list[str]) -> list[str]:
+def typed(words: list[str]) -> list[str]:
     """Return what was typed as Hydra is to read it."""
     words = for_hydra(words, several=not {"-m", "--multirun"}.isdisjoint(words))
     if not any(word.startswith("resume=") and word != "resume=null" for word in words):
@@ -162,7 +163,7 @@ def _attempt(
             from nufed.cli.search import require_validation
 
             require_validation(config)
-        return run(config, folder), None
+        return run(config, folder, list(HydraConfig.get().overrides.task)), None
     except NuFedError as error:
         _complain(str(error))
         return folder, error
@@ -213,8 +214,13 @@ def _complain(line: str) -> None:
     print(printable(f"nufed: {line}"), file=sys.stderr)
 
 
-def run(config: Config, folder: Path) -> Path:
+def run(config: Config, folder: Path, overrides: Sequence[str]) -> Path:
     """Run one configuration on the engine that it names, or go on with one.
+
+    Parameters
+    ----------
+    overrides
+        What `config` was composed of, as it was typed.
 
     Returns
     -------
@@ -235,7 +241,7 @@ def run(config: Config, folder: Path) -> Path:
         require_free(folder)
     else:
         folder = path_of(config.resume).absolute()
-        config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
+        config = resumed_config(folder, config, list(overrides))
     if isinstance(path := config.dataset.get("path"), str):
         # Absolute: other engines' processes run in other folders.
         absolute = path_of(path).absolute()

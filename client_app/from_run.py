@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
+
 from nufed.client_app.algorithm import Algorithm, algorithm_of
 from nufed.client_app.fine_tuner import FineTuner
 from nufed.client_app.meta_gradient import Params
@@ -172,6 +174,24 @@ def fine_tuner(
     name = f"{config.name}/{folder.name}"
     lower = lower_is_better(config.task)
     return FineTuner(name, config, how, usual, steps == AUTO, task, algorithm, shared, lower)
+
+
+def trained_module(
+    checkpoint: str | Path, *, device: str = "cpu", trust: str | Sequence[str] | None = None
+) -> nn.Module:
+    """Return a run's trained model, with its buffers, in eval mode; arguments as of `fine_tuner`.
+
+    Raises
+    ------
+    InputError
+        If the run or its model cannot be used.
+    """
+    _, config, trained, sizes = _trained(path_of(checkpoint), modules_of(trust))
+    algorithm = algorithm_of(config.algorithm)
+    task = task_for(algorithm, replace(config, device=device), data=sizes.outline())
+    params = load_model(task, apart(trained)[0], f"checkpoint={checkpoint}: {MODEL}")
+    task.module.load_state_dict(params, strict=False)
+    return task.module.eval()
 
 
 def _of_run(config: Config, sizes: Sizes, test_fraction: float | None, named: str) -> FederatedData:

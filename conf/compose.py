@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import open_dict
 
 from nufed.conf.convert import read_config, read_values, to_config, to_yaml
 from nufed.conf.errors import InputError, NuFedError, reason
@@ -34,6 +35,16 @@ def compose_config(overrides: list[str]) -> Config:
     """Compose the YAML files of this folder with Hydra overrides such as ``algorithm.nu=5``."""
     with composing():
         return to_config(compose("config", for_hydra(overrides)))
+
+
+def compose_run(overrides: list[str]) -> tuple[Config, Path]:
+    """Compose, and return the folder of the run too: a relative path, unless it was said."""
+    with composing():
+        composed = compose("config", overrides, return_hydra_config=True)
+        folder = Path(composed.hydra.run.dir)
+        with open_dict(composed):
+            del composed["hydra"]
+        return to_config(composed), folder
 
 
 @contextmanager

@@ -5,9 +5,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nufed.conf.text import printable
+
 
 class NuFedError(Exception):
     """Base of the errors whose one-line message says all that there is to say."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows of it, in place of a traceback."""
+        return [f"{type(self).__name__}: {printable(str(self))}"]
 
 
 class InputError(NuFedError):

@@ -13,6 +13,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_object
 
+from nufed.conf import objects
 from nufed.conf.targets import ours
 
 # Hydra logs what it also raises; the line that is made of it is enough.
@@ -56,10 +57,16 @@ def find(name: str) -> Callable[..., Any]:
         If it is not there; it says what may have been meant, or where a module has to be.
     TypeError
         If it cannot be called.
+    InputError
+        If it was given as an object in another process.
     """
+    if (given := objects.kept(name)) is not None:
+        return given
     try:
         found = get_object(name)
     except ImportError as error:
+        if objects.is_of_a_session(name):
+            raise objects.lost(name) from error
         if (now := f"nufed.{name}") in ours():
             raise ImportError(f"there is no {name}; did you mean {now}?") from None
         cause, module = error.__cause__, name.partition(".")[0]

@@ -1,4 +1,4 @@
-"""A run as a person sees it: a live bar (plain lines elsewhere), and a table at the end."""
+"""A run as a person sees it: a live bar (plain lines where none can be), and a table at the end."""
 
 import time
 from pathlib import Path
@@ -12,6 +12,7 @@ from nufed.client_app.algorithm import settings_of
 from nufed.conf.words import command_line
 from nufed.server_app.amiss import alarms, still_rising
 from nufed.server_app.baselines import verdict
+from nufed.server_app.notebook import NotebookBar, in_notebook
 from nufed.server_app.run_folder import REPORT
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
@@ -37,7 +38,7 @@ class ProgressBar(Callback):
         self._undefined: list[str] = []
         self._run: RunInfo | None = None
         self._evaluated: list[Row] = []
-        self._bar: Progress | None = None
+        self._bar: _Bar | NotebookBar | None = None
         self._rounds = self._done = 0
         self._started = 0.0
         self._curve = ""
@@ -58,16 +59,9 @@ class ProgressBar(Callback):
             self._done = run.rows[-1]["round"]
             self.console.say(f"going on after round {self._done}")
         if self.console.is_terminal:
-            self._bar = Progress(
-                TextColumn("round"),
-                MofNCompleteColumn(),
-                BarColumn(bar_width=10),
-                TextColumn("{task.description}", markup=False),
-                TimeRemainingColumn(compact=True),
-                console=self.console,
-            )
-            self._bar.start()
-            self._bar.add_task("", total=c.rounds, completed=self._done)
+            self._bar = _Bar(self.console, c.rounds, self._done)
+        elif in_notebook() and not self.console.quiet:
+            self._bar = NotebookBar(c.rounds, self._done)
 
     def on_round(self, row: Row, state: State) -> None:
         """Move on by one round."""
@@ -79,9 +73,7 @@ class ProgressBar(Callback):
         for name, value in list(row.get("metrics", {}).items())[:METRICS]:
             loss += f"{name} {_figure(value, '.3g')}  "
         if self._bar is not None:
-            self._bar.update(
-                self._bar.task_ids[0], completed=row["round"], description=loss + self._curve
-            )
+            self._bar.update(row["round"], loss + self._curve)
         else:
             line = f"round {row['round']}/{self._rounds}  {loss}{_curve(row)}"
             self.console.say(
@@ -164,6 +156,28 @@ class ProgressBar(Callback):
             return ""
         left = (time.monotonic() - self._started) / timed * (self._rounds - round)
         return f"{left:.0f} s left"
+
+
+class _Bar:
+    """A bar on a terminal."""
+
+    def __init__(self, console: Terminal, total: int, done: int) -> None:
+        self._progress = Progress(
+            TextColumn("round"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=10),
+            TextColumn("{task.description}", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=console,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("", total=total, completed=done)
+
+    def update(self, completed: int, description: str) -> None:
+        self._progress.update(self._task, completed=completed, description=description)
+
+    def stop(self) -> None:
+        self._progress.stop()
 
 
 def describe_failures(failures: list[dict[str, Any]]) -> str:

@@ -1,6 +1,8 @@
 """The terminal that people read: what others wrote is shown there, and steers nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -8,13 +10,32 @@ from rich.segment import Segment
 from rich.text import Text
 
 from nufed.conf.text import printable
+from nufed.server_app.notebook import in_notebook
+
+_silent = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Let terminals that are made meanwhile show nothing."""
+    before = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(before)
 
 
 class Terminal(Console):
-    """A console on which nothing is markup, and no text a command: all of it passes `printable`."""
+    """A console on which nothing is markup, and no text a command: all of it passes `printable`.
+
+    In a notebook it prints plain text; what moves there is of `nufed.server_app.notebook`.
+    """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(markup=False, highlight=False, **options)
+        usual = {"quiet": _silent.get(), "force_jupyter": False}
+        if in_notebook():  # which says of its stream that it is a terminal, and moves no cursor
+            usual["force_terminal"] = False
+        super().__init__(markup=False, highlight=False, **(usual | options))
 
     def say(self, line: str, style: str | None = None) -> None:
         """Print one line, however long it is."""

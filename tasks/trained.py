@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save
 
@@ -16,6 +18,7 @@ from nufed.conf.errors import InputError, NuFedError, reason
 from nufed.conf.files import regular
 from nufed.conf.text import printable
 from nufed.conf.typed import Mistyped, made, parsed
+from nufed.tasks.partitions import Partition
 from nufed.tasks.store import FederatedData
 from nufed.tasks.streams import DRAWS
 from nufed.tasks.task import Params, Task
@@ -57,6 +60,16 @@ class Sizes:
             places=tuple(map(int, data.y.shape[1:])) if data.classes else (),
             num_tokens=data.num_tokens,
             draws=DRAWS,
+        )
+
+    def outline(self) -> FederatedData:
+        """Return data of these sizes, of one client and no rows: enough to make the model."""
+        kind = np.uint8 if self.pixels else np.float32 if self.num_tokens is None else np.int64
+        x: NDArray[np.generic] = np.zeros((0, *self.input_shape), kind)
+        real, whole = ((0, self.num_outputs), np.float32), ((0, *self.places), np.int64)
+        y: NDArray[np.generic] = np.zeros(*(real if self.regression else whole))
+        return FederatedData(
+            x, y, Partition.elsewhere(1), outputs=self.num_outputs, tokens=self.num_tokens
         )
 
 

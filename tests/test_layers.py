@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     {"benchmarks"},
+    {"api"},
     {"cli"},
     {"conformance"},
     {"server_app"},

@@ -1,5 +1,7 @@
 """A run folder, read: also one of a run that goes on, was cut off, or is older than this code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nufed.conf.compose import find_config
-from nufed.conf.errors import InputError
+from nufed.conf.errors import InputError, reason
 from nufed.conf.files import is_there
 from nufed.conf.schema import Config
 from nufed.conf.targets import foreign
@@ -145,6 +147,23 @@ class Record:
         """Return what the data set calls a client, given what a file of the run has for it."""
         names = (self.clients or {}).get("names")  # of an older run, whose files have numbers
         return str(client if names is None else names[client])
+
+
+@contextmanager
+def as_written(where: object) -> Iterator[None]:
+    """Raise an `InputError` where files of a run are not as a run writes them: anybody may have.
+
+    Parameters
+    ----------
+    where
+        What names the run, or runs, to a person.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{where}: a file is not as a run writes it ({type(error).__name__}: {reason(error)})"
+        ) from error
 
 
 def _spent(cost: dict[str, Any]) -> dict[str, float]:

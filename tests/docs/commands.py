@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from nufed.cli import adapt, certify, data, keys, report
-from nufed.cli.run import _typed
+from nufed.cli.run import typed
 from nufed.cli.sweep import prepare_options
 from nufed.conf.compose import composing
 from nufed.conf.convert import to_config
@@ -102,7 +102,7 @@ def check(command: Command) -> None:
 
 def nufed(words: list[str]) -> None:
     """Compose what is typed; of what a sweep goes through, the first."""
-    given = get_args_parser().parse_args(_typed(words))
+    given = get_args_parser().parse_args(typed(words))
     if given.config_dir or given.shell_completion:
         return  # test_extending runs the one, tests/cli/test_completion the other
     parsed = OverridesParser.create().parse_overrides(given.overrides)

@@ -1,0 +1,1 @@
+"""What a person calls from Python: `nufed.train`, `nufed.load`, `nufed.compare`."""
