@@ -10,7 +10,7 @@ from nufed.api.data import rows_of
 from nufed.api.model import again
 from nufed.api.page import Page
 from nufed.api.tables import Table, clients, curves, rounds
-from nufed.client_app.from_run import AS_IN_RUN, personalize, trained_module
+from nufed.client_app.from_run import AS_IN_RUN, AUTO, personalize, trained_module
 from nufed.client_app.personal import Personal
 from nufed.conf.compose import find_config
 from nufed.conf.errors import InputError
