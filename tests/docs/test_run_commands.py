@@ -81,6 +81,8 @@ def shortened(words: list[str], folder: Path) -> list[str]:
     for resumed in (word[len("resume=") :] for word in words if word.startswith("resume=")):
         rounds += json.loads((folder / resumed / "summary.json").read_text())["rounds"]
     more = [f"rounds={rounds}"]
+    if not any(word.startswith("baselines=") for word in words):
+        more += ["baselines=none"]
     if "hydra/sweeper=optuna" in words:
         more += ["hydra.sweeper.n_trials=2"]
     if "dataset=mnist" in words:  # of the same form, and no network
