@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nufed.cli.command import Lines
-from nufed.server_app.terminal import silent
+from nufed.server_app.terminal import showing as showing_in_terminals
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def showing(progress: bool) -> Iterator[None]:
     with warnings.catch_warnings():
         # Of a notebook without widgets, when a library beneath imports bars that nobody sees.
         warnings.filterwarnings("ignore", "IProgress not found")
-        with _lines() if progress else silent():
+        with _lines() if progress else showing_in_terminals("none"):
             yield
 
 

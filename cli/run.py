@@ -136,8 +136,12 @@ def _job_of_sweep(composed: DictConfig, hydra_config: HydraConf, folder: Path) -
     search, elsewhere = is_search(hydra_config), not begun
     with lines_of(number) if elsewhere else nullcontext():
         _prepare()
-        print("" if elsewhere else "\n", printable(" ".join(overrides)), sep="")
+        quiet = composed.get("progress") == "none"
+        if not quiet:
+            print("" if elsewhere else "\n", printable(" ".join(overrides)), sep="")
         folder, error = _attempt(composed, folder, search)
+        if quiet and error is None:
+            print(printable(f"{' '.join(overrides)}: {_in_a_line(folder)}"), flush=True)
     found = None
     if search:
         from nufed.cli.search import WORST, score
@@ -150,6 +154,14 @@ def _job_of_sweep(composed: DictConfig, hydra_config: HydraConf, folder: Path) -
     if search and isinstance(error, InputError):
         sys.exit(EXIT_USER_ERROR)  # the next one would go no better
     return found
+
+
+def _in_a_line(folder: Path) -> str:
+    """Say what came out of a run."""
+    from nufed.server_app.progress import ends
+    from nufed.server_app.run_folder import SUMMARY
+
+    return f"{ends(json.loads((folder / SUMMARY).read_text()))} ({folder})"
 
 
 def _attempt(
@@ -232,7 +244,7 @@ def run(config: Config, folder: Path, overrides: Sequence[str]) -> Path:
     from nufed.conf.making import find
     from nufed.server_app.resume import resumed_config
     from nufed.server_app.run_folder import require_free
-    from nufed.server_app.terminal import Terminal
+    from nufed.server_app.terminal import Terminal, showing
     from nufed.tasks.datasets.hf import NAME as HF
 
     if isinstance(trace := config.sampler.get("path"), str):  # before a run's own is looked at
@@ -254,7 +266,8 @@ def run(config: Config, folder: Path, overrides: Sequence[str]) -> Path:
         launch = find(config.engine["launcher"])
     except (ImportError, TypeError, ValueError) as error:
         raise InputError(f"engine.launcher={config.engine['launcher']}: {reason(error)}") from error
-    launch(config, folder, Terminal())
+    with showing(config.progress):
+        launch(config, folder, Terminal())
     return folder
 
 

@@ -26,6 +26,7 @@ USUAL = "usual"
 """In place of a norm to clip to: the last rounds' updates choose it (strategies/usual.py)."""
 SPLITS = ("test", "validation")
 BASELINES = ("none", "simple", "sklearn")
+PROGRESS = ("auto", "bar", "lines", "none")
 MEAN, UNIFORM = "nufed.strategies.rules.mean.Mean", "nufed.strategies.samplers.uniform.Uniform"
 
 
@@ -271,6 +272,9 @@ class Config:
     baselines: str = "none"  # older runs lack it
     """What stands beside personal models at the end: `simple`, a constant, the same and a linear
     model of each client alone, one model of all rows; `sklearn`, gradient boosting too; `none`."""
+    progress: str = "auto"
+    """How a run is shown: a `bar`, `lines`, `none` (warnings alone; of a sweep, a line a run), or
+    `auto`: a bar on a terminal, elsewhere lines."""
     callbacks: Any = None
     """Callbacks of your own, `{name: {_target_: …}}`; an exception from one ends the run."""
 
@@ -288,6 +292,7 @@ class Config:
         r = self.fraction
         require(r is None or 0 < r <= 1, "fraction", r, "above 0 and at most 1, or null")
         require(self.baselines in BASELINES, "baselines", self.baselines, " | ".join(BASELINES))
+        require(self.progress in PROGRESS, "progress", self.progress, " | ".join(PROGRESS))
         require(0 <= self.seed < 2**64, "seed", self.seed, "0 or more, and below 2^64")
         self.schedule = self.schedule or {}
         groups = ("algorithm", "dataset", "model", "strategy", "rule", "sampler", "schedule")

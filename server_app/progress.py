@@ -249,6 +249,11 @@ def _present(summary: dict[str, Any]) -> list[str]:
     return [group for group in GROUPS if group in summary]
 
 
+def ends(summary: dict[str, Any]) -> str:
+    """Return what a run came to in few words."""
+    return _curve(summary) or f"{summary['rounds']} rounds"
+
+
 def _curve(row: Row) -> str:
     """Return the ends of the new (else participating) clients' curve, where a row has one."""
     if not (kinds := _present(row)):

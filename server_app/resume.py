@@ -33,17 +33,8 @@ from nufed.tasks.trained import placed
 DATASET = "dataset"
 PATH = f"{DATASET}.path"
 MAY_CHANGE = (
-    *(
-        "baselines",
-        "callbacks",
-        "checkpoint",
-        PATH,
-        "device",
-        "diagnostics",
-        "early_stopping",
-        "engine",
-    ),
-    *("resume", "rounds", "server", "tracking", "trust"),
+    *("baselines", "callbacks", "checkpoint", PATH, "device", "diagnostics", "early_stopping"),
+    *("engine", "progress", "resume", "rounds", "server", "tracking", "trust"),
 )
 """What does not decide which model comes out of a round; of the data, where they are."""
 SETS = {"optimizer": "strategy.optimizer"}

@@ -1,5 +1,6 @@
 """The terminal that people read: what others wrote is shown there, and steers nothing."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,17 +13,28 @@ from rich.text import Text
 from nufed.conf.text import printable
 from nufed.server_app.notebook import in_notebook
 
-_silent = ContextVar("silent", default=False)
+_SHOWN: dict[str, dict[str, bool]] = {
+    "auto": {},
+    "bar": {"force_terminal": True},
+    "lines": {"force_terminal": False},
+    "none": {"quiet": True},
+}
+"""What `progress` says, as options of a terminal."""
+_shown = ContextVar("shown", default="auto")
 
 
 @contextmanager
-def silent() -> Iterator[None]:
-    """Let terminals that are made meanwhile show nothing."""
-    before = _silent.set(True)
+def showing(progress: str) -> Iterator[None]:
+    """Let terminals that are made meanwhile show a run so; where nothing is, warnings alone."""
+    log = logging.getLogger("nufed")
+    before, level = _shown.set(progress if progress != "auto" else _shown.get()), log.level
+    if _shown.get() == "none":
+        log.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        _silent.reset(before)
+        _shown.reset(before)
+        log.setLevel(level)
 
 
 class Terminal(Console):
@@ -32,7 +44,7 @@ class Terminal(Console):
     """
 
     def __init__(self, **options: Any) -> None:
-        usual = {"quiet": _silent.get(), "force_jupyter": False}
+        usual = {"force_jupyter": False} | _SHOWN[_shown.get()]
         if in_notebook():  # which says of its stream that it is a terminal, and moves no cursor
             usual["force_terminal"] = False
         super().__init__(markup=False, highlight=False, **(usual | options))

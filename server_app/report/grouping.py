@@ -12,7 +12,8 @@ from nufed.server_app.report.words import shown
 
 # What does not decide what comes out of a run; and its seed, of which groups are made.
 IGNORED = (
-    *("callbacks", "checkpoint", "device", "diagnostics", "name", "resume", "seed"),
+    *("baselines", "callbacks", "checkpoint", "device", "diagnostics", "name", "progress"),
+    *("resume", "seed"),
     "tracking",
 )
 FOLLOWS = "the run's"
