@@ -28,8 +28,7 @@ class NotebookBar:
     """
 
     def __init__(self, total: int, done: int) -> None:
-        self._total, self._before, self._started = total, done, time.monotonic()
-        self._shown = self._started
+        self._total, self._shown = total, time.monotonic()
         self._last = done, ""
         self._handle: Any = import_module("IPython.display").display(
             self._drawn(), raw=True, display_id=True
@@ -51,14 +50,7 @@ class NotebookBar:
 
     def _drawn(self) -> dict[str, str]:
         done, said = self._last
-        text = "  ".join(filter(None, (f"round {done}/{self._total}", said, self._time_left())))
+        text = "  ".join(filter(None, (f"round {done}/{self._total}", said)))
         bar = f'<progress value="{done}" max="{self._total}"></progress>'
         pre = '<pre style="display: inline; white-space: pre-wrap">'
         return {"text/plain": text, "text/html": f"{bar} {pre}{escape(text)}</pre>"}
-
-    def _time_left(self) -> str:
-        done = self._last[0]
-        if done <= self._before or done >= self._total:
-            return ""
-        each = (time.monotonic() - self._started) / (done - self._before)
-        return f"{each * (self._total - done):.0f} s left"

@@ -2,10 +2,11 @@
 
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from nufed.client_app.algorithm import settings_of
@@ -13,6 +14,7 @@ from nufed.conf.words import command_line
 from nufed.server_app.amiss import alarms, still_rising
 from nufed.server_app.baselines import verdict
 from nufed.server_app.notebook import NotebookBar, in_notebook
+from nufed.server_app.report.words import duration
 from nufed.server_app.run_folder import REPORT
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
@@ -40,7 +42,7 @@ class ProgressBar(Callback):
         self._evaluated: list[Row] = []
         self._bar: _Bar | NotebookBar | None = None
         self._rounds = self._done = 0
-        self._started = 0.0
+        self._left = TimeLeft(0)
         self._curve = ""
 
     def on_start(self, run: RunInfo) -> None:
@@ -53,7 +55,7 @@ class ProgressBar(Callback):
         self.console.say(
             f"{a['name']}: {settings_of(a)}",
         )
-        self._rounds, self._started = c.rounds, time.monotonic()
+        self._rounds, self._left = c.rounds, TimeLeft(c.rounds)
         self._run, self._evaluated = run, [row for row in run.rows if _present(row)]
         if run.rows:
             self._done = run.rows[-1]["round"]
@@ -72,13 +74,12 @@ class ProgressBar(Callback):
             loss += f"‖∇F‖² {norm2:.3g}  "
         for name, value in list(row.get("metrics", {}).items())[:METRICS]:
             loss += f"{name} {_figure(value, '.3g')}  "
+        left = self._left.after(row["round"])
         if self._bar is not None:
-            self._bar.update(row["round"], loss + self._curve)
+            self._bar.update(row["round"], f"{loss}{self._curve}  {left}".rstrip())
         else:
             line = f"round {row['round']}/{self._rounds}  {loss}{_curve(row)}"
-            self.console.say(
-                f"{line.rstrip()}  {self._time_left(row['round'])}".rstrip(),
-            )
+            self.console.say(f"{line.rstrip()}  {left}".rstrip())
         for failures in filter(None, (row.get("failures"), row.get("evaluation_failures"))):
             self.console.say(
                 f"round {row['round']}: {describe_failures(failures)}",
@@ -148,14 +149,34 @@ class ProgressBar(Callback):
             self.console.print(beside_table(beside))
             self.console.say(beside.pays())
 
-    def _time_left(self, round: int) -> str:
-        timed = round - self._done - 1
-        if timed <= 0:  # the first round also warms everything up
-            self._started = time.monotonic()
-        if timed <= 0 or round == self._rounds:
+
+class TimeLeft:
+    """How long the rounds to come will take, if each takes as long as the median one did.
+
+    One that waited for a client that never answered, or was evaluated, says little of the others.
+
+    Parameters
+    ----------
+    total
+        Rounds.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total, self._seconds = total, list[float]()
+        self._last: float | None = None
+        self._warm = False
+
+    def after(self, round: int) -> str:
+        """Return what to say after a round; nothing of the first, which warms everything up."""
+        now, before = time.monotonic(), self._last
+        self._last = now
+        if before is not None and self._warm:
+            self._seconds.append(now - before)
+        self._warm = before is not None
+        if not self._seconds or round >= self._total:
             return ""
-        left = (time.monotonic() - self._started) / timed * (self._rounds - round)
-        return f"{left:.0f} s left"
+        seconds = median(self._seconds) * (self._total - round)
+        return f"{seconds:.0f} s left" if seconds < 90 else f"{duration(seconds)} left"
 
 
 class _Bar:
@@ -167,7 +188,6 @@ class _Bar:
             MofNCompleteColumn(),
             BarColumn(bar_width=10),
             TextColumn("{task.description}", markup=False),
-            TimeRemainingColumn(compact=True),
             console=console,
         )
         self._progress.start()

@@ -1,11 +1,14 @@
 """What a run prints at its end."""
 
 import io
+from itertools import accumulate
 from pathlib import Path
+
+import pytest
 
 from nufed.conf.compose import compose_config
 from nufed.server_app.early_stopping import Watch
-from nufed.server_app.progress import ProgressBar, curve_table
+from nufed.server_app.progress import ProgressBar, TimeLeft, curve_table
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.trackers.scalars import scalars
 from nufed.server_app.tracking import RunInfo, State
@@ -75,3 +78,14 @@ def test_the_algorithms_own_metrics_are_told_three_at_most() -> None:
 
 
 SIZE = Size(10, 0)
+
+
+def test_the_time_left_is_that_of_the_median_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first warms up, and one waited for a client: both are as good as any other."""
+    seconds = [7.0, 90.0, 2.0, 600.0, 4.0, 3.0]
+    clock = accumulate(seconds)
+    monkeypatch.setattr("nufed.server_app.progress.time.monotonic", lambda: next(clock))
+    left = TimeLeft(14)
+    said = [left.after(round) for round in range(5)]
+    assert said == ["", "", "24 s left", "55 min left", "40 s left"]
+    assert left.after(14) == ""
