@@ -175,6 +175,7 @@ def _attempt(
             from nufed.cli.search import require_validation
 
             require_validation(config)
+            config = replace(config, baselines="none")  # trials are compared with each other
         return run(config, folder, list(HydraConfig.get().overrides.task)), None
     except NuFedError as error:
         _complain(str(error))
