@@ -233,7 +233,7 @@ def curve_table(summary: dict[str, Any]) -> Table:
 def beside_table(beside: verdict.Beside) -> Table:
     """Return what clients have without federation as a table."""
     groups = [group for group in GROUPS if group in beside.means["personal"]]
-    title = f"{beside.metric} on the same rows without federation, mean over clients"
+    title = f"{beside.metric} with and without federation, mean"
     table = Table("", *groups, title=title, title_justify="left")
     for name, means in beside.means.items():
         figures = (_figure(means[group], ".3f") for group in groups)
