@@ -79,7 +79,7 @@ def request(words: Sequence[str]) -> Request:
         raise InputError(f"out={out}: must end in .npz")
     drop = re.sub(r"^\[(.*)\]$", r"\1", given.pop("drop", ""), flags=re.DOTALL)
     names = tuple(dict.fromkeys(name.strip() for name in drop.split(",") if name.strip()))
-    return Request(table, out, drop=names, **given)  # type: ignore[arg-type]
+    return Request(table, out, drop=names, **given)
 
 
 def prepare(words: Sequence[str]) -> None:
@@ -109,8 +109,7 @@ def prepare(words: Sequence[str]) -> None:
             task=asked.task,
         )
         prepared = apply(of, table, asked.like or str(description))
-    files = {asked.out: None} if known else {asked.out: None, description: of.text()}
-    _write(prepared.rows, files)
+    _write(prepared.rows, asked.out, {} if known else {description: of.text()})
     for line in outline(of, prepared, table, asked.like):
         console.say(line)
     console.print(columns_table(of, prepared))
@@ -120,19 +119,19 @@ def prepare(words: Sequence[str]) -> None:
         _of_others(console, prepared, asked.out)
 
 
-def _write(rows: "Rows", files: dict[Path, str | None]) -> None:
-    """Write rows to the file that has no text, and the text of the other, or neither."""
+def _write(rows: "Rows", out: Path, texts: dict[Path, str]) -> None:
+    """Write rows, and texts beside them, or nothing."""
     import numpy as np
 
     arrays: dict[str, Any] = {k: v for k, v in rows._asdict().items() if v is not None}
-    folder = next(iter(files)).parent
+    folder = out.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".nufed-", dir=folder) as drafts:
-            for file, text in files.items():
-                draft = Path(drafts) / file.name
-                np.savez(draft, **arrays) if text is None else draft.write_text(text)
-            for file in files:
+            np.savez(Path(drafts) / out.name, **arrays)
+            for file, text in texts.items():
+                (Path(drafts) / file.name).write_text(text)
+            for file in (*texts, out):
                 (Path(drafts) / file.name).rename(file)
     except OSError as error:
         raise InputError(
@@ -145,15 +144,16 @@ def _of_training(
 ) -> None:
     """Say what statistics saw, and how to train."""
     if of.test is None:
+        scale = " and the target's scale" * (of.target.classes is None)
         console.say(
-            "! medians, means, scales and categories are of all rows, those that will be tested on "
-            "among them (never of the target's classes); name a test column to have them of train "
-            "rows alone"
+            f"! medians, means, scales, categories{scale} are of all rows, those among them that "
+            "will be tested on; name a test column to have them of train rows alone"
         )
     if one_class := _of_one_class(prepared.rows):
+        n, some = len(one_class), ", ".join(one_class[:NAMED])
         console.say(
-            f"! {len(one_class)} clients have one class only ({', '.join(one_class[:NAMED])}"
-            f"{', …' * (len(one_class) > NAMED)}), and the command keeps them"
+            f"! {n} client{'s have' if n > 1 else ' has'} one class only ({some}"
+            f"{', …' * (n > NAMED)}), and the command keeps {'them' if n > 1 else 'it'}"
         )
     more = ["dataset.one_class=keep"] * bool(one_class)
     words = ["dataset=npz", f"dataset.path={written(out)}", *more]
@@ -171,11 +171,12 @@ def _of_others(console: "Terminal", prepared: "Prepared", out: Path) -> None:
 
     client = prepared.rows.client
     several = client is not None and len(np.unique(client)) > 1
+    more = ["dataset.one_class=keep"] * bool(client is not None and _of_one_class(prepared.rows))
     words = ["checkpoint=RUN", f"data={out}", *(["clients=all"] if several else [])]
     console.say(f"Written: {out}")
     console.say("For personal models of a run's, or as a SuperNode's own rows (dataset=private):")
     console.say(f"  {command_line('nufed-adapt', words)}")
-    console.say(f"  {command_line('nufed-data', ['check', 'dataset=private', str(out)])}")
+    console.say(f"  {command_line('nufed-data', ['check', 'dataset=private', *more, str(out)])}")
 
 
 def _of_one_class(rows: "Rows") -> list[str]:

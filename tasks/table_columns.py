@@ -37,7 +37,8 @@ class Column(NamedTuple):
         """Where there is no value, [N]."""
         if self.kind == TEXT:
             return np.fromiter((each is None for each in self.values), np.bool_, len(self.values))
-        return np.isnan(self.values)
+        found: NDArray[np.bool_] = np.isnan(self.values)
+        return found
 
 
 def told(table: Table, name: str) -> Column:
@@ -122,8 +123,9 @@ def _plain(column: Any) -> Any:
 
 
 def _is_text(kind: Any) -> bool:
+    """Tell whether a type is one of text, be it as numbers of a dictionary."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def _of_written(column: Any, name: str, where: str) -> Column:

@@ -1,6 +1,7 @@
 """How columns of a table become features: scikit-learn's transformers, once, as plain data."""
 
 from collections.abc import Collection, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,7 +161,7 @@ def transformer(groups: Groups) -> Any:
 def frame(columns: dict[str, Column]) -> Any:
     """Return columns as scikit-learn takes them: a `pandas.DataFrame`, text as objects."""
     try:
-        import pandas as pd
+        pd: Any = import_module("pandas")  # has no types unless they are installed besides
     except ImportError as error:
         raise InputError(
             "pandas is not installed, which tables take; pip install pandas"
@@ -192,10 +193,10 @@ def described(
             booleans.append(Boolean(name, float(fill), name in groups.indicated))
     if groups.texts:
         encoder = fitted["texts"]
-        found = zip(encoder.categories_, encoder.infrequent_categories_, strict=True)
-        for name, (categories, rare) in zip(groups.texts, found, strict=True):
+        each = (groups.texts, encoder.categories_, encoder.infrequent_categories_)
+        for name, categories, rare in zip(*each, strict=True):
             others = set() if rare is None else set(rare.tolist())
-            kept = tuple(each for each in categories.tolist() if each not in others)
+            kept = tuple(text for text in categories.tolist() if text not in others)
             texts.append(Text(name, kept, rare is not None))
     return tuple(numbers), tuple(booleans), tuple(texts)
 

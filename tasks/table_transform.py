@@ -114,9 +114,14 @@ class Description:
     counts: Counts
 
     @property
+    def plain(self) -> list[Number | Boolean]:
+        """The columns of numbers, then those of booleans."""
+        return [*self.numbers, *self.booleans]
+
+    @property
     def indicated(self) -> list[str]:
         """The columns that a feature says of where they were missing."""
-        return [each.name for each in (*self.numbers, *self.booleans) if each.indicator]
+        return [each.name for each in self.plain if each.indicator]
 
     def text(self) -> str:
         """Return it as JSON."""
@@ -140,7 +145,7 @@ def feature_names(
     numbers: tuple[Number, ...], booleans: tuple[Boolean, ...], texts: tuple[Text, ...]
 ) -> tuple[str, ...]:
     """Return what each feature is called, in their order."""
-    plain = [*numbers, *booleans]
+    plain: list[Number | Boolean] = [*numbers, *booleans]
     named = [each.name for each in plain]
     named += [f"{each.name} missing" for each in plain if each.indicator]
     for each in texts:
@@ -188,8 +193,8 @@ def apply(of: Description, table: Table, source: str) -> Prepared:
     InputError
         If a column is missing or holds something else, or a row's class is unknown.
     """
-    plain = [each.name for each in (*of.numbers, *of.booleans, *of.texts)]
-    for name in (*plain, of.target.name):
+    used = [each.name for each in (*of.plain, *of.texts)]
+    for name in (*used, of.target.name):
         if name not in table.columns:
             raise InputError(f"{table.where}: has no column {name!r}, which {source} takes")
     y, there = _targets(of.target, table, source)
@@ -200,7 +205,7 @@ def apply(of: Description, table: Table, source: str) -> Prepared:
     columns |= {each.name: of_kind(table, each.name, TEXT) for each in of.texts}
     columns = {name: Column(c.kind, c.values[there]) for name, c in columns.items()}
     unknown = {each.name: _unknown(each, columns[each.name]) for each in of.texts}
-    known = {*plain, of.client, of.test, of.target.name, *(each.name for each in of.left_out)}
+    known = {*used, of.client, of.test, of.target.name, *(each.name for each in of.left_out)}
     client = clients(table, of.client)[there] if of.client in table.columns else None
     rows = checked(
         _features(of, columns),
