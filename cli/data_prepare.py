@@ -87,7 +87,9 @@ def prepare(words: Sequence[str]) -> None:
     asked = request(words)
     # Imported here, so that --help and a mistyped key answer at once.
     from nufed.cli.data_prepare_text import columns_table, outline
+    from nufed.conf.compose import compose_config
     from nufed.server_app.terminal import Terminal
+    from nufed.tasks.partitions import partition
     from nufed.tasks.table_files import read_table
     from nufed.tasks.table_fit import fit
     from nufed.tasks.table_transform import apply, read_description
@@ -109,6 +111,9 @@ def prepare(words: Sequence[str]) -> None:
             task=asked.task,
         )
         prepared = apply(of, table, asked.like or str(description))
+        if known is None:  # or what is written could not be trained on
+            named = f"dataset.path={written(asked.out)}"
+            partition(prepared.rows, compose_config(["dataset=npz", named]).partition)
     _write(prepared.rows, asked.out, {} if known else {description: of.text()})
     for line in outline(of, prepared, table, asked.like):
         console.say(line)

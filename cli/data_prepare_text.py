@@ -24,9 +24,13 @@ def outline(of: Description, prepared: Prepared, table: Table, like: str | None)
     if table.separator not in (None, ","):
         yield f"! columns are taken to be separated by {table.separator!r}"
     if table.nameless:
-        yield f"! {table.nameless} columns without a name are left out"
+        several = "s without a name are" if table.nameless > 1 else " without a name is"
+        yield f"! {table.nameless} column{several} left out"
     if lost := prepared.without_target:
-        yield f"! {lost:,} row{'s' * (lost != 1)} without {of.target.name!r} are left out"
+        several = (
+            f"s without {of.target.name!r} are" if lost > 1 else f" without {of.target.name!r} is"
+        )
+        yield f"! {lost:,} row{several} left out"
     if rows.client is None:
         yield f"! there is no column {of.client!r}: the rows are taken for one client's"
     if of.test is not None and rows.test is None:
@@ -38,7 +42,8 @@ def outline(of: Description, prepared: Prepared, table: Table, like: str | None)
     for name, count in prepared.unknown.items():
         (text,) = (each for each in of.texts if each.name == name)
         if count and not text.other:
-            yield f"! {count:,} rows have a {name!r} that is no category: 0 in all of its features"
+            those = f"{count:,} row{'s have' if count > 1 else ' has'}"
+            yield f"! {those} a {name!r} that is no category: 0 in all of its features"
 
 
 def columns_table(of: Description, prepared: Prepared) -> Shown:

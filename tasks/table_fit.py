@@ -183,10 +183,10 @@ def described(
     numbers, booleans, texts = list[Number](), list[Boolean](), list[Text]()
     if groups.numbers:
         imputer, scaler = (step for _, step in fitted["numbers"].steps)
-        found = zip(imputer.statistics_, scaler.mean_, scaler.scale_, strict=True)
+        found = zip(imputer.statistics_, scaler.mean_, scaler.scale_, scaler.var_, strict=True)
         for name, values in zip(groups.numbers, found, strict=True):
-            fill, mean, scale = map(float, values)
-            _require_finite(name, (fill, mean, scale), where)
+            fill, mean, scale, variance = map(float, values)
+            _require_finite(name, (fill, mean, variance), where)
             numbers.append(Number(name, fill, mean, scale, name in groups.indicated))
     if groups.booleans:
         for name, fill in zip(groups.booleans, fitted["booleans"].statistics_, strict=True):

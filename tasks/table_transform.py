@@ -297,8 +297,9 @@ def _features(of: Description, columns: Mapping[str, Column]) -> NDArray[np.floa
     """Return x, [N, features]."""
     n = len(next(iter(columns.values())).values)
     x = np.empty((n, len(of.features)), np.float32)
-    for place, values in enumerate(_each_feature(of, columns)):
-        x[:, place] = values
+    with np.errstate(over="ignore"):  # infinity is refused where rows are checked
+        for place, values in enumerate(_each_feature(of, columns)):
+            x[:, place] = values
     return x
 
 
