@@ -60,8 +60,9 @@ def overrides(words: Sequence[str]) -> list[str]:
         kind = {".npz": "npz", ".parquet": "parquet"}.get(path.suffix, "")
     if not kind:
         raise InputError(
-            f"{name}: is no .npz, .parquet or folder of images; for CSV or JSON say dataset=hf "
-            f"{for_shell(named)} dataset.features=… dataset.target=…"
+            f"{name}: is no .npz, .parquet or folder of images; a table with text and gaps is for "
+            f"{COMMAND} prepare; for CSV or JSON of numbers say dataset=hf {for_shell(named)} "
+            "dataset.features=… dataset.target=…"
         )
     return [f"dataset={kind}", named, *rest]
 

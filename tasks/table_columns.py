@@ -15,6 +15,7 @@ NUMBER, BOOLEAN, TEXT = "number", "boolean", "text"
 DATE, EMPTY, OTHER = "date", "empty", "other"
 DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d")
 """How dates are written, beside ISO 8601."""
+LIKE_A_DATE = r"^[0-9]{1,4}[-./][0-9]{1,2}[-./][0-9]{1,4}"
 PADDED = r"^[+-]?0[0-9]"
 """Begins what is a code, such as a postal one, and no number."""
 WITH_COMMA = r"^[+-]?[0-9]*,[0-9]+$"
@@ -149,6 +150,8 @@ def _of_written(column: Any, name: str, where: str) -> Column:
 
 
 def _are_dates(there: Any) -> bool:
+    if not pc.all(pc.match_substring_regex(there, LIKE_A_DATE)).as_py():
+        return False
     iso = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
     if any(_cast(there, each) is not None for each in iso):
         return True
