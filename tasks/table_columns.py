@@ -75,14 +75,12 @@ def of_kind(table: Table, name: str, kind: str) -> Column:
         If it holds something else, or numbers that are not finite.
     """
     column = _plain(table[name])
-    if column.null_count == len(column):
-        none = [None] * len(column)
-        return Column(kind, np.array(none, object if kind == TEXT else np.float64))
     if kind == TEXT and table.written:
         return Column(kind, _texts(column))
     found = told(table, name)
-    if found.kind == EMPTY:  # of reals that are all NaN
-        return of_kind(_emptied(table, name), name, kind)
+    if found.kind == EMPTY:
+        none = [None] * len(column)
+        return Column(kind, np.array(none, object if kind == TEXT else np.float64))
     as_numbers = kind == BOOLEAN and found.kind == NUMBER and _are_bits(found.values)
     if found.kind != kind and not as_numbers:
         raise InputError(
@@ -94,12 +92,6 @@ def of_kind(table: Table, name: str, kind: str) -> Column:
 
 def _are_bits(values: NDArray[Any]) -> bool:
     return bool(np.isin(values[~np.isnan(values)], (0, 1)).all())
-
-
-def _emptied(table: Table, name: str) -> Table:
-    from dataclasses import replace
-
-    return replace(table, columns=table.columns | {name: pa.nulls(table.rows)}, written=False)
 
 
 def _shown(column: Any, found: Column, kind: str) -> str:

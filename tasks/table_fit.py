@@ -1,5 +1,6 @@
 """How columns of a table become features: scikit-learn's transformers, once, as plain data."""
 
+import logging
 from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nufed.conf.errors import InputError, nearest
+from nufed.conf.errors import InputError, alike
 from nufed.tasks.ids import numbered
 from nufed.tasks.table_columns import (
     BOOLEAN,
@@ -38,7 +39,10 @@ from nufed.tasks.table_transform import (
 
 FREQUENT = 5  # rows that a category is in, or it is among the others
 MOST = 32  # categories of a column, the others together being one
+MANY = 20  # rows from which it is no chance that no two numbers are alike
 CLASSES, REAL = "classes", "real"
+
+log = logging.getLogger("nufed")
 
 
 class Groups(NamedTuple):
@@ -97,6 +101,12 @@ def fit(
             left.append(LeftOut(name, why))
         else:
             kept[name] = column
+            if _counts_rows(column):
+                log.warning(
+                    "%s: column %r has a whole number of its own in every row, and is taken for a "
+                    "quantity; if it is an id, say drop=[%s]",
+                    *(table.where, name, name),
+                )
     if not kept:
         raise InputError(
             f"{table.where}: no column is left to be a feature "
@@ -216,11 +226,9 @@ def _require_columns(table: Table, named: dict[str, str | None], drop: Collectio
         if name is None:
             continue
         if name not in table.columns:
-            hint = nearest(name, list(table.columns))
-            raise InputError(
-                f"{key}={name}: {table.where} has no such column; "
-                f"{hint if 'nufed --help' not in hint else _found(table)}"
-            )
+            close = " or ".join(alike(name, list(table.columns)))
+            hint = f"did you mean {close}?" if close else _found(table)
+            raise InputError(f"{key}={name}: {table.where} has no such column; {hint}")
         if name in purposes:
             raise InputError(f"{key}={name}: is {purposes[name]}={name} too; name another")
         purposes[name] = key
@@ -258,6 +266,14 @@ def _why_nothing(column: Column) -> str:
     if counts.max() < FREQUENT and not (len(counts) == 1 and missing.any()):
         return f"holds {len(counts):,} texts, none of them in {FREQUENT} train rows: ids or prose"
     return ""
+
+
+def _counts_rows(column: Column) -> bool:
+    """Tell whether numbers may be ids: whole, and no two of them alike."""
+    values = column.values
+    if column.kind != NUMBER or len(values) < MANY or column.missing.any():
+        return False
+    return bool((values == np.rint(values)).all()) and len(np.unique(values)) == len(values)
 
 
 def _target(

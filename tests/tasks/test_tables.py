@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from nufed.tasks.datasets.npz import read
 from nufed.tasks.table_columns import told
 from nufed.tasks.table_files import Table, read_table
 from nufed.tasks.table_fit import FREQUENT, MOST, fit, frame, grouped, transformer
-from nufed.tasks.table_transform import Description, Prepared, apply, read_description
+from nufed.tasks.table_transform import Description, Prepared, apply, clients, read_description
 
 FEATURES = ["age", "dose", "smoker", "city", "code", "many", "level"]
 Written = Callable[[str], Path]
@@ -59,9 +60,9 @@ def prepared(of: Description, table: Table) -> Prepared:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Written:
-    def write(content: str, name: str = "mine.csv") -> Path:
-        (tmp_path / name).write_text(content)
-        return tmp_path / name
+    def write(content: str) -> Path:
+        (tmp_path / "mine.csv").write_text(content)
+        return tmp_path / "mine.csv"
 
     return write
 
@@ -237,10 +238,10 @@ def test_a_description_from_elsewhere_is_data(of: Description, written: Written)
         spoilt(of, features=["age"]): "features are not those of its columns",
         spoilt(of, numbers=[number | {"scale": 0}]): "the scale of 'age' is 0.0",
         spoilt(of, numbers=[number | {"mean": "1"}]): "mean is '1', not a number",
-        of.text().replace("NaN", "0").replace('"fill": ', '"fill": NaN, "was": ', 1): "NaN is no n",
+        of.text().replace('"fill": ', '"fill": NaN, "was": ', 1): "NaN is no n",
     }
     for content, said in wrong.items():
-        file = written(content, "d.json")  # type: ignore[call-arg]
+        file = written(content)
         with pytest.raises(InputError) as error:
             read_description(str(file))
         assert said in str(error.value)
@@ -256,3 +257,31 @@ def test_frequent_is_what_scikit_learn_counts(written: Written) -> None:
     (found,) = fit(table, client="w", target="y").texts
     assert found.categories == ("a", "c")
     assert found.other
+
+
+def test_numbers_that_may_be_ids_are_kept_and_told(
+    written: Written, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of whole numbers in every row another; not of fractions, nor where two are alike."""
+    lines = [f"{i % 3},{900 + 7 * i},{i}.5,{i // 2},{i % 2}" for i in range(40)]
+    table = read_table(written("\n".join(["w,id,x,n,y", *lines])))
+    assert fit(table, client="w", target="y").features == ("id", "x", "n")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "column 'id' has a whole number of its own in every row" in said
+    assert said.endswith("if it is an id, say drop=[id]")
+    assert fit(table, client="w", target="y", drop=["id"]).features == ("x", "n")
+
+
+def test_parquet_numbers_of_every_type_are_numbers(tmp_path: Path) -> None:
+    columns = {
+        "decimal": pa.array([Decimal("1.50"), None, Decimal("-2.25")]),
+        "half": pa.array(np.array([1, 2, 3], np.float16)),
+        "large": pa.array([2**64 - 1, 0, 1], pa.uint64()),
+        "who": pa.array([b"a", b"b", b"b"]),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    values = {name: told(table, name).values.tolist() for name in ("half", "large")}
+    assert values == {"half": [1.0, 2.0, 3.0], "large": [2.0**64, 0.0, 1.0]}
+    np.testing.assert_array_equal(told(table, "decimal").values, [1.5, np.nan, -2.25])
+    assert clients(table, "who").tolist() == ["a", "b", "b"]
