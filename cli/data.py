@@ -1,10 +1,12 @@
-"""`nufed-data check`: what is in one's own data, what is amiss, and how to train on it."""
+"""`nufed-data`: check what is in one's own data, and how to train on it; prepare a table for it."""
 
 import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nufed.cli.command import Parser, carry_out
+from nufed.cli.data_prepare import EXAMPLES as OF_PREPARE
+from nufed.cli.data_prepare import prepare
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
 from nufed.conf.schema import Config
@@ -29,7 +31,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    carry_out(_parser(), lambda given: _check(given.what), arguments)
+    carry_out(_parser(), lambda given: given.act(given.what), arguments)
 
 
 def overrides(words: Sequence[str]) -> list[str]:
@@ -58,8 +60,9 @@ def overrides(words: Sequence[str]) -> list[str]:
         kind = {".npz": "npz", ".parquet": "parquet"}.get(path.suffix, "")
     if not kind:
         raise InputError(
-            f"{name}: is no .npz, .parquet or folder of images; for CSV or JSON say dataset=hf "
-            f"{for_shell(named)} dataset.features=… dataset.target=…"
+            f"{name}: is no .npz, .parquet or folder of images; a table with text and gaps is for "
+            f"{COMMAND} prepare; for CSV or JSON of numbers say dataset=hf {for_shell(named)} "
+            "dataset.features=… dataset.target=…"
         )
     return [f"dataset={kind}", named, *rest]
 
@@ -174,11 +177,11 @@ def _tried(words: Sequence[str], console: "Terminal") -> "Task":
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=COMMAND,
-        description="Look at a data set before training on it.",
-        epilog=EXAMPLES,
+        description="Look at a data set before training on it; prepare a table for training.",
+        epilog=EXAMPLES + OF_PREPARE.partition("\n")[2],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="check")
+    commands = parser.add_subparsers(required=True, metavar="check | prepare")
     check = commands.add_parser(
         "check",
         help="say what is there, what is amiss, and how to train on it",
@@ -190,6 +193,22 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "what", nargs="+", help="an .npz or .parquet file, or a folder; and overrides, as nufed's"
     )
+    check.set_defaults(act=_check)
+    table = commands.add_parser(
+        "prepare",
+        help="make of a table, with text and gaps, rows to train on",
+        description="Make of a table, with text, gaps and different scales, rows to train on.",
+        epilog=OF_PREPARE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    table.prog = COMMAND
+    table.add_argument(
+        "what",
+        nargs="+",
+        help="a .csv, .tsv or .parquet file; and client=COLUMN target=COLUMN, or like=FILE.json; "
+        "besides test=COLUMN, drop=[COLUMN,…], task=classes|real, out=FILE.npz",
+    )
+    table.set_defaults(act=prepare)
     return parser
 
 

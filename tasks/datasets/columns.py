@@ -106,7 +106,7 @@ def _features(columns: Sequence[NDArray[Any]], names: Sequence[str], where: str)
         if column.dtype.kind == "U":
             raise InputError(
                 f"{where}: column {name!r} holds text; give numbers: of categories 0 or 1 for each "
-                "(pandas.get_dummies), of prose tokens"
+                "(nufed-data prepare), of prose tokens"
             )
     if len(columns) == 1 and columns[0].ndim > 1:
         return columns[0]
@@ -163,7 +163,7 @@ def _whole(column: Any, name: str, where: str) -> Any:
         first = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise InputError(
             f"{where}: column {name!r} has {column.null_count} empty entries, first in row "
-            f"{first}; drop or fill them"
+            f"{first}; drop or fill them (nufed-data prepare)"
         )
     return column
 

@@ -11,7 +11,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from nufed.cli import adapt, certify, data, keys, report
+from nufed.cli import adapt, certify, data, data_prepare, keys, report
 from nufed.cli.run import typed
 from nufed.cli.sweep import prepare_options
 from nufed.conf.compose import composing
@@ -136,8 +136,12 @@ def nufed_report(words: list[str]) -> None:
 
 
 def nufed_data(words: list[str]) -> None:
-    (file,) = data._parser().parse_args(words).what
-    assert file.endswith(".npz")
+    given = data._parser().parse_args(words)
+    if words[0] == "prepare":
+        assert data_prepare.request(given.what).table.endswith(".csv")
+    else:
+        (file,) = given.what
+        assert file.endswith(".npz")
 
 
 def make(words: list[str]) -> None:
