@@ -77,7 +77,7 @@ def _compared(
     scores: dict[str, Scores],
     steps: int,
 ) -> Beside:
-    metric = next(name for name in task.objective.names if name != "loss")
+    metric = next((name for name in task.objective.names if name != "loss"), "loss")
     lower = metric in lower_is_better(config.task)
     sign = -1.0 if lower else 1.0
     personal = {
