@@ -53,7 +53,7 @@ def shown(*programs: str) -> list[object]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the data, the model and the runs that the pages name."""
     here = tmp_path_factory.mktemp("reader")
-    _, data, model = PYTHON
+    _, data, model, *_ = PYTHON
     type_in(["python", "-c", data], here)
     run(f"```python\n{model}```", here)
     npz = ["dataset=npz", "dataset.path=mine.npz"]
