@@ -101,7 +101,10 @@ def test_a_run_leaves_what_it_says(command: Command, folder: Path) -> None:
         return
     words = shortened(command.words, folder)
     printed = type_in(words, folder, TRACKIO_DIR=str(folder / "trackio"))
-    made = re.findall(r"^(?:\[\d+\] )?run folder: (.*)$", printed, re.MULTILINE)
+    line = r"^(?:\[\d+\] )?run folder: (.*)$"
+    if "progress=none" in words:
+        line = r"^.* → .*\((.*)\)$"
+    made = re.findall(line, printed, re.MULTILINE)
     assert ("-m" in words) == (len(made) > 1)
     for each in map(Path, made):
         rounds = json.loads((folder / each / "summary.json").read_text())["rounds"]
