@@ -175,7 +175,9 @@ def _attempt(
             from nufed.cli.search import require_validation
 
             require_validation(config)
-            config = replace(config, baselines="none")  # trials are compared with each other
+            typed_ones = [word.lstrip("+") for word in HydraConfig.get().overrides.task]
+            if not any(word.startswith("baselines=") for word in typed_ones):
+                config = replace(config, baselines="none")  # trials are compared with each other
         return run(config, folder, list(HydraConfig.get().overrides.task)), None
     except NuFedError as error:
         _complain(str(error))

@@ -212,7 +212,7 @@ def _without_federation(config: Config, task: Task, strategy: MetaFedAvg) -> dic
         return {}
     try:
         found = beside(config, task, strategy.measured)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # a signal; Flower's handler exits
         log.warning("baselines=%s: interrupted; the run is whole", config.baselines)
         return {}
     except Exception as error:  # of a model that a stack, or Adam, does something else to

@@ -53,11 +53,11 @@ def find(
     clock
         What is read before and after each piece of work.
     """
-    fitting = cache(lambda: _fitting(run, clients, device))
+    fits = cache(lambda: fitting(run, clients, device))
     plans: list[Plan] = []
     for number in threads:
         torch.set_num_threads(number)
-        trial = Trial(run, clients, fitting, device, clock)
+        trial = Trial(run, clients, fits, device, clock)
         trial.eager()
         if compile and not plans:
             trial.compiled([1, *sizes(clients)])
@@ -230,7 +230,7 @@ def sizes(clients: int) -> Iterator[int]:
         target *= 2
 
 
-def _fitting(run: Run, clients: int, device: torch.device) -> int:
+def fitting(run: Run, clients: int, device: torch.device) -> int:
     """Return how many clients' tensors fit into the free memory, from what 2 and 4 need."""
     if clients < 4:
         return clients

@@ -53,9 +53,12 @@ class Purpose(IntEnum):
     CONFORMANCE = 16
     """Models and rows for code that is checked."""
     BASELINES = 17
-    """Which clients are trained without federation, and the batches of one model of all rows."""
+    """The participating clients that are trained without federation."""
     FOLDS = 18
     """Which of a client's train rows are held out to choose its steps by, and batches meanwhile."""
+    BASELINES_NEW = 19
+    POOLED = 20
+    """The batches of one model of all clients' rows."""
 
 
 def key(purpose: Purpose, seed: int, client: int = 0, round: int = 0) -> NDArray[np.uint32]:

@@ -44,10 +44,28 @@ def test_make_demo_prints_the_table() -> None:
     shutil.rmtree(ROOT / folder)
     for text, printed in zip(numbers(TEXT), numbers(done.stdout), strict=True):
         assert text == pytest.approx(printed, abs=0.05)
+    for n in (40, 10):
+        (says,), (said,) = (re.findall(rf"for (\d+) of {n}\s", t) for t in (TEXT, done.stdout))
+        assert abs(int(says) - int(said)) <= 3
+
+
+@pytest.mark.docs
+def test_federation_pays_where_it_is_said_to(tmp_path: Path) -> None:
+    said_of = r'`(nufed partition=\S+ partition\S+)` ends with "Federation\s+pays'
+    (words,) = re.findall(said_of, TEXT)
+    program, *rest = words.split()
+    command = [ROOT / ".venv/bin" / program, *rest, "tracking=none", "hydra.run.dir=run"]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    pays = r"^Federation pays: .* for (\d+) of 80 .*?by ([\d.]+)"
+    (found,) = re.findall(pays, done.stdout, re.MULTILINE)
+    (said,) = re.findall(r"for (\d+) of 80 participating clients, by ([\d.]+)", TEXT)
+    assert abs(int(found[0]) - int(said[0])) <= 8
+    assert float(found[1]) == pytest.approx(float(said[1]), abs=0.05)
 
 
 def numbers(text: str) -> list[list[float]]:
     """Return the figures of a table's rows of means."""
-    rows = re.findall(r"^│ .*mean +│(.*)│$", text, re.MULTILINE)
-    assert len(rows) == 4, "trained and untrained, of two kinds of clients"
+    named = "(?:.*mean|personal models.*|its most.*|alone.*|pooled.*)"
+    rows = re.findall(rf"^│ {named} +│(.*)│$", text, re.MULTILINE)
+    assert len(rows) == 4 + 5, "trained and untrained, of two kinds of clients; and baselines"
     return [[float(cell) for cell in row.split("│")] for row in rows]

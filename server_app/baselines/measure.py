@@ -2,10 +2,11 @@
 
 None is returned where it makes no sense of their data. Those of `ALONE` see a client's own train
 rows, those of `POOLED` all clients' at once, which is what federation is there to avoid: they say
-what that costs. Nothing is chosen by a test row.
+what that costs. Nothing of a model is chosen by a test row; which of `ALONE` personal models are
+compared with is, and speaks for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,6 +30,8 @@ MOST = 100
 """Clients of a group; of more, as many are drawn."""
 LONGEST, SHORTEST, A_ROUND = 256, 16, 5
 """Steps of training: so many for each round of the run, and no more or less than these."""
+
+PURPOSE = dict(zip(GROUPS, (Purpose.BASELINES, Purpose.BASELINES_NEW), strict=True))
 
 Baseline = Callable[[Clients], Scores | None]
 
@@ -65,7 +68,7 @@ def _asked(baseline: Any, baselines: str) -> bool:
 def _some(config: Config, measured: Evaluation, group: str) -> list[tuple[int, int]]:
     """Return the clients of a group to compare, and where they stand among its members."""
     members = measured.groups[group].clients
-    drawn = some(list(range(len(members))), MOST, config.seed, Purpose.BASELINES)
+    drawn = some(list(range(len(members))), MOST, config.seed, PURPOSE[group])
     return [(int(members[place]), place) for place in sorted(drawn)]
 
 
@@ -81,7 +84,7 @@ def _compared(
     lower = metric in lower_is_better(config.task)
     sign = -1.0 if lower else 1.0
     personal = {
-        group: measured.groups[group].curves[metric][[place for _, place in some], -1]
+        group: _ends(measured.groups[group].curves, metric, [place for _, place in some], -sign)
         for group, some in chosen.items()
     }
     ours = np.concatenate([*personal.values()])
@@ -101,18 +104,28 @@ def _compared(
     return Beside(metric, lower, task.classification, k, steps, best, means, there)
 
 
+def _ends(curves: Mapping[str, Array], metric: str, some: Sequence[int], worse: float) -> Array:
+    """Return what personal models of some clients have; ±∞, what is worse, of those that diverged.
+
+    NaN remains where a metric does not exist for a client, though its loss is finite.
+    """
+    ends, loss = (curves[name][some, -1] for name in (metric, "loss"))
+    return np.where(np.isfinite(loss), ends, worse * np.inf)
+
+
 def _against(gains: Array) -> Against | None:
-    known = gains[np.isfinite(gains)]
+    known = gains[~np.isnan(gains)]
     if not len(known):
         return None
-    found, better, worse = interval(known), int((known > 0).sum()), int((known < 0).sum())
-    return Against(
-        better, worse, len(known), float(found.mean), _json(found.low), _json(found.high)
+    gain, low, high = map(_json, interval(known[np.isfinite(known)]))
+    better, worse, diverged = (
+        int(each.sum()) for each in (known > 0, known < 0, np.isneginf(known))
     )
+    return Against(better, worse, len(known), gain, low, high, diverged)
 
 
 def _mean(values: Array, nobody: float = np.nan) -> float:
-    known = values[np.isfinite(values)]
+    known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else nobody
 
 

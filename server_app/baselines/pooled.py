@@ -36,7 +36,7 @@ def pooled(of: Clients) -> Scores:
 
 def _models(task: Task, of: Clients, size: float, longest: int) -> Iterator[Params]:
     """Yield the model after 0, 1, 2, 4, … steps on the train rows of all clients."""
-    part, random = task.data.partition, stream(Purpose.BASELINES, of.config.seed)
+    part, random = task.data.partition, stream(Purpose.POOLED, of.config.seed)
     rows = np.concatenate([part.train_rows(client) for client in range(task.data.num_clients)])
 
     def batches() -> Iterator[Batch]:

@@ -30,16 +30,27 @@ class Against:
     worse: int
     clients: int
     """Of whom both are known."""
-    gain: float
+    gain: float | None
     low: float | None
     high: float | None
-    """Mean over clients by which personal models are better, and its 95% interval; None of one."""
+    """Mean over clients by which personal models are better, and its 95% interval; None where it
+    is not finite, or there is none of one client."""
+    diverged: int = 0
+    """Whose personal model is not finite: they count as worse, and in no mean."""
 
     @property
     def interval(self) -> Interval:
         """The gain and its interval."""
+        gain = np.nan if self.gain is None else self.gain
         low = -np.inf if self.low is None else self.low
-        return Interval(self.gain, low, np.inf if self.high is None else self.high)
+        return Interval(gain, low, np.inf if self.high is None else self.high)
+
+    @property
+    def sign(self) -> int:
+        """1 where personal models are better, −1 where they are worse, 0 where nobody can tell."""
+        if not self.interval.decided or (self.diverged and self.interval.mean > 0):
+            return 0
+        return 1 if self.interval.mean > 0 else -1
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,7 @@ class Beside:
         )
 
     def _pays(self) -> str:
-        signs = {g: np.sign(of.gain) * of.interval.decided for g, of in self.against.items()}
+        signs = {group: of.sign for group, of in self.against.items()}
         if all(sign > 0 for sign in signs.values()):
             return "Federation pays"
         if all(sign < 0 for sign in signs.values()):
@@ -91,10 +102,13 @@ class Beside:
 
 
 def _worse(of: Against) -> str:
-    return f" and worse for {of.worse}" if of.worse else ""
+    diverged = f" ({of.diverged} of them not finite, and in no mean)" if of.diverged else ""
+    return f" and worse for {of.worse}{diverged}" if of.worse else ""
 
 
 def _text(of: Interval) -> str:
+    if np.isnan(of.mean):
+        return "nothing that is finite"
     if np.isinf(of.low):
         return f"{of.mean:.3g}".replace("-", "−")
     return of.text(3, sign=False)

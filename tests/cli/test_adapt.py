@@ -1,11 +1,9 @@
 """`nufed-adapt`: what it prints, what it writes (all or nothing), and one line for a mistake."""
 
-import logging
 import os
 import re
 import shlex
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,16 +26,11 @@ Run = Callable[..., Small]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in an empty folder; undo what a command does to its process."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    log = logging.getLogger("nufed")
-    handlers, level = log.handlers.copy(), log.level
-    yield tmp_path / "here"
-    log.handlers, log.level = handlers, level
+    return tmp_path / "here"
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -2,12 +2,10 @@
 
 import csv
 import json
-import logging
 import re
 import resource
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +34,11 @@ IDS = ["a/b", "..", "Zoë", "amy", "Amy", "=1+1", "\x1b[2J", "x" * 300]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in an empty folder; undo what a command does to its process."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    log = logging.getLogger("nufed")
-    handlers, level = log.handlers.copy(), log.level
-    yield tmp_path / "here"
-    log.handlers, log.level = handlers, level
+    return tmp_path / "here"
 
 
 def rows_of(folder: Path) -> dict[str, dict[str, str]]:

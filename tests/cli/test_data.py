@@ -1,12 +1,10 @@
 """`nufed-data check`: figures counted by hand, faults that were put there, a command that runs."""
 
 import json
-import logging
-import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +27,9 @@ RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Undo what a command does to its process."""
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines as long as they are."""
     monkeypatch.setenv("COLUMNS", "200")
-    log = logging.getLogger("nufed")
-    handlers, level = log.handlers.copy(), log.level
-    yield
-    log.handlers, log.level = handlers, level
-    os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """`nufed-data prepare`: each column's fate is said; what cannot be used is refused, in a line."""
 
 import json
-import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +19,10 @@ SIZES = [1, 3, 30, 60, 200]
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Undo what a command does to its process; it runs in a folder of its own."""
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Work in a folder of its own, with lines as long as they are."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
-    log = logging.getLogger("nufed")
-    handlers, level = log.handlers.copy(), log.level
-    yield
-    log.handlers, log.level = handlers, level
-    os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
 @pytest.fixture

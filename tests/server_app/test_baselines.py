@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from nufed.client_app.work import Measuring
 from nufed.conf.compose import compose_config
 from nufed.conf.typed import Mistyped
 from nufed.server_app.baselines import measure, verdict
@@ -18,12 +19,25 @@ from nufed.server_app.baselines.boosting import alone_boosting, pooled_boosting
 from nufed.server_app.baselines.clients import Clients
 from nufed.server_app.baselines.constant import constant
 from nufed.server_app.baselines.pooled import pooled
-from nufed.server_app.baselines.training import BATCH, curves, doubling, trained
+from nufed.server_app.baselines.training import BATCH, _way, curves, doubling, trained
 from nufed.server_app.report.run_page import write_report
+from nufed.simulation.lane import Lane
+from nufed.simulation.plan import ONE_BY_ONE, Way
 from nufed.tasks.task import build
 from tests.helpers import RunResult
 
 N, TRAIN, TEST = 6, 40, 20
+
+
+BATCH_NORM = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, input_shape, num_outputs, **_):
+        last = nn.Linear(3, num_outputs)
+        super().__init__(nn.BatchNorm1d(3, track_running_stats=False), last)
+"""
 
 
 def clients(folder: Path, flipped: bool = False, real: bool = False, steps: int = 64) -> Clients:
@@ -166,9 +180,40 @@ def test_the_sentence_counts_clients_and_has_an_interval() -> None:
     assert "(its mean)" in beside([0.3], best="constant", classes=False).pays()
 
 
-def test_what_a_summary_says_is_checked(tmp_path: Path) -> None:
+def test_a_model_that_diverged_is_worse_and_no_mean_is_better_without_it() -> None:
+    curves = {
+        "accuracy": np.array([[0.9, 0.9], [0.9, 0.1], [0.9, math.nan]]),
+        "loss": np.array([[1.0, 1.0], [1.0, math.inf], [1.0, 1.0]]),
+    }
+    ends = measure._ends(curves, "accuracy", [0, 1, 2], -1.0)
+    np.testing.assert_array_equal(ends, [0.9, -math.inf, math.nan])
+    assert measure._mean(ends) == -math.inf
+    said = beside([0.3, 0.2, 0.25, -math.inf, math.nan]).pays()
+    assert said.startswith("That federation pays is not seen here: ")
+    assert "3 of 4 participating clients and worse for 1 (1 of them not finite, " in said
+    assert (
+        beside([-0.3, -0.2, -0.25, -math.inf]).pays().startswith("Federation does not pay here: ")
+    )
+    assert "by nothing that is finite." in beside([-math.inf]).pays()
+
+
+@pytest.mark.parametrize("model", ["", "model._target_=batch_norm.Net"])
+def test_clients_are_stacked_only_where_that_changes_nothing(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that fill up a short batch are seen by those that a batch normalization sees."""
+    (tmp_path / "batch_norm.py").write_text(BATCH_NORM)
+    monkeypatch.syspath_prepend(tmp_path)
     of = clients(tmp_path)
-    del of
+    words = ["dataset=npz", f"dataset.path={of.config.dataset['path']}", "partition=natural"]
+    config = compose_config([*words, "model=custom", model]) if model else of.config
+    task = build(config)
+    ask = Measuring(trained(0.01, (2,)), 0, list(range(N)), 2, BATCH)
+    way = _way(Lane(task), task.initial_params(), ask)
+    assert way == (ONE_BY_ONE if model else Way(N))
+
+
+def test_what_a_summary_says_is_checked() -> None:
     good = {**beside([0.1, 0.2]).__dict__, "against": {}}
     assert verdict.read(json.loads(json.dumps(good))).steps == 64
     for bad in ({"best": "theft"}, {"means": {"personal": {"all": 1.0}}}, {"steps": "64"}):
