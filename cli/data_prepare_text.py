@@ -7,9 +7,7 @@ from rich.table import Table as Shown
 
 from nufed.tasks.table_files import Table
 from nufed.tasks.table_fit import FREQUENT
-from nufed.tasks.table_transform import Description, Prepared, Target
-
-NAMED = 5
+from nufed.tasks.table_transform import NAMED, Description, Prepared, Target, unusual
 
 
 def outline(of: Description, prepared: Prepared, table: Table, like: str | None) -> Iterator[str]:
@@ -21,29 +19,8 @@ def outline(of: Description, prepared: Prepared, table: Table, like: str | None)
         f"{len(of.features):,} feature{'s' * (len(of.features) != 1)}"
         + (f", as {like} has them" if like else "")
     )
-    if table.separator not in (None, ","):
-        yield f"! columns are taken to be separated by {table.separator!r}"
-    if table.nameless:
-        several = "s without a name are" if table.nameless > 1 else " without a name is"
-        yield f"! {table.nameless} column{several} left out"
-    if lost := prepared.without_target:
-        several = (
-            f"s without {of.target.name!r} are" if lost > 1 else f" without {of.target.name!r} is"
-        )
-        yield f"! {lost:,} row{several} left out"
-    if rows.client is None:
-        yield f"! there is no column {of.client!r}: the rows are taken for one client's"
-    if of.test is not None and rows.test is None:
-        yield f"! there is no column {of.test!r}: no row is marked for testing"
-    if prepared.ignored:
-        names = ", ".join(map(repr, prepared.ignored[:NAMED]))
-        more = ", …" * (len(prepared.ignored) > NAMED)
-        yield f"! columns that {like} does not have are left out: {names}{more}"
-    for name, count in prepared.unknown.items():
-        (text,) = (each for each in of.texts if each.name == name)
-        if count and not text.other:
-            those = f"{count:,} row{'s have' if count > 1 else ' has'}"
-            yield f"! {those} a {name!r} that is no category: 0 in all of its features"
+    for line in unusual(of, prepared, table, str(like)):
+        yield f"! {line}"
 
 
 def columns_table(of: Description, prepared: Prepared) -> Shown:

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -83,7 +84,8 @@ def export(personal: Personal, file: Path) -> float:
     rows = np.asarray(personal.task.data.x)[numbers]
     try:
         with _quietly():
-            write(raw, torch.from_numpy(np.resize(rows, (2, *rows.shape[1:]))), file)
+            example = torch.from_numpy(np.resize(rows, (2, *rows.shape[1:])))
+            write(raw, example, file, names_in(personal.task.data.table))
             difference = _difference(personal, load(file), rows, form)
     except Exception as error:  # whatever torch's exporter makes of the user's model
         file.unlink(missing_ok=True)
@@ -120,8 +122,30 @@ def _difference(
     return largest
 
 
-def _write_pt2(raw: Raw, example: Tensor, file: Path) -> None:
-    torch.export.save(_program(raw, example), file)
+def names_in(table: str | None) -> dict[str, str]:
+    """Return what an exported model says of its inputs and outputs, each as JSON.
+
+    Parameters
+    ----------
+    table
+        How rows were made of a table's columns; None: not by us, and nothing is known.
+
+    Returns
+    -------
+    dict
+        ``features``, a name each; of classes their names, ``classes``; and ``table``, what was
+        done: of numbers the means and scales, of a real target too.
+    """
+    if table is None:
+        return {}
+    of = json.loads(table)
+    classes = of["target"]["classes"]
+    names = {"features": of["features"]} | ({} if classes is None else {"classes": classes})
+    return {key: json.dumps(each) for key, each in names.items()} | {"table": table}
+
+
+def _write_pt2(raw: Raw, example: Tensor, file: Path, names: dict[str, str]) -> None:
+    torch.export.save(_program(raw, example), file, extra_files=names)
 
 
 def _load_pt2(file: Path) -> Callable[[Rows], Rows]:
@@ -135,17 +159,18 @@ def _load_pt2(file: Path) -> Callable[[Rows], Rows]:
     return outputs
 
 
-def _write_onnx(raw: Raw, example: Tensor, file: Path) -> None:
-    torch.onnx.export(
+def _write_onnx(raw: Raw, example: Tensor, file: Path, names: dict[str, str]) -> None:
+    program = torch.onnx.export(
         _program(raw, example),
         (),
-        file,
         input_names=["x"],
         output_names=["outputs"],
         dynamo=True,
-        external_data=False,
         verbose=False,
     )
+    assert program is not None
+    program.model.metadata_props.update(names)
+    program.save(file, external_data=False)
 
 
 def _load_onnx(file: Path) -> Callable[[Rows], Rows]:

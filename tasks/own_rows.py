@@ -1,5 +1,6 @@
 """The rows of clients that a trained model is to serve: read, split, and checked against it."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +9,19 @@ import numpy as np
 
 from nufed.conf.errors import InputError
 from nufed.conf.schema import PartitionConfig, require
+from nufed.conf.words import path_of
 from nufed.tasks.datasets.npz import read_own
 from nufed.tasks.ids import WHOLE, ClientIds, as_ids
 from nufed.tasks.partitions import Partition, partition
 from nufed.tasks.rows import Rows
 from nufed.tasks.store import FederatedData
-from nufed.tasks.trained import Sizes
+from nufed.tasks.trained import MODEL, Sizes
 
 LONGEST = 8  # sizes of a shape, in an error
+TABLES = ".csv", ".tsv", ".txt", ".parquet"
+RUN = "the run"
+
+log = logging.getLogger("nufed")
 
 
 def own_rows(
@@ -29,7 +35,8 @@ def own_rows(
     Parameters
     ----------
     data
-        A file with x, y and optionally client and test; or these rows.
+        A file with x, y and optionally client and test; or these rows; or a table of the columns
+        that the run's rows were made of.
     sizes
         What the model is for.
     config
@@ -43,8 +50,15 @@ def own_rows(
         If the rows cannot be read or split, or are not for this model.
     """
     where = named(data)
-    split = _split(rows := _rows(data, where), config, test_fraction, where)
-    mine = FederatedData(rows.x, rows.y, split, outputs=sizes.num_outputs, tokens=sizes.num_tokens)
+    rows = _rows(data, sizes.table, where)
+    mine = FederatedData(
+        rows.x,
+        rows.y,
+        _split(rows, config, test_fraction, where),
+        outputs=sizes.num_outputs,
+        tokens=sizes.num_tokens,
+        table=sizes.table if rows.table is None else str(rows.table[0]),
+    )
     require_fits(mine, sizes, where)
     return mine
 
@@ -89,12 +103,38 @@ def number_of(client: int | str | None, ids: ClientIds, where: str) -> int:
     return number
 
 
-def _rows(data: str | Path | Rows, where: str) -> Rows:
+def _rows(data: str | Path | Rows, table: str | None, where: str) -> Rows:
+    if not isinstance(data, Rows) and path_of(data).suffix.lower() in TABLES:
+        return _of_table(str(data), table, where)
     if not isinstance(data, Rows):
-        return read_own(str(data), one_class="keep", key="data")
+        rows = read_own(str(data), one_class="keep", key="data")
+        if rows.table is not None and table not in (None, str(rows.table[0])):
+            raise InputError(
+                f"{where}: was prepared in another way than the run's rows, so that its features "
+                "mean something else; give the table itself, as data=….csv"
+            )
+        return rows
     x, y = np.asarray(data.x), np.asarray(data.y)
     client = None if data.client is None else as_ids(np.asarray(data.client), where)
     return Rows(x, y.astype(np.int64) if y.dtype.kind in "iub" else y, client, data.test)
+
+
+def _of_table(data: str, table: str | None, where: str) -> Rows:
+    """Return the rows of a table, made as the run's were."""
+    if table is None:
+        raise InputError(
+            f"{where}: the run's rows were not made by nufed-data prepare, so nobody knows how "
+            "those of a table become such; give an .npz with x and y"
+        )
+    # Imported here: they take a fifth of a second.
+    from nufed.tasks.table_files import read_table
+    from nufed.tasks.table_transform import apply, described, unusual
+
+    of, found = described(table, f"the run's {MODEL}"), replace(read_table(data), where=where)
+    prepared = apply(of, found, RUN)
+    for line in unusual(of, prepared, found, RUN):
+        log.warning("%s: %s", where, line)
+    return prepared.rows
 
 
 def _split(

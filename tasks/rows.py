@@ -21,3 +21,5 @@ class Rows(NamedTuple):
     """[N] whose each row is, by id (see `ids.py`), where the data set brings its own clients."""
     test: NDArray[np.bool_] | None = None
     """[N], where it brings its own split of each client's rows."""
+    table: NDArray[np.str_] | None = None
+    """[1], where rows were made of a table's columns: how, as JSON (see `table_transform.py`)."""

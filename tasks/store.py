@@ -1,6 +1,6 @@
 """Data sets on disk: prepared once into memory-mapped arrays, then only mapped.
 
-    $NUFED_DATA/<data set>-<key>/{x,y,client,test}.npy, digest
+    $NUFED_DATA/<data set>-<key>/{x,y,client,test,table}.npy, digest
     $NUFED_DATA/<data set>-<key>/<partition>-<key>/{index,offset,train,names,…}.npy
 
 A key is a digest of the configuration (and of the user's file as it stands), so another seed or
@@ -52,6 +52,8 @@ class FederatedData:
     """So too."""
     digest: str | None = None
     """Of the rows as they were prepared, whatever file they came from; None if none are here."""
+    table: str | None = None
+    """How rows were made of a table's columns, as JSON; None where they were not."""
 
     @property
     def rows_here(self) -> bool:
@@ -111,7 +113,8 @@ def load(dataset: dict[str, Any], config: PartitionConfig) -> FederatedData:
     index, offset, train = (np.load(division / f"{n}.npy") for n in ("index", "offset", "train"))
     discarded, resplit = (np.load(division / f"{n}.npy").item() for n in ("discarded", "resplit"))
     found = Partition(index, offset, train, _map(division, "names"), discarded, resplit)
-    return FederatedData(rows.x, rows.y, found, digest=_digest(folder, rows._asdict()))
+    table = None if rows.table is None else str(rows.table[0])
+    return FederatedData(rows.x, rows.y, found, digest=_digest(folder, rows._asdict()), table=table)
 
 
 def load_rows(dataset: dict[str, Any]) -> tuple[Rows, Path]:

@@ -24,6 +24,7 @@ from nufed.tasks.table_files import Table
 FORMAT = 1
 LARGEST = 1 << 28  # bytes of a description
 KINDS = (NUMBER, BOOLEAN, TEXT)
+NAMED = 5  # columns of which something is said
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,22 @@ def read_description(file: str) -> Description:
     InputError
         If it cannot be read, or is none.
     """
-    text = read_text(path_of(file), links=True, largest=LARGEST)
+    return described(read_text(path_of(file), links=True, largest=LARGEST), file)
+
+
+def described(text: str, source: str) -> Description:
+    """Return the description that a text is.
+
+    Parameters
+    ----------
+    source
+        What names it to a person.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
     try:
         found = made(Description, parsed(text))
         if found.format != FORMAT:
@@ -174,7 +190,7 @@ def read_description(file: str) -> Description:
             raise Mistyped("features are not those of its columns")
     except ValueError as error:
         raise InputError(
-            f"{file}: is no description of a table ({error}); name the .json that nufed-data "
+            f"{source}: is no description of a table ({error}); take the one that nufed-data "
             "prepare wrote"
         ) from error
     return found
@@ -216,12 +232,46 @@ def apply(of: Description, table: Table, source: str) -> Prepared:
         where=table.where,
     )
     return Prepared(
-        rows._replace(client=client),
+        rows._replace(client=client, table=np.array([of.text()])),
         {name: int(each.missing.sum()) for name, each in columns.items()},
         unknown,
         int((~there).sum()),
         tuple(name for name in table.columns if name not in known),
     )
+
+
+def unusual(of: Description, prepared: Prepared, table: Table, source: str) -> Iterator[str]:
+    """Yield what of a table is not used, or not as one may expect, a line each.
+
+    Parameters
+    ----------
+    source
+        What names the description to a person.
+    """
+    rows = prepared.rows
+    if table.separator not in (None, ","):
+        yield f"columns are taken to be separated by {table.separator!r}"
+    if table.nameless:
+        several = "s without a name are" if table.nameless > 1 else " without a name is"
+        yield f"{table.nameless} column{several} left out"
+    if lost := prepared.without_target:
+        several = (
+            f"s without {of.target.name!r} are" if lost > 1 else f" without {of.target.name!r} is"
+        )
+        yield f"{lost:,} row{several} left out"
+    if rows.client is None:
+        yield f"there is no column {of.client!r}: the rows are taken for one client's"
+    if of.test is not None and rows.test is None:
+        yield f"there is no column {of.test!r}: no row is marked for testing"
+    if prepared.ignored:
+        names = ", ".join(map(repr, prepared.ignored[:NAMED]))
+        more = ", …" * (len(prepared.ignored) > NAMED)
+        yield f"columns that {source} does not have are left out: {names}{more}"
+    for name, count in prepared.unknown.items():
+        (text,) = (each for each in of.texts if each.name == name)
+        if count and not text.other:
+            those = f"{count:,} row{'s have' if count > 1 else ' has'}"
+            yield f"{those} a {name!r} that is no category: 0 in all of its features"
 
 
 def clients(table: Table, name: str) -> NDArray[Any]:

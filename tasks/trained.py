@@ -48,6 +48,8 @@ class Sizes:
     """One above the largest x, where x were other integers."""
     draws: int = 1
     """Of `nufed.tasks.streams`, by which rows were held out; older versions do not say it."""
+    table: str | None = None
+    """How rows were made of a table's columns, as JSON (see `table_transform.py`)."""
 
     @classmethod
     def of(cls, data: FederatedData) -> "Sizes":
@@ -60,6 +62,7 @@ class Sizes:
             places=tuple(map(int, data.y.shape[1:])) if data.classes else (),
             num_tokens=data.num_tokens,
             draws=DRAWS,
+            table=data.table,
         )
 
     def outline(self) -> FederatedData:
@@ -69,7 +72,12 @@ class Sizes:
         real, whole = ((0, self.num_outputs), np.float32), ((0, *self.places), np.int64)
         y: NDArray[np.generic] = np.zeros(*(real if self.regression else whole))
         return FederatedData(
-            x, y, Partition.elsewhere(1), outputs=self.num_outputs, tokens=self.num_tokens
+            x,
+            y,
+            Partition.elsewhere(1),
+            outputs=self.num_outputs,
+            tokens=self.num_tokens,
+            table=self.table,
         )
 
 

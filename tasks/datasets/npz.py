@@ -16,6 +16,7 @@ from nufed.tasks.datasets.sources import opened, readable
 from nufed.tasks.rows import Rows
 
 ARRAYS = ("x", "y", "client")
+KNOWN = (*ARRAYS, "test", "table")
 NO_NPZ = "not a readable .npz"
 
 
@@ -39,7 +40,7 @@ def read(path: str | None, one_class: str = "refuse") -> Rows:
         raise InputError("dataset.path: has no value; name your .npz file")
     where = f"dataset.path={path}"
     arrays = _arrays(path_of(path), ARRAYS, where)
-    return checked(**_padded(arrays), one_class=one_class, where=where)
+    return _rows(arrays, one_class, where)
 
 
 def read_own(path: str, one_class: str = "refuse", key: str = "data-path") -> Rows:
@@ -60,11 +61,33 @@ def read_own(path: str, one_class: str = "refuse", key: str = "data-path") -> Ro
     where = f"{key}={path}"
     arrays = _arrays(path_of(path), ("x", "y"), where)
     arrays.setdefault("client", np.zeros(np.shape(arrays["x"])[:1], np.int64))
-    return checked(**_padded(arrays), one_class=one_class, where=where)
+    return _rows(arrays, one_class, where)
 
 
-def _padded(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    return {"test": None} | arrays
+def _rows(arrays: dict[str, NDArray[Any]], one_class: str, where: str) -> Rows:
+    table = arrays.pop("table", None)
+    given: dict[str, Any] = {"test": None} | arrays
+    rows = checked(**given, one_class=one_class, where=where)
+    return rows if table is None else rows._replace(table=_description(table, rows, where))
+
+
+def _description(table: NDArray[Any], rows: Rows, where: str) -> NDArray[np.str_]:
+    """Return how rows were made of a table's columns, if that may be so."""
+    if table.dtype.kind != "U" or table.shape != (1,):
+        raise InputError(
+            f"{where}: table is {table.dtype} of shape {table.shape}; nufed-data prepare writes "
+            "one text there; leave yours out"
+        )
+    # Imported here: it takes a fifth of a second, in each process of a SuperNode.
+    from nufed.tasks.table_transform import described
+
+    features = described(str(table[0]), f"{where}: table").features
+    if rows.x.shape[1:] != (len(features),):
+        raise InputError(
+            f"{where}: a row x has shape {rows.x.shape[1:]}, and table names {len(features)} "
+            "features; leave it out, or prepare the table again"
+        )
+    return table
 
 
 def _arrays(path: Path, needed: tuple[str, ...], where: str) -> dict[str, NDArray[Any]]:
@@ -81,7 +104,7 @@ def _arrays(path: Path, needed: tuple[str, ...], where: str) -> dict[str, NDArra
 
 def _members(file: BinaryIO, needed: tuple[str, ...], where: str) -> dict[str, NDArray[Any]]:
     """Read them from an archive, once it is known what is in it."""
-    require_sound(file, (*ARRAYS, "test"), where)
+    require_sound(file, KNOWN, where)
     file.seek(0)
     with np.load(file, allow_pickle=False) as archive:
         missing = [name for name in needed if name not in archive]
@@ -93,7 +116,7 @@ def _members(file: BinaryIO, needed: tuple[str, ...], where: str) -> dict[str, N
             raise InputError(
                 f"{where}: has no array {missing[0]!r} (found: {found}); save it with {remedy}"
             )
-        return {name: _array(archive, name, where) for name in (*ARRAYS, "test") if name in archive}
+        return {name: _array(archive, name, where) for name in KNOWN if name in archive}
 
 
 def _array(archive: Any, name: str, where: str) -> NDArray[Any]:

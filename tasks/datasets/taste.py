@@ -34,7 +34,7 @@ def read(source: str, num_clients: int, rows: int, likes: int, seed: int) -> Row
         If the data set has no classes or too few rows, or for another argument out of its range.
     """
     random = stream(Purpose.DATA, seed)
-    x, y, person, _ = dealt(source, num_clients, rows, random, "rows")
+    x, y, person, *_ = dealt(source, num_clients, rows, random, "rows")
     kinds, kind = np.unique(y, return_inverse=True)
     most = len(kinds) - 1
     require(1 <= likes <= most, "dataset.likes", likes, f"between 1 and {most}")

@@ -8,10 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from nufed.cli import run
+from nufed.cli.adapt import main as adapt
 from nufed.cli.data import main
+from nufed.client_app.from_run import personalize
+from nufed.conf.errors import InputError
+from nufed.tasks.rows import Rows
 from tests.cli.in_process import run_here
 
 Prepare = Callable[..., str]
@@ -114,6 +121,7 @@ def test_from_a_table_to_a_model_and_a_newcomer(
     assert summary["rounds"] == 2
     assert summary["parameters"] == 4 * 2 + 2
 
+    _of_the_table_itself(tmp_path / "run", capsys)
     Path("new.csv").write_text("age,city,result\n50,Ulm,ill\n,Paris,ok\n")
     output = prepare("new.csv", "like=wards.json", "out=new.npz")
     assert "new.csv: 2 rows of 1 client, 4 features, as wards.json has them" in output
@@ -122,7 +130,8 @@ def test_from_a_table_to_a_model_and_a_newcomer(
     assert command(output, "nufed-adapt") == ["checkpoint=RUN", "data=new.npz"]
     assert not Path("new.json").exists()
     with np.load("new.npz") as found:
-        assert sorted(found) == ["x", "y"]
+        assert sorted(found) == ["table", "x", "y"]
+        assert str(found["table"][0]) == Path("wards.json").read_text()
         assert found["x"][:, 1:].tolist() == [[0, 0, 1], [1, 0, 0]]
 
     of_new = {
@@ -134,6 +143,42 @@ def test_from_a_table_to_a_model_and_a_newcomer(
         Path("new.csv").write_text(content)
         assert said in refused("new.csv", "like=wards.json", "out=other.npz")
     assert "wards.csv: is no description" in refused("new.csv", "like=wards.csv", "out=other.npz")
+
+
+def _of_the_table_itself(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A newcomer's CSV is made into rows as the run's was; names go with the exported model."""
+    text = Path("wards.csv").read_text().splitlines()
+    Path("w4.csv").write_text("\n".join([text[0], *(each for each in text if "w4;" in each)]))
+    adapt(["checkpoint=run", "data=w4.csv", "steps=2", "out=own", "export=onnx,pt2"])
+    assert "WARNING" not in capsys.readouterr().err
+    with np.load("wards.npz") as found:
+        x, y = (found[name][found["client"] == "w4"] for name in ("x", "y"))
+        table = str(found["table"][0])
+    personal = personalize(run, Rows(x, y), steps=2)
+    assert load_file("own/personal.safetensors").keys() == personal.module.state_dict().keys()
+    for name, tensor in load_file("own/personal.safetensors").items():
+        torch.testing.assert_close(tensor, personal.module.state_dict()[name], rtol=0, atol=0)
+    session = onnxruntime.InferenceSession("own/personal.onnx")
+    of_onnx = session.get_modelmeta().custom_metadata_map
+    of_pt2 = dict.fromkeys(of_onnx, "")
+    torch.export.load("own/personal.pt2", extra_files=of_pt2)
+    for said in (of_onnx, of_pt2):
+        assert json.loads(said["features"]) == ["age", "age missing", "city=Köln", "city=Ulm"]
+        assert json.loads(said["classes"]) == ["ill", "ok"]
+        assert said["table"] == table
+    (scores,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(scores, personal.predict(x).numpy(), atol=1e-5)
+
+    other = json.loads(table) | {"client": "another"}
+    np.savez("other.npz", x=x, y=y, table=np.array([json.dumps(other)]))
+    with pytest.raises(InputError, match=r"data=other\.npz: was prepared in another way than the"):
+        personalize(run, "other.npz")
+    np.savez("other.npz", x=x[:, :3], y=y, table=np.array([table]))
+    with pytest.raises(InputError, match=r"has shape \(3,\), and table names 4 features"):
+        personalize(run, "other.npz")
+    np.savez("other.npz", x=x, y=y, table=np.array(["{}"]))
+    with pytest.raises(InputError, match=r"data=other\.npz: table: is no description of a table"):
+        personalize(run, "other.npz")
 
 
 GOOD = "c,x,t,y\n1,0.5,a,0\n1,1.5,a,1\n2,2.5,b,0\n2,3.5,b,1\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 import torch
 from hydra.utils import get_method
 from torch import nn
@@ -155,26 +156,38 @@ def assert_same(mine: Params, theirs: Params) -> None:
     assert not mine or distance(mine, theirs) < 1e-5
 
 
-EACH_KIND = {"ditto", "fedbn", "fedrep", "local_only", "meta_sgd", "nufed", "scaffold"}
-"""One of each kind: a state beside the model, statistics, a part of the model, nothing, more than
-the model, none of these, and a state that is shared. The others, alike, are left to `make methods`.
+COMPILED = {"ditto", "fedrep", "meta_sgd"}
+"""One of each kind of local step: two models, two parts of one, step sizes that are learned; that
+of nufed is compiled in `test_compiled.py`. The others, alike, are left to `make methods`.
 """
-SOME = [
-    pytest.param(name, marks=pytest.mark.flower if name in EACH_KIND else pytest.mark.methods)
-    for name in NAMES
-]
+SENT = {"ditto", "fedbn", "fedrep", "meta_sgd", "scaffold"}
+"""One of each kind of what is kept and sent: a state beside the model, statistics, a part of the
+model, more than the model, a state that is shared; the model alone is in `test_engines.py`.
+"""
 
 
-@pytest.mark.parametrize("name", SOME)
-def test_compiled_and_in_two_processes_it_is_the_same(name: str, tmp_path: Path) -> None:
+def some(names: set[str]) -> list[ParameterSet]:
+    return [
+        pytest.param(name, marks=pytest.mark.flower if name in names else pytest.mark.methods)
+        for name in NAMES
+    ]
+
+
+@pytest.mark.parametrize("name", some(COMPILED))
+def test_compiled_it_is_the_same(name: str, tmp_path: Path) -> None:
     alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
     compiled = trained(name, tmp_path / "b", "engine.chunk_size=3", "engine.compile=true")
     assert_same(compiled, alone)
+
+
+@pytest.mark.parametrize("name", some(SENT))
+def test_in_two_processes_it_is_the_same(name: str, tmp_path: Path) -> None:
+    alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
     workers = trained(name, tmp_path / "c", "engine.chunk_size=2", "engine.workers=2")
     assert_same(workers, alone)
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", some(SENT))
 def test_flowers_own_engine_leads_to_the_same_model(name: str, tmp_path: Path) -> None:
     alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
     ray = trained(name, tmp_path / "ray", "engine=ray", "engine.num_supernodes=2")
