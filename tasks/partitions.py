@@ -75,16 +75,28 @@ class Partition:
         """Return the row numbers that the client is measured on."""
         return self.index[self.offset[client] + self.train[client] : self.offset[client + 1]]
 
-    def validation(self, fraction: float) -> "Partition":
+    def validation(
+        self, fraction: float, y: NDArray[np.generic] | None = None, seed: int = 0
+    ) -> "Partition":
         """Return a partition of the train rows alone: part of them take the test rows' place.
 
         What is chosen by how well it does there was chosen without a look at a test row.
+
+        Parameters
+        ----------
+        fraction
+            Of each client's train rows.
+        y, seed
+            [N] classes, of each of which as much is taken; else rows are taken as they come.
         """
         held_out = np.maximum(np.rint(self.train * fraction).astype(np.int64), 1)
-        index = [self.train_rows(client) for client in range(len(self.train))]
+        index = np.concatenate([self.train_rows(client) for client in range(len(self.train))])
         offset = np.concatenate([[0], np.cumsum(self.train)])
         train = np.maximum(self.train - held_out, self.train > 0)  # 0 of those who are elsewhere
-        return replace(self, index=np.concatenate(index), offset=offset, train=train)
+        if y is not None:
+            random = stream(Purpose.SPLIT, seed, round=1)
+            index = stratified(index, y[index], self.train, train, random)
+        return replace(self, index=index, offset=offset, train=train)
 
 
 def partition(rows: Rows, config: PartitionConfig) -> Partition:
@@ -101,13 +113,16 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
         ids, natural = numbered(rows.client)
     owner = _owners(rows, config, natural)
     names = ids if natural is None or ids is None or not made else _kept(owner, natural, ids)
-    shuffled = stream(Purpose.SPLIT, config.seed).permutation(np.flatnonzero(owner >= 0))
+    random = stream(Purpose.SPLIT, config.seed)
+    shuffled = random.permutation(np.flatnonzero(owner >= 0))
     of = owner[shuffled]
     size = np.bincount(of)
     if rows.test is None or made:
         order = shuffled[np.argsort(of, kind="stable")]
         held_out = np.maximum(np.rint(size * config.test_fraction).astype(np.int64), 1)
         train = np.maximum(size - held_out, 1)  # a client of one row trains on it
+        if (y := strata(rows.y, config)) is not None:
+            order = stratified(order, y[order], size, train, random)
     else:
         # By client, within it train before test, within that shuffled.
         order = shuffled[np.lexsort((rows.test[shuffled], of))]
@@ -124,6 +139,43 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
             "give it one"
         )
     return found
+
+
+def strata(y: NDArray[np.generic], config: PartitionConfig) -> NDArray[np.generic] | None:
+    """Return the classes of rows, [N], if each is to be held out in its share; else None."""
+    return y if config.stratified and y.ndim == 1 and y.dtype.kind == "i" else None
+
+
+def stratified(
+    order: NDArray[np.int64],
+    label: NDArray[np.generic],
+    size: NDArray[np.int64],
+    train: NDArray[np.int64],
+    random: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Return rows, client after client, each client's test rows last: of each class its share.
+
+    A systematic sample (Madow 1949) of each client's rows in the order of their classes: of n rows
+    with h for testing, each is one of these with chance h / n, and of c rows of a class c h / n
+    are, rounded up or down.
+
+    Parameters
+    ----------
+    order
+        [N] the numbers of rows, client after client, within each at random.
+    label
+        [N] their classes.
+    size, train
+        [n] each client's rows, and how many of them are for training.
+    """
+    client = np.repeat(np.arange(len(size)), size)
+    by_class = np.lexsort((label, client))
+    of = client[by_class]
+    rank = np.arange(len(order)) - (np.cumsum(size) - size)[of]
+    n, held_out, start = size[of], (size - train)[of], random.integers(np.maximum(size, 1))[of]
+    test = np.empty(len(order), np.bool_)
+    test[by_class] = (rank * held_out + held_out + start) // n > (rank * held_out + start) // n
+    return order[np.lexsort((test, client))]
 
 
 def _kept(owner: NDArray[np.int64], natural: NDArray[np.int64], ids: Ids) -> Ids | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nufed.conf.schema import Config
+from nufed.tasks.partitions import strata
 from nufed.tasks.task import Task, build
 
 Array = NDArray[np.float64]
@@ -45,7 +46,8 @@ class Clients:
 
     def validated(self, task: Task) -> Task:
         """Return a task of the train rows alone, of which some take the test rows' place."""
-        partition = task.data.partition.validation(HELD_OUT)
+        config, data = self.config.partition, task.data
+        partition = data.partition.validation(HELD_OUT, strata(data.y, config), config.seed)
         return replace(task, data=replace(task.data, partition=partition))
 
     def scores(self, outputs: Callable[[int, NDArray[np.int64]], Tensor]) -> Scores:

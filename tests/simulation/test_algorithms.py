@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _pytest.mark import ParameterSet
 import torch
+from _pytest.mark import ParameterSet
 from hydra.utils import get_method
 from torch import nn
 

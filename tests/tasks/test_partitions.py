@@ -1,6 +1,7 @@
 """Partitions: every row has one owner, and the named kinds of heterogeneity are what they say."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,73 @@ def test_the_split_is_drawn_and_not_cut() -> None:
     part = divide("natural", rows=natural_rows([0] * 400))
     assert np.mean(part.test_rows(0)) == pytest.approx(199.5, abs=30)
     assert len(part.test_rows(0)) == 100
+
+
+UNEQUAL = Rows(
+    np.zeros((1797, 1)),
+    np.repeat(np.arange(6), [900, 600, 200, 80, 12, 5]),
+    np.random.default_rng(3).integers(0, 40, 1797) // np.array(3),
+)
+"""Rows of classes of very unequal size, of 14 clients."""
+
+
+def held(of: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the classes of some of these rows."""
+    return np.bincount(UNEQUAL.y[of], minlength=6)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.6])
+def test_of_each_class_its_share_is_held_out(fraction: float) -> None:
+    """To the row: c h / n of a client's c rows of a class, up or down; of all as many."""
+    words = f"test_fraction={fraction}", "seed=5"
+    whole = divide("natural", *words, rows=UNEQUAL)
+    plain = divide("natural", *words, "stratified=false", rows=UNEQUAL)
+    assert whole.train.tolist() == plain.train.tolist()
+    apart = whole.validation(fraction, UNEQUAL.y, seed=5)
+    for part in (whole, apart):
+        for i in range(14):
+            train, test = held(part.train_rows(i)), held(part.test_rows(i))
+            share = (train + test) * test.sum() / (train + test).sum()
+            assert (np.floor(share) <= test).all()
+            assert (test <= np.ceil(share)).all()
+    for i in range(14):
+        assert set(whole.train_rows(i)) | set(whole.test_rows(i)) == {
+            *plain.train_rows(i),
+            *plain.test_rows(i),
+        }
+        kept = {*apart.train_rows(i), *apart.test_rows(i)}
+        assert kept == {*whole.train_rows(i)}
+
+    def off(part: Partition, i: int) -> float:
+        return float(abs(held(part.test_rows(i)) - fraction * held(clients(part)[i])).sum())
+
+    means = [np.mean([off(part, i) for i in range(14)]) for part in (whole, plain)]
+    assert means[0] < 0.7 * means[1], "chance alone does as well"
+
+
+def test_each_row_is_held_out_as_often_as_any_other() -> None:
+    """With chance h / n, the rarest class's too; and what is held out comes in no order."""
+    rows = Rows(np.zeros((41, 1)), np.repeat([0, 1, 2], [30, 10, 1]), np.zeros(41, np.int64))
+    n, count, order = 2000, np.zeros(41), list[int]()
+    config = compose_config(["partition=natural"]).partition
+    for seed in range(n):
+        part = partition(rows, replace(config, seed=seed))
+        test = part.test_rows(0)
+        assert len(test) == 10
+        count[test] += 1
+        order.append(int(test[0]))
+    chance = 10 / 41
+    assert abs(count / n - chance).max() < 4.5 * np.sqrt(chance * (1 - chance) / n)
+    assert np.mean(order) == pytest.approx(20, abs=4.5 * 12 / np.sqrt(n))
+
+
+def test_what_is_no_class_and_what_is_split_already_stays_as_it_is() -> None:
+    real = natural_rows([0, 1] * 50)._replace(y=np.arange(100) / 7)
+    places = real._replace(y=np.zeros((100, 3), np.int64))
+    split = natural_rows([0, 1] * 50, [True, False, False, False] * 25)
+    for rows in (real, places, split):
+        parts = [divide("natural", f"stratified={each}", rows=rows) for each in ("true", "false")]
+        assert parts[0].index.tolist() == parts[1].index.tolist()
 
 
 def test_shards_give_two_classes_to_every_client() -> None:
