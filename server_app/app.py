@@ -32,6 +32,7 @@ from nufed.conf.targets import modules_here
 from nufed.conf.versions import HOME
 from nufed.server_app import resume
 from nufed.server_app.amiss import of_clients
+from nufed.server_app.baselines.afar import ask
 from nufed.server_app.baselines.measure import beside
 from nufed.server_app.callbacks import Own, own_callbacks, require_none_failed
 from nufed.server_app.carried import unload
@@ -198,7 +199,7 @@ def _run(
     if strategy.measured is not None:
         stateful = strategy.algorithm.stateful
         summary |= of_clients(task, strategy.measured, stateful=stateful)
-    summary |= _without_federation(config, task, strategy)
+    summary |= _without_federation(grid, config, task, strategy)
     _end(summary, strategy, callbacks)
     if "stopped" in summary:
         failed = any(isinstance(each, Own) and each.failed for each in callbacks)
@@ -206,12 +207,15 @@ def _run(
     require_none_failed(callbacks)  # in its section of the report
 
 
-def _without_federation(config: Config, task: Task, strategy: MetaFedAvg) -> dict[str, Any]:
+def _without_federation(
+    grid: Grid, config: Config, task: Task, strategy: MetaFedAvg
+) -> dict[str, Any]:
     """Return what clients have without the run; it is no part of it, and cannot make it fail."""
     if config.baselines == "none" or strategy.measured is None:
         return {}
     try:
-        found = beside(config, task, strategy.measured)
+        asked = partial(ask, grid, strategy.roster, config)
+        found = beside(config, task, strategy.measured, asked)
     except (KeyboardInterrupt, SystemExit):  # a signal; Flower's handler exits
         log.warning("baselines=%s: interrupted; the run is whole", config.baselines)
         return {}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nufed.client_app.algorithm import norm
+from nufed.client_app.baselines.local import AloneReport
 from nufed.client_app.figures import all_finite
 from nufed.client_app.messages import EvaluateReport, MalformedMessage, ProbeReport, TrainReport
 from nufed.client_app.meta_gradient import Params
@@ -251,6 +252,13 @@ def read_probe(reply: Message, clients: list[int]) -> ProbeReport:
     """
     report = decode(ProbeReport, reply)
     _require_asked([*report.clients, *report.failed], clients)
+    return report
+
+
+def read_alone(reply: Message, clients: list[int]) -> AloneReport:
+    """Return the report of a reply; errors as of `read_probe`."""
+    report = decode(AloneReport, reply)
+    _require_asked(report.clients, clients)
     return report
 
 

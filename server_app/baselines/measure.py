@@ -1,9 +1,9 @@
 """The baselines of a run: each a function of the clients that it measured, in a file of its own.
 
-None is returned where it makes no sense of their data. Those of `ALONE` see a client's own train
-rows, those of `POOLED` all clients' at once, which is what federation is there to avoid: they say
-what that costs. Nothing of a model is chosen by a test row; which of `ALONE` personal models are
-compared with is, and speaks for it.
+Those of `LOCAL` see a client's own train rows, those of `POOLED` all clients' at once, where these
+are in one place, which is what federation is there to avoid: they say what that costs. Nothing of a
+model is chosen by a test row; which of `LOCAL` personal models are compared with is, and speaks for
+it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from nufed.conf.schema import BASELINES, Config
-from nufed.server_app.baselines.alone import alone, alone_linear
-from nufed.server_app.baselines.boosting import alone_boosting, pooled_boosting
-from nufed.server_app.baselines.clients import Array, Clients, Scores
-from nufed.server_app.baselines.constant import constant
+from nufed.client_app.baselines.clients import Array, Clients
+from nufed.client_app.baselines.local import (
+    LOCAL,
+    Baseline,
+    compared_metric,
+    longest,
+    wanted,
+)
+from nufed.conf.schema import Config
 from nufed.server_app.baselines.pooled import pooled
+from nufed.server_app.baselines.pooled_boosting import pooled_boosting
+from nufed.server_app.baselines.stacked import stacked
 from nufed.server_app.baselines.verdict import Against, Beside
 from nufed.server_app.report.statistics import interval
 from nufed.strategies.curves import GROUPS, Evaluation
@@ -28,41 +34,37 @@ from nufed.tasks.task import Task
 
 MOST = 100
 """Clients of a group; of more, as many are drawn."""
-LONGEST, SHORTEST, A_ROUND = 256, 16, 5
-"""Steps of training: so many for each round of the run, and no more or less than these."""
 
 PURPOSE = dict(zip(GROUPS, (Purpose.BASELINES, Purpose.BASELINES_NEW), strict=True))
 
-Baseline = Callable[[Clients], Scores | None]
-
-ALONE: tuple[Baseline, ...] = constant, alone_linear, alone, alone_boosting
 POOLED: tuple[Baseline, ...] = pooled, pooled_boosting
-OF_SKLEARN = alone_boosting, pooled_boosting
-"""Those of ``baselines=sklearn`` alone."""
+
+Ask = Callable[[list[int]], dict[str, Array]]
 
 
-def beside(config: Config, task: Task, measured: Evaluation) -> dict[str, Any] | None:
+def beside(config: Config, task: Task, measured: Evaluation, ask: Ask) -> dict[str, Any] | None:
     """Train and score what the configuration's `baselines` names; None where nothing can be.
 
     Parameters
     ----------
     measured
         The run's last evaluation, clients by number.
+    ask
+        Asks clients of such numbers, where their rows are with them: baseline -> [clients].
     """
-    if config.baselines == "none" or not task.data.rows_here:
+    if config.baselines == "none":
         return None
     chosen = {group: _some(config, measured, group) for group in GROUPS if group in measured.groups}
     numbers = [client for some in chosen.values() for client, _ in some]
-    steps = min(max(A_ROUND * config.rounds, SHORTEST), LONGEST)
-    of = Clients(config, task, numbers, steps)
-    wanted = [each for each in (*ALONE, *POOLED) if _asked(each, config.baselines)]
-    scores = {each.__name__: each(of) for each in wanted}
-    found = {name: score for name, score in scores.items() if score is not None}
-    return asdict(_compared(config, task, measured, chosen, found, steps)) if found else None
+    found = _here(config, task, numbers) if task.data.rows_here else ask(numbers)
+    return asdict(_compared(config, task, measured, chosen, found)) if found else None
 
 
-def _asked(baseline: Any, baselines: str) -> bool:
-    return baselines == BASELINES[-1] or baseline not in OF_SKLEARN
+def _here(config: Config, task: Task, clients: list[int]) -> dict[str, Array]:
+    """Train and score them in this process."""
+    of, metric = Clients(config, task, clients, longest(config), stacked), compared_metric(task)
+    scores = {each.__name__: each(of) for each in (*LOCAL, *POOLED) if wanted(each, config)}
+    return {name: each[metric] for name, each in scores.items() if each is not None}
 
 
 def _some(config: Config, measured: Evaluation, group: str) -> list[tuple[int, int]]:
@@ -77,10 +79,9 @@ def _compared(
     task: Task,
     measured: Evaluation,
     chosen: dict[str, list[tuple[int, int]]],
-    scores: dict[str, Scores],
-    steps: int,
+    scores: dict[str, Array],
 ) -> Beside:
-    metric = next((name for name in task.objective.names if name != "loss"), "loss")
+    metric = compared_metric(task)
     lower = metric in lower_is_better(config.task)
     sign = -1.0 if lower else 1.0
     personal = {
@@ -88,19 +89,18 @@ def _compared(
         for group, some in chosen.items()
     }
     ours = np.concatenate([*personal.values()])
-    alone = {each.__name__ for each in ALONE} & scores.keys()
-    best = max(sorted(alone), key=lambda name: _mean(sign * scores[name][metric], -np.inf))
+    alone = {each.__name__ for each in LOCAL} & scores.keys()
+    best = max(sorted(alone), key=lambda name: _mean(sign * scores[name], -np.inf))
     owner = np.repeat([*personal], [len(each) for each in personal.values()])
-    of = {"personal": ours} | {name: each[metric] for name, each in scores.items()}
+    of = {"personal": ours} | scores
     means = {
         name: {group: _json(_mean(values[owner == group])) for group in personal}
         for name, values in of.items()
     }
-    against = {
-        group: _against(sign * (ours - scores[best][metric])[owner == group]) for group in personal
-    }
+    against = {group: _against(sign * (ours - scores[best])[owner == group]) for group in personal}
     k = next(iter(measured.groups.values())).curves[metric].shape[1] - 1
     there = {group: each for group, each in against.items() if each is not None}
+    steps = longest(config)
     return Beside(metric, lower, task.classification, k, steps, best, means, there)
 
 

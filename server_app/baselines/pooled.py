@@ -5,10 +5,10 @@ from itertools import islice
 
 import numpy as np
 
+from nufed.client_app.baselines.alone import SIZES
+from nufed.client_app.baselines.clients import Clients, Scores
+from nufed.client_app.baselines.training import curves, doubling, trained
 from nufed.client_app.meta_gradient import Batch, Params
-from nufed.server_app.baselines.alone import SIZES
-from nufed.server_app.baselines.clients import Clients, Scores
-from nufed.server_app.baselines.training import curves, doubling, trained
 from nufed.tasks.streams import Purpose, model_randomness, stream
 from nufed.tasks.task import Task
 
@@ -30,7 +30,7 @@ def pooled(of: Clients) -> Scores:
     ]
     _, size, step = min(found)
     *_, model = islice(_models(task, of, size, longest), points.index(step) + 1)
-    ends = curves(task, of.config, model, of.numbers, trained(size, (0,)), 0)
+    ends = curves(of, task, model, of.numbers, trained(size, (0,)), 0)
     return {name: values[:, 0] for name, values in ends.items()}
 
 
@@ -50,6 +50,6 @@ def _models(task: Task, of: Clients, size: float, longest: int) -> Iterator[Para
 
 def _loss(held_out: Task, of: Clients, model: Params) -> float:
     """Return the mean loss of clients' held-out rows; ∞ where it is not finite."""
-    losses = curves(held_out, of.config, model, of.numbers, trained(1.0, (0,)), 0)["loss"]
+    losses = curves(of, held_out, model, of.numbers, trained(1.0, (0,)), 0)["loss"]
     mean = float(np.nanmean(losses)) if np.isfinite(losses).any() else np.inf
     return mean if np.isfinite(mean) else np.inf

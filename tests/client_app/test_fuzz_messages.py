@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as client_app
+from nufed.client_app.baselines.local import ALONE, AloneInstruction
 from nufed.client_app.messages import (
     CURVATURE,
     EvaluateInstruction,
@@ -36,6 +37,7 @@ KINDS = {
     "train": TrainInstruction,
     "evaluate": EvaluateInstruction,
     CURVATURE: ProbeInstruction,
+    ALONE: AloneInstruction,
 }
 Change = Callable[[RecordDict], RecordDict]
 
@@ -57,6 +59,7 @@ def scene() -> Scene:
             "algorithm.alpha=0.03",
             "algorithm.beta=0.1",
             f"dataset.num_clients={CLIENTS}",
+            "rounds=1",
             "algorithm.tau=1",
             "algorithm.nu=1",
         ]
@@ -69,6 +72,7 @@ def scene() -> Scene:
         "train": encode(TrainInstruction(1, 0, [1, 4], "uniform"), arrays, also=also),
         "evaluate": encode(EvaluateInstruction(0, [1, 4], 2, 20), arrays, also=also),
         CURVATURE: encode(ProbeInstruction(0, [1, 4]), arrays),
+        ALONE: encode(AloneInstruction([1, 4])),
     }
     answers = {kind: send(grid, kind, content).content for kind, content in contents.items()}
     return Scene(grid, to_json(config), contents, answers)
@@ -244,8 +248,9 @@ def test_the_model_is_the_one_that_the_arrays_above_miss() -> None:
 @given(st.data())
 def test_a_malformed_message_is_named_and_leaves_nothing_behind(data: st.DataObject) -> None:
     of, kind = scene(), data.draw(st.sampled_from(sorted(KINDS)))
-    changes = [spoilt_instructions(KINDS[kind]), SPOILT_ARRAYS]
-    changes += [SPOILT_NUMBERS] if kind != CURVATURE else []
+    changes = [spoilt_instructions(KINDS[kind])]
+    changes += [SPOILT_ARRAYS] if kind != ALONE else []
+    changes += [SPOILT_NUMBERS] if kind not in (ALONE, CURVATURE) else []
     change = data.draw(st.one_of(*changes))
     assert_refused(of, kind, change(copy.deepcopy(of.contents[kind])))
     assert_as_before(of, kind)

@@ -130,6 +130,14 @@ def test_private_data_give_the_model_that_one_process_gives(
     assert run.rows[1]["clients"] == 3
     for group in ("participating", "new"):
         assert run.summary[group]["loss"] == pytest.approx(one.summary[group]["loss"], abs=1e-5)
+    theirs, ours = (each.summary["baselines"]["means"] for each in (run, one))
+    assert (
+        theirs.keys()
+        == {"personal", "constant", "alone_linear", "alone"}
+        == ours.keys() - {"pooled"}
+    )
+    for name in ("personal", "constant"):  # the others' step sizes each node chooses for itself
+        assert theirs[name] == pytest.approx(ours[name], abs=1e-5)
 
 
 def test_the_server_keeps_the_same_folder_and_the_submitter_is_told_where(

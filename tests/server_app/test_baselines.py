@@ -5,21 +5,31 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from nufed.client_app.baselines.alone import alone, alone_linear, best
+from nufed.client_app.baselines.boosting import alone_boosting
+from nufed.client_app.baselines.clients import Clients
+from nufed.client_app.baselines.constant import constant
+from nufed.client_app.baselines.local import (
+    AloneInstruction,
+    AloneReport,
+    compared_metric,
+    report,
+)
+from nufed.client_app.baselines.training import BATCH, curves, doubling, trained
+from nufed.client_app.messages import MalformedMessage
 from nufed.client_app.work import Measuring
 from nufed.conf.compose import compose_config
 from nufed.conf.typed import Mistyped
 from nufed.server_app.baselines import measure, verdict
-from nufed.server_app.baselines.alone import alone, alone_linear, best
-from nufed.server_app.baselines.boosting import alone_boosting, pooled_boosting
-from nufed.server_app.baselines.clients import Clients
-from nufed.server_app.baselines.constant import constant
 from nufed.server_app.baselines.pooled import pooled
-from nufed.server_app.baselines.training import BATCH, _way, curves, doubling, trained
+from nufed.server_app.baselines.pooled_boosting import pooled_boosting
+from nufed.server_app.baselines.stacked import stacked, way
 from nufed.server_app.report.run_page import write_report
 from nufed.simulation.lane import Lane
 from nufed.simulation.plan import ONE_BY_ONE, Way
@@ -54,7 +64,7 @@ def clients(folder: Path, flipped: bool = False, real: bool = False, steps: int 
     np.savez(file, x=x, y=2.0 * y + owner if real else y, client=owner, test=test)
     words = ["dataset=npz", f"dataset.path={file}", "partition=natural", "model.hidden=[8]"]
     config = compose_config(words)
-    return Clients(config, build(config), list(range(N)), steps)
+    return Clients(config, build(config), list(range(N)), steps, stacked)
 
 
 def test_a_constant_is_as_good_as_the_classes_are_frequent(tmp_path: Path) -> None:
@@ -100,11 +110,43 @@ def test_training_is_by_torchs_adam_in_a_stack_as_by_itself(tmp_path: Path) -> N
     net.load_state_dict(start)
 
     def losses(of_whom: list[int]) -> np.ndarray:
-        return curves(task, of.config, start, of_whom, trained(0.01, (2, 4)), 4)["loss"]
+        return curves(of, task, start, of_whom, trained(0.01, (2, 4)), 4)["loss"]
 
     together, apart = losses([*range(N)]), np.concatenate([losses([i]) for i in range(N)])
     assert together.shape == (N, 3)
     np.testing.assert_allclose(together, apart, rtol=1e-5)
+
+
+def test_clients_that_have_their_rows_say_what_one_process_finds(tmp_path: Path) -> None:
+    """Of a SuperNode that hosts them all; nothing of a client without test rows."""
+    of = clients(tmp_path)
+    config, metric = replace(of.config, baselines="sklearn", rounds=10), "accuracy"
+    here = measure._here(config, of.task, of.numbers)
+    said = report(config, of.task, AloneInstruction(of.numbers))
+    assert said.names == ["constant", "alone_linear", "alone", "alone_boosting"]
+    assert (said.clients, said.reasons) == (of.numbers, [])
+    for name, values in zip(said.names, np.reshape(said.scores, (-1, N)), strict=True):
+        np.testing.assert_allclose(values, here[name], atol=1e-6)
+        assert metric == compared_metric(of.task)
+    part = of.task.data.partition
+    part = replace(part, train=part.train + [TEST, *[0] * (N - 1)])
+    some = replace(of.task, data=replace(of.task.data, partition=part))
+    assert report(config, some, AloneInstruction([0, 2])).clients == [2]
+    nothing = report(replace(config, baselines="none"), of.task, AloneInstruction([0]))
+    assert nothing == AloneReport([], [], [], [])
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (([0], ["pooled"], [0.5], []), "unknown baselines ['pooled']"),
+        (([0], ["alone"], [0.5, 0.5], []), "2 scores of 1 baselines"),
+        (([0], ["alone"], [1e300], []), "scores is 1e\\+300"),
+    ],
+)
+def test_what_a_client_says_is_checked(said: tuple[Any, ...], line: str) -> None:
+    with pytest.raises(MalformedMessage, match=line.replace("[", "\\[")):
+        AloneReport(*said)
 
 
 def test_each_learns_what_one_model_of_all_rows_cannot(tmp_path: Path) -> None:
@@ -209,8 +251,8 @@ def test_clients_are_stacked_only_where_that_changes_nothing(
     config = compose_config([*words, "model=custom", model]) if model else of.config
     task = build(config)
     ask = Measuring(trained(0.01, (2,)), 0, list(range(N)), 2, BATCH)
-    way = _way(Lane(task), task.initial_params(), ask)
-    assert way == (ONE_BY_ONE if model else Way(N))
+    found = way(Lane(task), task.initial_params(), ask)
+    assert found == (ONE_BY_ONE if model else Way(N))
 
 
 def test_what_a_summary_says_is_checked() -> None:

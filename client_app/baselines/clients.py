@@ -9,6 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nufed.client_app.messages import EvaluateReport
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import Measuring
 from nufed.conf.schema import Config
 from nufed.tasks.partitions import strata
 from nufed.tasks.task import Task, build
@@ -16,6 +19,9 @@ from nufed.tasks.task import Task, build
 Array = NDArray[np.float64]
 Scores = dict[str, Array]
 """The loss and each metric, name -> [clients]; NaN where one does not exist for a client."""
+
+Measure = Callable[[Task, Params, Measuring], EvaluateReport]
+"""Measures clients of a task: one after another, or as an engine has it."""
 
 HELD_OUT = 1 / 4
 """Of a client's train rows, by which the length of its training is chosen."""
@@ -31,6 +37,7 @@ class Clients:
     """Of the clients, in the order of all scores."""
     longest: int
     """Steps of training, at most."""
+    measure: Measure
 
     @cached_property
     def own(self) -> Task:

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nufed.server_app.baselines.clients import Clients, Scores
+from nufed.client_app.baselines.clients import Clients, Scores
 
 
 def constant(of: Clients) -> Scores | None:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from nufed.server_app.baselines.clients import Array, Clients, Scores
-from nufed.server_app.baselines.training import curves, doubling, trained
+from nufed.client_app.baselines.clients import Array, Clients, Scores
+from nufed.client_app.baselines.training import curves, doubling, trained
 from nufed.tasks.task import Task
 
 SIZES = 0.01, 0.001
@@ -29,7 +29,7 @@ def _scores(of: Clients, task: Task, sizes: tuple[float, ...]) -> Scores:
 
     def losses(held_out: bool, clients: list[int], size: float) -> dict[str, Array]:
         on = of.validated(task) if held_out else task
-        return curves(on, of.config, start, clients, trained(size, points), of.longest)
+        return curves(of, on, start, clients, trained(size, points), of.longest)
 
     some = [losses(True, of.numbers[:TRIED], size)["loss"] for size in sizes]
     ends = [np.nan_to_num(_mean(each), nan=np.inf).min() for each in some]

@@ -2,27 +2,20 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from nufed.client_app.algorithm import Algorithm, BatchSizes
+from nufed.client_app.baselines.clients import Array, Clients
 from nufed.client_app.meta_gradient import LossFn, Params, Support, steps, value_and_gradient
 from nufed.client_app.work import Measuring
-from nufed.conf.schema import Config
-from nufed.server_app.baselines.clients import Array
-from nufed.simulation.executor import why_one_by_one
-from nufed.simulation.lane import Lane
-from nufed.simulation.plan import ONE_BY_ONE, Way
-from nufed.simulation.search import fitting
-from nufed.simulation.trial import evaluate_trial
 from nufed.tasks.task import Task
 
 FIRST, SECOND, EPS = 0.9, 0.999, 1e-8
 """Of Adam, as everybody has them."""
 BATCH = 32
-AT_ONCE = 50  # clients in a stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +63,14 @@ def doubling(longest: int) -> tuple[int, ...]:
 
 
 def curves(
-    task: Task, config: Config, model: Params, clients: list[int], algorithm: Algorithm, steps: int
+    of: Clients, task: Task, model: Params, clients: list[int], algorithm: Algorithm, steps: int
 ) -> dict[str, Array]:
     """Measure clients' models on their test rows, metric -> [clients, points].
 
     NaN for clients without a test row, and those that failed.
     """
     has = [i for i in clients if len(task.data.partition.test_rows(i))]
-    ask, lane = Measuring(algorithm, config.seed, has, steps, BATCH), Lane(task)
-    report = lane.evaluate(model, ask, has, _way(lane, model, ask))
+    report = of.measure(task, model, Measuring(algorithm, of.config.seed, has, steps, BATCH))
     if not report.clients:
         raise RuntimeError("; ".join(report.reasons[:1]) or "no client has a test row")
     place = {client: row for row, client in enumerate(clients)}
@@ -86,19 +78,3 @@ def curves(
     made = np.full((len(report.metrics), len(clients), found.shape[-1]), np.nan)
     made[:, [place[client] for client in report.clients]] = found
     return dict(zip(report.metrics, made, strict=True))
-
-
-def _way(lane: Lane, model: Params, ask: Measuring) -> Way:
-    """Return how many clients are computed at once: what fits, where a stack changes nothing."""
-    task, clients = lane.task, ask.clients
-    if len(clients) < 2 or why_one_by_one(task, model) is not None:
-        return ONE_BY_ONE
-    try:
-        fit = fitting(
-            evaluate_trial(lane, model, replace(ask, steps=min(ask.steps, 1)), clients),
-            len(clients),
-            task.device,
-        )
-    except Exception:  # what a stack cannot do; a client that fails by itself is named in its turn
-        return ONE_BY_ONE
-    return Way(min(AT_ONCE, fit, len(clients)))

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nufed.server_app.baselines.clients import Clients, Scores
+from nufed.client_app.baselines.clients import Clients, Scores
 
 LEAST = 1e-12
 """A probability that is not 0, so that the loss is finite."""
@@ -16,33 +16,20 @@ LEAST = 1e-12
 
 def alone_boosting(of: Clients) -> Scores | None:
     """Score gradient boosting of each client's own train rows."""
-    if not _suits(of):
+    if not suits(of):
         return None
     part = of.task.data.partition
-    return of.scores(lambda client, rows: _outputs(of, part.train_rows(client), rows))
+    return of.scores(lambda client, rows: outputs(of, fitted(of, part.train_rows(client)), rows))
 
 
-def pooled_boosting(of: Clients) -> Scores | None:
-    """Score gradient boosting of all clients' train rows."""
-    if not _suits(of):
-        return None
-    part, n = of.task.data.partition, of.task.data.num_clients
-    model = _fitted(of, np.concatenate([part.train_rows(client) for client in range(n)]))
-    return of.scores(lambda client, rows: _given(of, model, rows))
-
-
-def _suits(of: Clients) -> bool:
+def suits(of: Clients) -> bool:
     """Tell whether rows are vectors with one class or target each, and the loss is the usual."""
     task = of.task
     single = task.data.y.ndim == 1 or int(np.prod(task.data.y.shape[1:])) == 1
     return single and not task.integers and task.objective.row_loss is None
 
 
-def _outputs(of: Clients, train: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
-    return _given(of, _fitted(of, train), rows)
-
-
-def _fitted(of: Clients, rows: NDArray[np.int64]) -> Any:
+def fitted(of: Clients, rows: NDArray[np.int64]) -> Any:
     """Return a fitted model, or the one class or target that all rows have."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -57,7 +44,7 @@ def _fitted(of: Clients, rows: NDArray[np.int64]) -> Any:
         return kind(random_state=of.config.seed % 2**32).fit(_flat(of, rows), y)
 
 
-def _given(of: Clients, model: Any, rows: NDArray[np.int64]) -> Tensor:
+def outputs(of: Clients, model: Any, rows: NDArray[np.int64]) -> Tensor:
     """Return outputs of the rows: log-probabilities of all classes, or targets."""
     if not of.task.classification:
         if not hasattr(model, "predict"):
