@@ -61,14 +61,8 @@ class Net(nn.Linear):
 RUN = [
     *("dataset=private", "dataset.input_shape=[3]", "dataset.num_outputs=1"),
     *("dataset.regression=true", f"dataset.num_clients={NODES}", "model=custom"),
-    *(
-        "model._target_=faulty.Net",
-        "rounds=2",
-        "baselines=none",
-        "evaluation.every=100",
-        "evaluation.steps=1",
-    ),
-    *("evaluation.new_clients=0", "algorithm.nu=1", "algorithm.tau=1"),
+    *("model._target_=faulty.Net", "rounds=2", "baselines=none", "evaluation.every=100"),
+    *("evaluation.steps=1", "evaluation.new_clients=0", "algorithm.nu=1", "algorithm.tau=1"),
     *("algorithm.batch.support=null", "algorithm.batch.query=null"),
 ]
 

@@ -129,7 +129,7 @@ def test_clients_that_have_their_rows_say_what_one_process_finds(tmp_path: Path)
         np.testing.assert_allclose(values, here[name], atol=1e-6)
         assert metric == compared_metric(of.task)
     part = of.task.data.partition
-    part = replace(part, train=part.train + [TEST, *[0] * (N - 1)])
+    part = replace(part, train=part.train + TEST * (np.arange(N) == 0))
     some = replace(of.task, data=replace(of.task.data, partition=part))
     assert report(config, some, AloneInstruction([0, 2])).clients == [2]
     nothing = report(replace(config, baselines="none"), of.task, AloneInstruction([0]))
