@@ -10,10 +10,13 @@ from collections.abc import Callable
 from importlib import import_module
 from types import FrameType
 
+COMMANDS = "attach", "ls"  # other words are Hydra's
+
 
 def nufed() -> None:
-    """Run an experiment, or a sweep."""
-    _main("nufed.cli.run")()
+    """Run an experiment, or a sweep; or watch one."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    _main(f"nufed.cli.{command if command in COMMANDS else 'run'}")()
 
 
 def adapt() -> None:
