@@ -1,7 +1,6 @@
 """`nufed attach`: follow a run of a SuperLink that was submitted from here, or from elsewhere."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,8 +42,7 @@ class Given(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    words = sys.argv[2:] if arguments is None else arguments
-    carry_out(_parser(), lambda given: _attach(read(given.words)), words)
+    carry_out(_parser(), lambda given: _attach(read(given.words)), arguments)
 
 
 def read(words: Sequence[str]) -> Given:
@@ -105,4 +103,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -157,7 +157,7 @@ class Follower:
         stop = self.superlink.how_to_stop(self.run_id)
         resume = command_line("nufed", resume=self.folder)
         said = f"interrupted; run {self.run_id} on {self.superlink.name} goes on"
-        again = command_line("nufed attach", [str(self.folder)])
+        again = command_line("nufed", ["attach", str(self.folder)])
         return f"{self._close(said)}; come back with: {again}; stop it with: " + (
             stop or f"{resume}, and Ctrl-C"
         )

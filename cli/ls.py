@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,8 +34,7 @@ log = logging.getLogger("nufed")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    words = sys.argv[2:] if arguments is None else arguments
-    carry_out(_parser(), lambda given: _list(read(given.words)), words)
+    carry_out(_parser(), lambda given: _list(read(given.words)), arguments)
 
 
 def read(words: Sequence[str]) -> list[str]:
@@ -120,4 +118,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -15,7 +15,9 @@ COMMANDS = "attach", "ls"  # other words are Hydra's
 
 def nufed() -> None:
     """Run an experiment, or a sweep; or watch one."""
-    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    command = next((word for word in sys.argv[1:] if "=" not in word), "")
+    if command in COMMANDS:  # also where a container has said key=value before
+        sys.argv.remove(command)
     _main(f"nufed.cli.{command if command in COMMANDS else 'run'}")()
 
 

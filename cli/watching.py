@@ -33,6 +33,7 @@ from nufed.server_app.trackers import trackers
 
 PLACE = "engine.superlink"
 ELSEWHERE = "wait for it, or follow the run into another folder as out=…"
+LONGEST = 200  # bytes of a run's name, where it names a folder
 TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", re.ASCII)
 
 
@@ -136,7 +137,7 @@ def _submission(superlink: SuperLink, run_id: str) -> Submission:
     while True:
         run = superlink.find(run_id)
         if run is None:
-            runs = command_line("nufed ls", [f"{PLACE}={superlink.name}"])
+            runs = command_line("nufed", ["ls", f"{PLACE}={superlink.name}"])
             raise InputError(f"{run_id}: {superlink.name} knows no such run; its runs: {runs}")
         try:
             with closing(superlink.log(run_id)) as lines:
@@ -188,7 +189,8 @@ def new_folder_of(submission: Submission, name: str, out: Path | None, what: str
             if any(out.iterdir()):
                 raise InputError(f"out={out}: is not empty; name a new folder")
             return out.absolute()
-        parent = below(Path(RUNS).absolute(), name) if printable(name) == name else None
+        fit = printable(name) == name and len(name.encode()) <= LONGEST
+        parent = below(Path(RUNS).absolute(), name) if fit else None
         if parent is None:
             raise InputError(
                 f"{what}: its name {name!r:.100} is none for a folder in {RUNS}; name one as out=…"

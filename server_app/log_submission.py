@@ -60,7 +60,7 @@ class Submission:
                     raise Mistyped(f"is {record.kind!r:.40}, where what was submitted is to be")
                 if file is not None and len(file.data) == file.facts.bytes:
                     file.require_whole()
-                    return made(cls, parsed(file.data))
+                    return made(cls, parsed(file.data.decode()))
             except ValueError as error:
                 raise BrokenStream(f"record {number} of the run's log: {reason(error)}") from error
         return None

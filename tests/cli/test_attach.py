@@ -13,13 +13,22 @@ import pytest
 from nufed.cli import attach, ls, watching
 from nufed.cli.submitted import Submitted
 from nufed.cli.superlink import Listed
+from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError
 from nufed.conf.text import printable
 from nufed.server_app.checkpoint import alone
 from nufed.server_app.log_submission import Submission
-from tests.server_app.test_log_stream import CONFIG, ROWS, SUBMISSION, Link, logged
+from tests.server_app.test_log_stream import ROWS, Link, logged
 
 PLACE = "engine.superlink=127.0.0.1:8000"
+CONFIG = compose_config(
+    [
+        *("engine=deployment", "engine.superlink=10.0.0.1:8000", "engine.insecure=true"),
+        *("name=mine", "dataset=quadratics", "algorithm.alpha=0.1", "algorithm.beta=0.2"),
+    ]
+)
+SUBMISSION = Submission(to_json(CONFIG), "mine/2026-01-02_03-04-05-ab12cd34")
 COMPLETED = "finished:completed"
 
 
@@ -126,8 +135,12 @@ def model(name: str) -> Callable[[dict[str, Any]], None]:
 
 
 def test_code_of_who_submitted_it_is_not_called(said: Callable[..., Any], tmp_path: Path) -> None:
-    """Unless it is trusted here: what the configuration itself says of that counts for nothing."""
-    theirs = submission(model("mine.Net"), trust=["mine"])
+    """Unless it is trusted here: what the configuration itself says of that counts for nothing.
+
+    Their trackers and callbacks are not even looked at: those are called that were typed here.
+    """
+    call = {"theirs": {"_target_": "subprocess.getoutput", "cmd": "touch called"}}
+    theirs = submission(model("mine.Net"), trust=["mine"], tracking=call, callbacks=call)
     status, _, err = said(theirs)
     assert status == 2
     assert err == (
@@ -135,7 +148,10 @@ def test_code_of_who_submitted_it_is_not_called(said: Callable[..., Any], tmp_pa
         "trust it, add trust=mine\n"
     )
     assert list(tmp_path.iterdir()) == []
-    assert said(theirs, "7", PLACE, "trust=mine")[0] == 0
+    assert said(theirs, "7", PLACE, "trust=mine", "tracking=none", "out=run")[0] == 0
+    config = watching.find_config(tmp_path / "run", "it").config
+    assert (config.tracking, config.callbacks) == ({}, None)
+    assert not (tmp_path / "called").exists()
 
 
 @pytest.mark.parametrize(
@@ -149,7 +165,7 @@ def test_code_of_who_submitted_it_is_not_called(said: Callable[..., Any], tmp_pa
         (lambda v: v.update(name="../../x"), "its name '../../x' is none for a folder in runs"),
         (lambda v: v.update(name="/tmp/x"), "its name '/tmp/x' is none for"),
         (lambda v: v.update(name="\x1b[2Jx"), "its name '\\x1b[2Jx' is none for"),
-        (lambda v: v.update(name="a" * 300), "name a folder as out=…"),
+        (lambda v: v.update(name="a" * 300), "aaa is none for a folder in runs; name one as out=…"),
         (lambda v: v.update(engine=5), "engine=5: "),
         (lambda v: v.update(rounds="\x1b[2J\r"), "cannot be read"),
         (lambda v: v.update(evil=1), "evil"),
@@ -190,21 +206,6 @@ def test_a_text_that_is_none_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_trackers_and_callbacks_are_those_that_were_typed_here(
-    said: Callable[..., Any], tmp_path: Path
-) -> None:
-    """Those of the submitter are not even looked at."""
-
-    def change(values: dict[str, Any]) -> None:
-        call = {"_target_": "subprocess.getoutput", "cmd": "touch called"}
-        values.update(tracking={"theirs": call}, callbacks={"theirs": call})
-
-    assert said(submission(change), "7", PLACE, "tracking=none", "out=run")[0] == 0
-    config = watching.find_config(tmp_path / "run", "it").config
-    assert (config.tracking, config.callbacks) == ({}, None)
-    assert not (tmp_path / "called").exists()
-
-
 def test_a_run_that_says_nothing_of_itself(said: Callable[..., Any], tmp_path: Path) -> None:
     status, _, err = said(["plain\n"], status="finished:failed")
     assert status == 2
@@ -230,11 +231,11 @@ def test_a_run_that_says_nothing_of_itself(said: Callable[..., Any], tmp_path: P
     ],
 )
 def test_what_cannot_be_typed(words: list[str], line: str, said: Callable[..., Any]) -> None:
-    status, _, err = said([], *words) if words else said([], "", "")
     if not words:
-        with pytest.raises(InputError, match="no run was named"):
-            attach.read([])
+        with pytest.raises(InputError, match=line):
+            attach.read(words)
         return
+    status, _, err = said([], *words)
     assert status == 2
     assert err.startswith(f"nufed attach: {line}")
     assert err.count("\n") == 1
@@ -304,8 +305,7 @@ def test_a_list_shows_what_a_run_is_called_as_text(
     class Lab(SuperLink):
         def runs(self) -> list[Listed]:
             return [
-                Listed.of(FLOWERS | {"fab-name": "\x1b[2J"}),
-                Listed.of(FLOWERS | {"run-id": "9"}),
+                Listed.of(FLOWERS | more) for more in ({"fab-name": "\x1b[2J"}, {"run-id": "9"})
             ]
 
     monkeypatch.setattr("nufed.cli.superlink.connect", lambda engine, scratch: Lab([]))
