@@ -29,7 +29,8 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
-        if near := alike(str(error.override), COMMANDS):
+        near = alike(str(error.override), COMMANDS)
+        if near and error.override not in COMMANDS:  # which do not go with options of Hydra's
             return f"{error.override}: no such command; did you mean nufed {near[0]}?"
         return f"{error.override}: cannot be read; write key=value, in quotes if it has spaces"
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'\n", str(error)):

@@ -61,7 +61,8 @@ def _list(words: Sequence[str]) -> None:
     if not runs:
         console.say(f"{superlink.name} has no runs")
         return
-    console.print(table(runs, followed()), width=None if console.is_terminal else UNCUT)
+    wide = console if console.is_terminal else Terminal(width=UNCUT)
+    wide.print(table(runs, followed()))
 
 
 def table(runs: Sequence["Listed"], here: dict[str, Path]) -> "Table":

@@ -218,7 +218,7 @@ class SuperLink:
         """
         self._ask(["stop", run_id, self._connection])
 
-    def log(self, run_id: str) -> Generator[str]:
+    def log(self, run_id: str) -> Generator[str, None, None]:
         """Yield the lines of a run's log from its beginning, until it ends or breaks off."""
         command = ["flwr", "log", run_id, self._connection, "--stream"]
         with tempfile.TemporaryFile() as errors:

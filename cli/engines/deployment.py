@@ -48,8 +48,8 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     submitted again: it is followed where it is.
     """
     known = None if config.resume is None else Submitted.of(folder)
-    called = trackers(config, folder), own_callbacks(config, folder)
     with tempfile.TemporaryDirectory(prefix="nufed-") as scratch, alone(folder):
+        called = trackers(config, folder), own_callbacks(config, folder)
         superlink = connect(config.engine, Path(scratch))
         if known and known.run_id and _goes_on(known, superlink, config, folder, console):
             follow(superlink, known.run_id, config, folder, console, called, again=True)

@@ -296,11 +296,12 @@ def test_a_list_shows_what_a_run_is_called_as_text(
 ) -> None:
     """Not as commands to a terminal; a folder that cannot be read is told of, and costs no list."""
     monkeypatch.chdir(tmp_path)
-    for name in ("good", "bad"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-    Submitted("lab:8000", "7", "x").note_down(tmp_path / "runs/good")
+    good = Path("runs", "good" * 50)
+    for folder in (good, Path("runs/bad")):
+        folder.mkdir(parents=True)
+    Submitted("lab:8000", "7", "x").note_down(good)
     (tmp_path / "runs/bad/submitted.json").write_text("{")
-    (tmp_path / "runs/good/config.yaml").write_text("[")
+    (good / "config.yaml").write_text("[")
 
     class Lab(SuperLink):
         def runs(self) -> list[Listed]:
@@ -313,7 +314,7 @@ def test_a_list_shows_what_a_run_is_called_as_text(
     out, err = capsys.readouterr()
     assert printable(out, lines=True) == out
     (first, second) = (line for line in out.splitlines() if "running" in line)
-    assert "runs/good" in first
+    assert str(good) in first, "on one line, for other programs"
     assert " 9 " in second
     assert "runs/bad/submitted.json: cannot be read; delete it" in err
-    assert "runs/good: config.yaml cannot be read" in err
+    assert f"{good}: config.yaml cannot be read" in err

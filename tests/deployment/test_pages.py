@@ -107,7 +107,8 @@ def test_that_of_two_machines_with_tls(tmp_path: Path) -> None:
         other = tmp_path / "other"
         other.mkdir()
         shutil.copy(node / "ca.crt", other)
-        assert (listed := typed(here(ls, federation), other)).count("finished") == 1
+        listed = typed(here(ls, federation), other)
+        assert listed.count("finished") == 1
         (run_id,) = re.findall(r"\b\d{15,20}\b", listed)
         printed = typed(here([attach[0], attach[1], run_id, *attach[3:]], federation), other)
         require_trained(printed, other, len({*range(2, 50, 4)} - new))
