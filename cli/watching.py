@@ -94,6 +94,8 @@ def watch_folder(folder: Path, words: Sequence[str], said: str = "") -> None:
         algorithm_of(config.algorithm)  # a mistake is told of before anything is written
         with alone(folder, ELSEWHERE):
             called = trackers(config, folder), own_callbacks(config, folder)
+            if known.superlink != superlink.name:  # the same one, as it has this run
+                replace(known, superlink=superlink.name).note_down(folder)
             again = {"again": True, "watching": True}
             follow(superlink, run.run_id, config, folder, console, called, **again)
 

@@ -126,8 +126,10 @@ def test_out_names_a_new_folder(said: Callable[..., Any], tmp_path: Path) -> Non
         status, _, err = said(SUBMISSION, "a/b")
         assert status == 2
         assert "is going on in another process; wait for it, or follow the run into " in err
-    assert said(SUBMISSION, "a/b")[0] == 0
+    Submitted("old:1", "7", "x").note_down(tmp_path / "a/b")
+    assert said(SUBMISSION, "a/b", PLACE)[0] == 0
     assert (tmp_path / "a/b/summary.json").exists()
+    assert Submitted.of(tmp_path / "a/b") == Submitted("lab:8000", "7", "x"), "or it is sent again"
 
 
 def model(name: str) -> Callable[[dict[str, Any]], None]:
