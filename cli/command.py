@@ -54,8 +54,8 @@ def carry_out(
     given = parser.parse_args(arguments)
     try:
         act(given)
-    except KeyboardInterrupt:
-        fail(parser.prog, "interrupted", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as error:
+        fail(parser.prog, str(error) or "interrupted", EXIT_INTERRUPTED)
     except Exception as error:
         line = one_line(error)
         if line is None or wants_traceback:

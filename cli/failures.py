@@ -9,7 +9,8 @@ from pathlib import Path
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
-from nufed.conf.errors import NuFedError, nearest
+from nufed.cli.start import COMMANDS
+from nufed.conf.errors import NuFedError, alike, nearest
 from nufed.conf.keys import no_such_key
 from nufed.conf.words import written
 
@@ -28,6 +29,9 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
+        near = alike(str(error.override), COMMANDS)
+        if near and error.override not in COMMANDS:  # which do not go with options of Hydra's
+            return f"{error.override}: no such command; did you mean nufed {near[0]}?"
         return f"{error.override}: cannot be read; write key=value, in quotes if it has spaces"
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'\n", str(error)):
         return (

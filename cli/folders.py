@@ -27,19 +27,28 @@ class NewFolders(Callback):
     def _prepare(self, config: DictConfig, kind: str) -> None:
         key = f"hydra.{kind}.dir"
         folder = Path(OmegaConf.select(config, key))
-        self._remember(folder)
+        remember(folder)
         if any(word.lstrip("+").startswith(f"{key}=") for word in config.hydra.overrides.hydra):
             return
         with suppress(OSError):  # Hydra, which makes it next, will say so
-            folder = new_folder(folder)
-            _made.add(folder.absolute())
+            folder = make(folder)
         with read_write(config), open_dict(config):
             OmegaConf.update(config, key, escaped(str(folder)))
             config.hydra.overrides.hydra.append(f"{key}={written(folder)}")  # of a sweep's jobs
 
-    def _remember(self, folder: Path) -> None:
-        folder = folder.absolute()
-        _made.update(path for path in (folder, *folder.parents) if not path.exists())
+
+def make(folder: Path) -> Path:
+    """Make a new folder as `new_folder` does, which `remove_empty` may remove again."""
+    remember(folder)
+    folder = new_folder(folder)
+    _made.add(folder.absolute())
+    return folder
+
+
+def remember(folder: Path) -> None:
+    """Remember what of a folder to be is not there yet, which `remove_empty` may remove again."""
+    folder = folder.absolute()
+    _made.update(path for path in (folder, *folder.parents) if not path.exists())
 
 
 def remove_empty(folder: Path) -> None:

@@ -10,7 +10,8 @@ from nufed.conf.schema import Config
 from nufed.conf.text import printable
 from nufed.conf.words import command_line
 from nufed.server_app.callbacks import Own, require_none_failed
-from nufed.server_app.log_reader import BrokenStream, LogReader
+from nufed.server_app.log_files import BrokenStream
+from nufed.server_app.log_reader import LogReader
 from nufed.server_app.progress import ProgressBar
 from nufed.server_app.report.callback import Report
 from nufed.server_app.run_folder import RESCUED, RunFolder, append
@@ -37,7 +38,17 @@ def said_here(stopped: str, there: str, rescued: str | None, here: Path) -> str:
 
 
 class Follower:
-    """Make the run folder from the log of a run, as it is written."""
+    """Make the run folder from the log of a run, as it is written.
+
+    Parameters
+    ----------
+    tracked, own
+        Callbacks that the configuration names.
+    again
+        Whether the folder holds a part of this very run, all of which comes again.
+    watching
+        Whether the run is left where it is when the person here goes.
+    """
 
     def __init__(
         self,
@@ -49,8 +60,10 @@ class Follower:
         tracked: Sequence[Callback],
         again: bool = False,
         own: Sequence[Own] = (),
+        watching: bool = False,
     ) -> None:
         self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
+        self.watching = watching
         kept = RunFolder(folder, again)
         shown = Report(folder, own), ProgressBar(console, folder)
         self.callbacks = [*own, kept, *shown, *tracked]
@@ -65,12 +78,13 @@ class Follower:
             If the run failed or was stopped, or the SuperLink was lost; or if what comes cannot be
             written here, which is no reason to stop the run where it is.
         KeyboardInterrupt
-            If the person here interrupted it; the run is stopped then.
+            If the person here interrupted it; the run is stopped then, unless they only watched.
         """
         try:
             stopped = self._until_the_end()
         except KeyboardInterrupt as error:
-            raise type(error)(self._end(f"interrupted; {self._stop()}")) from None
+            said = self._go() if self.watching else self._end(f"interrupted; {self._stop()}")
+            raise type(error)(said) from None
         except (CannotWrite, InputError, OSError) as error:
             if isinstance(error.__cause__, FileExistsError):  # another run took the folder
                 raise
@@ -137,6 +151,16 @@ class Follower:
         """Close the run folder; say how to go on, where there is something to go on with."""
         on = f"; go on with: {command_line('nufed', resume=self.folder)}"
         return self._close(stopped) + (on if self.reader.started else "")
+
+    def _go(self) -> str:
+        """Close the run folder, and leave the run where it is; say how to come back."""
+        stop = self.superlink.how_to_stop(self.run_id)
+        resume = command_line("nufed", resume=self.folder)
+        said = f"interrupted; run {self.run_id} on {self.superlink.name} goes on"
+        again = command_line("nufed", ["attach", str(self.folder)])
+        return f"{self._close(said)}; come back with: {again}; stop it with: " + (
+            stop or f"{resume}, and Ctrl-C"
+        )
 
     def _leave(self, error: CannotWrite | InputError | OSError) -> str:
         """Close the run folder, which cannot be written any more; leave the run where it is."""

@@ -10,10 +10,15 @@ from collections.abc import Callable
 from importlib import import_module
 from types import FrameType
 
+COMMANDS = "attach", "ls"  # other words are Hydra's
+
 
 def nufed() -> None:
-    """Run an experiment, or a sweep."""
-    _main("nufed.cli.run")()
+    """Run an experiment, or a sweep; or watch one."""
+    command = next((word for word in sys.argv[1:] if "=" not in word), "")
+    if command in COMMANDS:  # also where a container has said key=value before
+        sys.argv.remove(command)
+    _main(f"nufed.cli.{command if command in COMMANDS else 'run'}")()
 
 
 def adapt() -> None:

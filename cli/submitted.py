@@ -1,6 +1,7 @@
 """submitted.json: which run, on which SuperLink, makes a run folder; it outlives the command."""
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -11,6 +12,10 @@ from nufed.conf.typed import Mistyped, made, parsed
 from nufed.server_app.run_folder import SUBMITTED as FILE
 
 LARGEST = 1 << 20  # bytes of it, which has one short line
+RUNS = "runs"
+"""Where run folders are, unless a person says otherwise."""
+
+log = logging.getLogger("nufed")
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,19 @@ class Submitted:
     def note_down(self, folder: Path) -> None:
         """Write it into a run folder."""
         write_whole(folder / FILE, f"{json.dumps(asdict(self))}\n".encode())
+
+
+def followed() -> dict[str, Path]:
+    """Return the run folders below runs/ that follow a run of a SuperLink, by its id.
+
+    The newest, where several do. One whose submitted.json cannot be read is told of.
+    """
+    found = dict[str, Path]()
+    files = [file for file in Path(RUNS).rglob(FILE) if file.is_file()]
+    for file in sorted(files, key=lambda each: each.stat().st_mtime):
+        try:
+            if there := Submitted.of(file.parent):
+                found[there.run_id] = file.parent
+        except InputError as error:
+            log.warning("%s", error)
+    return found

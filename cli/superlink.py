@@ -10,14 +10,17 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
-from nufed.conf.errors import InputError, RunStopped
+from nufed.conf.errors import InputError, RunStopped, reason
 from nufed.conf.schema import require
-from nufed.conf.words import path_of
+from nufed.conf.typed import Mistyped, typed
+from nufed.conf.words import command_line, path_of
 from nufed.simulation.flower_command import (
     environment,
     error_in,
@@ -31,6 +34,8 @@ QUIET_S = 60.0  # without a line for so long, the SuperLink is asked whether it 
 LOST_S = 60.0  # without an answer for so long, it is lost
 RETRY_S = 2.0
 PROBE_S = 5.0
+UNKNOWN = "N/A"  # in an answer of Flower's
+COMPLETED = "finished:completed"  # the status of a run
 
 
 class Address(NamedTuple):
@@ -71,6 +76,41 @@ def _plain_trouble(sock: socket.socket) -> str | None:
     if answer == b"HTTP/":
         return None
     return "it does not speak plain HTTP; for TLS say engine.root_certificates=ca.crt"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run that a SuperLink has, as it says."""
+
+    run_id: str
+    app: str
+    status: str
+    """Such as ``running``, or ``finished:completed``."""
+    began: datetime | None
+    """None of one that did not begin."""
+    elapsed: float
+    """Seconds since."""
+    details: str
+    """Of its end; empty where nothing is said."""
+
+    def __post_init__(self) -> None:
+        if not self.run_id.isdecimal():
+            raise Mistyped("run-id is not a number")
+
+    @classmethod
+    def of(cls, said: object) -> Self:
+        """Read it; raise a `Mistyped` if it is none."""
+        run = typed(said, dict[str, Any], "a run")
+        keys = "run-id", "fab-name", "status", "running-at", "status-details"
+        run_id, app, status, began, details = (typed(run.get(key), str, key) for key in keys)
+        when = None if began == UNKNOWN else datetime.fromisoformat(began)
+        elapsed = typed(run.get("elapsed"), float, "elapsed")
+        return cls(run_id, app, status, when, elapsed, "" if details == UNKNOWN else details)
+
+    @property
+    def over(self) -> bool:
+        """Tell whether it has ended."""
+        return self.status.startswith("finished")
 
 
 class SuperLink:
@@ -124,8 +164,8 @@ class SuperLink:
         except RunStopped as error:
             raise self._unreachable(error) from error
 
-    def find(self, run_id: str) -> str | None:
-        """Return the status of a run; None if the SuperLink knows no such run.
+    def runs(self) -> list[Listed]:
+        """Return the runs that it knows, the newest first.
 
         Raises
         ------
@@ -133,10 +173,20 @@ class SuperLink:
             If the SuperLink cannot be reached.
         """
         try:
-            runs = self._ask(["ls", self._connection])["runs"]
+            return [Listed.of(run) for run in self._ask(["ls", self._connection])["runs"]]
         except RunStopped as error:
             raise self._unreachable(error) from error
-        return next((run["status"] for run in runs if run["run-id"] == run_id), None)
+        except (KeyError, TypeError, ValueError) as error:
+            line = f"engine.superlink={self.name}: says what no SuperLink does ({reason(error)})"
+            raise InputError(line) from error
+
+    def find(self, run_id: str) -> Listed | None:
+        """Return a run; None if the SuperLink knows no such run; errors as of `runs`."""
+        return next((run for run in self.runs() if run.run_id == run_id), None)
+
+    def how_to_stop(self, run_id: str) -> str | None:
+        """Return Flower's command that stops a run; None where it has no name for this one."""
+        return None if self._address else command_line("flwr", ["stop", run_id, self._connection])
 
     def status(self, run_id: str) -> tuple[str, str]:
         """Return the status of a run, such as ``finished:completed``, and its details.
@@ -168,7 +218,7 @@ class SuperLink:
         """
         self._ask(["stop", run_id, self._connection])
 
-    def log(self, run_id: str) -> Iterator[str]:
+    def log(self, run_id: str) -> Generator[str, None, None]:
         """Yield the lines of a run's log from its beginning, until it ends or breaks off."""
         command = ["flwr", "log", run_id, self._connection, "--stream"]
         with tempfile.TemporaryFile() as errors:

@@ -118,13 +118,28 @@ def find_config(folder: Path, name: str) -> Found:
         raise InputError(f"{name}: is not the folder of a run; it has no {CONFIG}")
     require_no_links((folder, folder / "checkpoint"))
     text = read_text(file, largest=LARGEST)
+    return Found(theirs(text, f"{name}: {CONFIG}"), is_own(text))
+
+
+def theirs(text: str, what: str) -> Config:
+    """Return the configuration that a run says it has, checked; it may name any code.
+
+    Parameters
+    ----------
+    what
+        What the text is, for an error.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
     try:
-        config = read_values(as_named_now(plain(text)))
-        return Found(replace(config, trust=None), is_own(text))
+        return replace(read_values(as_named_now(plain(text))), trust=None)
     except NuFedError:
         raise
-    except Exception as error:  # whatever YAML or OmegaConf make of a file that was written to
-        raise InputError(f"{name}: {CONFIG} cannot be read ({reason(error):.300})") from error
+    except Exception as error:  # whatever YAML or OmegaConf make of what may have been written to
+        raise InputError(f"{what} cannot be read ({reason(error):.300})") from error
 
 
 def from_run_config(run_config: Mapping[str, object], trust: Collection[str] = ()) -> Config:

@@ -79,7 +79,7 @@ def main(grid: Grid, context: Context) -> None:
 
 def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
     """Set a run up, and carry it to its end."""
-    streams = log_streams(context.run_config, folder)  # now: they take warnings along
+    streams = log_streams(context.run_config, config, folder)  # now: they take warnings along
     resume.require_found(config)
     algorithm = algorithm_of(config.algorithm)
     task = task_for(algorithm, config)

@@ -189,8 +189,13 @@ def read(run: Path) -> Checkpoint:
 
 
 @contextmanager
-def alone(run: Path) -> Iterator[None]:
+def alone(run: Path, remedy: str = "wait for it, or end it") -> Iterator[None]:
     """Hold the folder of a run, so that no other process takes up the same run meanwhile.
+
+    Parameters
+    ----------
+    remedy
+        What a person can do if another does, for the error.
 
     Raises
     ------
@@ -201,9 +206,7 @@ def alone(run: Path) -> Iterator[None]:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
         except BlockingIOError as error:
-            raise InputError(
-                f"{run}: this run is going on in another process; wait for it, or end it"
-            ) from error
+            raise InputError(f"{run}: this run is going on in another process; {remedy}") from error
         yield
 
 

@@ -1,26 +1,22 @@
 """A run folder, made of what a `LogStream` wrote into the run's log."""
 
-import base64
-import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nufed.conf.errors import CannotWrite, NuFedError, reason
+from nufed.conf.errors import CannotWrite, reason
 from nufed.conf.files import write_whole
 from nufed.conf.schema import Config
 from nufed.conf.typed import Mistyped, made, typed
+from nufed.server_app.log_files import BrokenStream, Facts, LogFile
 from nufed.server_app.log_records import KEY, RecordReader
+from nufed.server_app.log_submission import SUBMISSION
 from nufed.server_app.run_folder import CLIENTS, MODEL, read_clients
 from nufed.server_app.tracking import Callback, Row, RunInfo, State, pass_on
 from nufed.server_app.written import checked_rows, checked_summary
 from nufed.tasks.module_state import Size
-
-
-class BrokenStream(NuFedError):
-    """The records of a log do not make up a run folder; the text says why."""
 
 
 class LogReader:
@@ -59,9 +55,10 @@ class LogReader:
         """What is wrong with the records so far; None if nothing is."""
         self._records = RecordReader()
         self._before: list[Row] = []
-        self._files: list[_File] = []
+        self._files: list[LogFile] = []
         self._take: dict[str, Callable[[Any], None]] = {
             KEY: lambda key: None,
+            SUBMISSION: partial(self._take_file, SUBMISSION),
             "before": self._take_before,
             "start": self._take_start,
             "row": self._take_row,
@@ -113,6 +110,7 @@ class LogReader:
 
     def _take_start(self, said: object) -> None:
         start = made(_Start, said)
+        self._files.clear()  # what was submitted, which is known here
         self.server_folder = start.folder
         algorithm = self.config.algorithm | asdict(start.steps)
         self.config = replace(self.config, algorithm=algorithm)
@@ -129,18 +127,12 @@ class LogReader:
         pass_on(row, State(row["round"], {}, {}), self.callbacks)
 
     def _take_file(self, name: str, said: object) -> None:
-        self._files.append(_File(name, made(_Facts, said)))
+        self._files.append(LogFile(name, made(Facts, said)))
 
     def _take_part(self, text: object) -> None:
         if not self._files:
             raise Mistyped("a part of no file")
-        file = self._files[-1]
-        try:
-            file.data += base64.b64decode(typed(text, str, "a part"), validate=True)
-        except ValueError as error:
-            raise BrokenStream(f"{file.name} in the run's log is damaged ({error})") from error
-        if len(file.data) > file.facts.bytes:
-            raise BrokenStream(f"{file.name} in the run's log is longer than it was to be")
+        self._files[-1].take(text)
 
     def _take_summary(self, said: object) -> None:
         summary = checked_summary(said)
@@ -155,7 +147,7 @@ class LogReader:
                 raise CannotWrite.of(self.folder / file.name, error) from error
         self.summary = summary
 
-    def _pass_on_clients(self, file: "_File") -> None:
+    def _pass_on_clients(self, file: LogFile) -> None:
         try:
             evaluation = read_clients(file.data)
         except ValueError as error:
@@ -181,29 +173,3 @@ class _Start:
     new: int
     steps: _Steps
     folder: str
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What a file must be."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass
-class _File:
-    """A file of the run folder, as far as it has come."""
-
-    name: str
-    facts: _Facts
-    data: bytearray = field(default_factory=bytearray)
-
-    def require_whole(self) -> None:
-        """Raise a `BrokenStream` unless this is what was sent."""
-        digest = hashlib.sha256(self.data).hexdigest()
-        if len(self.data) != self.facts.bytes or digest != self.facts.sha256:
-            raise BrokenStream(
-                f"{self.name} in the run's log has {len(self.data)} of {self.facts.bytes} bytes "
-                "or another checksum than the one that was sent"
-            )

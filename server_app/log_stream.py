@@ -1,13 +1,15 @@
 """A run folder that travels by the run's log, the one channel from a ServerApp to who submitted it.
 
-    {"n": 1, "start": {"size": [7850, 0], "participating": 40, "new": 10, …}}
-    {"n": 2, "row": {"round": 0, …}}
-    {"n": 3, "note": "2 of 5 clients are there; going on"}
-    {"n": 4, "clients": {"bytes": 9120, "sha256": "…"}}
-    {"n": 5, "part": "<base64>"}
-    {"n": 6, "model": {"bytes": 31520, "sha256": "…"}}
+    {"n": 1, "submission": {"bytes": 2931, "sha256": "…"}}
+    {"n": 2, "part": "<base64>"}
+    {"n": 3, "start": {"size": [7850, 0], "participating": 40, "new": 10, …}}
+    {"n": 4, "row": {"round": 0, …}}
+    {"n": 5, "note": "2 of 5 clients are there; going on"}
+    {"n": 6, "clients": {"bytes": 9120, "sha256": "…"}}
     {"n": 7, "part": "<base64>"}
-    {"n": 8, "summary": {"rounds": 50, …}}
+    {"n": 8, "model": {"bytes": 31520, "sha256": "…"}}
+    {"n": 9, "part": "<base64>"}
+    {"n": 10, "summary": {"rounds": 50, …}}
 
 These are its records (see `nufed.server_app.log_records`); other lines lie between.
 """
@@ -24,8 +26,11 @@ from typing import Any
 from nufed.client_app.algorithm import AUTOMATIC, Algorithm, algorithm_of
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.work import beside, new_model
+from nufed.conf.convert import to_json
+from nufed.conf.schema import Config
 from nufed.conf.text import printable
 from nufed.server_app.log_records import RecordWriter
+from nufed.server_app.log_submission import SUBMISSION, Submission
 from nufed.server_app.run_folder import clients_json, finite
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
 from nufed.strategies.curves import Evaluation
@@ -38,9 +43,12 @@ PAUSE_S = 0.25
 LONGEST = 2000  # characters of a warning
 
 
-def log_streams(run_config: Mapping[str, object], folder: Path) -> list[Callback]:
+def log_streams(run_config: Mapping[str, object], config: Config, folder: Path) -> list[Callback]:
     """Return the stream of a run into its log, where the run config asks for it."""
-    return [LogStream(folder)] if run_config.get("log-stream") else []
+    if not run_config.get("log-stream"):
+        return []
+    named = run_config.get("run-dir") or config.resume or f"{config.name}/{folder.name}"
+    return [LogStream(folder, Submission(to_json(config), str(named)))]
 
 
 class LogStream(Callback):
@@ -50,14 +58,17 @@ class LogStream(Callback):
     ----------
     folder
         The run folder here, of which the submitter is told.
+    submission
+        What was submitted, for those who follow the run and did not submit it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, submission: Submission) -> None:
         self.folder = folder
         self._say = RecordWriter().write  # now: no SuperNode has said anything yet
         self._shared: Params | None = None
         self._algorithm: Algorithm | None = None
         self._task: Task | None = None
+        self._send(SUBMISSION, submission.to_bytes())
         logging.getLogger("nufed").addHandler(_Notes(self._say))
 
     def on_start(self, run: RunInfo) -> None:
@@ -88,7 +99,7 @@ class LogStream(Callback):
         self._say("summary", finite(summary))
 
     def _send(self, kind: str, data: bytes) -> None:
-        """Print a file: what it must be, then its parts."""
+        """Print a file: what it must be, then its parts, between which nothing else comes."""
         self._say(kind, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
         for i, start in enumerate(range(0, len(data), PART)):
             self._say("part", base64.b64encode(data[start : start + PART]).decode())

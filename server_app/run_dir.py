@@ -57,14 +57,22 @@ def _within(base: Path, given: str, key: str) -> Path:
     InputError
         If it leads elsewhere.
     """
-    folder = base / given
-    try:
-        inside = folder.resolve().is_relative_to(base.resolve()) and ".." not in folder.parts
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a null byte
-        inside = False
-    if not inside or folder == base:
+    if (folder := below(base, given)) is None:
         raise InputError(
             f"{key}={printable(given):.100}: leads out of where this server keeps its runs "
             f"(${RUNS}); give the name of a folder in there"
         )
     return folder
+
+
+def below(base: Path, given: str) -> Path | None:
+    """Return the folder of a name, as others may have written it; None if it is not below `base`.
+
+    Neither by ``..`` nor by a link does it lead elsewhere.
+    """
+    folder = base / given
+    try:
+        inside = folder.resolve().is_relative_to(base.resolve()) and ".." not in folder.parts
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a null byte
+        inside = False
+    return folder if inside and folder != base else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from nufed.cli.bundle import lay_out
 from nufed.cli.follower import LOG, Follower
 from nufed.cli.submitted import Submitted
-from nufed.cli.superlink import SuperLink, connect
+from nufed.cli.superlink import COMPLETED, SuperLink, connect
 from nufed.conf.command import differing_keys
 from nufed.conf.compose import CONFIG, find_config, to_file
 from nufed.conf.convert import to_json
@@ -19,7 +19,7 @@ from nufed.conf.errors import InputError
 from nufed.conf.files import is_there, write_whole
 from nufed.conf.schema import Config
 from nufed.conf.words import command_line
-from nufed.server_app.callbacks import own_callbacks
+from nufed.server_app.callbacks import Own, own_callbacks
 from nufed.server_app.carried import carry
 from nufed.server_app.checkpoint import alone
 from nufed.server_app.run_folder import (
@@ -31,7 +31,7 @@ from nufed.server_app.run_folder import (
     whole_rows,
 )
 from nufed.server_app.terminal import Terminal
-from nufed.server_app.trackers import trackers
+from nufed.server_app.trackers import Harmless, trackers
 from nufed.server_app.written import checked_summary
 
 OF_HERE = "tracking", "callbacks"
@@ -48,20 +48,35 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     submitted again: it is followed where it is.
     """
     known = None if config.resume is None else Submitted.of(folder)
-    tracked, own = trackers(config, folder), own_callbacks(config, folder)
-    with tempfile.TemporaryDirectory(prefix="nufed-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="nufed-") as scratch, alone(folder):
+        called = trackers(config, folder), own_callbacks(config, folder)
         superlink = connect(config.engine, Path(scratch))
         if known and known.run_id and _goes_on(known, superlink, config, folder, console):
-            rows = load(folder / METRICS, whole_rows) if is_there(folder / METRICS) else []
-            for each in tracked:
-                each.drawn = tuple(rows[:-1])  # the last may not have come so far
-            there = known
+            follow(superlink, known.run_id, config, folder, console, called, again=True)
         else:
             there = _submit(superlink, config, folder, console, known)
-        console.say(f"Flower run {there.run_id} on {superlink.name}; its log: {folder / LOG}")
-        again = there is known
-        follower = Follower(superlink, there.run_id, config, folder, console, tracked, again, own)
-        follower.follow()
+            follow(superlink, there.run_id, config, folder, console, called)
+
+
+def follow(
+    superlink: SuperLink,
+    run_id: str,
+    config: Config,
+    folder: Path,
+    console: Terminal,
+    called: tuple[list[Harmless], list[Own]],
+    *,
+    again: bool = False,
+    watching: bool = False,
+) -> None:
+    """Follow a run to its end; arguments and errors as of `Follower`."""
+    tracked, own = called
+    if again:
+        rows = load(folder / METRICS, whole_rows) if is_there(folder / METRICS) else []
+        for each in tracked:
+            each.drawn = tuple(rows[:-1])  # the last may not have come so far
+    console.say(f"Flower run {run_id} on {superlink.name}; its log: {folder / LOG}")
+    Follower(superlink, run_id, config, folder, console, tracked, again, own, watching).follow()
 
 
 def _submit(
@@ -76,10 +91,9 @@ def _submit(
         app = lay_out(Path(scratch))
         if config.resume is not None and not (known and known.run_id):  # it ran here so far
             _require_same_server(known, superlink, config, folder)
-            with alone(folder):
-                carry(folder, app)
-                if config.privacy.name != "none":  # a server may release of it from now on
-                    Submitted(superlink.name, "", run_dir).note_down(folder)
+            carry(folder, app)
+            if config.privacy.name != "none":  # a server may release of it from now on
+                Submitted(superlink.name, "", run_dir).note_down(folder)
         with console.status(f"submitting to {superlink.name}"):
             run_id = superlink.submit(app, run_config)
     submitted = Submitted(superlink.name, run_id, run_dir)
@@ -133,9 +147,9 @@ def _goes_on(
     if known.superlink != superlink.name:
         return False
     with console.status(f"asking {superlink.name} for run {known.run_id}"):
-        status = superlink.find(known.run_id)
-    ended = status is None or status.startswith("finished")
-    if ended and not (status == "finished:completed" and _unread(folder)):
+        found = superlink.find(known.run_id)
+    ended = found is None or found.over
+    if ended and not (found and found.status == COMPLETED and unread(folder)):
         return False
     said = "ended while nobody followed it" if ended else "still goes on"
     begun = find_config(folder, f"resume={folder}").config
@@ -150,7 +164,7 @@ def _goes_on(
     return True
 
 
-def _unread(folder: Path) -> bool:
+def unread(folder: Path) -> bool:
     """Tell whether the end of a run that completed never came here."""
     file = folder / SUMMARY
     return not is_there(file) or "stopped" in load(file, partial(read_json, checked_summary))

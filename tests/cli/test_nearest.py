@@ -15,6 +15,8 @@ MISTYPED = [
     ("nufed algorithm=fedvag", "algorithm=fedvag: no such option; did you mean fedavg?"),
     ("nufed algorithm.aplha=0.1", "algorithm.aplha: no such key; did you mean algorithm.alpha?"),
     ("nufed +algorithm.aplha=0.1", "algorithm.aplha: no such key; did you mean algorithm.alpha?"),
+    ("nufed atach 7", "atach: no such command; did you mean nufed attach?"),
+    ("nufed lss", "lss: no such command; did you mean nufed ls?"),
     ("nufed nu=1", "nu: no such key; did you mean algorithm.nu?"),
     ("nufed alpha=1", "alpha: no such key; did you mean algorithm.alpha or dataset.alpha?"),
     ("nufed algorithm.mode=frist", "algorithm.mode=frist: must be exact | first_order | hessian_"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nufed.cli import start
 from tests.forked import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
@@ -46,3 +47,29 @@ def test_an_interrupt_while_a_command_is_imported(
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=LIMIT_S)
     assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
+
+
+@pytest.mark.parametrize(
+    ("line", "module", "left"),
+    [
+        ("nufed", "run", ""),
+        ("nufed seed=3 name=ls", "run", "seed=3 name=ls"),
+        ("nufed -m seed=3,4", "run", "-m seed=3,4"),
+        ("nufed ls engine.superlink=prod", "ls", "engine.superlink=prod"),
+        ("nufed attach ls", "attach", "ls"),
+        ("nufed engine=deployment engine.superlink=a:1 attach 7", "attach", None),
+        ("nufed attach --help", "attach", "--help"),
+    ],
+)
+def test_a_command_of_nufeds_is_found_among_its_words(
+    line: str, module: str, left: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also behind those that a container says first."""
+    called = list[tuple[str, list[str]]]()
+    monkeypatch.setattr(
+        start, "_main", lambda name: lambda: called.append((name, sys.argv[1:].copy()))
+    )
+    monkeypatch.setattr(sys, "argv", line.split())
+    start.nufed()
+    words = "engine=deployment engine.superlink=a:1 7" if left is None else left
+    assert called == [(f"nufed.cli.{module}", words.split())]

@@ -1,6 +1,7 @@
 """The federations of the README and of docs/: their commands, as typed but for ports and rounds."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,12 +73,15 @@ def test_that_of_the_readme(tmp_path: Path) -> None:
 
 
 def test_that_of_two_machines_with_tls(tmp_path: Path) -> None:
-    """On the server its keys, on the SuperNode's machine that one's own; one partition of four."""
+    """On the server its keys, on the SuperNode's machine that one's own; one partition of four.
+
+    At the end somebody else, who has the certificate too, sees the run, and gets it twice.
+    """
     server, node = tmp_path / "server", tmp_path / "node"
     for folder in (server, node):
         folder.mkdir()
     page = [[word.replace(SERVER, HOST) for word in words] for words in of("deployment.md")]
-    keys, own_key, copy, owner, run, superlink, register, supernode = page
+    keys, own_key, copy, owner, run, superlink, register, supernode, ls, attach, again = page
     assert typed(keys, server).count("\n") > 3
     with closing(Federation(server, Paths(server / "keys"), superlink)) as federation:
         shutil.copy(server / "keys/public/ca.crt", node / "ca.crt")
@@ -99,3 +103,14 @@ def test_that_of_two_machines_with_tls(tmp_path: Path) -> None:
         new = choose_new_clients(ClientIds(50), 0.2, seed=0)
         require_trained(printed, node, len({*range(2, 50, 4)} - new))
         assert "of 50 clients are there; going on" in printed
+
+        other = tmp_path / "other"
+        other.mkdir()
+        shutil.copy(node / "ca.crt", other)
+        listed = typed(here(ls, federation), other)
+        assert listed.count("finished") == 1
+        (run_id,) = re.findall(r"\b\d{15,20}\b", listed)
+        printed = typed(here([attach[0], attach[1], run_id, *attach[3:]], federation), other)
+        require_trained(printed, other, len({*range(2, 50, 4)} - new))
+        (folder,) = (other / "runs").glob("*/*")
+        assert typed([*again[:2], str(folder)], other).startswith(f"run {run_id} is over, and ")

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from nufed.cli import adapt, certify, data, data_prepare, keys, report
+from nufed.cli import adapt, attach, certify, data, data_prepare, keys, ls, report
 from nufed.cli.run import typed
 from nufed.cli.sweep import prepare_options
 from nufed.conf.compose import composing
@@ -101,7 +102,11 @@ def check(command: Command) -> None:
 
 
 def nufed(words: list[str]) -> None:
-    """Compose what is typed; of what a sweep goes through, the first."""
+    """Compose what is typed; of what a sweep goes through, the first. Or read a command's words."""
+    command = next((word for word in words if "=" not in word), "")
+    if command in COMMANDS:
+        COMMANDS[command]([word for word in words if word != command])
+        return
     given = get_args_parser().parse_args(typed(words))
     if given.config_dir or given.shell_completion:
         return  # test_extending runs the one, tests/cli/test_completion the other
@@ -175,6 +180,7 @@ def options(*program: str) -> set[str]:
     return set(re.findall(r"--[\w-]+", done.out))
 
 
+COMMANDS: dict[str, Callable[[list[str]], object]] = {"attach": attach.read, "ls": ls.read}
 CHECKS = {
     "nufed": nufed,
     "nufed-adapt": adapt.request,

@@ -30,6 +30,8 @@ def test_a_command_is_understood(command: Command) -> None:
         "nufed algorithm.ny=3",
         "nufed algorithm=fedavg,nufed",
         "nufed --hlep",
+        "nufed ls engine.superlnk=prod",
+        "nufed attach runs/a runs/b",
         "nufed-adapt checkpoint=run date=own.npz",
         "nufed-certify --epsilom 3",
         "nufed-report runs/a aim=3",

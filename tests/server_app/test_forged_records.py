@@ -20,6 +20,7 @@ from nufed.server_app.app import app as server_app
 from nufed.server_app.log_reader import LogReader
 from nufed.server_app.log_records import MARK, code
 from nufed.server_app.log_stream import LONGEST, LogStream
+from nufed.server_app.log_submission import Submission
 from nufed.server_app.probe import measured
 from nufed.server_app.run_folder import RunFolder
 from nufed.simulation.flower_host import SERVER_NODE_ID, stamp
@@ -156,7 +157,7 @@ def test_500_probes_that_try_to_be_records(
     roster.wait(grid, timeout=0)
     log = logging.getLogger("nufed")
     before = list(log.handlers)
-    stream = LogStream(Path("/server/run"))
+    stream = LogStream(Path("/server/run"), Submission(to_json(config), "run"))
     try:
         for _ in range(times):
             assert not measured(grid, roster, config, task, task.initial_params()).known

@@ -16,11 +16,14 @@ from safetensors.torch import load_file
 from nufed.cli.engines.deployment import _submit
 from nufed.cli.follower import Follower, said_here
 from nufed.conf.compose import compose_config
+from nufed.conf.convert import to_json
 from nufed.conf.errors import CallbackFailed, CannotWrite, InputError, RunStopped
 from nufed.server_app.callbacks import Own
-from nufed.server_app.log_reader import BrokenStream, LogReader
+from nufed.server_app.log_files import BrokenStream
+from nufed.server_app.log_reader import LogReader
 from nufed.server_app.log_records import MARK, code
 from nufed.server_app.log_stream import PART, LogStream
+from nufed.server_app.log_submission import Submission
 from nufed.server_app.run_folder import RunFolder
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
@@ -31,6 +34,7 @@ from nufed.tasks.trained import Sizes, read
 
 CONFIG = compose_config(["dataset=quadratics", "algorithm.alpha=0.1", "algorithm.beta=0.2"])
 PARAMS = {"w": torch.randn(3 * PART // 4, generator=torch.Generator().manual_seed(0))}
+SUBMISSION = Submission(to_json(CONFIG), "mine/2026-01-02_03-04-05-ab12cd34")
 SIZES = Sizes((5,), 1, regression=True, pixels=False, draws=DRAWS)
 
 
@@ -51,9 +55,14 @@ ROWS: list[Row] = [{"round": 0, "train_loss": 1.5}, {"round": 1, "train_loss": f
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Return the log of a run of two rounds with a model of four lines, other lines between."""
+    return logged(SUBMISSION, capsys)
+
+
+def logged(submission: Submission, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return such a log of a run that was submitted so."""
     log = logging.getLogger("nufed")
     before = list(log.handlers)
-    stream = LogStream(Path("/server/run"))
+    stream = LogStream(Path("/server/run"), submission)
     try:
         log.warning("2 of 5 clients are there")
         task = replace(build(CONFIG), module=Vector())
@@ -308,7 +317,7 @@ def test_the_rounds_of_a_resumed_run_count_from_its_first(
 ) -> None:
     """Also where it goes no further."""
     before = list(logging.getLogger("nufed").handlers)
-    stream = LogStream(Path("/server/run"))
+    stream = LogStream(Path("/server/run"), SUBMISSION)
     logging.getLogger("nufed").handlers = before
     stream.on_start(RunInfo(CONFIG, build(CONFIG).size, 4, 1, rows=tuple(ROWS)))
     reading.folder.mkdir()
@@ -319,7 +328,7 @@ def test_the_rounds_of_a_resumed_run_count_from_its_first(
 
 def test_lines_are_of_bounded_length(lines: list[str]) -> None:
     """Whatever the model: some handler of a log may not take longer ones."""
-    assert sum('"part"' in line for line in lines) == 1 + 4
+    assert sum('"part"' in line for line in lines) == 1 + 1 + 4
     assert max(map(len, lines)) < 1.4 * PART
 
 
@@ -363,7 +372,7 @@ def test_text_without_an_end_of_line_spoils_no_record(
 ) -> None:
     """Another thread prints half a line before each."""
     before = list(logging.getLogger("nufed").handlers)
-    stream = LogStream(Path("/server/run"))
+    stream = LogStream(Path("/server/run"), SUBMISSION)
     logging.getLogger("nufed").handlers = before
     for number in range(2):
         print("50 %", end="")
