@@ -167,6 +167,8 @@ def _run(
     for callback in callbacks:
         callback.on_start(info)
     summary, kept = facts(info), "; no round was completed"
+    if start.rows:
+        kept += f" since it went on after round {start.state.round}"
     for row in start.rows:
         summary |= _lasting(row) | _untrained(row)
     good = start.state.params

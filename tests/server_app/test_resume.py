@@ -289,3 +289,41 @@ def test_a_diverged_run_does_not_say_resume(train: Train) -> None:
     with pytest.raises(RunStopped) as stopped:
         train([*RUN, "algorithm.beta=1e25", "algorithm.nu=0", "model=mlp"])
     assert "resume" not in str(stopped.value)
+
+
+FAILING = """
+from nufed.server_app.tracking import Callback
+from torch import nn
+
+fails = False
+
+
+class Net(nn.Linear):
+    def __init__(self, num_outputs):
+        super().__init__(64, num_outputs)
+
+    def forward(self, x):
+        if fails:
+            raise OSError("the disk is gone")
+        return super().forward(x.flatten(1))
+
+
+class Breaks(Callback):
+    def __init__(self, folder):
+        pass
+
+    def on_start(self, run):
+        global fails
+        fails = True
+"""
+
+
+def test_a_run_that_stops_before_it_gets_on_says_from_where_it_went(
+    train: Train, resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
+    short = train([*RUN, "rounds=2", "model=custom", "model._target_=failing.Net"])
+    words = ["rounds=3", "trust=failing", "callbacks={mine: {_target_: failing.Breaks}}"]
+    with pytest.raises(RunStopped, match="no round was completed since it went on after round 2"):
+        resume(short, words)
