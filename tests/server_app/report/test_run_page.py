@@ -329,6 +329,11 @@ def test_clients_of_another_round_are_not_shown(train: Train) -> None:
     clients = json.loads((run.folder / "clients.json").read_text())
     (run.folder / "clients.json").write_text(json.dumps(clients | {"round": 1}))
     assert read_record(run.folder).clients is None
+    for forged in ([0], [1, 1], ["1"]):
+        clients["new"]["test_rows"] = forged
+        (run.folder / "clients.json").write_text(json.dumps(clients))
+        with pytest.raises(InputError, match=r"clients\.json: cannot be read"):
+            read_record(run.folder)
 
 
 def test_failures_are_counted_by_reason_and_client(train: Train, tmp_path: Path) -> None:
