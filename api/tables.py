@@ -11,6 +11,7 @@ from nufed.server_app.report.comparison import Comparison
 from nufed.server_app.report.record import Record
 from nufed.server_app.report.statistics import Interval
 from nufed.server_app.tracking import Row
+from nufed.server_app.written import COLUMNS
 from nufed.strategies.curves import GROUPS
 
 Table = Any
@@ -57,9 +58,10 @@ def clients(run: Record) -> Table:
 
 
 def _each(of: Mapping[str, Any], group: str) -> Iterator[dict[str, Any]]:
-    measured = {name: v for name, v in of[group].items() if name not in ("client", "rows")}
-    for i, (client, rows) in enumerate(zip(of[group]["client"], of[group]["rows"], strict=True)):
-        whose = {"round": of["round"], "group": group, "client": client, "rows": rows}
+    measured = {name: v for name, v in of[group].items() if name not in COLUMNS}
+    for i in range(len(of[group]["client"])):
+        who = {name: of[group][name][i] for name in COLUMNS if name in of[group]}
+        whose = {"round": of["round"], "group": group} | who
         for k in range(len(next(iter(measured.values()))[i])):
             yield whose | {"k": k} | {name: values[i][k] for name, values in measured.items()}
 

@@ -11,6 +11,7 @@ from nufed.cli.certificate_text import times
 from nufed.conf.files import write_whole
 from nufed.conf.text import printable
 from nufed.server_app.palette import BLUE, GREY, SKY, VERMILION
+from nufed.server_app.report.words import data_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,17 +37,18 @@ def draw(of: Certificate, file: Path) -> None:
 
     a = of.algorithm
     with matplotlib.rc_context({"svg.hashsalt": "nufed", "font.size": 11}):
-        figure = Figure(figsize=(8, 5.6), layout="constrained")
+        figure = Figure(figsize=(8, 5.8), layout="constrained")
         axes = figure.subplots()
         _draw_measured(of, axes)
         _draw_bounds(of, axes)
         axes.set_yscale("log")
         axes.set_xlabel("round")
-        axes.set_ylabel("squared norm of the meta-gradient, ‖∇F(w)‖²")
+        axes.set_ylabel("squared norm of the meta-gradient ↓")
         axes.set_title(
-            f"{printable(of.config.name)}, ν = {a.nu}: the meta-gradient, measured and bounded\n"
+            f"{printable(of.config.name)}, ν = {a.nu}: ‖∇F(w)‖², measured and bounded\n"
             f"α = {a.alpha:g}, β = {a.beta:g}, τ = {a.tau}, {of.rounds.per_round} of "
             f"{of.rounds.clients} clients a round\n"
+            f"{printable(data_of(of.config))}\n"
             "bounds are conditional on constants that are lower estimates",
             loc="left",
             fontsize=11,

@@ -14,6 +14,7 @@ from nufed.server_app.tracking import Row
 from nufed.strategies.curves import GROUPS, Evaluation, missing, shown, undefined
 from nufed.tasks.labels import BALANCED, EXACT, RARE, constant, counts, one_class
 from nufed.tasks.objective import LOWER_IS_BETTER
+from nufed.tasks.possible import SHARE, Limits, limits
 from nufed.tasks.task import Task
 
 Array = NDArray[np.float64]
@@ -95,7 +96,9 @@ def of_clients(task: Task, measured: Evaluation, *, stateful: bool) -> dict[str,
     metric = next((m for members in groups.values() for m in members.curves if m != "loss"), "loss")
     gains = [_gains(members.curves, metric) for members in fresh]
     if gains and len(each := np.concatenate(gains)) >= MANY:
-        found[GAIN] = interval(each)._asdict() | {"clients": len(each)}
+        share = metric == "accuracy" and task.objective.metrics is None
+        most = SHARE.of_differences if share else Limits()
+        found[GAIN] = interval(each).within(most)._asdict() | {"clients": len(each)}
     asked = task.classification and task.data.rows_here and task.objective.metrics is None
     if asked and metric == "accuracy":
         found[CONSTANT] = _constant(task, groups)
@@ -123,7 +126,7 @@ def _constant(task: Task, groups: Mapping[str, Any]) -> dict[str, float]:
         return {}
     at = np.isclose(usual.each, right[usual.client], rtol=0, atol=EXACT)
     own = np.bincount(usual.client[at], minlength=len(right))[asked] > 0
-    ahead = interval((right - usual.right)[asked])
+    ahead = interval((right - usual.right)[asked]).within(SHARE.of_differences)
     found = {"accuracy": float(usual.right[asked].mean()), "of": int(asked.sum())}
     if np.isfinite(ahead.low):
         found |= {"low": ahead.low, "high": ahead.high}
@@ -222,6 +225,7 @@ def _of_gain(summary: Mapping[str, Any], config: Config) -> Iterator[str]:
     better = Interval(mean, low, high)
     if metric in summary.get("lower_is_better", LOWER_IS_BETTER):
         better = Interval(-mean, -high, -low)
+    better = better.within(limits(config.task, metric).of_differences)
     said = f"{_signed(better, metric)} {metric} in {steps} steps, over {clients:.0f} clients"
     if better.high < 0:
         yield f"Fine-tuning makes models worse: {said}; try {_step('alpha', alpha, 'smaller')}."

@@ -194,7 +194,7 @@ def _run(
             found = measured(grid, roster, config, task, good)
             what += f"; {remedy(config, found, error.blamed)}"
         summary |= {"stopped": f"{what}{kept}", "resumable": not lasting}
-        _end(summary, strategy, callbacks)
+        _end(summary, task, strategy, callbacks)
         if isinstance(error, RunStopped | KeyboardInterrupt):
             raise type(error)(summary["stopped"]) from error
         raise
@@ -202,7 +202,7 @@ def _run(
         stateful = strategy.algorithm.stateful
         summary |= of_clients(task, strategy.measured, stateful=stateful)
     summary |= _without_federation(grid, config, task, strategy)
-    _end(summary, strategy, callbacks)
+    _end(summary, task, strategy, callbacks)
     if "stopped" in summary:
         failed = any(isinstance(each, Own) and each.failed for each in callbacks)
         raise (CallbackFailed if failed else CannotWrite)(summary["stopped"])
@@ -231,13 +231,18 @@ def _without_federation(
     return {"baselines": found} if found is not None else {}
 
 
-def _end(summary: dict[str, Any], strategy: MetaFedAvg, callbacks: list[Callback]) -> None:
+def _end(
+    summary: dict[str, Any], task: Task, strategy: MetaFedAvg, callbacks: list[Callback]
+) -> None:
     """Call the hooks of a run's end."""
     summary["peak_rss_mb"] = peak_rss_mb()
     if strategy.privacy is not None:  # of a round, too, that was cut off after its release
         summary |= strategy.privacy.spent()
     if strategy.measured is not None:
-        measured = strategy.measured.by_id(strategy.roster.ids)
+        measured, part = strategy.measured, task.data.partition
+        if task.data.rows_here:
+            measured = measured.counted(lambda client: len(part.test_rows(client)))
+        measured = measured.by_id(strategy.roster.ids)
         for callback in callbacks:
             callback.on_clients(measured)
     for callback in callbacks:

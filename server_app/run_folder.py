@@ -17,7 +17,7 @@ from nufed.conf.errors import CannotWrite, InputError, reason
 from nufed.conf.files import read_text, write_whole
 from nufed.conf.typed import parsed
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
-from nufed.server_app.written import checked_clients, checked_rows
+from nufed.server_app.written import TEST_ROWS, checked_clients, checked_rows
 from nufed.strategies.curves import GROUPS, Evaluation, Members
 from nufed.tasks.task import Task
 from nufed.tasks.trained import MODEL as MODEL  # of a run folder too
@@ -128,13 +128,14 @@ def require_free(path: Path) -> None:
 
 
 def clients_json(evaluation: Evaluation) -> str:
-    """Return an evaluation as JSON: group -> client ids, train rows, each metric's curves.
+    """Return an evaluation as JSON: group -> client ids, train and test rows, metrics' curves.
 
     Numbers have six digits: so many are measured in float32, and 100,000 clients take 10 MB.
     """
     content: dict[str, Any] = {"round": evaluation.round}
     for group, members in evaluation.groups.items():
-        content[group] = {"client": members.clients, "rows": members.rows} | {
+        known = {} if members.test_rows is None else {TEST_ROWS: members.test_rows}
+        content[group] = {"client": members.clients, "rows": members.rows, **known} | {
             name: [[float(f"{value:.6g}") for value in curve] for curve in curves]
             for name, curves in members.curves.items()
         }
@@ -154,8 +155,9 @@ def read_clients(text: str | bytes | bytearray) -> Evaluation:
     for group in (group for group in GROUPS if group in content):
         curves = dict(content[group])
         clients, rows = curves.pop("client"), curves.pop("rows")
+        test_rows = curves.pop(TEST_ROWS, None)
         stacked = {name: np.array(values, np.float64) for name, values in curves.items()}
-        groups[group] = Members(clients, rows, stacked)
+        groups[group] = Members(clients, rows, stacked, test_rows)
     return Evaluation(int(content["round"]), groups)
 
 

@@ -14,6 +14,9 @@ from nufed.strategies.curves import GROUPS, STATISTICS, UNDEFINED
 from nufed.strategies.replies import LONGEST
 
 Real = float | None  # JSON knows no NaN
+TEST_ROWS = "test_rows"
+"""Of a group in clients.json, where the server has the rows; the other columns are always there."""
+COLUMNS = "client", "rows", TEST_ROWS
 FAILURES = ("failures", "evaluation_failures")
 KNOWN: dict[str, Any] = {
     "round": int,
@@ -122,10 +125,12 @@ def checked_clients(said: object) -> dict[str, Any]:
         known = range(len(names or []))
         if names is not None and not all(client in known for client in clients):
             raise Mistyped("a client has no name")
-        curves = {
-            key: typed(of[key], list[list[Real]], key) for key in of.keys() - {"client", "rows"}
-        }
+        curves = {key: typed(of[key], list[list[Real]], key) for key in of.keys() - set(COLUMNS)}
         columns = [typed(of.get("rows"), list[int | None], "rows"), *curves.values()]
+        if TEST_ROWS in of:
+            columns.append(tested := typed(of[TEST_ROWS], list[int], TEST_ROWS))
+            if min(tested, default=1) < 1:
+                raise Mistyped(f"{group}: a client was measured on {min(tested)} rows")
         points = {len(curve) for each in curves.values() for curve in each}
         if "loss" not in curves or any(len(each) != len(clients) for each in columns):
             raise Mistyped(f"{group}: there is not one entry for each client")

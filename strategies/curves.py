@@ -1,7 +1,7 @@
 """Statistics over clients of their personalization curves."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,8 @@ class Members:
     """Train rows of each; None where its node has left."""
     curves: dict[str, NDArray[np.float64]]
     """Each metric's curves, [clients, K + 1]."""
+    test_rows: list[int] | None = None
+    """Rows that each was measured on; None where these are with the clients alone."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ class Evaluation:
 
     round: int
     groups: dict[str, Members]
+
+    def counted(self, test_rows: Callable[[int], int]) -> "Evaluation":
+        """Return the same with how many rows each client, by its number, was measured on."""
+        known = {
+            group: replace(members, test_rows=[test_rows(int(i)) for i in members.clients])
+            for group, members in self.groups.items()
+        }
+        return replace(self, groups=known)
 
     def by_id(self, ids: ClientIds) -> "Evaluation":
         """Return the same of clients by their ids, not their numbers."""

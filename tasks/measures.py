@@ -25,7 +25,7 @@ from nufed.tasks.objective import LOWER_IS_BETTER, Batch, Function, Metric, Obje
 from nufed.tasks.undefined import lacks
 
 DIRECTION = "higher_is_better"
-RESERVED = ("loss", "train_loss", "k", "clients", "client", "rows", "round")
+RESERVED = ("loss", "train_loss", "k", "clients", "client", "rows", "test_rows", "round")
 STATISTICS = ("_std", "_worst_decile", "_bottom", "_undefined")
 LONGEST_NAME = 100  # characters of a metric's; it is in every row of metrics.jsonl
 

@@ -29,6 +29,7 @@ from nufed.server_app.report.statistics import interval
 from nufed.strategies.curves import GROUPS, Evaluation
 from nufed.strategies.roster import some
 from nufed.tasks.measures import lower_is_better
+from nufed.tasks.possible import UNKNOWN, Limits, limits
 from nufed.tasks.streams import Purpose
 from nufed.tasks.task import Task
 
@@ -97,7 +98,10 @@ def _compared(
         name: {group: _json(_mean(values[owner == group])) for group in personal}
         for name, values in of.items()
     }
-    against = {group: _against(sign * (ours - scores[best])[owner == group]) for group in personal}
+    most = limits(config.task, metric).of_differences
+    against = {
+        group: _against(sign * (ours - scores[best])[owner == group], most) for group in personal
+    }
     k = next(iter(measured.groups.values())).curves[metric].shape[1] - 1
     there = {group: each for group, each in against.items() if each is not None}
     steps = longest(config)
@@ -113,11 +117,11 @@ def _ends(curves: Mapping[str, Array], metric: str, some: Sequence[int], worse: 
     return np.where(np.isfinite(loss), ends, worse * np.inf)
 
 
-def _against(gains: Array) -> Against | None:
+def _against(gains: Array, most: Limits = UNKNOWN) -> Against | None:
     known = gains[~np.isnan(gains)]
     if not len(known):
         return None
-    gain, low, high = map(_json, interval(known[np.isfinite(known)]))
+    gain, low, high = map(_json, interval(known[np.isfinite(known)]).within(most))
     better, worse, diverged = (
         int(each.sum()) for each in (known > 0, known < 0, np.isneginf(known))
     )

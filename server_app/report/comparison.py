@@ -24,6 +24,7 @@ from nufed.server_app.report.statistics import (
 )
 from nufed.server_app.run_folder import METRICS
 from nufed.strategies.curves import GROUPS, exists, say_undefined
+from nufed.tasks.possible import Limits
 
 REACHED = 0.95  # of the way that the first group goes
 
@@ -98,18 +99,29 @@ class Comparison:
         runs = [run for group in self.groups for run in group.runs.values()]
         return min(int(run.last[kind]["k"][-1]) for run in runs for kind in run.groups)
 
-    def end(
-        self, group: Group, kind: str, k: int, statistic: str = "", *, cut: bool = True
-    ) -> Interval:
-        """Return the mean over seeds of the metric at the end, after k steps.
+    @cached_property
+    def limits(self) -> Limits:
+        """Between what that metric always is, in all of them."""
+        every = [run.limits(self.metric) for group in self.groups for run in group.runs.values()]
+        return Limits(min(of.low for of in every), max(of.high for of in every))
 
-        Intervals of few seeds may reach beyond what an accuracy can be; they are `cut` there,
-        unless it is their half-width that is told.
+    def end(self, group: Group, kind: str, k: int, statistic: str = "") -> Interval:
+        """Return the mean over seeds of the metric at the end, after k steps."""
+        values = list(group.final(kind, self.metric + statistic, k).values())
+        return interval(values).within(self.limits)
+
+    def constant(self, kind: str) -> tuple[str, float] | None:
+        """Return what needs no model, as people read it, and its mean over all runs.
+
+        None where a run does not tell, or runs are not of the same data.
         """
-        found = interval(list(group.final(kind, self.metric + statistic, k).values()))
-        if not cut or self.metric != "accuracy" or not math.isfinite(found.low):
-            return found
-        return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+        runs = [run for group in self.groups for run in group.runs.values()]
+        found = [each for run in runs if (each := run.constant(kind)) is not None]
+        if len(found) < len(runs) or any(run.metric != self.metric for run in runs):
+            return None
+        if any(key.startswith(("dataset.", "partition.")) for key in self.differing):
+            return None
+        return found[0][0], float(np.mean([value for _, value in found]))
 
     def chosen(self, key: str) -> list[str] | None:
         """Return each group's own step sizes, where they were chosen run by run and differ."""
@@ -131,7 +143,7 @@ class Comparison:
         if group is first or not both:
             return None
         difference = paired([ours[s] for s in both], [theirs[s] for s in both])
-        return difference, len(both)
+        return difference.within(self.limits.of_differences), len(both)
 
     def still_rises(self, group: Group, kind: str) -> bool:
         """Tell whether a group's curve had not come to its end by its last round."""

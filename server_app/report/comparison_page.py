@@ -12,19 +12,21 @@ from nufed.server_app.report.figures import (
     Drawing,
     Figure,
     band,
-    scale,
+    metric_axis,
+    reference,
     style,
     styled,
     whole_rounds,
-    within,
 )
 from nufed.server_app.report.page import Section, Table, render, write
 from nufed.server_app.report.record import COSTS
 from nufed.server_app.report.statistics import Array, Interval, interval
-from nufed.server_app.report.words import number, size, steps
+from nufed.server_app.report.words import directed, direction, number, size, steps
+from nufed.tasks.possible import Limits
 
 COMPARISON = "comparison.html"
 NEVER = "not reached"
+FEW = 3  # data sets that a title names
 ENDS = ("", "_worst_decile")  # what is said of clients: their mean, and that of the worst tenth
 
 
@@ -63,9 +65,17 @@ def page(of: Comparison, target: float | None = None) -> str:
             _runs(of),
         ]
     title = f"{count} run{'s' if count > 1 else ''} side by side"
-    data = sorted({group.config.dataset["name"] for group in of.groups})
-    subtitle = f"{', '.join(data)} · {_seeds(of)}"
-    return render(title, subtitle, headline(of), sections, "\n".join(of.notes))
+    subtitle = _seeds(of)
+    if of.limits != Limits() and any(len(group.runs) > 1 for group in of.groups):
+        subtitle += f", cut where {of.metric} ends"
+    return render(title, _data(of), subtitle, headline(of), sections, "\n".join(of.notes))
+
+
+def _data(of: Comparison) -> str:
+    """Name the data, and how they are split; of many, the first few."""
+    every = list(dict.fromkeys(run.data for group in of.groups for run in group.runs.values()))
+    more = f" and {len(every) - FEW} more" if len(every) > FEW else ""
+    return "; ".join(every[:FEW]) + more
 
 
 def headline(of: Comparison) -> str:
@@ -120,25 +130,24 @@ def _at_what_cost(of: Comparison, group: Group) -> str:
 def terminal_table(of: Comparison) -> TerminalTable:
     """Return the ends of all groups as a table for a terminal."""
     k, several = of.last_k, len(of.groups) > 1
-    made = TerminalTable(title=f"{of.metric}, {_seeds(of)}", title_justify="left")
+    way = direction(lower_is_better=of.lower_is_better)
+    made = TerminalTable(title=f"{of.metric}, {way}; {_seeds(of)}", title_justify="left")
     made.add_column("runs")
     for column in (f"k={k}", "worst tenth", *["over the first"] * several):
         made.add_column(column, justify="right", no_wrap=True)
     for group in of.groups:
         made.add_row(f"{group.label} ({len(group.runs)})")
         for kind in of.kinds:
-            ends = [of.end(group, kind, k, end, cut=False) for end in ENDS]
-            cells = [_short(end, of.metric) for end in ends]
+            cells = [_stacked(of.end(group, kind, k, end), of.metric) for end in ENDS]
             gain = of.gain(group, kind, k)
-            cells += [_short(gain[0], of.metric) if gain else "–"] * several
+            cells += [_stacked(gain[0], of.metric) if gain else "–"] * several
             made.add_row(f"  {kind}", *cells)
     return made
 
 
-def _short(of: Interval, metric: str) -> str:
-    """Return ``0.912 ± 0.011``."""
-    half = f" ± {number(of.high - of.mean, metric)}" if math.isfinite(of.low) else ""
-    return f"{number(of.mean, metric)}{half}"
+def _stacked(of: Interval, metric: str) -> str:
+    """Return ``0.912``, and its interval below: two of these side by side fill a terminal."""
+    return "\n".join(filter(None, (number(of.mean, metric), _bounds(of, metric))))
 
 
 def written(of: Interval, metric: str) -> str:
@@ -187,12 +196,13 @@ def _signed(gain: Interval, metric: str) -> str:
 def _ends(of: Comparison, kind: str) -> Section:
     """Compare one kind of clients."""
     head, rows = _table(of, kind)
-    table = Table(head, rows)
+    caption = f"{of.metric}, {direction(lower_is_better=of.lower_is_better)}"
+    table = Table(head, rows, caption)
     by_k = [
         [group.label, *(written(of.end(group, kind, k), of.metric) for k in range(of.last_k + 1))]
         for group in of.groups
     ]
-    every_k = Table(["runs", *(f"k={k}" for k in range(of.last_k + 1))], by_k)
+    every_k = Table(["runs", *(f"k={k}" for k in range(of.last_k + 1))], by_k, caption)
     label = f"{of.metric} after every number of steps"
     return Section(
         f"{kind.capitalize()} clients",
@@ -212,40 +222,50 @@ def _who(of: Comparison, kind: str) -> list[str]:
 
 
 def _by_step(of: Comparison, kind: str) -> Figure:
-    drawing = Drawing(f"{kind}-steps", "fine-tuning steps k", f"{of.metric}, after training")
+    drawing = Drawing(f"{kind}-steps", "fine-tuning steps k", _axis(of))
     k = range(of.last_k + 1)
     for index, group in enumerate(of.groups):
         curves = [list(group.final(kind, of.metric, step).values()) for step in k]
-        _line(drawing, k, np.array(curves).T, group.label, index)
-    _finish_axes(drawing, of)
+        _line(drawing, k, np.array(curves).T, group.label, index, of.limits)
     title = f"What fine-tuning does for {kind} clients"
-    return drawing.finish(title, f"{title}: {of.metric} by k, a line a group of runs.")
+    alt = f"{title}: {of.metric} by k, after training, a line a group of runs."
+    return _finish(drawing, of, kind, title, alt)
 
 
 def _by_round(of: Comparison, kind: str) -> Figure:
-    drawing = Drawing(f"{kind}-rounds", "round", f"{of.metric} at k = {of.last_k}")
+    drawing = Drawing(f"{kind}-rounds", "round", f"{_axis(of)} at k = {of.last_k}")
     for index, group in enumerate(of.groups):
         rounds, curves = group.curves(kind, of.metric)
-        _line(drawing, rounds, curves[:, :, of.last_k], group.label, index)
-    _finish_axes(drawing, of)
+        _line(drawing, rounds, curves[:, :, of.last_k], group.label, index, of.limits)
     title = f"What training does for {kind} clients after {steps(of.last_k)}"
-    return drawing.finish(title, f"{title}: {of.metric} by round, a line a group of runs.")
+    alt = f"{title}: {of.metric} by round, a line a group of runs."
+    return _finish(drawing, of, kind, title, alt)
 
 
-def _line(drawing: Drawing, x: Sequence[int], curves: Array, label: str, index: int) -> None:
+def _axis(of: Comparison) -> str:
+    return directed(of.metric, lower_is_better=of.lower_is_better)
+
+
+def _line(
+    drawing: Drawing, x: Sequence[int], curves: Array, label: str, index: int, limits: Limits
+) -> None:
     """Draw the mean of curves [seeds, points] with its interval."""
-    points = [interval(column) for column in curves.T]
+    points = [interval(column).within(limits) for column in curves.T]
     mean, low, high = (np.array(each, np.float64) for each in zip(*points, strict=True))
     band(drawing.axes, x, low, high, index)
     drawing.axes.plot(x, mean, label=label, **style(index, len(mean)))
 
 
-def _finish_axes(drawing: Drawing, of: Comparison) -> None:
+def _finish(drawing: Drawing, of: Comparison, kind: str, title: str, alt: str) -> Figure:
+    """Finish a figure of the metric, with a line of what needs no model."""
+    if (found := of.constant(kind)) is not None:
+        name, value = found
+        reference(drawing.axes, value, name, ":")
+        alt += f" {name}: {number(value, of.metric)}."
     whole_rounds(drawing.axes)
-    within(drawing.axes, of.metric)
-    if of.lower_is_better:
-        values = np.concatenate([np.asarray(line.get_ydata()) for line in drawing.axes.lines])
-        scale(drawing.axes, values)
+    values = np.concatenate([np.asarray(line.get_ydata()) for line in drawing.axes.lines])
+    metric_axis(drawing.axes, values, of.limits, lower_is_better=of.lower_is_better)
+    return drawing.finish(title, alt, direction(lower_is_better=of.lower_is_better))
 
 
 def _targets(of: Comparison, kind: str, given: float | None) -> Section:
@@ -262,7 +282,8 @@ def _targets(of: Comparison, kind: str, given: float | None) -> Section:
     for group in of.groups:
         reached = of.rounds_to(group, kind, target)
         there = [rounds for rounds in reached.values() if math.isfinite(rounds)]
-        mean = "–" if len(there) < len(reached) else _whole(interval(there))
+        longest = Limits(0, max(run.rounds for run in group.runs.values()))
+        mean = "–" if len(there) < len(reached) else _whole(interval(there).within(longest))
         each = ", ".join(NEVER if math.isinf(r) else f"{r:.0f}" for r in reached.values())
         spent = [_spent(of.costs_to(group, reached, cost).values(), cost) for cost in costs]
         rows.append([group.label, mean, *spent, f"{len(there)} of {len(reached)}", each])
@@ -277,8 +298,9 @@ def _targets(of: Comparison, kind: str, given: float | None) -> Section:
             " Gradients are those taken so far per participating client, bytes those that clients "
             "sent and received."
         )
-    head = ("runs", "rounds", *costs, "seeds that got there", "each seed")
-    return Section("Rounds to a target", [text], tables=[Table(head, rows)])
+    head = ("runs", "rounds", *costs, "seeds there", "each seed")
+    caption = "What it took; ↓ less is better"
+    return Section("Rounds to a target", [text], tables=[Table(head, rows, caption)])
 
 
 def _spent(values: Collection[float | None], cost: str) -> str:
@@ -286,11 +308,11 @@ def _spent(values: Collection[float | None], cost: str) -> str:
     found = [value for value in values if value is not None and math.isfinite(value)]
     if not found or len(found) < len(values):
         return "–"
-    mean = interval(found)
+    mean = interval(found).within(Limits(0))
     say = size if cost == "bytes" else "{:,.6g}".format
     if not math.isfinite(mean.low):
         return say(mean.mean)
-    return f"{say(mean.mean)} [{say(max(mean.low, 0.0))}, {say(mean.high)}]"
+    return f"{say(mean.mean)} [{say(mean.low)}, {say(mean.high)}]"
 
 
 def _whole(of: Interval) -> str:
@@ -313,7 +335,8 @@ def _runs(of: Comparison) -> Section:
     """List every run."""
     rows = [row for group in of.groups for row in _of_group(of, group)]
     head = ["folder", "runs", "seed", "rounds", *(f"{k}, k={of.last_k}" for k in of.kinds)]
-    return Section("Every run", tables=[Table(head, rows, words=2)])
+    caption = f"{of.metric}, {direction(lower_is_better=of.lower_is_better)}"
+    return Section("Every run", tables=[Table(head, rows, caption, words=2)])
 
 
 def _of_group(of: Comparison, group: Group) -> Iterable[list[str]]:

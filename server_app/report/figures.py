@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from nufed.conf.text import printable
 from nufed.server_app import palette as p
 from nufed.server_app.report.statistics import Array
+from nufed.tasks.possible import Limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +37,9 @@ VARIABLES = {
 }
 COLOURS = (p.BLUE, p.VERMILION, p.GREEN, p.PURPLE, p.ORANGE, p.SKY, p.GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+EDGES = ("-", "--", ":", "-.")
+HATCHES = ("////", "\\\\\\\\", "||||", "----", "xxxx", "....", "++++")
+HEIGHT, A_LINE = 2.95, 0.21  # inches: of a picture, and of each line of its legend
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nufed",
@@ -56,6 +60,7 @@ STYLE: Any = {
     "grid.color": LINE,
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
+    "hatch.linewidth": 0.45,
     "legend.frameon": False,
     "legend.fontsize": 10.5,
     "lines.linewidth": 1.7,
@@ -69,7 +74,8 @@ class Figure:
 
     title: str
     svg: Markup
-    wide: bool = False
+    note: str = ""
+    """Which way is up."""
 
 
 @contextmanager
@@ -96,20 +102,22 @@ class Drawing:
         from matplotlib.figure import Figure as Canvas
 
         self.name = name
-        self._canvas = Canvas(figsize=(4.1, 3.2), layout="constrained")
+        self._canvas = Canvas(figsize=(4.1, HEIGHT), layout="constrained")
         self.axes: Axes = self._canvas.subplots()
         self.axes.set_xlabel(printable(x))
         self.axes.set_ylabel(printable(y))
 
-    def finish(self, title: str, alt: str) -> Figure:
-        """Return the figure; the legend stands below it."""
+    def finish(self, title: str, alt: str, note: str = "") -> Figure:
+        """Return the figure; the legend stands below it, and takes no room from it."""
         handles, labels = self.axes.get_legend_handles_labels()
         if labels:
             columns = 2 if sum(sorted(map(len, labels))[-2:]) <= 28 else 1
+            lines = math.ceil(len(labels) / columns)
+            self._canvas.set_size_inches(4.1, HEIGHT + A_LINE * lines)
             self._canvas.legend(handles, labels, loc="outside lower left", ncols=columns)
         file = io.StringIO()
         self._canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-        return Figure(title, _inline(file.getvalue(), self.name, alt))
+        return Figure(title, _inline(file.getvalue(), self.name, alt), note)
 
 
 def whole_rounds(axes: "Axes") -> None:
@@ -119,23 +127,41 @@ def whole_rounds(axes: "Axes") -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def scale(axes: "Axes", values: Array) -> None:
-    """Take a logarithmic scale for what spans decades, and write its ticks plainly."""
+def scale(axes: "Axes", values: Array) -> bool:
+    """Take a logarithmic scale for what spans decades, and write its ticks plainly; tell whether.
+
+    Parameters
+    ----------
+    values
+        Of the lines; bands may end at zero.
+    """
     found = values[np.isfinite(values)]
     if found.size == 0 or found.min() <= 0 or found.max() / found.min() < 30:
-        return
+        return False
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    return True
 
 
-def within(axes: "Axes", metric: str) -> None:
-    """Show nothing that an accuracy cannot be."""
-    if metric == "accuracy":
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, -0.02), min(high, 1.02))
+def within(axes: "Axes", limits: Limits) -> None:
+    """Show nothing that a metric cannot be, but for the width of a line."""
+    low, high = axes.get_ylim()
+    edge = (min(high, limits.high) - max(low, limits.low)) / 50
+    axes.set_ylim(max(low, limits.low - edge), min(high, limits.high + edge))
+
+
+def metric_axis(axes: "Axes", values: Array, limits: Limits, *, lower_is_better: bool) -> None:
+    """Scale the axis of a metric by the values of its lines."""
+    if not (lower_is_better and scale(axes, values)):
+        within(axes, limits)
+
+
+def reference(axes: "Axes", value: float, label: str, line: str) -> None:
+    """Draw what others have, to be compared with."""
+    axes.axhline(value, color=p.GREY, linestyle=line, linewidth=1.4, label=printable(label))
 
 
 def style(index: int, points: int) -> dict[str, Any]:
@@ -146,10 +172,24 @@ def style(index: int, points: int) -> dict[str, Any]:
 
 
 def band(axes: "Axes", x: Sequence[float] | Array, low: Array, high: Array, index: int) -> None:
-    """Shade what lies between two curves, where both are known."""
+    """Shade what lies between two curves, where both are known.
+
+    Each band has strokes and edges of its own, so that those on top of each other are told apart,
+    in grey too.
+    """
     colour = COLOURS[index % len(COLOURS)]
     known = np.isfinite(low) & np.isfinite(high)
-    axes.fill_between(x, low, high, where=known, color=colour, alpha=0.18, linewidth=0)
+    axes.fill_between(x, low, high, where=known, color=colour, alpha=0.13, linewidth=0)
+    axes.fill_between(
+        *(x, low, high),
+        where=known,
+        facecolor="none",
+        edgecolor=colour,
+        alpha=0.55,
+        hatch=HATCHES[index % len(HATCHES)],
+        linewidth=0.9,
+        linestyle=EDGES[index % len(EDGES)],
+    )
 
 
 def _inline(svg: str, name: str, alt: str) -> Markup:

@@ -1,10 +1,13 @@
 """A page: one HTML file that needs nothing else, on a desk or a phone, in light or in dark."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from nufed.conf.errors import InputError
 from nufed.conf.files import write_whole
@@ -44,17 +47,20 @@ class Section:
     """A data: URI of a picture that is as wide as a screen."""
 
 
-def render(title: str, subtitle: str, lead: str, sections: Sequence[Section], warning: str) -> str:
+def render(
+    title: str, data: str, subtitle: str, lead: str, sections: Sequence[Section], warning: str
+) -> str:
     """Return a page.
 
     Parameters
     ----------
-    title, subtitle, lead
-        What it is of, and what it has to say in a sentence.
+    title, data, subtitle, lead
+        What it is of, which data these are, and what it has to say in a sentence.
     warning
         What a reader has to know first, a line each; empty if nothing.
     """
-    given: dict[str, Any] = {"title": title, "subtitle": subtitle, "lead": lead, "css": CSS}
+    given: dict[str, Any] = {"title": title, "data": data, "subtitle": subtitle, "lead": lead}
+    given["css"] = CSS
     return _template().render(given | {"sections": sections, "warning": warning})
 
 
@@ -82,6 +88,12 @@ def _shown(value: Any) -> Any:
     return printable(value, lines=True) if type(value) is str else value
 
 
+def _breakable(name: str) -> Markup:
+    """Return a name that may go on in the next line after what its parts end with."""
+    parts = re.split(r"(?<=[=./_])(?=\w)", printable(name, lines=True))
+    return Markup("<wbr>").join(parts)
+
+
 @cache
 def _template() -> "Template":
     from jinja2 import Environment, StrictUndefined
@@ -93,13 +105,15 @@ def _template() -> "Template":
         lstrip_blocks=True,
         finalize=_shown,
     )
+    environment.filters["breakable"] = _breakable
     return environment.from_string(TEMPLATE)
 
 
 TEMPLATE = """\
 {% macro table(t) %}
+{% set stack = t.words >= t.head | length %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ t.caption or t.head[0] }}">
-<table>
+<table{{ ' class="stack"' | safe if stack }}>
 {% if t.caption %}
 <caption>{{ t.caption }}</caption>
 {% endif %}
@@ -110,9 +124,12 @@ TEMPLATE = """\
 </tr></thead>
 <tbody>
 {% for row in t.rows %}
-<tr><th scope="row">{{ row[0] }}</th>
+<tr><th scope="row">{{ row[0] | breakable }}</th>
 {%- for cell in row[1:] %}
-<td{{ ' class="n"' | safe if loop.index >= t.words }}>{{ cell }}</td>
+<td
+{%- if loop.index >= t.words %} class="n"
+{%- elif stack %} data-of="{{ t.head[loop.index] }}"
+{%- endif %}>{{ cell }}</td>
 {%- endfor %}
 </tr>
 {% endfor %}
@@ -128,19 +145,24 @@ TEMPLATE = """\
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{{ title }}</title>
+<title>{{ title }}: {{ data }}</title>
 <style>{{ css | safe }}</style>
 </head>
 <body>
 <header>
-<h1>{{ title }}</h1>
+<h1>{{ title }}: <span>{{ data }}</span></h1>
 <p class="subtitle">{{ subtitle }}</p>
 </header>
 <main>
 {% if warning %}
 <div class="warning" role="note">
 {% for line in warning.split("\n") %}
+{% set head, colon, rest = line.partition(": ") %}
+{% if colon and head | length <= 60 %}
+<p><strong>{{ head }}:</strong> {{ rest }}</p>
+{% else %}
 <p>{{ line }}</p>
+{% endif %}
 {% endfor %}
 </div>
 {% endif %}
@@ -161,7 +183,10 @@ TEMPLATE = """\
 {% if section.figures %}
 <div class="figures">
 {% for figure in section.figures %}
-<figure><figcaption>{{ figure.title }}</figcaption>{{ figure.svg }}</figure>
+<figure><figcaption>{{ figure.title }}
+<small>{{ data }}
+{%- if figure.note %} · <span>{{ figure.note }}</span>{% endif %}</small></figcaption>
+{{ figure.svg }}</figure>
 {% endfor %}
 </div>
 {% endif %}

@@ -1,6 +1,6 @@
 """A run folder, read: also one of a run that goes on, was cut off, or is older than this code."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,18 +15,22 @@ from nufed.conf.errors import InputError, reason
 from nufed.conf.files import is_there
 from nufed.conf.schema import Config
 from nufed.conf.targets import foreign
-from nufed.server_app.baselines.verdict import Beside
+from nufed.server_app.amiss import CONSTANT
+from nufed.server_app.baselines.verdict import WORDS, Beside
 from nufed.server_app.baselines.verdict import read as read_beside
 from nufed.server_app.report.statistics import Array
+from nufed.server_app.report.words import data_of
 from nufed.server_app.run_folder import CLIENTS, METRICS, SUMMARY, load, read_json, whole_rows
 from nufed.server_app.tracking import Row
-from nufed.server_app.written import checked_clients, checked_summary
+from nufed.server_app.written import TEST_ROWS, checked_clients, checked_summary
 from nufed.strategies.curves import GROUPS, shown, undefined
 from nufed.tasks.ids import Id
 from nufed.tasks.measures import lower_is_better
 from nufed.tasks.objective import LOWER_IS_BETTER
+from nufed.tasks.possible import Limits, limits
 
 CERTIFICATE = "certificate.svg"
+SIX_DIGITS = 1e-6
 COSTS = "gradients", "bytes"
 """Beside rounds, what a run is measured by: gradients a client took, bytes sent either way."""
 
@@ -70,14 +74,30 @@ class Record:
         return shown(self.last[self.groups[0]]) if self.groups else "loss"
 
     @property
+    def metrics(self) -> list[str]:
+        """What was measured beside the loss, that metric first; and the loss."""
+        of = self.last[self.groups[0]] if self.groups else {}
+        found = [name for name in of if f"{name}_worst_decile" in of and name != "loss"]
+        return [*found, "loss"]
+
+    @property
     def lower_is_better(self) -> bool:
         """Whether less of that metric is better."""
-        known = (self.summary or {}).get("lower_is_better")
+        return self.metric in self.falling
+
+    @property
+    def falling(self) -> Collection[str]:
+        """The metrics of which less is better."""
+        known: Collection[str] | None = (self.summary or {}).get("lower_is_better")
         if known is None and foreign(self.config):  # killed; to look a name up would import it
             known = LOWER_IS_BETTER
         elif known is None:
             known = lower_is_better(self.config.task)
-        return self.metric in known
+        return known
+
+    def limits(self, metric: str) -> Limits:
+        """Return between what a metric always is."""
+        return limits(self.config.task, metric)
 
     @property
     def rounds(self) -> int:
@@ -94,6 +114,27 @@ class Record:
         """What clients have without federation; None where it was not measured."""
         said = (self.summary or {}).get("baselines")
         return None if said is None else read_beside(said)
+
+    @property
+    def data(self) -> str:
+        """What data the run is of, and how they are split, in words."""
+        there = (self.summary or {}).get("clients", {})
+        return data_of(self.config, sum(there.values()) or None)
+
+    def constant(self, group: str) -> tuple[str, float] | None:
+        """Return what needs no model, as people read it, and what it has of the metric.
+
+        The most frequent class of a client of a group, or the mean of its targets; of all clients,
+        where baselines were not asked for. None where nobody measured it.
+        """
+        if (beside := self.beside) is not None and beside.metric == self.metric:
+            value = beside.means.get("constant", {}).get(group)
+            called = f"{group}, {beside.called('constant')}"
+            return None if value is None else (called, value)
+        value = (self.summary or {}).get(CONSTANT, {}).get("accuracy")
+        if value is None or self.metric != "accuracy":
+            return None
+        return f"all, {WORDS['constant']}", value
 
     def series(self, key: str) -> tuple[list[int], Array]:
         """Return the rounds whose row has a figure, and the figures; NaN where not finite."""
@@ -142,6 +183,39 @@ class Record:
         assert self.clients is not None
         values, loss = (np.array(self.clients[group][n], np.float64) for n in (self.metric, "loss"))
         return ~undefined(values, loss)[:, -1]
+
+    @property
+    def test_rows_known(self) -> bool:
+        """Whether it is known on how many rows each client was measured."""
+        return self.clients is not None and all(TEST_ROWS in self.clients[g] for g in self.groups)
+
+    def behind(self, group: str, i: int) -> str | None:
+        """Return the rows behind what the i-th of `each_client` has in the end; None if unknown.
+
+        ``4 of 5`` are right, where the metric counts these; else ``5``.
+        """
+        if self.clients is None or not self.test_rows_known:
+            return None
+        rows, share = self.clients[group][TEST_ROWS][i], self.clients[group][self.metric][i][-1]
+        counted = self.counts_rows and share is not None  # None of a client that diverged
+        return f"{round(share * rows)} of {rows}" if counted else str(rows)
+
+    @cached_property
+    def counts_rows(self) -> bool:
+        """Whether the metric is the share of a client's test rows that are right.
+
+        An accuracy of places in sequences is not, nor need be a metric of one's own by this name:
+        neither is a whole number of rows for every client, to the six digits that are kept.
+        """
+        known = self.metric == "accuracy" and self.test_rows_known
+        return known and all(map(self._whole, self.groups))
+
+    def _whole(self, group: str) -> bool:
+        each, clients = self.each_client(group), self.clients
+        assert each is not None
+        assert clients is not None
+        shares, of = np.nan_to_num(each), np.array(clients[group][TEST_ROWS], np.float64)[:, None]
+        return bool((np.abs(shares - np.rint(shares * of) / of) <= SIX_DIGITS).all())
 
     def name(self, client: Id) -> str:
         """Return what the data set calls a client, given what a file of the run has for it."""

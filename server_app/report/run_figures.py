@@ -5,22 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from nufed.server_app.palette import GREY
 from nufed.server_app.report.figures import (
     COLOURS,
     Drawing,
     Figure,
     band,
+    metric_axis,
+    reference,
     scale,
     style,
     whole_rounds,
-    within,
 )
 from nufed.server_app.report.record import Record, badness
 from nufed.server_app.report.statistics import Array
-from nufed.server_app.report.words import number, steps
+from nufed.server_app.report.words import LOWER, directed, direction, number, steps
 from nufed.strategies.curves import GROUPS
-from nufed.tasks.objective import LOWER_IS_BETTER
 
 CHARTS = 12  # of the algorithm's metrics that are drawn
 STRIP = 300  # points of a curve over clients; more than a screen shows
@@ -31,7 +30,7 @@ def training(run: Record) -> list[Figure]:
     rounds, loss = run.series("train_loss")
     if not rounds:
         return []
-    drawing = Drawing("loss", "round", "training loss")
+    drawing = Drawing("loss", "round", directed("training loss", lower_is_better=True))
     drawing.axes.plot(rounds, loss, color=COLOURS[0], **_dots(rounds))
     scale(drawing.axes, loss)
     whole_rounds(drawing.axes)
@@ -43,6 +42,7 @@ def training(run: Record) -> list[Figure]:
             else f"The training loss was {last}",
             f"Training loss by round, of the clients that trained in it: {first} in round "
             f"{rounds[0]}, {last} in round {rounds[-1]}.",
+            LOWER,
         )
     ]
     norms = {
@@ -73,7 +73,7 @@ def by_round(run: Record, cost: str | None = None) -> list[Figure]:
         return []
     metric, last_k = run.metric, run.last[run.groups[0]]["k"][-1]
     axis = AXES[cost] if cost else "round"
-    drawing = Drawing(cost or "rounds", axis, f"{metric} at k = {last_k}")
+    drawing = Drawing(cost or "rounds", axis, _axis(run, last_k))
     said, drawn = list[str](), [np.array([])]
     for group in run.groups:
         index = GROUPS.index(group)
@@ -86,15 +86,15 @@ def by_round(run: Record, cost: str | None = None) -> list[Figure]:
         drawing.axes.plot(x, worst[:, -1], "--", **look | {"marker": None})
         said.append(f"{group} clients from {_ends(mean[:, -1], metric)}")
         drawn += [mean[:, -1], worst[:, -1]]
+    drawn += _without_model(run, drawing, said)
     if cost is None:
         whole_rounds(drawing.axes)
-    within(drawing.axes, metric)
-    if run.lower_is_better:
-        scale(drawing.axes, np.concatenate(drawn))
-    title = f"Training took {said[-1]} after {steps(last_k)}; dashed: worst tenth"
+    _metric_axis(run, drawing, drawn)
+    ends = said[len(run.groups) - 1]
+    title = f"Training took {ends} after {steps(last_k)}; dashed: worst tenth"
     if cost is not None:
-        title = f"The same by {axis}"
-    return [drawing.finish(title, f"Mean {metric} by {axis}: {'; '.join(said)}.")]
+        title = f"Mean {metric} by {axis}; dashed: worst tenth"
+    return [_finish(run, drawing, title, f"Mean {metric} by {axis}: {'; '.join(said)}.")]
 
 
 def of_algorithm(run: Record) -> list[Figure]:
@@ -116,34 +116,62 @@ def by_step(run: Record) -> list[Figure]:
     metric = run.metric
     if not run.groups or len(run.last[run.groups[0]]["k"]) < 2:
         return []
-    drawing = Drawing("steps", "fine-tuning steps k", f"{metric} on held-out rows")
+    drawing = Drawing("steps", "fine-tuning steps k", _axis(run))
     said, drawn, spread, moves = list[str](), [np.array([])], "", False
     for group in run.groups:
         index, k, mean = GROUPS.index(group), run.last[group]["k"], run.final(group, metric)
         low, high, spread = _spread(run, group)
         band(drawing.axes, k, low, high, index)
-        label = f"{group} ({run.last[group]['clients']})"
+        label = f"{group} ({run.last[group]['clients']:,})"
         drawing.axes.plot(k, mean, label=label, **style(index, len(k)))
         said.append(f"{group} clients from {_ends(mean, metric)}")
         moves = moves or number(mean[0], metric) != number(mean[-1], metric)
         drawn += [mean, low, high]
     for name, value in _alone(run).items():
-        drawing.axes.axhline(value, color=GREY, linestyle="--", linewidth=1.2, label=name)
+        reference(drawing.axes, value, name, "--")
         said.append(f"{name}, {number(value, metric)}")
         drawn.append(np.array([value]))
+    drawn += _without_model(run, drawing, said)
     whole_rounds(drawing.axes)
-    within(drawing.axes, metric)
-    if run.lower_is_better:
-        scale(drawing.axes, np.concatenate(drawn))
+    _metric_axis(run, drawing, drawn)
     fine = said[len(run.groups) - 1]
     what = f"Fine-tuning takes {fine}" if moves else f"{metric.title()} by fine-tuning steps"
     title = f"{what}; shaded: {spread}"
-    return [drawing.finish(title, f"Mean {metric} by fine-tuning steps: {'; '.join(said)}.")]
+    return [_finish(run, drawing, title, f"Mean {metric} by fine-tuning steps: {'; '.join(said)}.")]
+
+
+def _axis(run: Record, k: int | None = None) -> str:
+    """Return what an axis of the metric says."""
+    at = "" if k is None else f" at k = {k}"
+    return f"{directed(run.metric, lower_is_better=run.lower_is_better)}{at}"
+
+
+def _metric_axis(run: Record, drawing: Drawing, drawn: Sequence[Array]) -> None:
+    values, lower = np.concatenate(drawn), run.lower_is_better
+    metric_axis(drawing.axes, values, run.limits(run.metric), lower_is_better=lower)
+
+
+def _finish(run: Record, drawing: Drawing, title: str, alt: str) -> Figure:
+    return drawing.finish(title, alt, direction(lower_is_better=run.lower_is_better))
+
+
+def _without_model(run: Record, drawing: Drawing, said: list[str]) -> list[Array]:
+    """Draw and say what the last group of clients has without any model, if it was measured."""
+    found = run.constant(run.groups[-1])
+    if found is None:
+        return []
+    name, value = found
+    reference(drawing.axes, value, name, ":")
+    said.append(f"{name}, {number(value, run.metric)}")
+    return [np.array([value])]
 
 
 def _alone(run: Record) -> dict[str, float]:
-    """Return what the last group of clients does best without federation, by what it is called."""
-    if (beside := run.beside) is None:
+    """Return what the last group of clients does best without federation, by what it is called.
+
+    Nothing where that needs no model: `_without_model` draws it.
+    """
+    if (beside := run.beside) is None or beside.best == "constant":
         return {}
     value = beside.means[beside.best].get(run.groups[-1])
     return {} if value is None else {f"{run.groups[-1]}, {beside.called(beside.best)}": value}
@@ -157,7 +185,7 @@ def over_clients(run: Record) -> list[Figure]:
     if not each:
         return []
     last_k = run.last[run.groups[0]]["k"][-1]
-    drawing = Drawing("clients", "clients, worst served first (%)", f"{metric} at k = {last_k}")
+    drawing = Drawing("clients", "clients, worst served first (%)", _axis(run, last_k))
     drawn = list[Array]()
     for group, curves in each.items():
         values = worst_first(curves[:, -1], lower_is_better=run.lower_is_better)
@@ -166,16 +194,38 @@ def over_clients(run: Record) -> list[Figure]:
         look = style(GROUPS.index(group), len(some)) | {"markevery": 1}
         if len(values) > STRIP / 4:
             look["marker"] = None
-        drawing.axes.plot(rank[some], values[some], label=f"{group} ({len(values)})", **look)
+        drawing.axes.plot(rank[some], values[some], label=f"{group} ({len(values):,})", **look)
         drawn.append(values)
     values = np.concatenate(drawn)
-    if run.lower_is_better:
-        scale(drawing.axes, values)
+    said = list[str]()
+    _metric_axis(run, drawing, [values, *_without_model(run, drawing, said)])
     ordered = worst_first(values, lower_is_better=run.lower_is_better)
-    middle, worst = (number(float(ordered[i]), metric) for i in (len(ordered) // 2, 0))
-    side = "below" if run.lower_is_better else "above"
-    title = f"Half of the clients are at {middle} or {side}; the worst served is at {worst}"
-    return [drawing.finish(title, f"{metric.title()} of each client, sorted. {title}.")]
+    middle, worst = (float(ordered[i]) for i in (len(ordered) // 2, 0))
+    side = " or below" if run.lower_is_better else " or above"
+    side = "" if middle in run.limits(metric) else side  # there is nothing beyond
+    title = (
+        f"Half of the clients are at {number(middle, metric)}{side}; the worst served is at "
+        f"{number(worst, metric)}{_behind_the_worst(run)}"
+    )
+    return [
+        _finish(
+            run, drawing, title, f"{metric} of each client, sorted. {'; '.join([title, *said])}."
+        )
+    ]
+
+
+def _behind_the_worst(run: Record) -> str:
+    """Return `` (4 of 5)``, which rows of the worst served client are right; empty if unknown."""
+    if not run.counts_rows:
+        return ""
+    bad = list[tuple[float, str, int]]()
+    for group in run.groups:
+        each, there = run.each_client(group), np.flatnonzero(run.there(group))
+        assert each is not None
+        ends = badness(each[:, -1], lower_is_better=run.lower_is_better)
+        bad += [(float(ends[i]), group, int(i)) for i in there]
+    _, group, i = max(bad, key=lambda each: each[0])
+    return f" ({run.behind(group, i)} rows)"
 
 
 def diagnosed(run: Record) -> list[Figure]:
@@ -188,13 +238,14 @@ def diagnosed(run: Record) -> list[Figure]:
     if not found:
         return []
     values = np.array(list(found.values()), np.float64)
-    drawing = Drawing("diagnostics", "round", "‖∇F(w)‖²")
+    drawing = Drawing("diagnostics", "round", directed("‖∇F(w)‖²", lower_is_better=True))
     drawing.axes.plot(list(found), values, **style(0, len(found)))
     scale(drawing.axes, values)
     whole_rounds(drawing.axes)
     ends = f"{values[0]:.3g} in round {min(found)}, {values[-1]:.3g} in round {max(found)}"
     title = f"The squared norm of the meta-gradient: {ends}"
-    return [drawing.finish(title, f"‖∇F(w)‖² over all participating clients, by round: {ends}.")]
+    alt = f"‖∇F(w)‖² over all participating clients, by round: {ends}."
+    return [drawing.finish(title, alt, LOWER)]
 
 
 def worst_first(values: Array, *, lower_is_better: bool) -> Array:
@@ -217,9 +268,8 @@ def _spread(run: Record, group: str) -> tuple[Array, Array, str]:
             "all but the best and worst tenth",
         )
     mean, std = run.final(group, run.metric), run.final(group, f"{run.metric}_std")
-    top = 1.0 if run.metric == "accuracy" else np.inf
-    bottom = 0.0 if run.metric in ("accuracy", *LOWER_IS_BETTER) else -np.inf
-    return np.maximum(mean - std, bottom), np.minimum(mean + std, top), "one standard deviation"
+    least, most = run.limits(run.metric)
+    return np.maximum(mean - std, least), np.minimum(mean + std, most), "one standard deviation"
 
 
 def _ends(values: Array, metric: str) -> str:

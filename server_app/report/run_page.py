@@ -38,12 +38,11 @@ def report(run: Record, own: Sequence[Part] | None = None) -> str:
     c, a = run.config, run.config.algorithm
     told = "\n".join(filter(None, (_warning(run), *alarms(run.summary or {}, c))))
     subtitle = (
-        f"{a['name']}: {settings_of(a).replace('=', ' = ')} · "
-        f"{c.dataset['name']}, {c.partition.name} · seed {c.seed} · {run.folder.name}"
+        f"{a['name']}: {settings_of(a).replace('=', ' = ')} · seed {c.seed} · {run.folder.name}"
     )
     with styled():
         found = sections(run, own)
-    return render(c.name, subtitle, headline(run), found, told)
+    return render(c.name, run.data, subtitle, headline(run), found, told)
 
 
 def headline(run: Record) -> str:
@@ -64,8 +63,17 @@ def headline(run: Record) -> str:
         said.append(f"{who} {verb} at {at} (worst tenth {worst}){before}".replace("  ", " "))
     start = f"After {steps(k)}" if k else "Without fine-tuning"
     rows = "" if run.config.evaluation.split == "test" else " on validation rows"
-    first = f"{rising}. " if rising else ""
+    first = f"{rising}. " if rising else _of_which_round(run)
     return f"{first}{start}, {'; '.join(said)}{rows}.{_of_training(run)}"
+
+
+def _of_which_round(run: Record) -> str:
+    """Say of which model figures are, where it is not that of a run's end."""
+    if run.config.rounds == 0 or (run.summary is not None and not run.stopped):
+        return ""
+    if run.last["round"] == 0:
+        return "This is of the untrained model. "
+    return f"This is of round {run.last['round']} of {run.config.rounds}. "
 
 
 def _of_training(run: Record) -> str:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nufed.tasks.possible import Limits
+
 Array = NDArray[np.float64]
 LEVEL = 0.95
 RUNNING = 3  # evaluations that a running mean is of
@@ -25,6 +27,15 @@ class Interval(NamedTuple):
     def decided(self) -> bool:
         """Whether the interval leaves zero out."""
         return self.low > 0 or self.high < 0
+
+    def within(self, limits: Limits) -> "Interval":
+        """Return the interval without what cannot be: few values reach far beyond it.
+
+        [−∞, ∞], which stands for none, remains.
+        """
+        if not math.isfinite(self.low):
+            return self
+        return self._replace(low=max(self.low, limits.low), high=min(self.high, limits.high))
 
     def times(self, factor: float) -> "Interval":
         """Return the interval in other units."""

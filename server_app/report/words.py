@@ -2,9 +2,15 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
+from nufed.conf.schema import Config
 from nufed.strategies.curves import exists
+
+LOWER, HIGHER = "↓\N{NO-BREAK SPACE}lower is better", "↑\N{NO-BREAK SPACE}higher is better"
+TRAITS = {"num_classes_per_partition": "classes each", "num_shards_per_partition": "shards each"}
+"""Of partitioners."""
 
 
 def number(value: float | None, metric: str) -> str:
@@ -24,6 +30,38 @@ def point(curves: Mapping[str, Any], metric: str, statistic: str, i: int) -> str
 def steps(k: int) -> str:
     """Return ``5 fine-tuning steps``."""
     return f"{k} fine-tuning step{'' if k == 1 else 's'}"
+
+
+def direction(*, lower_is_better: bool) -> str:
+    """Return ``↑ higher is better``."""
+    return LOWER if lower_is_better else HIGHER
+
+
+def directed(metric: str, *, lower_is_better: bool) -> str:
+    """Return ``accuracy ↑``."""
+    return f"{metric} {direction(lower_is_better=lower_is_better)[0]}"
+
+
+def data_of(config: Config, clients: int | None = None) -> str:
+    """Return ``digits, 50 clients by shards (2 classes each)``.
+
+    Parameters
+    ----------
+    clients
+        How many there are, where that is known; else what the configuration says.
+    """
+    part, spec = config.partition, config.partition.partitioner or {}
+    found = clients or part.num_clients
+    many = "clients" if found is None else f"{found:,} clients"
+    name, path = config.dataset["name"], config.dataset.get("path")
+    if isinstance(path, str):
+        name = f"{name} {PurePath(path).name}"
+    if part.partitioner is None:
+        return f"{name}, {many} of its own"
+    notes = [f"{spec[key]} {word}" for key, word in TRAITS.items() if type(spec.get(key)) is int]
+    notes += [f"alpha {spec['alpha']}"] if type(spec.get("alpha")) is float else []
+    told = f" ({', '.join(notes)})" if notes else ""
+    return f"{name}, {many} by {part.name}{told}"
 
 
 def clients(n: int, group: str) -> str:

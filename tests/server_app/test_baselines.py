@@ -288,6 +288,9 @@ def test_a_run_says_whether_it_pays_and_so_do_its_table_and_report(
     page = write_report(run.folder).read_text()
     assert "Does it pay?" in page
     assert said.pays() in page
+    constant = said.means["constant"]["new"]
+    assert f"new, its most frequent class, {constant:.3f}" in page
+    assert page.count("new, its most frequent class</text>") == 5, "in the legend of each figure"
     assert "baselines" not in train([*words, "baselines=none"]).summary
 
 

@@ -47,7 +47,7 @@ class Vector(torch.nn.Module):
 
 
 MEASURED = Evaluation(
-    1, {"new": Members(["ward é", 8], [5, None], {"loss": np.array([[2, 1 / 3]] * 2)})}
+    1, {"new": Members(["ward é", 8], [5, None], {"loss": np.array([[2, 1 / 3]] * 2)}, [3, 2])}
 )
 ROWS: list[Row] = [{"round": 0, "train_loss": 1.5}, {"round": 1, "train_loss": float("nan")}]
 
@@ -104,7 +104,8 @@ def test_everything_arrives(lines: list[str], reading: Reading) -> None:
     params, sizes = read(reading.folder / "model.safetensors")
     assert torch.equal(params["w"], PARAMS["w"])
     assert sizes == SIZES
-    new = {"client": ["ward é", 8], "rows": [5, None], "loss": [[2.0, 0.333333]] * 2}
+    new = {"client": ["ward é", 8], "rows": [5, None], "test_rows": [3, 2]}
+    new |= {"loss": [[2.0, 0.333333]] * 2}
     clients = json.loads((reading.folder / "clients.json").read_text())
     assert clients == {"round": 1, "new": new}
     assert reading.rows() == [ROWS[0], {"round": 1, "train_loss": None}]

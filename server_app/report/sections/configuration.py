@@ -14,7 +14,11 @@ from nufed.server_app.report.words import shown
 def configuration(run: Record) -> Section:
     """List what was chosen."""
     usual = differing_keys(run.config, _defaults())
-    rows = [(key, shown(ours), shown(theirs)) for key, (ours, theirs) in usual.items()]
+    rows = [
+        (key, shown(ours), shown(theirs))
+        for key, (ours, theirs) in usual.items()
+        if not any(other.startswith(f"{key}.") for other in usual)  # an empty group, filled
+    ]
     table = Table(("key", "this run", "default"), rows, words=3)
     probe = [f"A probe of the task chose {' and '.join(run.probed)}."] if run.probed else []
     return Section(

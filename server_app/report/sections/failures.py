@@ -19,13 +19,16 @@ def failures(run: Record) -> Section:
                 found[kind, failure["reason"]].append((row["round"], failure["client"]))
     total = sum(map(len, found.values()))
     if not total:
-        return Section("Failures", ["None: every client that was asked gave a usable answer."])
+        whole = run.summary is not None and not run.stopped
+        none = "every client that was asked gave a usable answer"
+        return Section("Failures", [f"None{'' if whole else ' in what was completed'}: {none}."])
     frequent = sorted(found.items(), key=lambda entry: -len(entry[1]))
     rows = [
         [reason, kind, str(len(those)), _named(run, {c for _, c in those}), _span(those)]
         for (kind, reason), those in frequent[:REASONS]
     ]
-    text = [f"{total:,} answers were dropped; the rounds went on with the others."]
+    dropped = "1 answer was" if total == 1 else f"{total:,} answers were"
+    text = [f"{dropped} dropped; the rounds went on with the others."]
     if len(frequent) > REASONS:
         text.append(f"The {REASONS} most frequent of {len(frequent)} reasons:")
     head = ("reason", "in", "times", "clients", "rounds")

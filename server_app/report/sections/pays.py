@@ -2,7 +2,7 @@
 
 from nufed.server_app.report.page import Section, Table
 from nufed.server_app.report.record import Record
-from nufed.server_app.report.words import number
+from nufed.server_app.report.words import direction, number
 from nufed.strategies.curves import GROUPS
 
 
@@ -16,7 +16,8 @@ def pays(run: Record) -> Section | None:
         [beside.called(name), *(number(means[group], beside.metric) for group in groups)]
         for name, means in beside.means.items()
     ]
-    caption = f"{beside.metric.capitalize()} on the same test rows, mean over clients"
+    which = direction(lower_is_better=beside.lower_is_better)
+    caption = f"{beside.metric} on the same test rows, mean over clients; {which}"
     how = (
         "Alone, each client's model is trained on its own train rows, from the run's first model: "
         f"up to {beside.steps} steps of Adam, as many as a quarter of these rows, held out, ask "

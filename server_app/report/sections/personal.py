@@ -3,7 +3,7 @@
 from nufed.server_app.report import run_figures as draw
 from nufed.server_app.report.page import Section, Table
 from nufed.server_app.report.record import COSTS, Record, badness
-from nufed.server_app.report.words import point, steps
+from nufed.server_app.report.words import direction, point, steps
 from nufed.strategies.curves import rises, say_undefined
 
 STATISTICS = {"mean": "", "std": "_std", "worst tenth": "_worst_decile", "worst": "_bottom"}
@@ -14,7 +14,7 @@ def personal(run: Record) -> Section | None:
     if not run.groups:
         return None
     tables = list[tuple[str, Table]]()
-    for metric in dict.fromkeys((run.metric, "loss")):
+    for metric in run.metrics:
         rows = [
             [
                 f"{group}, {label}",
@@ -24,7 +24,8 @@ def personal(run: Record) -> Section | None:
             for label, end in STATISTICS.items()
         ]
         head = ["clients", *(f"k={k}" for k in run.last[run.groups[0]]["k"])]
-        tables.append((f"Numbers: {metric}", Table(head, rows)))
+        which = direction(lower_is_better=metric in run.falling)
+        tables.append((f"Numbers: {metric}", Table(head, rows, f"{metric}, {which}")))
     where = "held-out" if run.config.evaluation.split == "test" else "validation"
     text = f"Measured in round {run.last['round']} on each client's {where} rows."
     text += _better_left(run)
@@ -49,7 +50,7 @@ def _better_left(run: Record) -> str:
         if each is None:
             return ""
         bad = badness(each, lower_is_better=run.lower_is_better)
-        counts.append(f"{int((bad[:, -1] > bad[:, 0]).sum())} of {len(bad)} {group}")
+        counts.append(f"{int((bad[:, -1] > bad[:, 0]).sum()):,} of {len(bad):,} {group}")
     last = run.last[run.groups[0]]["k"][-1]
     if not last:
         return ""

@@ -5,7 +5,7 @@ import numpy as np
 from nufed.server_app.report import run_figures as draw
 from nufed.server_app.report.page import Section, Table
 from nufed.server_app.report.record import Record
-from nufed.server_app.report.words import duration, number, point, size
+from nufed.server_app.report.words import directed, direction, duration, number, point, size
 
 
 def training(run: Record) -> Section:
@@ -15,7 +15,7 @@ def training(run: Record) -> Section:
     if "stopped_early" in summary:
         facts += [("stopped early", summary["stopped_early"])]
     if there := summary.get("clients"):
-        facts += [("clients", f"{there['participating']} participating, {there['new']} new")]
+        facts += [("clients", f"{there['participating']:,} participating, {there['new']:,} new")]
     _, seconds = run.series("train_s")
     if len(seconds := seconds[np.isfinite(seconds)]):
         facts += [("median round", duration(float(np.median(seconds))))]
@@ -58,5 +58,7 @@ def _by_round(run: Record) -> Table:
         ]
         for row in run.evaluated
     ]
-    caption = f"{metric} after the last fine-tuning step"
-    return Table(["round", "training loss", *head], rows, caption)
+    which = direction(lower_is_better=run.lower_is_better)
+    caption = f"{metric} after the last fine-tuning step; {which}"
+    loss = directed("training loss", lower_is_better=True)
+    return Table(["round", loss, *head], rows, caption)

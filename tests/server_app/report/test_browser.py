@@ -38,7 +38,9 @@ function look(page) {{
   }});
   const style = getComputedStyle(page.body);
   document.getElementById("found").textContent = JSON.stringify({{
-    texts, overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth,
+    texts, overflow: page.documentElement.scrollWidth - page.defaultView.innerWidth,
+    wide: [...page.querySelectorAll(".stack")].filter(t => t.scrollWidth > page.body.clientWidth)
+      .length,
     paper: style.backgroundColor, ink: style.color,
     columns: getComputedStyle(page.querySelector(".figures")).gridTemplateColumns.split(" ").length,
   }});
@@ -103,6 +105,7 @@ def seen(site: tuple[Path, str, list[str]], page: Path, width: int, *options: st
 def require_readable(found: Any) -> None:
     """No text in a figure is cut off or tiny, and the page is no wider than its frame."""
     assert found["overflow"] <= 0
+    assert found["wide"] == 0, "tables of words stand within the page"
     assert len(found["texts"]) > 20
     assert [text for text in found["texts"] if text["outside"] > 1] == []
     assert min(text["pixels"] for text in found["texts"]) > 9

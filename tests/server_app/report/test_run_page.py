@@ -20,6 +20,7 @@ from nufed.server_app.report.record import badness, read_record
 from nufed.server_app.report.run_figures import worst_first
 from nufed.server_app.report.run_page import write_report
 from nufed.server_app.resume import resumed_config
+from nufed.tasks.task import build
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import (
     SMALL,
@@ -85,6 +86,11 @@ def test_the_numbers_are_those_of_the_run(train: Train, tmp_path: Path) -> None:
     assert float(rounds[2][1]) == pytest.approx(run.rows[4]["train_loss"], rel=5e-3)
     assert float(rounds[1][4]) == pytest.approx(run.rows[2]["new"]["accuracy"][3], abs=5e-4)
     assert len(page.figures()) == 7, "two by what was spent"
+    data = "npz rows.npz, 12 clients of its own"
+    assert page.text.count(f"npz-nufed: {data}") == 2, "title and heading"
+    assert page.text.count(data) == 2 + 7, "and under each figure's title"
+    assert page.text.count(f"{data} · ↑\N{NO-BREAK SPACE}higher is better") == 5
+    assert page.text.count(f"{data} · ↓\N{NO-BREAK SPACE}lower is better") == 1
 
 
 def test_what_was_spent_and_the_algorithms_metrics_are_shown_where_rows_have_them(
@@ -108,7 +114,9 @@ def test_what_was_spent_and_the_algorithms_metrics_are_shown_where_rows_have_the
     for figure in before.figures():
         added.remove(figure)
     ends = [run.rows[i]["new"]["accuracy"][3] for i in (0, 4)]
-    said = f"new clients from {ends[0]:.3f} to {ends[1]:.3f}."
+    constant = run.summary["constant"]["accuracy"]
+    said = f"new clients from {ends[0]:.3f} to {ends[1]:.3f}; "
+    said += f"all, its most frequent class, {constant:.3f}."
     assert len(added) == 4
     by_gradients, by_bytes = (each for each in added if "Mean accuracy by" in each)
     assert by_gradients.startswith("Mean accuracy by gradients taken per participating client: ")
@@ -148,16 +156,27 @@ def test_clients_are_named_by_how_well_they_are_served(train: Train, tmp_path: P
         rows |= dict(zip(clients[group]["client"], clients[group]["rows"], strict=True))
     assert set(ends) == set(range(12))
     assert set(rows.values()) == {18}, "three quarters of 24"
+    data = build(read_record(run.folder).config).data
+    tested = {i: len(data.partition.test_rows(i)) for i in range(12)}
 
     listed = page_of(run).table("client kind k=3")
     middle = sorted(ends.values(), reverse=True)[len(ends) // 2]
     worse = sorted(end for end in ends.values() if end < middle - 1e-6)
     assert 1 < len(worse) < 12
     assert worse == pytest.approx([float(row[2]) for row in listed], abs=5e-4)
-    for client, kind, end, _, train_rows in listed:
+    for client, kind, end, right, _, train_rows in listed:
         assert float(end) == pytest.approx(ends[int(client)], abs=5e-4)
         assert int(client) in clients[kind]["client"]
+        assert right == f"{round(float(end) * tested[int(client)])} of {tested[int(client)]}"
         assert train_rows == "18"
+    first = listed[0]
+    assert f"the worst served is at {first[2]} ({first[3]} rows)" in page_of(run).text
+
+    for group in ("participating", "new"):  # an older folder
+        del clients[group]["test_rows"]
+    (run.folder / "clients.json").write_text(json.dumps(clients))
+    older = read_page(write_report(run.folder)).table("client kind k=3")
+    assert older == [[*row[:3], *row[4:]] for row in listed]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +206,7 @@ def test_clients_go_by_what_the_data_set_calls_them(
     failed = [failure["client"] for row in run.rows for failure in row.get("failures", [])]
     assert set(failed) == {names[3]}
     assert "Clients go by their ids in the data." in page.text
+    assert f"Listed are {len(listed)} of 12" in page.text
 
 
 def test_the_command_repeats_the_run_bit_by_bit(train: Train, tmp_path: Path) -> None:
@@ -268,6 +288,8 @@ def test_a_run_that_stopped_says_why_and_where(train: Train, tmp_path: Path) -> 
     page = read_page(tmp_path / "run1" / "report.html")
     assert f"This run stopped early: {stopped.value}" in page.text
     assert "of 9" in page.text
+    assert "This is of the untrained model. After 2 fine-tuning steps" in page.text
+    assert "None in what was completed" in page.text
 
 
 def test_a_run_that_was_killed_or_goes_on_is_read_as_far_as_it_got(train: Train) -> None:
@@ -307,6 +329,11 @@ def test_clients_of_another_round_are_not_shown(train: Train) -> None:
     clients = json.loads((run.folder / "clients.json").read_text())
     (run.folder / "clients.json").write_text(json.dumps(clients | {"round": 1}))
     assert read_record(run.folder).clients is None
+    for forged in ([0], [1, 1], ["1"]):
+        clients["new"]["test_rows"] = forged
+        (run.folder / "clients.json").write_text(json.dumps(clients))
+        with pytest.raises(InputError, match=r"clients\.json: cannot be read"):
+            read_record(run.folder)
 
 
 def test_failures_are_counted_by_reason_and_client(train: Train, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from nufed.server_app.report.statistics import (
     smooth,
     still_rises,
 )
+from nufed.tasks.possible import POSITIVE, SHARE
 
 
 def test_the_interval_is_students() -> None:
@@ -22,6 +23,17 @@ def test_the_interval_is_students() -> None:
     assert interval([1, 2, 3, 4, 5]) == pytest.approx((3, 3 - half, 3 + half), abs=1e-5)
     assert interval([1, 2, 3, 4, 5]).decided
     assert not interval([-1, 2, -3, 4, 5]).decided
+
+
+def test_an_interval_ends_where_what_it_is_of_does() -> None:
+    """Of three accuracies by hand; all 1 leave a point, and one alone has none to be cut."""
+    half = 4.302653 * 0.1 / math.sqrt(3)
+    cut = interval([0.8, 0.9, 1.0]).within(SHARE)
+    assert cut == pytest.approx((0.9, 0.9 - half, 1.0), abs=1e-5)
+    assert interval([1.0, 1.0, 1.0]).within(SHARE) == (1.0, 1.0, 1.0)
+    assert interval([0.0, 1.0]).within(SHARE) == (0.5, 0.0, 1.0)
+    assert interval([0.01, 0.2]).within(POSITIVE).low == 0
+    assert interval([0.9]).within(SHARE) == (0.9, -math.inf, math.inf)
 
 
 def test_it_holds_the_true_mean_95_times_of_100() -> None:
