@@ -1,4 +1,4 @@
-"""Every command that stands by itself on a page, run as typed but for fewer rounds and trials.
+"""Every command that stands by itself, run once, as typed but for fewer rounds, seeds and trials.
 
 The others are run in their order by what `tests.docs.commands.place` names.
 """
@@ -33,7 +33,9 @@ MARKS = {
     "tracking=[tensorboard,mlflow]": pytest.mark.trackers,
 }
 """What a command needs besides, by a word of it."""
-BY_ITSELF = [command for command in commands() if place(command) == ALONE]
+BY_ITSELF = {
+    tuple(command.words): command for command in commands() if place(command) == ALONE
+}.values()
 
 
 def shown(*programs: str) -> list[object]:
@@ -76,8 +78,9 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def shortened(words: list[str], folder: Path) -> list[str]:
-    """Return a command of `nufed` with fewer rounds and trials, and MNIST's files from here."""
+    """Return a command of `nufed` with fewer rounds, seeds and trials, and MNIST's files here."""
     rounds = 1
+    words = [re.sub(r"^seed=range\(\d+\)$", "seed=range(2)", word) for word in words]
     for resumed in (word[len("resume=") :] for word in words if word.startswith("resume=")):
         rounds += json.loads((folder / resumed / "summary.json").read_text())["rounds"]
     more = [f"rounds={rounds}"]
