@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from nufed.conf.errors import InputError
+from nufed.conf.metric_names import by_name
 from nufed.conf.text import printable
 
 T = TypeVar("T")
@@ -222,12 +223,14 @@ class TaskConfig:
     """A function (outputs, y) or class by name, one loss a row; null: cross-entropy where y holds
     classes, else half the squared error."""
     metrics: Any = None
-    """`{name: metric}`; null: accuracy where y holds classes, else mae, the mean absolute error."""
+    """`{name: metric}`, or short names, `[accuracy,auroc]`; null: accuracy where y holds classes,
+    else mae, the mean absolute error."""
     class_axis: str | None = None
     """`last`: outputs of a sequence have their classes there, where as many classes as places leave
     both axes possible; null asks for it then."""
 
     def __post_init__(self) -> None:
+        self.metrics = by_name(self.metrics)
         axis = self.class_axis
         require(axis in (None, "last"), "task.class_axis", axis, "last, or null")
 

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nufed.conf.schema import Config
-from nufed.conf.words import for_shell
 from nufed.server_app.report.statistics import Interval, interval, rounds_to_tell
 from nufed.server_app.report.words import number
 from nufed.server_app.tracking import Row
@@ -176,8 +175,7 @@ def _of_constant(summary: Mapping[str, Any], config: Config) -> Iterator[str]:
         return
     yield f"{said}; {_to_move(summary, config)}."
     if accuracy > RARE:
-        instead = for_shell(BALANCED)
-        yield f"Accuracy says little of classes so rare; balanced accuracy does: {instead}"
+        yield f"Accuracy says little of classes so rare; balanced accuracy does: {BALANCED}"
 
 
 def _to_move(summary: Mapping[str, Any], config: Config) -> str:
