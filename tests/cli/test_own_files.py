@@ -103,6 +103,15 @@ def test_ones_own_model_is_trained_and_read_again(
         assert set(load_file(project / file)) == {f"{module}.weight", f"{module}.bias"}
 
 
+@pytest.mark.parametrize("env", ["wheel"], indirect=True)
+def test_the_demo_needs_no_checkout(env: Mapping[str, str], tmp_path: Path) -> None:
+    """All of it but 49 rounds: data, training, what clients have alone, tables, report."""
+    done = forked.run(["nufed", "rounds=1", "hydra.run.dir=run"], tmp_path, env)
+    assert done.status == 0, done.out + done.err
+    assert "alone, linear model" in done.out
+    assert (tmp_path / "run/report.html").is_file()
+
+
 @pytest.mark.parametrize("env", ["wheel"], indirect=True)  # it takes the seconds of real imports
 def test_a_script_there_imports_both(env: Mapping[str, str], project: Path) -> None:
     (project / "use.py").write_text(USE)

@@ -139,7 +139,7 @@ def test_the_number_of_classes_is_that_of_the_model(save: Save) -> None:
             ["task.loss=torch.nn.HuberLoss", "gamma"],
         ),
         ("task.loss=torch.nn.functional.cross_entropy", ["gives shape [] for 6 rows"]),
-        ("task.metrics=mae", ["task.metrics=mae: must be name:"]),
+        ("task.metrics=5", ["task.metrics=5: must be name:"]),
         ("task.metrics={loss: torch.nn.L1Loss}", ["task.metrics=loss: must be a plain name"]),
         ("task.metrics={rows: torch.nn.L1Loss}", ["task.metrics=rows: must be a plain name"]),
         ("task.metrics={a_std: torch.nn.L1Loss}", ["task.metrics=a_std"]),
