@@ -146,7 +146,8 @@ class ProgressBar(Callback):
     def _say_if_it_pays(self, summary: dict[str, Any]) -> None:
         if "baselines" in summary:
             beside = verdict.read(summary["baselines"])
-            self.console.print(beside_table(beside))
+            if beside.against:
+                self.console.print(beside_table(beside))
             self.console.say(beside.pays())
 
 

@@ -84,7 +84,10 @@ class Beside:
             for group, of in self.against.items()
         ]
         if not said:
-            return "Nobody could be compared with what each client does alone."
+            return (
+                "Nobody can be compared with what each client does alone: no client has "
+                f"{self.metric} of both."
+            )
         return (
             f"{self._pays()}: personal models are better than what clients do best alone "
             f"({self.called(self.best).removeprefix(ALONE)}) {'; '.join(said)}."

@@ -219,6 +219,7 @@ def test_the_sentence_counts_clients_and_has_an_interval() -> None:
         )
     )
     assert "by 0.3." in beside([0.3]).pays()
+    assert beside([math.nan]).pays().endswith("alone: no client has accuracy of both.")
     assert "(its mean)" in beside([0.3], best="constant", classes=False).pays()
 
 

@@ -21,8 +21,14 @@ def pays(run: Record) -> Section | None:
     how = (
         "Alone, each client's model is trained on its own train rows, from the run's first model: "
         f"up to {beside.steps} steps of Adam, as many as a quarter of these rows, held out, ask "
-        "for. Pooled, one model sees the train rows of all clients, which federation leaves where "
-        "they are: it says what that costs."
+        "for."
     )
+    if "pooled" in beside.means:
+        how += (
+            " Pooled, one model sees the train rows of all clients, which federation leaves where "
+            "they are: it says what that costs."
+        )
     table = Table(("", *groups), rows, caption)
+    if not beside.against:
+        return Section("Does it pay?", [beside.pays()])
     return Section("Does it pay?", [beside.pays(), how], tables=[table])
