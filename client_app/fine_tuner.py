@@ -21,6 +21,7 @@ from nufed.conf.errors import InputError
 from nufed.conf.schema import Config
 from nufed.tasks.ids import ClientIds
 from nufed.tasks.module_state import unchanged
+from nufed.tasks.partitions import fingerprint
 from nufed.tasks.streams import Purpose, model_randomness, stream
 from nufed.tasks.task import Task
 
@@ -80,7 +81,9 @@ class FineTuner:
                 f"client {self.ids[client]}: has 1 row to fine-tune on, and steps are chosen by 2 "
                 "at least; say how many, as steps=0"
             )
-        random = stream(Purpose.FOLDS, self.how.seed, client)
+        # Its own, in whatever file its rows are.
+        whose = fingerprint(self.task.data.y[np.sort(rows)])
+        random = stream(Purpose.FOLDS, self.how.seed, whose)
         state = new_state(self.task, self.algorithm, self.shared)
         of = (self.task, self.algorithm, self.shared, state, rows, random)
         losses = held_out_losses(*of, steps=self.how.steps, batch=self.how.batch)

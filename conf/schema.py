@@ -63,8 +63,8 @@ class PartitionConfig:
     test_fraction: float = 0.25
     """Part of each client's rows that is held out for its test split."""
     stratified: bool = False
-    """Whether that is as much of each class, as far as a client's rows allow; else it is drawn of
-    all rows alike."""
+    """Whether that is as much of each class, as far as a client's rows allow, and follows from them
+    alone; else it is drawn of all rows alike."""
     seed: int = MISSING
     """Draws who gets which row, and which rows are held out."""
     partitioner: Any = None

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,7 +77,7 @@ class Partition:
         return self.index[self.offset[client] + self.train[client] : self.offset[client + 1]]
 
     def validation(
-        self, fraction: float, y: NDArray[np.generic] | None = None, seed: int = 0
+        self, fraction: float, y: NDArray[np.generic], config: PartitionConfig
     ) -> "Partition":
         """Return a partition of the train rows alone: part of them take the test rows' place.
 
@@ -86,17 +87,19 @@ class Partition:
         ----------
         fraction
             Of each client's train rows.
-        y, seed
-            [N] classes, of each of which as much is taken; else rows are taken as they come.
+        y
+            [N] or [N, …] targets.
         """
         held_out = np.maximum(np.rint(self.train * fraction).astype(np.int64), 1)
-        index = np.concatenate([self.train_rows(client) for client in range(len(self.train))])
-        offset = np.concatenate([[0], np.cumsum(self.train)])
+        index = [self.train_rows(client) for client in range(len(self.train))]
         train = np.maximum(self.train - held_out, self.train > 0)  # 0 of those who are elsewhere
-        if y is not None:
-            random = stream(Purpose.SPLIT, seed, round=1)
-            index = stratified(index, y[index], self.train, train, random)
-        return replace(self, index=index, offset=offset, train=train)
+        if config.stratified:
+            index = [
+                own_split(y, np.sort(rows), len(rows) - kept, config, 1) if len(rows) else rows
+                for rows, kept in zip(index, train.tolist(), strict=True)
+            ]
+        offset = np.concatenate([[0], np.cumsum(self.train)])
+        return replace(self, index=np.concatenate(index), offset=offset, train=train)
 
 
 def partition(rows: Rows, config: PartitionConfig) -> Partition:
@@ -113,16 +116,15 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
         ids, natural = numbered(rows.client)
     owner = _owners(rows, config, natural)
     names = ids if natural is None or ids is None or not made else _kept(owner, natural, ids)
-    random = stream(Purpose.SPLIT, config.seed)
-    shuffled = random.permutation(np.flatnonzero(owner >= 0))
+    shuffled = stream(Purpose.SPLIT, config.seed).permutation(np.flatnonzero(owner >= 0))
     of = owner[shuffled]
     size = np.bincount(of)
     if rows.test is None or made:
         order = shuffled[np.argsort(of, kind="stable")]
         held_out = np.maximum(np.rint(size * config.test_fraction).astype(np.int64), 1)
         train = np.maximum(size - held_out, 1)  # a client of one row trains on it
-        if (y := strata(rows.y, config)) is not None:
-            order = stratified(order, y[order], size, train, random)
+        if config.stratified:
+            order = _each(rows.y, np.sort(shuffled), owner, size, size - train, config)
     else:
         # By client, within it train before test, within that shuffled.
         order = shuffled[np.lexsort((rows.test[shuffled], of))]
@@ -141,41 +143,61 @@ def partition(rows: Rows, config: PartitionConfig) -> Partition:
     return found
 
 
-def strata(y: NDArray[np.generic], config: PartitionConfig) -> NDArray[np.generic] | None:
-    """Return the classes of rows, [N], if each is to be held out in its share; else None."""
-    return y if config.stratified and y.ndim == 1 and y.dtype.kind == "i" else None
-
-
-def stratified(
-    order: NDArray[np.int64],
-    label: NDArray[np.generic],
-    size: NDArray[np.int64],
-    train: NDArray[np.int64],
-    random: np.random.Generator,
+def own_split(
+    y: NDArray[np.generic],
+    rows: NDArray[np.int64],
+    held_out: int,
+    config: PartitionConfig,
+    of: int = 0,
 ) -> NDArray[np.int64]:
-    """Return rows, client after client, each client's test rows last: of each class its share.
+    """Return a client's rows shuffled, those that are held out last: of each class its share.
 
-    A systematic sample (Madow 1949) of each client's rows in the order of their classes: of n rows
-    with h for testing, each is one of these with chance h / n, and of c rows of a class c h / n
-    are, rounded up or down.
+    It follows from the client's own targets and the seed: in whatever file its rows are, alone or
+    beside others', the same are held out. A systematic sample (Madow 1949) of rows in the order of
+    their classes: of n rows h are held out, each with chance h / n, and of c rows of a class
+    c h / n, rounded up or down.
 
     Parameters
     ----------
-    order
-        [N] the numbers of rows, client after client, within each at random.
-    label
-        [N] their classes.
-    size, train
-        [n] each client's rows, and how many of them are for training.
+    y
+        [N] or [N, …] targets of the data set; if they are no classes, rows are drawn alike.
+    rows
+        [n] the numbers of the client's.
+    held_out
+        h.
+    of
+        Tells a split of train rows, 1, from that of all rows.
     """
-    client = np.repeat(np.arange(len(size)), size)
-    by_class = np.lexsort((label, client))
-    of = client[by_class]
-    rank = np.arange(len(order)) - (np.cumsum(size) - size)[of]
-    n, held_out, start = size[of], (size - train)[of], random.integers(np.maximum(size, 1))[of]
-    test = np.empty(len(order), np.bool_)
-    test[by_class] = (rank * held_out + held_out + start) // n > (rank * held_out + start) // n
-    return order[np.lexsort((test, client))]
+    n, random = len(rows), stream(Purpose.SPLIT, config.seed, fingerprint(y[rows]), of)
+    shuffled = random.permutation(n)
+    if y.ndim > 1 or y.dtype.kind != "i":
+        return rows[shuffled]
+    by_class = shuffled[np.argsort(y[rows[shuffled]], kind="stable")]
+    reached = np.arange(n + 1) * held_out + random.integers(n)
+    out = np.empty(n, np.bool_)
+    out[by_class] = reached[1:] // n > reached[:-1] // n
+    return rows[shuffled[np.argsort(out[shuffled], kind="stable")]]
+
+
+def fingerprint(y: NDArray[np.generic]) -> int:
+    """Return a number that follows from some targets, by which a stream is a client's own."""
+    return zlib.crc32(np.ascontiguousarray(y).tobytes())
+
+
+def _each(
+    y: NDArray[np.generic],
+    rows: NDArray[np.int64],
+    owner: NDArray[np.int64],
+    size: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    config: PartitionConfig,
+) -> NDArray[np.int64]:
+    """Return rows, client after client, each client's split by itself."""
+    by_client = rows[np.argsort(owner[rows], kind="stable")]
+    each = np.split(by_client, np.cumsum(size)[:-1])
+    return np.concatenate(
+        [own_split(y, some, h, config) for some, h in zip(each, held_out.tolist(), strict=True)]
+    )
 
 
 def _kept(owner: NDArray[np.int64], natural: NDArray[np.int64], ids: Ids) -> Ids | None:

@@ -23,7 +23,6 @@ from nufed.tasks.module_state import Size
 from nufed.tasks.module_trial import MORE
 from nufed.tasks.objective import Objective
 from nufed.tasks.outputs import scores
-from nufed.tasks.partitions import strata
 from nufed.tasks.private import NAME as PRIVATE
 from nufed.tasks.private import Local, load_private
 from nufed.tasks.statistics import counting
@@ -317,7 +316,7 @@ def federated(config: Config, local: Local | None = None) -> FederatedData:
         data = load(config.dataset, config.partition)
     if config.evaluation.split == "validation":
         of = config.partition
-        apart = data.partition.validation(of.test_fraction, strata(data.y, of), of.seed)
+        apart = data.partition.validation(of.test_fraction, data.y, of)
         data = replace(data, partition=apart)
     return data
 

@@ -13,7 +13,6 @@ from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.work import Measuring
 from nufed.conf.schema import Config
-from nufed.tasks.partitions import strata
 from nufed.tasks.task import Task, build
 
 Array = NDArray[np.float64]
@@ -53,8 +52,8 @@ class Clients:
 
     def validated(self, task: Task) -> Task:
         """Return a task of the train rows alone, of which some take the test rows' place."""
-        config, data = self.config.partition, task.data
-        partition = data.partition.validation(HELD_OUT, strata(data.y, config), config.seed)
+        data = task.data
+        partition = data.partition.validation(HELD_OUT, data.y, self.config.partition)
         return replace(task, data=replace(task.data, partition=partition))
 
     def scores(self, outputs: Callable[[int, NDArray[np.int64]], Tensor]) -> Scores:

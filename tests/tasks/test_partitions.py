@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
+from nufed.conf.schema import PartitionConfig
 from nufed.tasks.datasets import digits
 from nufed.tasks.partitions import Partition, partition
 from nufed.tasks.rows import Rows
@@ -20,8 +21,12 @@ KINDS = ["iid", "shards", "dirichlet"]
 
 def divide(kind: str, *overrides: str, rows: Rows = DIGITS) -> Partition:
     """Divide rows as the option `kind` of the group `partition` does."""
-    overrides = tuple(f"partition.{o}" for o in overrides)
-    return partition(rows, compose_config([f"partition={kind}", *overrides]).partition)
+    return partition(rows, config(kind, *overrides))
+
+
+def config(kind: str, *overrides: str) -> PartitionConfig:
+    words = [f"partition.{override}" for override in overrides]
+    return compose_config([f"partition={kind}", *words]).partition
 
 
 def clients(part: Partition) -> list[NDArray[np.int64]]:
@@ -98,7 +103,7 @@ def test_of_each_class_its_share_is_held_out(fraction: float) -> None:
     whole = divide("natural", *words, rows=UNEQUAL)
     plain = divide("natural", *words, "stratified=false", rows=UNEQUAL)
     assert whole.train.tolist() == plain.train.tolist()
-    apart = whole.validation(fraction, UNEQUAL.y, seed=5)
+    apart = whole.validation(fraction, UNEQUAL.y, config("natural", *words))
     for part in (whole, apart):
         for i in range(14):
             train, test = held(part.train_rows(i)), held(part.test_rows(i))
@@ -124,9 +129,9 @@ def test_each_row_is_held_out_as_often_as_any_other() -> None:
     """With chance h / n, the rarest class's too; and what is held out comes in no order."""
     rows = Rows(np.zeros((41, 1)), np.repeat([0, 1, 2], [30, 10, 1]), np.zeros(41, np.int64))
     n, count, order = 2000, np.zeros(41), list[int]()
-    config = compose_config(["partition=natural"]).partition
+    natural = config("natural")
     for seed in range(n):
-        part = partition(rows, replace(config, seed=seed))
+        part = partition(rows, replace(natural, seed=seed))
         test = part.test_rows(0)
         assert len(test) == 10
         count[test] += 1
@@ -140,9 +145,25 @@ def test_what_is_no_class_and_what_is_split_already_stays_as_it_is() -> None:
     real = natural_rows([0, 1] * 50)._replace(y=np.arange(100) / 7)
     places = real._replace(y=np.zeros((100, 3), np.int64))
     split = natural_rows([0, 1] * 50, [True, False, False, False] * 25)
-    for rows in (real, places, split):
-        parts = [divide("natural", f"stratified={each}", rows=rows) for each in ("true", "false")]
-        assert parts[0].index.tolist() == parts[1].index.tolist()
+    parts = [divide("natural", f"stratified={each}", rows=split) for each in ("true", "false")]
+    assert parts[0].index.tolist() == parts[1].index.tolist()
+    for rows in (real, places):
+        drawn = divide("natural", rows=rows)
+        assert (np.diff(drawn.offset).tolist(), drawn.train.tolist()) == ([50, 50], [38, 38])
+        assert abs(np.mean(drawn.test_rows(1)) - 50) < 30, "at random"
+
+
+def test_a_clients_split_is_its_own_in_whatever_file_its_rows_are() -> None:
+    """A newcomer's model is measured on the same rows, alone or among others, first or last."""
+    real = UNEQUAL._replace(y=np.arange(1797) / 7)
+    for rows in (UNEQUAL, real):
+        whole = divide("natural", rows=rows)
+        assert rows.client is not None
+        for client in (0, 7, 13):
+            own = np.flatnonzero(rows.client == client)
+            alone = divide("natural", rows=Rows(rows.x[own], rows.y[own], np.zeros(len(own), int)))
+            assert own[alone.train_rows(0)].tolist() == whole.train_rows(client).tolist()
+            assert own[alone.test_rows(0)].tolist() == whole.test_rows(client).tolist()
 
 
 def test_shards_give_two_classes_to_every_client() -> None:
@@ -292,7 +313,7 @@ def test_an_impossible_dirichlet_alpha_is_named(alpha: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_validation_rows_are_train_rows_and_no_test_row_is_left(kind: str) -> None:
     whole = divide(kind)
-    apart = whole.validation(0.25)
+    apart = whole.validation(0.25, DIGITS.y, config(kind))
     for client in range(len(whole.train)):
         kept, measured = apart.train_rows(client), apart.test_rows(client)
         train = whole.train_rows(client)
@@ -317,7 +338,7 @@ def test_step_sizes_can_be_chosen_without_a_look_at_a_test_row() -> None:
 def test_clients_that_are_elsewhere_stay_so_in_validation() -> None:
     """Of private data, a SuperNode has rows of its own clients alone."""
     here = Partition(np.arange(10), np.array([0, 0, 6, 6, 10]), np.array([0, 4, 0, 3]))
-    apart = here.validation(0.25)
+    apart = here.validation(0.25, np.arange(10) % 2, config("natural"))
     assert apart.train.tolist() == [0, 3, 0, 2]
     assert np.diff(apart.offset).tolist() == [0, 4, 0, 3]
 
