@@ -13,6 +13,7 @@ from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.work import Measuring
 from nufed.conf.schema import Config
+from nufed.tasks.measures import lower_is_better
 from nufed.tasks.task import Task, build
 
 Array = NDArray[np.float64]
@@ -26,6 +27,11 @@ HELD_OUT = 1 / 4
 """Of a client's train rows, by which the length of its training is chosen."""
 
 
+def compared_metric(task: Task) -> str:
+    """Return the metric by which models are compared: the first that is not the loss."""
+    return next((name for name in task.objective.names if name != "loss"), "loss")
+
+
 @dataclass(frozen=True)
 class Clients:
     """Clients with test rows, and how long models are trained beside those of the run."""
@@ -37,6 +43,16 @@ class Clients:
     longest: int
     """Steps of training, at most."""
     measure: Measure
+
+    @property
+    def metric(self) -> str:
+        """By which models are compared."""
+        return compared_metric(self.task)
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Of that metric."""
+        return self.metric in lower_is_better(self.config.task)
 
     @cached_property
     def own(self) -> Task:

@@ -78,11 +78,6 @@ def longest(config: Config) -> int:
     return min(max(A_ROUND * config.rounds, SHORTEST), LONGEST)
 
 
-def compared_metric(task: Task) -> str:
-    """Return the metric by which models are compared: the first that is not the loss."""
-    return next((name for name in task.objective.names if name != "loss"), "loss")
-
-
 def one_by_one(config: Config, task: Task, clients: list[int]) -> Clients:
     """Return clients that are measured one after another."""
     return Clients(
@@ -103,7 +98,7 @@ def report(config: Config, task: Task, ask: AloneInstruction) -> AloneReport:
     clients = [client for client in ask.clients if len(part.test_rows(client))]
     if config.baselines == "none" or not clients:
         return AloneReport([], [], [], [])
-    of, metric = one_by_one(config, task, clients), compared_metric(task)
+    of = one_by_one(config, task, clients)
     found, reasons = dict[str, list[float]](), list[str]()
     for baseline in LOCAL:
         if not wanted(baseline, config):
@@ -116,6 +111,6 @@ def report(config: Config, task: Task, ask: AloneInstruction) -> AloneReport:
             reasons.append(f"{baseline.__name__}: {type(error).__name__}: {error}")
             continue
         if scores is not None:
-            found[baseline.__name__] = scores[metric].tolist()
+            found[baseline.__name__] = scores[of.metric].tolist()
     flat = figures.as_reported(np.concatenate([*found.values()]) if found else [])
     return AloneReport(clients, [*found], flat, reasons)

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from nufed.client_app.baselines.clients import Array, Clients
+from nufed.client_app.baselines.clients import Array, Clients, compared_metric
 from nufed.client_app.baselines.local import (
     LOCAL,
     Baseline,
-    compared_metric,
     longest,
     wanted,
 )
@@ -63,9 +62,9 @@ def beside(config: Config, task: Task, measured: Evaluation, ask: Ask) -> dict[s
 
 def _here(config: Config, task: Task, clients: list[int]) -> dict[str, Array]:
     """Train and score them in this process."""
-    of, metric = Clients(config, task, clients, longest(config), stacked), compared_metric(task)
+    of = Clients(config, task, clients, longest(config), stacked)
     scores = {each.__name__: each(of) for each in (*LOCAL, *POOLED) if wanted(each, config)}
-    return {name: each[metric] for name, each in scores.items() if each is not None}
+    return {name: each[of.metric] for name, each in scores.items() if each is not None}
 
 
 def _some(config: Config, measured: Evaluation, group: str) -> list[tuple[int, int]]:

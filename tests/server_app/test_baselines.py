@@ -18,7 +18,6 @@ from nufed.client_app.baselines.constant import constant
 from nufed.client_app.baselines.local import (
     AloneInstruction,
     AloneReport,
-    compared_metric,
     report,
 )
 from nufed.client_app.baselines.training import BATCH, curves, doubling, trained
@@ -120,14 +119,13 @@ def test_training_is_by_torchs_adam_in_a_stack_as_by_itself(tmp_path: Path) -> N
 def test_clients_that_have_their_rows_say_what_one_process_finds(tmp_path: Path) -> None:
     """Of a SuperNode that hosts them all; nothing of a client without test rows."""
     of = clients(tmp_path)
-    config, metric = replace(of.config, baselines="sklearn", rounds=10), "accuracy"
+    config = replace(of.config, baselines="sklearn", rounds=10)
     here = measure._here(config, of.task, of.numbers)
     said = report(config, of.task, AloneInstruction(of.numbers))
     assert said.names == ["constant", "alone_linear", "alone", "alone_boosting"]
     assert (said.clients, said.reasons) == (of.numbers, [])
     for name, values in zip(said.names, np.reshape(said.scores, (-1, N)), strict=True):
         np.testing.assert_allclose(values, here[name], atol=1e-6)
-        assert metric == compared_metric(of.task)
     part = of.task.data.partition
     part = replace(part, train=part.train + TEST * (np.arange(N) == 0))
     some = replace(of.task, data=replace(of.task.data, partition=part))
@@ -174,10 +172,21 @@ def test_no_test_row_chooses_anything(tmp_path: Path) -> None:
         np.testing.assert_allclose(right["accuracy"], 1 - wrong["accuracy"], atol=1e-6)
 
 
-def test_the_length_of_training_is_each_clients_own() -> None:
-    nan = math.nan
-    losses = np.array([[3.0, 2.0, 4.0], [3.0, 3.5, 4.0], [nan, nan, nan], [9.0, nan, nan]])
-    assert best(losses).tolist() == [1, 0, 0, 0]
+def test_size_and_length_of_training_are_those_that_serve_clients_on_the_mean(
+    tmp_path: Path,
+) -> None:
+    """By the metric, of equal ones by the loss; what is not finite is no choice."""
+    nan, of = math.nan, clients(tmp_path)
+    accuracy = np.array([[0.5, 0.6, 0.9, 0.7], [nan] * 4, [0.5, 1.0, 0.7, 0.9]])
+    loss = np.array([[3.0, 2.0, 4.0, 1.0], [nan] * 4, [3.0, 3.5, 4.0, 3.0]])
+    tried = {0.1: {"accuracy": accuracy, "loss": loss}}
+    assert best(tried, of) == (0.1, 3)
+    loss[2, 3] = math.inf
+    assert best(tried, of) == (0.1, 1)
+    assert best(tried | {0.2: {"accuracy": accuracy + 0.05, "loss": loss}}, of) == (0.2, 1)
+    assert best({0.1: {"accuracy": accuracy * nan, "loss": loss}}, of) == (0.1, 0)
+    real = clients(tmp_path, real=True)
+    assert best({0.1: {"mae": accuracy, "loss": loss}}, real) == (0.1, 0)
     assert doubling(1) == (0, 1)
     assert doubling(10) == (0, 1, 2, 4, 8, 10)
 
