@@ -24,7 +24,7 @@ MISSING = (
     *("NULL", "Null", "null", "None", "none"),
 )
 """Entries of a CSV that stand for none."""
-IN_MEMORY = 4  # bytes for each of a CSV
+IN_MEMORY = 5  # bytes for each of a CSV
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,22 @@ def _csv(content: bytes, separator: str, width: int) -> Any:
 
     text = {f"f{i}": pa.string() for i in range(width)}
     return csv.read_csv(
-        io.BytesIO(content),
+        _of_arrow(content),
         read_options=csv.ReadOptions(autogenerate_column_names=True),
         parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True),
         convert_options=csv.ConvertOptions(column_types=text, strings_can_be_null=False),
     )
+
+
+def _of_arrow(content: bytes) -> Any:
+    """Return bytes as a file of Arrow's own, a copy.
+
+    Its threads read on beside ours, and may be the last to let go of the file: of one of Python's,
+    or of Python's bytes, while Python ends, that aborts the process.
+    """
+    copy = pa.BufferOutputStream()
+    copy.write(content)
+    return pa.BufferReader(copy.getvalue())
 
 
 def _parquet(path: Path, where: str) -> Any:
