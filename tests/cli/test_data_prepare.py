@@ -1,5 +1,6 @@
 """`nufed-data prepare`: each column's fate is said; what cannot be used is refused, in a line."""
 
+import errno
 import json
 import os
 import shlex
@@ -141,8 +142,8 @@ def test_from_a_table_to_a_model_and_a_newcomer(
     }
     for content, said in of_new.items():
         Path("new.csv").write_text(content)
-        assert said in refused("new.csv", "like=wards.json", "out=other.npz")
-    assert "wards.csv: is no description" in refused("new.csv", "like=wards.csv", "out=other.npz")
+        assert said in refused("new.csv", "like=wards.json", "out=third.npz")
+    assert "wards.csv: is no description" in refused("new.csv", "like=wards.csv", "out=third.npz")
 
 
 def _of_the_table_itself(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +217,12 @@ REFUSED: dict[str, tuple[str | bytes, list[str], str]] = {
     "a task": (GOOD, [*USUAL, "task=regression"], "task=regression: must be classes | real"),
     "a key twice": (GOOD, [*USUAL, "client=x"], "client: comes twice; give it once"),
     "no .npz": (GOOD, [*USUAL, "out=t.csv"], "out=t.csv: must end in .npz"),
-    "it is there": (GOOD, [*USUAL, "out=there.npz"], "there.json: is there already; remove it"),
+    "it is there": (
+        GOOD,
+        [*USUAL, "out=there.npz"],
+        "there.json: is there already; say overwrite=true",
+    ),
+    "overwritten": (GOOD, [*USUAL, "overwrite=yes"], "overwrite=yes: must be true | false"),
     "both": (GOOD, ["t.csv", "like=there.json", "target=y"], "target=y: there.json says it alread"),
     "no description": (GOOD, ["t.csv", "like=none.json"], "none.json: cannot be read"),
 }
@@ -229,6 +235,38 @@ def test_what_cannot_be_used_ends_in_one_line(
     Path("t.csv").write_bytes(content.encode() if isinstance(content, str) else content)
     Path("there.json").touch()
     assert said in refused(*words)
+
+
+def test_both_files_are_replaced_or_neither(
+    prepare: Prepare, refused: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the disk is full when the second is to take its place."""
+
+    def features() -> tuple[list[str], int]:
+        with np.load("t.npz") as found:
+            return json.loads(Path("t.json").read_text())["features"], found["x"].shape[1]
+
+    Path("t.csv").write_text(GOOD)
+    prepare(*USUAL)
+    assert "t.npz, t.json: are there already; say overwrite=true, or name" in refused(*USUAL)
+    assert features() == (["x"], 1)
+    Path("t.csv").write_text("c,x,z,y\n1,0.5,1,0\n1,1.5,3,1\n2,2.5,5,0\n2,3.5,9,1\n")
+    whole = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if target.name == "t.npz":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return whole(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        assert "cannot be written (No space left" in refused(*USUAL, "overwrite=true")
+    assert features() == (["x"], 1)
+    prepare(*USUAL, "overwrite=true")
+    assert features() == (["x", "z"], 2)
+    Path("t.npz").unlink()
+    Path("t.npz").mkdir()
+    assert "t.npz: is no file, and is not replaced" in refused(*USUAL, "overwrite=true")
 
 
 def test_a_split_of_ones_own_and_a_real_target(prepare: Prepare) -> None:
