@@ -23,3 +23,12 @@ class Rows(NamedTuple):
     """[N], where it brings its own split of each client's rows."""
     table: NDArray[np.str_] | None = None
     """[1], where rows were made of a table's columns: how, as JSON (see `table_transform.py`)."""
+
+    def __repr__(self) -> str:
+        """Return a line: arrays, and what was done to a table, may be long."""
+        said = (
+            f"{name} {np.asarray(each).dtype} {[*np.shape(each)]}"
+            for name, each in self._asdict().items()
+            if each is not None and name != "table"
+        )
+        return f"Rows({', '.join(said)}{', made of a table' * (self.table is not None)})"

@@ -88,6 +88,33 @@ def read_table(file: str | Path) -> Table:
     return _named(header, [column[1:] for column in table.columns], where, separator)
 
 
+def table_of(data: Any, where: str) -> Table:
+    """Return columns by name that are here already, with types of their own, as a table.
+
+    Parameters
+    ----------
+    data
+        A `pandas.DataFrame`, a `pyarrow.Table`, or what Arrow takes for one.
+    where
+        What names it to a person.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, has no rows, two columns of one name, or one of no single type.
+    """
+    table = readable(lambda: _arrow(data), where, "is no table of columns of one type each")
+    return _named(table.column_names, table.columns, where, None)
+
+
+def _arrow(data: Any) -> Any:
+    if isinstance(data, pa.Table):
+        return data
+    if hasattr(data, "dtypes") and hasattr(data, "index"):  # of pandas
+        return pa.Table.from_pandas(data.rename(columns=str), preserve_index=False)
+    return pa.table(data)
+
+
 def _named(names: list[str], columns: list[Any], where: str, separator: str | None) -> Table:
     """Return columns as a table, but for those without a name, as an index that was written too."""
     named = [name for name in names if name]
