@@ -289,6 +289,23 @@ def unusual(of: Description, prepared: Prepared, table: Table, source: str) -> I
             yield f"{those} a {name!r} that is no category: 0 in all of its features"
 
 
+def in_units(table: str) -> str | None:
+    """Say in a line what a real target is scaled by; None of classes.
+
+    Parameters
+    ----------
+    table
+        A description, as JSON.
+    """
+    of = described(table, "table").target
+    if of.classes is not None:
+        return None
+    return (
+        f"y is {of.name} as (y − {of.mean:.4g}) / {of.scale:.4g}: an mae of 0.1 is "
+        f"{0.1 * of.scale:.3g} of it"
+    )
+
+
 def clients(table: Table, name: str) -> NDArray[Any]:
     """Return whose each row is, [N].
 

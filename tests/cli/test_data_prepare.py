@@ -269,8 +269,13 @@ def test_both_files_are_replaced_or_neither(
     assert "t.npz: is no file, and is not replaced" in refused(*USUAL, "overwrite=true")
 
 
-def test_a_split_of_ones_own_and_a_real_target(prepare: Prepare) -> None:
-    """The scale is of train rows; a column without a name, as pandas writes its index, is left."""
+def test_a_split_of_ones_own_and_a_real_target(
+    prepare: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scale is of train rows, and told where errors are in it.
+
+    A column without a name, as pandas writes its index, is left.
+    """
     lines = [
         f"{i},c{i % 8},{i}.5,{'test' if i // 8 % 4 == 3 else 'train'},{i * i + 0.25}"
         for i in range(80)
@@ -287,3 +292,18 @@ def test_a_split_of_ones_own_and_a_real_target(prepare: Prepare) -> None:
         assert found["x"].shape == (80, 1)
         np.testing.assert_allclose(found["y"][~found["test"]].std(), 1, rtol=1e-6)
     assert "dataset.one_class" not in output
+    words = ["dataset=npz", "dataset.path=t.npz", "model=linear", "rounds=1", "tracking=none"]
+    words += ["baselines=none", "algorithm.alpha=0.01", "algorithm.beta=0.01"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["nufed", *words, "hydra.run.dir=run"])
+        patch.setenv("HYDRA_FULL_ERROR", "0")
+        run._prepare.cache_clear()
+        done = run_here()
+    assert done.status == 0, done.err
+    mean, scale = train.mean(), train.std()
+    unit = f"y is y as (y − {mean:.4g}) / {scale:.4g}: an mae of 0.1 is {0.1 * scale:.3g} of it"
+    assert unit in done.err.splitlines()
+    capsys.readouterr()
+    for client in ("client=c1", "clients=all"):
+        adapt(["checkpoint=run", "data=t.npz", client, "steps=1"])
+        assert capsys.readouterr().out.splitlines()[0] == unit
