@@ -306,4 +306,4 @@ def test_a_split_of_ones_own_and_a_real_target(
     capsys.readouterr()
     for client in ("client=c1", "clients=all"):
         adapt(["checkpoint=run", "data=t.npz", client, "steps=1"])
-        assert capsys.readouterr().out.splitlines()[0] == unit
+        assert unit in capsys.readouterr().out.splitlines()
