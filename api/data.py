@@ -15,8 +15,7 @@ from nufed.conf.errors import InputError
 from nufed.conf.own import home
 from nufed.conf.words import path_of, written
 from nufed.tasks.datasets.checks import checked
-from nufed.tasks.own_rows import is_frame
-from nufed.tasks.rows import Rows
+from nufed.tasks.rows import Rows, is_frame
 
 ARRAYS = ("x", "y", "client", "test")
 FORMS = "give (x, y, client), (x, y, client, test), a mapping of these names, or a file"

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nufed.conf.errors import InputError
-from nufed.tasks.own_rows import is_frame, read_or_take
-from nufed.tasks.rows import Rows
+from nufed.tasks.rows import Rows, is_frame
 
 log = logging.getLogger("nufed")
 OF_FRAMES = "table"
@@ -57,6 +56,7 @@ def prepare(
         If the table cannot be read or used.
     """
     # Imported here: they take a fifth of a second.
+    from nufed.tasks.table_files import table_from
     from nufed.tasks.table_fit import CLASSES, REAL, fit
     from nufed.tasks.table_transform import apply, unusual
 
@@ -69,7 +69,7 @@ def prepare(
     given = {"client": client, "target": target, "test": test, "drop": drop, "task": task}
     _require_one_way(given, like)
     where = os.fspath(table) if path else OF_FRAMES
-    found = read_or_take(Path(table) if path else table, where)
+    found = table_from(Path(table) if path else table, where)
     source = "like" if isinstance(like, Rows) else str(like or "it")
     if like is not None:
         of = _known(like)

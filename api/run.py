@@ -22,8 +22,7 @@ from nufed.server_app.baselines.verdict import read
 from nufed.server_app.report.record import Record, as_written, read_record
 from nufed.server_app.report.run_page import headline, report
 from nufed.server_app.run_folder import LARGEST, METRICS, REPORT, SUMMARY
-from nufed.tasks.own_rows import is_frame
-from nufed.tasks.rows import Rows
+from nufed.tasks.rows import Rows, is_frame
 
 
 class Run:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,9 @@ from nufed.conf.words import path_of
 from nufed.tasks.datasets.npz import TABLES, read_own
 from nufed.tasks.ids import WHOLE, ClientIds, as_ids
 from nufed.tasks.partitions import Partition, partition
-from nufed.tasks.rows import Rows
+from nufed.tasks.rows import Rows, is_frame
 from nufed.tasks.store import FederatedData
 from nufed.tasks.trained import MODEL, Sizes
-
-if TYPE_CHECKING:
-    from nufed.tasks.table_files import Table
 
 LONGEST = 8  # sizes of a shape, in an error
 RUN = "the run"
@@ -77,21 +74,6 @@ def is_table(data: Any) -> bool:
     if isinstance(data, str | Path):
         return path_of(data).suffix.lower() in TABLES
     return is_frame(data)
-
-
-def is_frame(data: Any) -> bool:
-    """Tell whether something is columns by name, as those of pandas and Arrow are."""
-    return hasattr(data, "columns") and not isinstance(data, type)
-
-
-def read_or_take(data: Any, where: str) -> "Table":
-    """Return a table that `is_table`; errors as of `read_table` and `table_of`."""
-    # Imported here: it takes a fifth of a second.
-    from nufed.tasks.table_files import read_table, table_of
-
-    if isinstance(data, str | Path):
-        return replace(read_table(data), where=where)
-    return table_of(data, where)
 
 
 def number_of(client: int | str | None, ids: ClientIds, where: str) -> int:
@@ -159,9 +141,10 @@ def _of_table(data: Any, table: str | None, where: str) -> Rows:
             "those of a table become such; give an .npz with x and y"
         )
     # Imported here: they take a fifth of a second.
+    from nufed.tasks.table_files import table_from
     from nufed.tasks.table_transform import apply, described, unusual
 
-    of, found = described(table, f"the run's {MODEL}"), read_or_take(data, where)
+    of, found = described(table, f"the run's {MODEL}"), table_from(data, where)
     prepared = apply(of, found, RUN)
     for line in unusual(of, prepared, found, RUN):
         log.warning("%s: %s", where, line)
@@ -185,9 +168,10 @@ def rows_to_predict(data: Any, shape: tuple[int, ...], table: str | None) -> NDA
     """
     where = data if isinstance(data, str | Path) else "x"
     if is_table(data) and table is not None:
+        from nufed.tasks.table_files import table_from
         from nufed.tasks.table_transform import described, features
 
-        return features(described(table, f"the run's {MODEL}"), read_or_take(data, str(where)), RUN)
+        return features(described(table, f"the run's {MODEL}"), table_from(data, str(where)), RUN)
     if isinstance(data, str | Path):
         raise InputError(
             f"{where}: names a file; give rows x, as numpy.load(file)['x']"

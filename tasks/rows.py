@@ -1,6 +1,6 @@
 """The data contract: rows (x, y), and for each row whose it is."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,3 +32,8 @@ class Rows(NamedTuple):
             if each is not None and name != "table"
         )
         return f"Rows({', '.join(said)}{', made of a table' * (self.table is not None)})"
+
+
+def is_frame(data: Any) -> bool:
+    """Tell whether something is columns by name, as those of pandas and Arrow are."""
+    return hasattr(data, "columns") and not isinstance(data, type)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,13 @@ def table_of(data: Any, where: str) -> Table:
     """
     table = readable(lambda: _arrow(data), where, "is no table of columns of one type each")
     return _named(table.column_names, table.columns, where, None)
+
+
+def table_from(data: Any, where: str) -> Table:
+    """Return a table that a file has, or that is here; arguments and errors as of both."""
+    if isinstance(data, str | Path):
+        return replace(read_table(data), where=where)
+    return table_of(data, where)
 
 
 def _arrow(data: Any) -> Any:

@@ -16,8 +16,8 @@ from safetensors import safe_open
 
 import nufed
 from nufed import Personal, Run
-from nufed.cli.data import main as nufed_data
 from nufed.tasks.rows import Rows
+from tests import forked
 from tests.api.conftest import SMALL
 
 NAMED = {"client": "ward", "target": "result"}
@@ -48,7 +48,10 @@ def here(tmp_path_factory: pytest.TempPathFactory, frame: pd.DataFrame) -> Itera
     frame[frame.ward == 1].to_csv(folder / "one.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        nufed_data(["prepare", "wards.csv", "client=ward", "target=result"])
+        patch.setenv("NUFED_DATA", str(folder / "data"))
+        words = ["nufed-data", "prepare", "wards.csv", "client=ward", "target=result"]
+        done = forked.run(words, folder)
+        assert done.status == 0, done.err
         yield folder
 
 
