@@ -15,10 +15,11 @@ from nufed.conf.errors import InputError
 from nufed.conf.own import home
 from nufed.conf.words import path_of, written
 from nufed.tasks.datasets.checks import checked
-from nufed.tasks.rows import Rows
+from nufed.tasks.rows import Rows, is_frame
 
 ARRAYS = ("x", "y", "client", "test")
 FORMS = "give (x, y, client), (x, y, client, test), a mapping of these names, or a file"
+PREPARE = "nufed.prepare(table, client=…, target=…) makes rows of columns as they are"
 
 
 def data_words(data: object) -> list[str]:
@@ -27,7 +28,8 @@ def data_words(data: object) -> list[str]:
     Parameters
     ----------
     data
-        A file, or arrays: ``(x, y, client)``, ``(x, y, client, test)`` or a mapping of these names.
+        A file, or arrays: ``(x, y, client)``, ``(x, y, client, test)``, a mapping of these names,
+        or rows of `nufed.prepare`.
 
     Raises
     ------
@@ -46,6 +48,8 @@ def data_words(data: object) -> list[str]:
     if "client" not in arrays:
         raise InputError("data: has no client, which says whose each row is; give (x, y, client)")
     _checked(arrays)
+    if isinstance(data, Rows) and data.table is not None:
+        arrays |= {"table": data.table}
     return ["dataset=npz", f"dataset.path={written(_kept(arrays))}"]
 
 
@@ -62,7 +66,11 @@ def rows_of(x: Any, y: Any, client: Any = None, test: Any = None) -> Rows:
 
 
 def _arrays(data: Any) -> dict[str, NDArray[Any]]:
-    if isinstance(data, Mapping):
+    if is_frame(data):
+        raise InputError(f"data: is a {type(data).__name__}, a table; {PREPARE}")
+    if isinstance(data, Rows):
+        named = {name: getattr(data, name) for name in ARRAYS}
+    elif isinstance(data, Mapping):
         named = dict(data)
     elif isinstance(data, Sequence) and 2 <= len(data) <= len(ARRAYS):
         named = dict(zip(ARRAYS, data, strict=False))
@@ -91,11 +99,18 @@ def _array(name: str, given: Any) -> NDArray[Any]:
         return array.astype(np.int64)
     said = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise InputError(
-        f"data: {name} is an array of Python objects ({said}); give numbers, or text for clients"
+        f"data: {name} is an array of Python objects ({said}); give numbers, or text for clients; "
+        f"{PREPARE}"
     )
 
 
 def _checked(arrays: Mapping[str, NDArray[Any]]) -> Rows:
+    for name in ("x", "y"):
+        if arrays[name].dtype.kind == "U":
+            raise InputError(
+                f"data: {name} is text; give numbers, as numpy.unique({name}, "
+                f"return_inverse=True)[1]; {PREPARE}"
+            )
     given: Any = {name: arrays.get(name) for name in ARRAYS}
     return checked(**given, one_class="keep", where="data")
 

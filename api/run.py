@@ -18,9 +18,11 @@ from nufed.conf.files import is_there, read_text
 from nufed.conf.schema import Config
 from nufed.conf.text import printable
 from nufed.conf.words import path_of
+from nufed.server_app.baselines.verdict import read
 from nufed.server_app.report.record import Record, as_written, read_record
 from nufed.server_app.report.run_page import headline, report
 from nufed.server_app.run_folder import LARGEST, METRICS, REPORT, SUMMARY
+from nufed.tasks.rows import Rows, is_frame
 
 
 class Run:
@@ -127,9 +129,11 @@ class Run:
         Parameters
         ----------
         x, y
-            The client's rows, [N, …] and [N, …]; or x a file of them, and no y.
+            The client's rows, [N, …] and [N, …]. Or x alone: a file of them; rows of
+            `nufed.prepare`; or, where the run's rows were made of one, a table, be it a file or a
+            `pandas.DataFrame`.
         client
-            Which client, by its id, of a file with several.
+            Which client, by its id, where x has several.
         test
             [N] booleans, the rows to hold out; None: the run's `partition.test_fraction` of them.
         steps, alpha, batch, test_fraction, device
@@ -140,12 +144,14 @@ class Run:
         InputError
             If the rows cannot be used, or the model's code is not here.
         """
-        of_a_file = isinstance(x, str | os.PathLike)
-        if of_a_file != (y is None) or (of_a_file and test is not None):
+        whole = isinstance(x, str | os.PathLike | Rows) or (y is None and is_frame(x))
+        if whole != (y is None) or (whole and test is not None):
             raise InputError("personalize: give rows x and y, or the file that holds them")
         return personalize(
             self.folder,
-            os.fspath(x) if of_a_file else rows_of(x, y, test=test),
+            (os.fspath(x) if isinstance(x, os.PathLike) else x)
+            if whole
+            else rows_of(x, y, test=test),
             client=client,
             steps=steps,
             alpha=alpha,
@@ -160,7 +166,8 @@ class Run:
 
     def __repr__(self) -> str:
         with as_written(self._name):
-            return printable(f"Run({self._name!r}): {headline(self._record)}")
+            said = " ".join(filter(None, (headline(self._record), _pays(self._record))))
+            return printable(f"Run({self._name!r}): {said}")
 
     @property
     def _record(self) -> Record:
@@ -170,6 +177,12 @@ class Run:
         if self._read is None or ended is None or self._read[0] != ended:
             self._read = ended, read_record(self.folder, self._name)
         return self._read[1]
+
+
+def _pays(run: Record) -> str:
+    """Say whether federation pays, where clients were measured without it too."""
+    said = (run.summary or {}).get("baselines")
+    return "" if said is None else read(said).pays()
 
 
 def load(

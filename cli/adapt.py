@@ -140,6 +140,7 @@ def _one(console: "Terminal", typed: dict[str, Any], files: list[Path]) -> None:
     with console.status("fine-tuning"):
         personal = personalize(**typed)
     require_free(files)  # now: of two mistakes, that in what is read is the one to mend
+    _say_units(console, personal.task.data.table)
     for line in heading(personal, typed["data"] or "the run's own data"):
         console.say(line)
     if personal.curve:
@@ -164,12 +165,23 @@ def _all(
         tuner = fine_tuner(**typed)
         clients = members(tuner, which, of_run=typed["data"] is None)
     place = place_of(out)
+    _say_units(console, tuner.task.data.table)
     for line in heading(tuner, len(clients), typed["data"] or "the run's own data"):
         console.say(line)
     with progress(console, len(clients)) as advance:
         outcome = write_all(tuner, clients, place, forms, advance)
     console.print(table(outcome))
     for line in report(outcome, place):
+        console.say(line)
+
+
+def _say_units(console: "Terminal", table: str | None) -> None:
+    """Say what a table's real target is scaled by, in which loss and metrics are."""
+    if table is None:
+        return
+    from nufed.tasks.table_transform import in_units
+
+    if (line := in_units(table)) is not None:
         console.say(line)
 
 

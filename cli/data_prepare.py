@@ -1,5 +1,6 @@
 """`nufed-data prepare`: a table of text, gaps and different scales as rows to train on."""
 
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 OF_NEW = ("client", "target", "test", "drop", "task")
 """Keys that say what a description says already."""
-KEYS = (*OF_NEW, "like", "out")
+KEYS = (*OF_NEW, "like", "out", "overwrite")
 TASKS = ("classes", "real")
 NAMED = 5  # clients and columns of which something is said
 EXAMPLES = """\
@@ -25,6 +26,7 @@ examples:
   nufed-data prepare visits.csv client=ward target=result                 visits.npz, visits.json
   nufed-data prepare visits.csv client=ward target=result test=held_out drop=[name,phone]
   nufed-data prepare visits.parquet client=ward target=stars task=real out=stars.npz
+  nufed-data prepare visits.csv client=ward target=result drop=[id] overwrite=true   once more
   nufed-data prepare new.csv like=visits.json out=new.npz                 the same of other rows
 """
 
@@ -41,6 +43,7 @@ class Request:
     drop: tuple[str, ...] = ()
     task: str | None = None
     like: str | None = None
+    overwrite: bool = False
 
 
 def request(words: Sequence[str]) -> Request:
@@ -74,12 +77,15 @@ def request(words: Sequence[str]) -> Request:
             raise InputError(f"{key}: has no value; name its column as {key}=…")
     if given.get("task") not in (None, *TASKS):
         raise InputError(f"task={given['task']}: must be {' | '.join(TASKS)}")
+    overwrite = given.pop("overwrite", "false")
+    if overwrite not in ("true", "false"):
+        raise InputError(f"overwrite={overwrite}: must be true | false")
     out = path_of(given.pop("out", f"{path_of(table).stem}.npz"))
     if out.suffix != ".npz":
         raise InputError(f"out={out}: must end in .npz")
     drop = re.sub(r"^\[(.*)\]$", r"\1", given.pop("drop", ""), flags=re.DOTALL)
     names = tuple(dict.fromkeys(name.strip() for name in drop.split(",") if name.strip()))
-    return Request(table, out, drop=names, **given)
+    return Request(table, out, drop=names, overwrite=overwrite == "true", **given)
 
 
 def prepare(words: Sequence[str]) -> None:
@@ -95,9 +101,7 @@ def prepare(words: Sequence[str]) -> None:
     from nufed.tasks.table_transform import apply, read_description
 
     description, console = asked.out.with_suffix(".json"), Terminal()
-    for file in (asked.out, *([description] if asked.like is None else [])):
-        if file.exists() or file.is_symlink():
-            raise InputError(f"{file}: is there already; remove it, or name another as out=…")
+    _require_free([asked.out, *([description] if asked.like is None else [])], asked.overwrite)
     with console.status("reading"):
         known = None if asked.like is None else read_description(asked.like)
         table = read_table(asked.table)
@@ -124,8 +128,21 @@ def prepare(words: Sequence[str]) -> None:
         _of_others(console, prepared, asked.out)
 
 
+def _require_free(files: Sequence[Path], overwrite: bool) -> None:
+    """Raise an `InputError` for what is there already, unless it may be replaced."""
+    there = [file for file in files if file.exists() or file.is_symlink()]
+    for file in there:
+        if overwrite and not file.is_file():
+            raise InputError(f"{file}: is no file, and is not replaced; name another as out=…")
+    if there and not overwrite:
+        names, verb = ", ".join(map(str, there)), "are" if len(there) > 1 else "is"
+        raise InputError(
+            f"{names}: {verb} there already; say overwrite=true, or name another as out=…"
+        )
+
+
 def _write(rows: "Rows", out: Path, texts: dict[Path, str]) -> None:
-    """Write rows, and texts beside them, or nothing."""
+    """Write rows, and texts beside them, in place of what is there; or nothing."""
     import numpy as np
 
     arrays: dict[str, Any] = {k: v for k, v in rows._asdict().items() if v is not None}
@@ -136,12 +153,30 @@ def _write(rows: "Rows", out: Path, texts: dict[Path, str]) -> None:
             np.savez(Path(drafts) / out.name, **arrays)
             for file, text in texts.items():
                 (Path(drafts) / file.name).write_text(text)
-            for file in (*texts, out):
-                (Path(drafts) / file.name).rename(file)
+            _take_places(Path(drafts), (*texts, out))
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); name another file as out=…"
         ) from error
+
+
+def _take_places(drafts: Path, files: Sequence[Path]) -> None:
+    """Move drafts to where they belong, all of them: if one cannot, what was there comes back."""
+    former = {file: drafts / f"former-{file.name}" for file in files if os.path.lexists(file)}
+    taken = list[Path]()
+    try:
+        for file in files:
+            taken.append(file)
+            if file in former:
+                file.rename(former[file])
+            (drafts / file.name).rename(file)
+    except OSError:
+        for file in taken:
+            if file in former and former[file].exists():
+                former[file].replace(file)
+            elif file not in former:
+                file.unlink(missing_ok=True)
+        raise
 
 
 def _of_training(

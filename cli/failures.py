@@ -16,6 +16,8 @@ from nufed.conf.words import written
 
 FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)
 FILES = {".npz": "npz", ".parquet": "parquet", ".csv": "hf", ".json": "hf", ".jsonl": "hf"}
+TABLES = ".csv", ".parquet"
+TABLE = "a table with text or gaps becomes an .npz by nufed-data prepare"
 KINDS = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
 
 
@@ -55,7 +57,8 @@ def _missing_option(error: MissingConfigException) -> str:
     path = wanted.removeprefix("dataset/")
     if group.startswith("dataset") and (kind := FILES.get(Path(path).suffix)):
         say = shlex.join([f"dataset={kind}", f"dataset.path={written(path)}"])
-        return f"dataset={path}: names a file; say {say}"
+        table = f"; {TABLE}" if Path(path).suffix in TABLES else ""
+        return f"dataset={path}: names a file; say {say}{table}"
     return f"{group}={option}: no such option; {nearest(option, sorted(error.options or []))}"
 
 

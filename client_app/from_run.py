@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -25,7 +25,6 @@ from nufed.conf.targets import modules_of
 from nufed.conf.words import path_of
 from nufed.tasks.measures import lower_is_better
 from nufed.tasks.own_rows import named, number_of, own_rows, require_fits
-from nufed.tasks.rows import Rows
 from nufed.tasks.sequences import embeds
 from nufed.tasks.store import FederatedData
 from nufed.tasks.streams import DRAWS
@@ -50,7 +49,7 @@ WIDER = 2
 
 def personalize(
     checkpoint: str | Path,
-    data: str | Path | Rows | None = None,
+    data: Any = None,
     *,
     client: int | str | None = None,
     steps: int | Literal["auto"] = AUTO,
@@ -96,7 +95,7 @@ def personalize(
 
 def fine_tuner(
     checkpoint: str | Path,
-    data: str | Path | Rows | None = None,
+    data: Any = None,
     *,
     steps: int | Literal["auto"] = AUTO,
     alpha: float | None = None,
@@ -113,8 +112,9 @@ def fine_tuner(
         A run folder, of which config.yaml and model.safetensors are needed; or its
         model.safetensors.
     data
-        An .npz file with x, y and optionally client and test; or these rows. None: the run's own
-        data, with the rows held out that were in training.
+        An .npz file with x, y and optionally client and test; or these, as `Rows`; or, where the
+        run's rows were made of one, a table: a file, or such as a `pandas.DataFrame`. None: the
+        run's own data, with the rows held out that were in training.
     steps
         Fine-tuning steps. "auto" chooses them for each client by its train rows, of 0 to twice the
         run's ν, or the steps that it evaluates where ν is 0: see `nufed.client_app.choice`.

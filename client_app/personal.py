@@ -1,10 +1,12 @@
 """A personal model: a few fine-tuning steps from a trained one, on the rows of one client."""
 
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +15,12 @@ from torch import Tensor, nn
 
 from nufed.client_app.choice import Choice, Difference
 from nufed.client_app.meta_gradient import Params
+from nufed.conf.errors import InputError
 from nufed.conf.schema import MOST_STEPS, positive, require
+from nufed.conf.text import printable
 from nufed.tasks.ids import Id
 from nufed.tasks.objective import LOWER_IS_BETTER
+from nufed.tasks.own_rows import rows_to_predict
 from nufed.tasks.task import Task
 from nufed.tasks.trained import (
     to_bytes,
@@ -47,7 +52,7 @@ class FineTuning:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Personal:
     """A client's own model, and how good it became."""
 
@@ -69,6 +74,19 @@ class Personal:
     """How the steps were chosen; None where they were given."""
     lower_is_better: frozenset[str] = LOWER_IS_BETTER
     """Which metrics are so."""
+
+    def __repr__(self) -> str:
+        """Return a line: rows and weights are many."""
+        steps = self.how.steps
+        said = "; ".join(
+            f"{name} {values[0]:.3g} before, {values[steps]:.3g} after"
+            for name, values in self.curve.items()
+        )
+        held_out = f" on {len(self.test_rows)} rows held out" if said else "nothing held out"
+        return printable(
+            f"Personal({self.run}, client {self.id}: {steps} steps, α={self.how.alpha:g}; "
+            f"{said}{held_out})"
+        )
 
     @property
     def id(self) -> Id:
@@ -101,26 +119,61 @@ class Personal:
         self.task.module.load_state_dict(self.params, strict=False)
         return self.task.module.eval()
 
-    def predict(self, x: NDArray[np.generic]) -> Tensor:
-        """Return the outputs for rows x [N, …] as a client's file has them, pixels as uint8 too.
+    def predict(self, x: Any) -> Tensor:
+        """Return the outputs for some rows.
 
-        Scores of the classes (`argmax(-1)` is the most likely one), or targets.
-        """
-        with torch.no_grad():
-            rows = torch.from_numpy(np.asarray(x)).to(self.task.device)
-            return self.task.predict(self.params, rows)
+        Parameters
+        ----------
+        x
+            [N, …] as a client's file has them, pixels as uint8 too. Where the run's rows were made
+            of a table, also such a table, a file or a `pandas.DataFrame`; it needs no target.
 
-    def save(self, file: str | Path) -> None:
-        """Write all that `module` consists of, as safetensors; the metadata say how it came about.
+        Returns
+        -------
+        Tensor
+            [N, C] scores of the classes (`argmax(-1)` is the most likely one), or targets. Of a
+            table's real target these are (y − mean) / scale.
 
         Raises
         ------
+        InputError
+            If they are not such rows as the run had.
+        """
+        data = self.task.data
+        given = rows_to_predict(x, data.x.shape[1:], data.table)
+        with torch.no_grad():
+            return self.task.predict(self.params, torch.from_numpy(given).to(self.task.device))
+
+    def save(self, file: str | Path) -> None:
+        """Write the model: as safetensors all that `module` consists of, or exported.
+
+        Parameters
+        ----------
+        file
+            Ends in .safetensors, whose metadata say how the model came about; or in .onnx or .pt2,
+            which need no code of ours, and are checked against the model.
+
+        Raises
+        ------
+        InputError
+            If it ends otherwise, or cannot be exported.
         OSError
             If it cannot be written.
         """
+        file = Path(file)
+        if file.suffix in (".onnx", ".pt2"):
+            from nufed.client_app.export import export  # which knows this module
+
+            with tempfile.TemporaryDirectory(prefix=".nufed-", dir=file.parent) as drafts:
+                draft = Path(drafts) / file.name
+                export(self, draft)
+                draft.replace(file)
+            return
+        if file.suffix != ".safetensors":
+            raise InputError(f"{file}: must end in .safetensors, .onnx or .pt2")
         chosen = {} if self.choice is None else {"chosen_of": len(self.choice.loss)}
         facts = {"run": self.run, **asdict(self.how), **chosen, "nufed": _version()}
-        Path(file).write_bytes(to_bytes(self.task, self.params, facts))
+        file.write_bytes(to_bytes(self.task, self.params, facts))
 
 
 def _version() -> str:

@@ -1,6 +1,6 @@
 """NuFed: meta federated learning for any number of fine-tuning steps.
 
-`train`, `load` and `compare` are the commands from Python, `meta_gradient`, `adapt` and
+`train`, `prepare`, `load` and `compare` are the commands from Python, `meta_gradient`, `adapt` and
 `personalization_curve` the mathematics; each is imported when it is first asked for.
 
 Its parts are packages of their own: `nufed.client_app`, `nufed.strategies`, … Where they are
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nufed.api.comparison import Comparison as Comparison
     from nufed.api.comparison import compare as compare
+    from nufed.api.prepare import prepare as prepare
     from nufed.api.run import Run as Run
     from nufed.api.run import load as load
     from nufed.api.train import train as train
@@ -37,6 +38,7 @@ if not (_here / "client_app").exists():
 
 _HOMES = {
     "api.comparison": ("Comparison", "compare"),
+    "api.prepare": ("prepare",),
     "api.run": ("Run", "load"),
     "api.train": ("train",),
     "client_app.meta_gradient": ("adapt", "meta_gradient"),

@@ -4,28 +4,29 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nufed.conf.errors import InputError
 from nufed.conf.schema import PartitionConfig, require
 from nufed.conf.words import path_of
-from nufed.tasks.datasets.npz import read_own
+from nufed.tasks.datasets.npz import TABLES, read_own
 from nufed.tasks.ids import WHOLE, ClientIds, as_ids
 from nufed.tasks.partitions import Partition, partition
-from nufed.tasks.rows import Rows
+from nufed.tasks.rows import Rows, is_frame
 from nufed.tasks.store import FederatedData
 from nufed.tasks.trained import MODEL, Sizes
 
 LONGEST = 8  # sizes of a shape, in an error
-TABLES = ".csv", ".tsv", ".txt", ".parquet"
 RUN = "the run"
 
 log = logging.getLogger("nufed")
 
 
 def own_rows(
-    data: str | Path | Rows,
+    data: Any,
     sizes: Sizes,
     config: PartitionConfig,
     test_fraction: float | None,
@@ -36,7 +37,7 @@ def own_rows(
     ----------
     data
         A file with x, y and optionally client and test; or these rows; or a table of the columns
-        that the run's rows were made of.
+        that the run's rows were made of, a file or such as a `pandas.DataFrame`.
     sizes
         What the model is for.
     config
@@ -63,9 +64,16 @@ def own_rows(
     return mine
 
 
-def named(data: str | Path | Rows) -> str:
+def named(data: Any) -> str:
     """Return what names the rows to a person."""
-    return "data" if isinstance(data, Rows) else f"data={data}"
+    return f"data={data}" if isinstance(data, str | Path) else "data"
+
+
+def is_table(data: Any) -> bool:
+    """Tell whether something is a table of columns by name, or names a file of one."""
+    if isinstance(data, str | Path):
+        return path_of(data).suffix.lower() in TABLES
+    return is_frame(data)
 
 
 def number_of(client: int | str | None, ids: ClientIds, where: str) -> int:
@@ -103,23 +111,29 @@ def number_of(client: int | str | None, ids: ClientIds, where: str) -> int:
     return number
 
 
-def _rows(data: str | Path | Rows, table: str | None, where: str) -> Rows:
-    if not isinstance(data, Rows) and path_of(data).suffix.lower() in TABLES:
-        return _of_table(str(data), table, where)
+def _rows(data: Any, table: str | None, where: str) -> Rows:
+    if is_table(data):
+        return _of_table(data, table, where)
     if not isinstance(data, Rows):
         rows = read_own(str(data), one_class="keep", key="data")
-        if rows.table is not None and table not in (None, str(rows.table[0])):
-            raise InputError(
-                f"{where}: was prepared in another way than the run's rows, so that its features "
-                "mean something else; give the table itself, as data=….csv"
-            )
+        _require_alike(rows, table, where)
         return rows
+    _require_alike(data, table, where)
     x, y = np.asarray(data.x), np.asarray(data.y)
     client = None if data.client is None else as_ids(np.asarray(data.client), where)
-    return Rows(x, y.astype(np.int64) if y.dtype.kind in "iub" else y, client, data.test)
+    return data._replace(x=x, y=y.astype(np.int64) if y.dtype.kind in "iub" else y, client=client)
 
 
-def _of_table(data: str, table: str | None, where: str) -> Rows:
+def _require_alike(rows: Rows, table: str | None, where: str) -> None:
+    """Raise an `InputError` for features of a table that are not those of the run."""
+    if rows.table is not None and table not in (None, str(rows.table[0])):
+        raise InputError(
+            f"{where}: was prepared in another way than the run's rows, so that its features "
+            "mean something else; give the table itself, as data=….csv"
+        )
+
+
+def _of_table(data: Any, table: str | None, where: str) -> Rows:
     """Return the rows of a table, made as the run's were."""
     if table is None:
         raise InputError(
@@ -127,14 +141,53 @@ def _of_table(data: str, table: str | None, where: str) -> Rows:
             "those of a table become such; give an .npz with x and y"
         )
     # Imported here: they take a fifth of a second.
-    from nufed.tasks.table_files import read_table
+    from nufed.tasks.table_files import table_from
     from nufed.tasks.table_transform import apply, described, unusual
 
-    of, found = described(table, f"the run's {MODEL}"), replace(read_table(data), where=where)
+    of, found = described(table, f"the run's {MODEL}"), table_from(data, where)
     prepared = apply(of, found, RUN)
     for line in unusual(of, prepared, found, RUN):
         log.warning("%s: %s", where, line)
     return prepared.rows
+
+
+def rows_to_predict(data: Any, shape: tuple[int, ...], table: str | None) -> NDArray[np.generic]:
+    """Return x [N, …] of rows without targets: an array, or a table made as the run's was.
+
+    Parameters
+    ----------
+    shape
+        Of one row of the run's.
+    table
+        How its rows were made of a table's columns, as JSON; None where they were not.
+
+    Raises
+    ------
+    InputError
+        If they are not such as the run had.
+    """
+    where = data if isinstance(data, str | Path) else "x"
+    if is_table(data) and table is not None:
+        from nufed.tasks.table_files import table_from
+        from nufed.tasks.table_transform import described, features
+
+        return features(described(table, f"the run's {MODEL}"), table_from(data, str(where)), RUN)
+    if isinstance(data, str | Path):
+        raise InputError(
+            f"{where}: names a file; give rows x, as numpy.load(file)['x']"
+            + ("" if table is None else ", or a table, a .csv or .parquet")
+        )
+    x = np.asarray(data.detach().cpu() if hasattr(data, "detach") else data)
+    if x.dtype.kind not in "fiub":
+        raise InputError(f"x: is an array of {x.dtype}; give numbers, as the run had them")
+    if x.ndim == 0 or x.shape[1:] != shape:
+        raise InputError(
+            f"x: has shape {_short(x.shape)}, and a row of the run's {_short(shape)}; give "
+            f"[N, {', '.join(map(str, shape[:LONGEST]))}]"
+        )
+    return np.require(
+        x, x.dtype.newbyteorder("="), ["C", "W"]
+    )  # as torch takes it, without a warning
 
 
 def _split(

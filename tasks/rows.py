@@ -1,6 +1,6 @@
 """The data contract: rows (x, y), and for each row whose it is."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,3 +23,17 @@ class Rows(NamedTuple):
     """[N], where it brings its own split of each client's rows."""
     table: NDArray[np.str_] | None = None
     """[1], where rows were made of a table's columns: how, as JSON (see `table_transform.py`)."""
+
+    def __repr__(self) -> str:
+        """Return a line: arrays, and what was done to a table, may be long."""
+        said = (
+            f"{name} {np.asarray(each).dtype} {[*np.shape(each)]}"
+            for name, each in self._asdict().items()
+            if each is not None and name != "table"
+        )
+        return f"Rows({', '.join(said)}{', made of a table' * (self.table is not None)})"
+
+
+def is_frame(data: Any) -> bool:
+    """Tell whether something is columns by name, as those of pandas and Arrow are."""
+    return hasattr(data, "columns") and not isinstance(data, type)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ MISSING = (
     *("NULL", "Null", "null", "None", "none"),
 )
 """Entries of a CSV that stand for none."""
-IN_MEMORY = 4  # bytes for each of a CSV
+IN_MEMORY = 5  # bytes for each of a CSV
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,40 @@ def read_table(file: str | Path) -> Table:
     return _named(header, [column[1:] for column in table.columns], where, separator)
 
 
+def table_of(data: Any, where: str) -> Table:
+    """Return columns by name that are here already, with types of their own, as a table.
+
+    Parameters
+    ----------
+    data
+        A `pandas.DataFrame`, a `pyarrow.Table`, or what Arrow takes for one.
+    where
+        What names it to a person.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, has no rows, two columns of one name, or one of no single type.
+    """
+    table = readable(lambda: _arrow(data), where, "is no table of columns of one type each")
+    return _named(table.column_names, table.columns, where, None)
+
+
+def table_from(data: Any, where: str) -> Table:
+    """Return a table that a file has, or that is here; arguments and errors as of both."""
+    if isinstance(data, str | Path):
+        return replace(read_table(data), where=where)
+    return table_of(data, where)
+
+
+def _arrow(data: Any) -> Any:
+    if isinstance(data, pa.Table):
+        return data
+    if hasattr(data, "dtypes") and hasattr(data, "index"):  # of pandas
+        return pa.Table.from_pandas(data.rename(columns=str), preserve_index=False)
+    return pa.table(data)
+
+
 def _named(names: list[str], columns: list[Any], where: str, separator: str | None) -> Table:
     """Return columns as a table, but for those without a name, as an index that was written too."""
     named = [name for name in names if name]
@@ -127,11 +161,22 @@ def _csv(content: bytes, separator: str, width: int) -> Any:
 
     text = {f"f{i}": pa.string() for i in range(width)}
     return csv.read_csv(
-        io.BytesIO(content),
+        _of_arrow(content),
         read_options=csv.ReadOptions(autogenerate_column_names=True),
         parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True),
         convert_options=csv.ConvertOptions(column_types=text, strings_can_be_null=False),
     )
+
+
+def _of_arrow(content: bytes) -> Any:
+    """Return bytes as a file of Arrow's own, a copy.
+
+    Its threads read on beside ours, and may be the last to let go of the file: of one of Python's,
+    or of Python's bytes, while Python ends, that aborts the process.
+    """
+    copy = pa.BufferOutputStream()
+    copy.write(content)
+    return pa.BufferReader(copy.getvalue())
 
 
 def _parquet(path: Path, where: str) -> Any:

@@ -4,7 +4,7 @@ Features stand in this order: numbers, booleans, whether an entry was missing, c
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -210,16 +210,11 @@ def apply(of: Description, table: Table, source: str) -> Prepared:
         If a column is missing or holds something else, or a row's class is unknown.
     """
     used = [each.name for each in (*of.plain, *of.texts)]
-    for name in (*used, of.target.name):
-        if name not in table.columns:
-            raise InputError(f"{table.where}: has no column {name!r}, which {source} takes")
+    _require_columns(table, (*used, of.target.name), source)
     y, there = _targets(of.target, table, source)
     if not there.any():
         raise InputError(f"{table.where}: column {of.target.name!r} is empty in every row")
-    columns = {each.name: of_kind(table, each.name, NUMBER) for each in of.numbers}
-    columns |= {each.name: of_kind(table, each.name, BOOLEAN) for each in of.booleans}
-    columns |= {each.name: of_kind(table, each.name, TEXT) for each in of.texts}
-    columns = {name: Column(c.kind, c.values[there]) for name, c in columns.items()}
+    columns = {n: Column(c.kind, c.values[there]) for n, c in _used(of, table).items()}
     unknown = {each.name: _unknown(each, columns[each.name]) for each in of.texts}
     known = {*used, of.client, of.test, of.target.name, *(each.name for each in of.left_out)}
     client = clients(table, of.client)[there] if of.client in table.columns else None
@@ -238,6 +233,26 @@ def apply(of: Description, table: Table, source: str) -> Prepared:
         int((~there).sum()),
         tuple(name for name in table.columns if name not in known),
     )
+
+
+def features(of: Description, table: Table, source: str) -> NDArray[np.float32]:
+    """Return x [N, features] of all of a table's rows, which need no target.
+
+    Parameters
+    ----------
+    source
+        What names the description to a person.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or holds something else.
+    """
+    _require_columns(table, [each.name for each in (*of.plain, *of.texts)], source)
+    x = _features(of, _used(of, table))
+    none = np.zeros(len(x), np.int64)
+    checked(x, none, None, None, one_class="keep", where=table.where)
+    return x
 
 
 def unusual(of: Description, prepared: Prepared, table: Table, source: str) -> Iterator[str]:
@@ -272,6 +287,23 @@ def unusual(of: Description, prepared: Prepared, table: Table, source: str) -> I
         if count and not text.other:
             those = f"{count:,} row{'s have' if count > 1 else ' has'}"
             yield f"{those} a {name!r} that is no category: 0 in all of its features"
+
+
+def in_units(table: str) -> str | None:
+    """Say in a line what a real target is scaled by; None of classes.
+
+    Parameters
+    ----------
+    table
+        A description, as JSON.
+    """
+    of = described(table, "table").target
+    if of.classes is not None:
+        return None
+    return (
+        f"y is {of.name} as (y − {of.mean:.4g}) / {of.scale:.4g}: an mae of 0.1 is "
+        f"{0.1 * of.scale:.3g} of it"
+    )
 
 
 def clients(table: Table, name: str) -> NDArray[Any]:
@@ -322,6 +354,19 @@ def class_names(column: Column) -> NDArray[Any]:
     words = {0.0: "false", 1.0: "true"} if column.kind == BOOLEAN else {}
     named = {value: words.get(value, whole(value)) for value in np.unique(column.values).tolist()}
     return np.array([None if v != v else named[v] for v in column.values.tolist()], object)
+
+
+def _require_columns(table: Table, names: Iterable[str], source: str) -> None:
+    for name in names:
+        if name not in table.columns:
+            raise InputError(f"{table.where}: has no column {name!r}, which {source} takes")
+
+
+def _used(of: Description, table: Table) -> dict[str, Column]:
+    """Return the columns that features are made of."""
+    columns = {each.name: of_kind(table, each.name, NUMBER) for each in of.numbers}
+    columns |= {each.name: of_kind(table, each.name, BOOLEAN) for each in of.booleans}
+    return columns | {each.name: of_kind(table, each.name, TEXT) for each in of.texts}
 
 
 def _targets(of: Target, table: Table, source: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -16,6 +16,7 @@ from nufed.tasks.datasets.sources import readable
 from nufed.tasks.ids import numbered
 from nufed.tasks.rows import Rows
 
+PREPARE = "nufed-data prepare; from Python, nufed.prepare"
 TEXT = (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary())
 """What an id may be stored as, beside numbers."""
 
@@ -72,7 +73,8 @@ def require_columns(names: Iterable[str | None], found: Sequence[str], where: st
         if name is not None and name not in found:
             raise InputError(
                 f"{where}: has no column {name!r} (found: {', '.join(found)}); name yours with "
-                "dataset.features, dataset.target, dataset.client"
+                "dataset.features, dataset.target, dataset.client; a table as it is, with text and "
+                f"gaps too, is for {PREPARE}"
             )
 
 
@@ -106,7 +108,7 @@ def _features(columns: Sequence[NDArray[Any]], names: Sequence[str], where: str)
         if column.dtype.kind == "U":
             raise InputError(
                 f"{where}: column {name!r} holds text; give numbers: of categories 0 or 1 for each "
-                "(nufed-data prepare), of prose tokens"
+                f"({PREPARE}), of prose tokens"
             )
     if len(columns) == 1 and columns[0].ndim > 1:
         return columns[0]
@@ -163,7 +165,7 @@ def _whole(column: Any, name: str, where: str) -> Any:
         first = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise InputError(
             f"{where}: column {name!r} has {column.null_count} empty entries, first in row "
-            f"{first}; drop or fill them (nufed-data prepare)"
+            f"{first}; drop or fill them ({PREPARE})"
         )
     return column
 

@@ -17,6 +17,7 @@ from nufed.tasks.rows import Rows
 
 ARRAYS = ("x", "y", "client")
 KNOWN = (*ARRAYS, "test", "table")
+TABLES = (".csv", ".tsv", ".txt", ".parquet")
 NO_NPZ = "not a readable .npz"
 
 
@@ -98,6 +99,11 @@ def _arrays(path: Path, needed: tuple[str, ...], where: str) -> dict[str, NDArra
         if file.read(6) == b"\x93NUMPY":
             raise InputError(f"{where}: is one bare array; save x, y, client with numpy.savez")
         if not zipfile.is_zipfile(file):
+            if path.suffix.lower() in TABLES:
+                raise InputError(
+                    f"{where}: is a table, and no .npz; nufed-data prepare {path.name} client=… "
+                    "target=… makes one of it, from Python nufed.prepare"
+                )
             raise InputError(f"{where}: {NO_NPZ}; save it with numpy.savez")
         return readable(lambda: _members(file, needed, where), where, NO_NPZ)
 

@@ -1,5 +1,6 @@
 """`nufed-data prepare`: each column's fate is said; what cannot be used is refused, in a line."""
 
+import errno
 import json
 import os
 import shlex
@@ -141,8 +142,8 @@ def test_from_a_table_to_a_model_and_a_newcomer(
     }
     for content, said in of_new.items():
         Path("new.csv").write_text(content)
-        assert said in refused("new.csv", "like=wards.json", "out=other.npz")
-    assert "wards.csv: is no description" in refused("new.csv", "like=wards.csv", "out=other.npz")
+        assert said in refused("new.csv", "like=wards.json", "out=third.npz")
+    assert "wards.csv: is no description" in refused("new.csv", "like=wards.csv", "out=third.npz")
 
 
 def _of_the_table_itself(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +217,12 @@ REFUSED: dict[str, tuple[str | bytes, list[str], str]] = {
     "a task": (GOOD, [*USUAL, "task=regression"], "task=regression: must be classes | real"),
     "a key twice": (GOOD, [*USUAL, "client=x"], "client: comes twice; give it once"),
     "no .npz": (GOOD, [*USUAL, "out=t.csv"], "out=t.csv: must end in .npz"),
-    "it is there": (GOOD, [*USUAL, "out=there.npz"], "there.json: is there already; remove it"),
+    "it is there": (
+        GOOD,
+        [*USUAL, "out=there.npz"],
+        "there.json: is there already; say overwrite=true",
+    ),
+    "overwritten": (GOOD, [*USUAL, "overwrite=yes"], "overwrite=yes: must be true | false"),
     "both": (GOOD, ["t.csv", "like=there.json", "target=y"], "target=y: there.json says it alread"),
     "no description": (GOOD, ["t.csv", "like=none.json"], "none.json: cannot be read"),
 }
@@ -231,8 +237,45 @@ def test_what_cannot_be_used_ends_in_one_line(
     assert said in refused(*words)
 
 
-def test_a_split_of_ones_own_and_a_real_target(prepare: Prepare) -> None:
-    """The scale is of train rows; a column without a name, as pandas writes its index, is left."""
+def test_both_files_are_replaced_or_neither(
+    prepare: Prepare, refused: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the disk is full when the second is to take its place."""
+
+    def features() -> tuple[list[str], int]:
+        with np.load("t.npz") as found:
+            return json.loads(Path("t.json").read_text())["features"], found["x"].shape[1]
+
+    Path("t.csv").write_text(GOOD)
+    prepare(*USUAL)
+    assert "t.npz, t.json: are there already; say overwrite=true, or name" in refused(*USUAL)
+    assert features() == (["x"], 1)
+    Path("t.csv").write_text("c,x,z,y\n1,0.5,1,0\n1,1.5,3,1\n2,2.5,5,0\n2,3.5,9,1\n")
+    whole = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if target.name == "t.npz":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return whole(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        assert "cannot be written (No space left" in refused(*USUAL, "overwrite=true")
+    assert features() == (["x"], 1)
+    prepare(*USUAL, "overwrite=true")
+    assert features() == (["x", "z"], 2)
+    Path("t.npz").unlink()
+    Path("t.npz").mkdir()
+    assert "t.npz: is no file, and is not replaced" in refused(*USUAL, "overwrite=true")
+
+
+def test_a_split_of_ones_own_and_a_real_target(
+    prepare: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scale is of train rows, and told where errors are in it.
+
+    A column without a name, as pandas writes its index, is left.
+    """
     lines = [
         f"{i},c{i % 8},{i}.5,{'test' if i // 8 % 4 == 3 else 'train'},{i * i + 0.25}"
         for i in range(80)
@@ -249,3 +292,18 @@ def test_a_split_of_ones_own_and_a_real_target(prepare: Prepare) -> None:
         assert found["x"].shape == (80, 1)
         np.testing.assert_allclose(found["y"][~found["test"]].std(), 1, rtol=1e-6)
     assert "dataset.one_class" not in output
+    words = ["dataset=npz", "dataset.path=t.npz", "model=linear", "rounds=1", "tracking=none"]
+    words += ["baselines=none", "algorithm.alpha=0.01", "algorithm.beta=0.01"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["nufed", *words, "hydra.run.dir=run"])
+        patch.setenv("HYDRA_FULL_ERROR", "0")
+        run._prepare.cache_clear()
+        done = run_here()
+    assert done.status == 0, done.err
+    mean, scale = train.mean(), train.std()
+    unit = f"y is y as (y − {mean:.4g}) / {scale:.4g}: an mae of 0.1 is {0.1 * scale:.3g} of it"
+    assert unit in done.err.splitlines()
+    capsys.readouterr()
+    for client in ("client=c1", "clients=all"):
+        adapt(["checkpoint=run", "data=t.npz", client, "steps=1"])
+        assert unit in capsys.readouterr().out.splitlines()

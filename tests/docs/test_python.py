@@ -1,9 +1,12 @@
 """docs/python.md: its blocks in one session, as a reader types them, but for shorter runs."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 from safetensors.torch import load_file
 
@@ -48,8 +51,12 @@ def test_the_readme_shows_the_same() -> None:
 
 
 def test_the_run_is_seen_as_shown(session: dict[str, Any]) -> None:
-    sentence, last, curve, table, error = session["printed"]
+    sentence, last, curve, of_ward, table, error = session["printed"]
     assert "10 new clients are at" in sentence
+    assert "personal models are better than what clients do best alone" in sentence
+    assert re.fullmatch(
+        r"Personal\(\S+, client 7: 5 steps, α=0\.3; .* on 8 rows held out\)", of_ward
+    )
     assert re.findall(r"^\d+ +(\d)", last, re.MULTILINE) == [*"012345"]
     assert len(curve.split(",")) == 6
     assert "┃ over the first ┃" in table
@@ -61,7 +68,7 @@ def test_what_it_writes_is_there(session: dict[str, Any]) -> None:
     layers = load_file(here / "newcomer.safetensors")
     assert layers.keys() == {"1.weight", "1.bias", "3.weight", "3.bias"}
     assert "2 runs side by side" in (here / "comparison.html").read_text()
-    assert len([*here.glob("runs/*/*/report.html")]) == 3
+    assert len([*here.glob("runs/*/*/report.html")]) == 4
 
 
 def test_the_runs_have_the_model_and_the_arrays(session: dict[str, Any]) -> None:
@@ -71,3 +78,14 @@ def test_the_runs_have_the_model_and_the_arrays(session: dict[str, Any]) -> None
     assert one.config.dataset["path"] == other.config.dataset["path"]
     assert [each.config.algorithm["name"] for each in (one, other)] == ["fedavg", "nufed"]
     assert list(session["table"]["group"]) == ["participating", "new"] * 2
+
+
+def test_a_table_is_known_from_the_rows_to_what_is_exported(session: dict[str, Any]) -> None:
+    """And both columns of it count: the scores are those of the rows that were prepared."""
+    rows, here = session["rows"], session["here"]
+    features = json.loads(str(rows.table[0]))["features"]
+    assert features == ["age", "age missing", "town=Köln", "town=Ulm"]
+    model = onnxruntime.InferenceSession(here / "ward.onnx")
+    assert json.loads(model.get_modelmeta().custom_metadata_map["features"]) == features
+    (scores,) = model.run(["outputs"], {"x": rows.x[rows.client == 7]})
+    np.testing.assert_allclose(session["scores"].numpy(), scores, atol=1e-5)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from nufed.conf.errors import InputError
+from nufed.tasks import table_files
 from nufed.tasks.datasets.npz import read
 from nufed.tasks.table_columns import told
 from nufed.tasks.table_files import Table, read_table
@@ -176,6 +177,30 @@ def test_parquet_is_read_by_its_types(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.rows.y[:3], [-1 / std, 0, 1 / std], rtol=1e-6)
     np.savez(tmp_path / "t.npz", **{k: v for k, v in found.rows._asdict().items() if v is not None})
     assert read(str(tmp_path / "t.npz")).y.dtype == np.float32
+
+
+def test_threads_of_arrow_have_nothing_of_pythons(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may let go of it last, while Python ends, which aborts the process."""
+    theirs, given = csv.read_csv, list[pa.NativeFile]()
+
+    def read_csv(source: pa.NativeFile, **options: object) -> pa.Table:
+        given.append(source)
+        return theirs(source, **options)
+
+    contents = list[bytes]()
+    monkeypatch.setattr("pyarrow.csv.read_csv", read_csv)
+    monkeypatch.setattr(table_files, "read_bytes", lambda *_, **__: contents[0])
+    contents.append(b"c,x\n1,2\n")
+    assert read_table(written("")).rows == 1
+    (source,) = given
+    assert isinstance(source, pa.NativeFile)
+    assert not isinstance(source, pa.PythonFile)
+    source.seek(0)
+    held = source.read_buffer()
+    assert held.to_pybytes() == contents[0]
+    assert held.address != np.frombuffer(contents[0], np.uint8).ctypes.data
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
