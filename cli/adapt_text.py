@@ -107,10 +107,22 @@ def _worse(personal: Personal) -> str:
 
 
 def _one_class(personal: Personal) -> str:
-    y = np.asarray(personal.task.data.y)[[*personal.train_rows, *personal.test_rows]]
-    if personal.task.classification and len(np.unique(y)) == 1:
-        return f" All rows are of class {y.flat[0]}: a constant would be as accurate."
-    return ""
+    """Say that all rows are of one class, and how a constant does: it is always right."""
+    data = personal.task.data
+    y = np.asarray(data.y)[[*personal.train_rows, *personal.test_rows]]
+    if not personal.task.classification or len(np.unique(y)) > 1:
+        return ""
+    number = int(y.flat[0])
+    called = class_names(data.table).get(number, str(number))
+    right = personal.curve.get("accuracy", [0.0])[personal.how.steps] == 1
+    constant = "a constant would be as accurate" if right else "to say it always would be right"
+    return f" All rows are of class {called}: {constant}."
+
+
+def class_names(table: str | None) -> dict[int, str]:
+    """Return what classes are called in the table that rows were made of; nothing without one."""
+    classes = None if table is None else read_description(table, "the run's table").target.classes
+    return dict(enumerate(map(printable, classes or ())))
 
 
 def number(value: float) -> str:
