@@ -197,8 +197,8 @@ def _of_clients(of: Found) -> Iterator[str]:
 def _of_duplicates(of: Found) -> Iterator[str]:
     """Say how many rows are there twice: measured on what was trained on, or at two clients.
 
-    With the same y, that is: of a table of few columns, many rows have the same x by themselves. And
-    not of coarse columns, whose rows agree as often by chance.
+    With the same y, that is: of a table of few columns, many rows have the same x by themselves.
+    And not of coarse columns, whose rows agree as often by chance.
     """
     keys = _Keys(*(_numbered(each) for each in _hashes(of)))
     owner = of.owner
