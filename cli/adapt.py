@@ -23,8 +23,10 @@ FORMATS = ".onnx", ".pt2"
 EPILOG = """\
 keys:
   checkpoint=RUN       a run folder (config.yaml and model.safetensors are enough), or its model
-  data=FILE            the clients' own rows: x, y, and optionally test (held out) and client;
-                       without it, the run's own data, with the rows held out that were in training
+  data=FILE            the clients' own rows: x, y, and optionally test (held out) and client; or,
+                       where nufed-data prepare made the run's, a .csv, .tsv or .parquet table of
+                       the same columns; without it, the run's own data, with the rows held out
+                       that were in training
   client=ID            which client, where there are several
   clients=all          a model for each; of the run's own data also participating, or new
   steps=N              fine-tuning steps; by default chosen for each client, 0 among them, on rows

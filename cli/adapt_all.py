@@ -34,6 +34,8 @@ class Served(NamedTuple):
     rows: int
     """Train rows."""
     steps: int
+    chosen: bool
+    """Whether there were train rows to choose the steps by: of one row, k = 0 is left unchosen."""
     doubtful: bool
     """Whether it is left at k = 0 though its train rows spoke for steps, within their error."""
     before: float | None
@@ -58,7 +60,7 @@ class Outcome(NamedTuple):
     usual: int
     """The run's ν."""
     chosen: bool
-    """Whether the steps of each were chosen."""
+    """Whether the steps of each were to be chosen."""
     served: list[Served]
     failed: list[tuple[Id, str]]
     """Clients without a model, and why."""
@@ -208,7 +210,7 @@ def row(personal: Personal, usual: int) -> dict[str, Any]:
         found[f"{name}_gain"] = personal.gain(name)
         if (error := personal.error(name)) is not None:
             found[f"{name}_gain_se"] = error
-    if (choice := personal.choice) is not None:
+    if (choice := personal.choice) is not None and choice.rows:
         found["train_loss_best_k"] = choice.best
         found["train_loss_best_gain"], found["train_loss_best_gain_se"] = choice.gain
     return found
@@ -221,8 +223,9 @@ def summed_up(personal: Personal, group: str, metric: str, usual: int) -> Served
     gain = personal.gain(metric) if values else None
     error = personal.error(metric)
     doubtful = k == 0 and personal.choice is not None and personal.choice.best > 0
+    chosen = personal.choice is not None and personal.choice.rows > 0
     rows = len(personal.train_rows)
-    return Served(personal.id, group, rows, k, doubtful, before, after, at_nu, gain, error)
+    return Served(personal.id, group, rows, k, chosen, doubtful, before, after, at_nu, gain, error)
 
 
 @contextmanager

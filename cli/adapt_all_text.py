@@ -1,6 +1,7 @@
 """What `nufed-adapt clients=all` says of the models that it made."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -63,18 +64,27 @@ def report(outcome: Outcome, place: Path) -> list[str]:
     groups = ([each for each in outcome.served if each.group == group] for group in ("", *GROUPS))
     told = [sentence(outcome, members) for members in groups if members]
     named = outcome.failed[:FAILED]
-    failed = [f"left out: client {each}: {_why(each, why)}" for each, why in named]
+    failed = [*_unchosen(outcome)]
+    failed += [f"left out: client {each}: {_why(each, why)}" for each, why in named]
     if (more := len(outcome.failed) - FAILED) > 0:
         failed += [f"left out: {count(more, 'more client')}, named in {TABLE}"]
     models = count(len(outcome.served), "client")
     return [*told, *failed, f"personal models: {place} ({models}; figures in {TABLE})"]
 
 
+def _unchosen(outcome: Outcome) -> Iterator[str]:
+    """Name the clients with one row, of whom nothing is chosen."""
+    of = [printable(str(each.id)) for each in outcome.served if not each.chosen]
+    if outcome.chosen and of:
+        who = f"client{'s' * (len(of) > 1)} {', '.join(of[:FAILED])}{', …' * (len(of) > FAILED)}"
+        yield f"left at k=0: {who}: with 1 train row there is none to choose by"
+
+
 def sentence(outcome: Outcome, served: list[Served]) -> str:
     """Say for how many clients of a group their models are better, and by how much."""
     of, left = f"{served[0].group} client".strip(), ""
     if outcome.chosen:
-        stay = sum(each.steps == 0 for each in served)
+        stay = sum(each.chosen and each.steps == 0 for each in served)
         doubtful = sum(each.doubtful for each in served)
         left = f"; {stay} {'is' if stay == 1 else 'are'} better left at k=0"
         left += f" ({doubtful} of them in doubt)" if doubtful else ""

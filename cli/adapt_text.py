@@ -7,6 +7,8 @@ from rich.table import Table
 
 from nufed.client_app.choice import Choice
 from nufed.client_app.personal import FineTuning, Personal
+from nufed.conf.text import printable
+from nufed.tasks.table_transform import described
 
 SHOWN = 20  # steps in the table, or nearly so
 
@@ -34,6 +36,8 @@ def setting(how: FineTuning, choice: Choice | None) -> str:
 
 def choice_of(choice: Choice) -> str:
     """Say why so many steps were chosen."""
+    if not choice.rows:
+        return "left at k=0: with 1 train row there is none to choose by"
     tried = f"{count(choice.rows, 'train row')}, each held out in turn"
     if not math.isfinite(choice.loss[1]):
         return f"left at k=0: on {tried}, one step led to a loss that is not finite; lower alpha"
@@ -63,7 +67,7 @@ def curve_table(personal: Personal) -> Table:
 def sentence(personal: Personal) -> str:
     """Return what came of it."""
     if not personal.curve:
-        if personal.choice is not None:
+        if personal.choice is not None and personal.choice.rows:
             return "It is told by the rows held out in turn alone; test_fraction=0.25 measures it."
         return "It is not known how good this model is: hold rows out to see, test_fraction=0.25."
     steps = personal.how.steps
@@ -107,10 +111,22 @@ def _worse(personal: Personal) -> str:
 
 
 def _one_class(personal: Personal) -> str:
-    y = np.asarray(personal.task.data.y)[[*personal.train_rows, *personal.test_rows]]
-    if personal.task.classification and len(np.unique(y)) == 1:
-        return f" All rows are of class {y.flat[0]}: a constant would be as accurate."
-    return ""
+    """Say that all rows are of one class, and how a constant does: it is always right."""
+    data = personal.task.data
+    y = np.asarray(data.y)[[*personal.train_rows, *personal.test_rows]]
+    if not personal.task.classification or len(np.unique(y)) > 1:
+        return ""
+    number = int(y.flat[0])
+    called = class_names(data.table).get(number, str(number))
+    right = personal.curve.get("accuracy", [0.0])[personal.how.steps] == 1
+    constant = "a constant would be as accurate" if right else "to say it always would be right"
+    return f" All rows are of class {called}: {constant}."
+
+
+def class_names(table: str | None) -> dict[int, str]:
+    """Return what classes are called in the table that rows were made of; nothing without one."""
+    classes = None if table is None else described(table, "the run's table").target.classes
+    return dict(enumerate(map(printable, classes or ())))
 
 
 def number(value: float) -> str:

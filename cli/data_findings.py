@@ -1,6 +1,6 @@
 """What `nufed-data` finds in a federated data set: its shape, its clients, and what is amiss."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ FAR = 100.0  # values beyond it ask for tiny steps
 FEW_VALUES = 20  # of targets that are whole numbers: classes, rather
 BLOCK = 4096  # rows that are looked at in one go
 NAMED = 5  # clients named, of those that something is said of
+CHANCE = 10.0  # times as many pairs of rows as agree by chance: columns are not independent quite
+LINEAR = {"model": "linear", "model.bias": "true"}
 
 
 class Spread(NamedTuple):
@@ -196,33 +198,104 @@ def _of_duplicates(of: Found) -> Iterator[str]:
     """Say how many rows are there twice: measured on what was trained on, or at two clients.
 
     With the same y, that is: of a table of few columns, many rows have the same x by themselves.
+    And not of coarse columns, whose rows agree as often by chance.
     """
-    x, y, part = of.data.x, of.data.y, of.data.partition
-    both = (np.asarray(x[row]).tobytes() + np.asarray(y[row]).tobytes() for row in part.index)
-    keys = np.fromiter(map(hash, both), np.int64)
+    keys = _Keys(*(_numbered(each) for each in _hashes(of)))
     owner = of.owner
-    place = np.arange(len(keys)) - part.offset[owner]
-    tested = place >= part.train[owner]
-    _, which = np.unique(keys, return_inverse=True)
-    trained = np.unique(np.stack([owner, which])[:, ~tested], axis=1)
-    width = int(which.max()) + 1
-    leaked = np.isin((owner * width + which)[tested], trained[0] * width + trained[1])
-    if leaked.any():
+    tested = np.arange(len(keys.all)) - of.data.partition.offset[owner] >= of.train[owner]
+    width = int(keys.all.max()) + 1
+    trained = np.unique((owner * width + keys.all)[~tested])
+    leaked = np.isin((owner * width + keys.all)[tested], trained)
+    if leaked.any() and keys.told(lambda which: _within(which, owner, tested)):
         yield (
             f"{leaked.sum()} of {tested.sum()} test rows, x and y, are among the same client's "
             "train rows too; drop duplicates, or they are measured on what they were trained on"
         )
-    holders = np.bincount(np.unique(np.stack([which, owner]), axis=1)[0], minlength=width)
-    shared = holders[which] > 1
-    if shared.any():
+    holders = np.bincount(np.unique(np.stack([keys.all, owner]), axis=1)[0], minlength=width)
+    shared = holders[keys.all] > 1
+    if shared.any() and keys.told(lambda which: _across(which, owner)):
         yield (
-            f"{shared.sum()} of {len(keys)} rows, x and y, are with several clients; new clients "
-            "are then not quite new"
+            f"{shared.sum()} of {len(keys.all)} rows, x and y, are with several clients; new "
+            "clients are then not quite new"
         )
 
 
-def advice(of: Found, given: Collection[str], support: int | None) -> dict[str, str]:
-    """Return keys and values that suit the data, where the defaults do not and none is `given`."""
+class _Keys(NamedTuple):
+    """Of each row a number, the same where rows agree: in all, or in either half of its columns."""
+
+    all: NDArray[np.int64]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+
+    def told(self, pairs: Callable[[NDArray[np.int64]], float]) -> bool:
+        """Tell whether far more pairs of rows agree than by chance.
+
+        By chance two rows agree in all as often as in one half, times as often as in the other. Who
+        was copied agrees in all wherever in a half.
+
+        Parameters
+        ----------
+        pairs
+            How many pairs of rows agree, among those that are compared.
+        """
+        compared = pairs(np.zeros_like(self.all))
+        by_chance = pairs(self.first) * pairs(self.second) / compared
+        return pairs(self.all) > CHANCE * by_chance
+
+
+def _hashes(of: Found) -> Iterator[NDArray[np.int64]]:
+    """Hash rows x and y in all, then the first half of their columns, then the other with y."""
+    x, y, rows = of.data.x, of.data.y, of.data.partition.index
+    half = -(-int(np.prod(x.shape[1:])) // 2)
+    for some, also in ((slice(None), True), (slice(half), False), (slice(half, None), True)):
+        parts = (
+            np.asarray(x[row]).reshape(-1)[some].tobytes() + also * np.asarray(y[row]).tobytes()
+            for row in rows
+        )
+        yield np.fromiter(map(hash, parts), np.int64, len(rows))
+
+
+def _numbered(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+
+
+def _across(which: NDArray[np.int64], owner: NDArray[np.int64]) -> float:
+    """Count the pairs of rows of two clients that agree."""
+    each = np.unique(np.stack([which, owner]), axis=1, return_counts=True)[1]
+    return (_squares(np.bincount(which)) - _squares(each)) / 2
+
+
+def _within(which: NDArray[np.int64], owner: NDArray[np.int64], tested: NDArray[np.bool_]) -> float:
+    """Count the pairs of a train and a test row of one client that agree."""
+    _, place = np.unique(np.stack([which, owner]), axis=1, return_inverse=True)
+    place = place.reshape(-1)
+    test, train = (
+        np.bincount(place[some], minlength=place.max() + 1) for some in (tested, ~tested)
+    )
+    return float((test.astype(np.float64) * train).sum())
+
+
+def _squares(counts: NDArray[np.int64]) -> float:
+    return float((counts.astype(np.float64) ** 2).sum())
+
+
+def plain(of: Found) -> bool:
+    """Tell whether rows are plain columns of numbers, as of a table, with one target or class."""
+    return of.data.x.dtype.kind == "f" and of.data.x.ndim == 2 and of.data.y.ndim == 1
+
+
+def advice(
+    of: Found, given: Collection[str], support: int | None, parameters: int = 0
+) -> dict[str, str]:
+    """Return keys and values that suit the data, where the defaults do not and none is `given`.
+
+    Parameters
+    ----------
+    parameters
+        Of the default model; 0 where another was chosen. One that has more than the median client
+        has numbers to fit, rows times outputs, is more than fine-tuning can tell: a linear one is
+        advised for `plain` rows.
+    """
     advised = dict[str, str]()
     y, shape = of.data.y, of.data.x.shape[1:]
     sequence = of.data.num_tokens is not None or len(shape) == 2
@@ -230,6 +303,8 @@ def advice(of: Found, given: Collection[str], support: int | None) -> dict[str, 
         advised["model"] = "transformer"  # of places that are not those of x, any model has as many
     elif of.data.x.dtype == np.uint8 and len(shape) in (2, 3) and min(shape[-2:]) >= 20:
         advised["model"] = "cnn"
+    elif plain(of) and parameters > np.median(of.rows) * of.data.num_outputs:
+        advised |= {"model": "logistic"} if of.data.classes else LINEAR
     train, median = of.train, float(np.median(of.rows))
     test = float(np.median(of.rows - of.train))
     split_is_given = of.own_split or "partition.test_fraction" in given

@@ -57,7 +57,7 @@ class Choice:
     loss: list[float]
     """l̄_k for k = 0 … K; infinite from where a fold's model or loss was not finite."""
     rows: int
-    """R, how many rows were held out."""
+    """R, how many rows were held out; 0 where there are none to choose by."""
 
 
 def folds(random: np.random.Generator, rows: int) -> list[NDArray[np.int64]]:
@@ -73,6 +73,11 @@ def folds(random: np.random.Generator, rows: int) -> list[NDArray[np.int64]]:
     parts = np.array_split(random.permutation(rows), min(FOLDS, rows))
     held = np.cumsum([len(part) for part in parts])
     return [np.sort(part[:ENOUGH]) for part in parts[: np.searchsorted(held, ENOUGH) + 1]]
+
+
+def without_rows(steps: int) -> Choice:
+    """Return the choice of a client with one train row: none of the steps, and nothing is known."""
+    return Choice(0, 0, Difference(math.nan, math.nan), [math.nan] * (steps + 1), 0)
 
 
 def choose(losses: NDArray[np.float64]) -> Choice:

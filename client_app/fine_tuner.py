@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nufed.client_app.algorithm import Algorithm
-from nufed.client_app.choice import Choice, Difference, choose, paired
+from nufed.client_app.choice import Choice, Difference, choose, paired, without_rows
 from nufed.client_app.client import support_of
 from nufed.client_app.held_out import held_out_losses
 from nufed.client_app.meta_gradient import Params
@@ -56,7 +56,7 @@ class FineTuner:
         Raises
         ------
         InputError
-            If it has too few rows to choose by, or a loss is not finite.
+            If a loss is not finite.
         """
         choice = self._choice(client) if self.chosen else None
         steps = self.how.steps if choice is None else choice.k
@@ -77,10 +77,7 @@ class FineTuner:
         """Choose a client's steps by its train rows alone."""
         rows = self.task.data.partition.train_rows(client)
         if len(rows) < 2:
-            raise InputError(
-                f"client {self.ids[client]}: has 1 row to fine-tune on, and steps are chosen by 2 "
-                "at least; say how many, as steps=0"
-            )
+            return without_rows(self.how.steps)
         # Its own, in whatever file its rows are.
         whose = fingerprint(self.task.data.y[np.sort(rows)])
         random = stream(Purpose.FOLDS, self.how.seed, whose)

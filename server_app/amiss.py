@@ -1,6 +1,6 @@
 """Is it trained? What a run's own figures say of it, in the terminal and in its report."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from nufed.conf.schema import Config
 from nufed.server_app.report.statistics import Interval, interval, rounds_to_tell
 from nufed.server_app.report.words import number
 from nufed.server_app.tracking import Row
-from nufed.strategies.curves import GROUPS, Evaluation, missing, shown, undefined
+from nufed.strategies.curves import GROUPS, Evaluation, missing, rises, shown, undefined
 from nufed.tasks.labels import BALANCED, EXACT, RARE, constant, counts, one_class
 from nufed.tasks.objective import LOWER_IS_BETTER
 from nufed.tasks.possible import SHARE, Limits, limits
@@ -21,6 +21,8 @@ GAIN, CONSTANT = "gain", "constant"
 """Keys of a summary: what `of_clients` found."""
 NOISE = 1 / 50  # of where a curve ends: a whole way that is less may be noise
 MANY = 2  # clients from which on an interval over them is one
+CLEAR = 2.0  # standard errors: beyond, a difference is none of chance
+CLIP = 1  # what to clip updates to, where no number is set
 
 
 class Rising(NamedTuple):
@@ -135,20 +137,57 @@ def _constant(task: Task, groups: Mapping[str, Any]) -> dict[str, float]:
     return found | {"clients": int(own.sum())}
 
 
-def alarms(summary: Mapping[str, Any], config: Config) -> list[str]:
+def alarms(
+    summary: Mapping[str, Any],
+    config: Config,
+    probed: Collection[str] = (),
+    rising: Rising | None = None,
+) -> list[str]:
     """Return what is amiss with a run that came to its end, and what to do about it; a line each.
 
     Parameters
     ----------
     summary
         As summary.json has it; of an older run without what `of_clients` found.
+    probed
+        The step sizes that nobody set. Of the others a person has thought, and is asked to change
+        one only where it is plainly what is amiss.
+    rising
+        As `still_rising` found: no other number of rounds is named.
     """
     if "stopped" in summary or not summary.get("rounds") or not _present(summary):
         return []
-    return [*_of_constant(summary, config), *_of_gain(summary, config)]
+    constant = [*_of_constant(summary, config, probed, rising)]
+    return [*constant[:1], *_of_gain(summary, config, probed), *constant[1:]]
 
 
-def _of_constant(summary: Mapping[str, Any], config: Config) -> Iterator[str]:
+def still_pays(
+    summary: Mapping[str, Any], config: Config, probed: Collection[str] = ()
+) -> str | None:
+    """Say that more steps of fine-tuning would pay; None where it is not known to gain at all.
+
+    Parameters
+    ----------
+    summary, probed
+        As of `alarms`; or an evaluated row of a run that has no summary.
+    """
+    if not (groups := _present(summary)) or [*_of_gain(summary, config, probed)]:
+        return None
+    curves = summary[groups[0]]
+    metric, k = shown(curves), curves["k"][-1]
+    if not rises(curves[metric], lower_is_better=_falls(summary, metric)):
+        return None
+    larger = ", or a larger algorithm.alpha" if "alpha" in probed else ""
+    return f"Fine-tuning still pays at k={k}: try evaluation.steps={2 * k}{larger}."
+
+
+def _falls(summary: Mapping[str, Any], metric: str) -> bool:
+    return metric in summary.get("lower_is_better", LOWER_IS_BETTER)
+
+
+def _of_constant(
+    summary: Mapping[str, Any], config: Config, probed: Collection[str], rising: Rising | None
+) -> Iterator[str]:
     """Say that models say one class, or are no better than if they did."""
     found = summary.get(CONSTANT, {})
     known = [found.get(name) for name in ("accuracy", "clients", "of")]
@@ -173,24 +212,51 @@ def _of_constant(summary: Mapping[str, Any], config: Config) -> Iterator[str]:
         )
     else:
         return
-    yield f"{said}; {_to_move(summary, config)}."
+    yield f"{said}; {_to_move(summary, config, probed, rising)}."
     if accuracy > RARE:
         yield f"Accuracy says little of classes so rare; balanced accuracy does: {BALANCED}"
 
 
-def _to_move(summary: Mapping[str, Any], config: Config) -> str:
-    """Say how to get away from a model that says nothing."""
+def _to_move(
+    summary: Mapping[str, Any], config: Config, probed: Collection[str], rising: Rising | None
+) -> str:
+    """Say how to get away from a model that says nothing, by what nobody has set yet."""
+    beta, free = config.algorithm.get("beta"), "beta" in probed
+    if rising is None and _has_grown(summary):
+        clipped = isinstance(config.strategy.get("clip_norm"), int | float)
+        ways = [_step("beta", beta, "smaller")] if free else []
+        ways += [] if clipped else [f"strategy.clip_norm={CLIP}"]
+        return f"their loss has grown: try {', or '.join(ways) or 'fewer rounds'}"
+    more = rising.rounds if rising is not None else 2 * int(summary["rounds"])
+    return ", or ".join([f"try rounds={more}", *([_step("beta", beta, "larger")] if free else [])])
+
+
+def _has_grown(summary: Mapping[str, Any]) -> bool:
+    """Tell whether training left all clients, after the last step, with more loss than it found.
+
+    By more than noise over clients: the two means as of independent ones, which says less than
+    their paired differences would. A loss that is not finite any more has grown.
+    """
     untrained = summary.get("untrained", {})
-    before, after = (
-        [of[group].get("loss", [None])[-1] for group in _present(summary) if group in of]
-        for of in (untrained, summary)
-    )
-    beta, clip = config.algorithm.get("beta"), "strategy.clip_norm=1"
-    grown = [a is None or a > b for a, b in zip(after, before, strict=False) if b is not None]
-    if any(grown):
-        return f"their loss has grown: try {_step('beta', beta, 'smaller')}, or {clip}"
-    more = 2 * int(summary["rounds"])
-    return f"try rounds={more}, or {_step('beta', beta, 'larger')}"
+    groups = [group for group in _present(summary) if group in untrained]
+    found = [(untrained[group], summary[group]) for group in groups]
+    points = [(_point(before, "loss"), _point(after, "loss")) for before, after in found]
+    if any(np.isfinite(before) and not np.isfinite(after) for before, after in points):
+        return True
+    clients = np.array([int(after["clients"]) for _, after in found], np.float64)
+    spread = [[_point(each, "loss_std") ** 2 for each in both] for both in found]
+    if not len(clients) or clients.min() < MANY:
+        return False
+    share = clients / clients.sum()
+    error = np.sqrt((share**2 * np.sum(spread, axis=1) / (clients - 1)).sum())
+    grown = float((share * (np.array(points) @ [-1, 1])).sum())
+    return bool(grown > CLEAR * error)  # of a spread that is not known, False
+
+
+def _point(curves: Mapping[str, Any], name: str) -> float:
+    """Return what a group has after the last step; NaN where that is not known, or not finite."""
+    value = curves.get(name, [None])[-1]
+    return np.nan if value is None else float(value)
 
 
 def _step(name: str, size: object, change: str) -> str:
@@ -199,7 +265,7 @@ def _step(name: str, size: object, change: str) -> str:
     return f"a {change} algorithm.{name}{now}"
 
 
-def _of_gain(summary: Mapping[str, Any], config: Config) -> Iterator[str]:
+def _of_gain(summary: Mapping[str, Any], config: Config, probed: Collection[str]) -> Iterator[str]:
     """Say that fine-tuning changes nothing, or no more than noise might, or does harm."""
     group = summary[_present(summary)[0]]
     metric, steps = shown(group), group["k"][-1]
@@ -221,17 +287,17 @@ def _of_gain(summary: Mapping[str, Any], config: Config) -> Iterator[str]:
         yield nothing
         return
     better = Interval(mean, low, high)
-    if metric in summary.get("lower_is_better", LOWER_IS_BETTER):
+    if _falls(summary, metric):
         better = Interval(-mean, -high, -low)
     better = better.within(limits(config.task, metric).of_differences)
     said = f"{_signed(better, metric)} {metric} in {steps} steps, over {clients:.0f} clients"
     if better.high < 0:
         yield f"Fine-tuning makes models worse: {said}; try {_step('alpha', alpha, 'smaller')}."
     elif better.low <= 0:
+        larger = f"{_step('alpha', alpha, 'larger')}, or " if "alpha" in probed else ""
         yield (
-            f"Fine-tuning gains no more than noise may: {said}; try "
-            f"{_step('alpha', alpha, 'larger')}, or one shared model, where nufed-data check finds "
-            "clients alike."
+            f"Fine-tuning gains no more than noise may: {said}; try {larger}one shared model, "
+            "where nufed-data check finds clients alike."
         )
 
 

@@ -11,17 +11,18 @@ from rich.table import Table
 
 from nufed.client_app.algorithm import settings_of
 from nufed.conf.words import command_line
-from nufed.server_app.amiss import alarms, still_rising
+from nufed.server_app.amiss import alarms, still_pays, still_rising
 from nufed.server_app.baselines import verdict
 from nufed.server_app.notebook import NotebookBar, in_notebook
 from nufed.server_app.report.words import duration
 from nufed.server_app.run_folder import REPORT
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
-from nufed.strategies.curves import GROUPS, exists, rises, say_undefined, shown
+from nufed.strategies.curves import GROUPS, exists, say_undefined, shown
 
 METRICS = 3  # of the algorithm's, in a line
 COLUMNS = 6  # of k, in a table on a terminal of 80 characters
+HINTS = 2  # at the end; the report has what else is amiss
 
 
 class ProgressBar(Callback):
@@ -40,6 +41,7 @@ class ProgressBar(Callback):
         self._undefined: list[str] = []
         self._run: RunInfo | None = None
         self._evaluated: list[Row] = []
+        self._probed: dict[str, float] = {}
         self._bar: _Bar | NotebookBar | None = None
         self._rounds = self._done = 0
         self._left = TimeLeft(0)
@@ -59,6 +61,7 @@ class ProgressBar(Callback):
         self._run, self._evaluated = run, [row for row in run.rows if _present(row)]
         if run.rows:
             self._done = run.rows[-1]["round"]
+            self._probed = run.rows[0].get("probed", {})
             self.console.say(f"going on after round {self._done}")
         if self.console.is_terminal:
             self._bar = _Bar(self.console, c.rounds, self._done)
@@ -69,6 +72,7 @@ class ProgressBar(Callback):
         """Move on by one round."""
         self._curve = _curve(row) or self._curve
         self._evaluated += [row] if _present(row) else []
+        self._probed = row.get("probed", self._probed)
         loss = f"loss {_figure(row['train_loss'], '.4g')}  " if "train_loss" in row else ""
         if (norm2 := row.get("diagnostics", {}).get("meta_grad_norm2")) is not None:
             loss += f"‖∇F‖² {norm2:.3g}  "
@@ -95,16 +99,14 @@ class ProgressBar(Callback):
                 self._warn(f"round {row['round']}: {line}")
 
     def on_end(self, summary: dict[str, Any]) -> None:
-        """Take the bar away; say what came out, first what is amiss, unless it stopped early."""
+        """Take the bar away; say what came out, then what to do about it, unless it was stopped."""
         if self._bar is not None:
             self._bar.stop()
         if "stopped" not in summary:
             if _present(summary):
-                self._say_how_far(summary)
                 self.console.print(curve_table(summary))
                 for line in say_undefined(summary):
                     self._warn(line)
-                self._say_if_it_rises(summary)
                 self._say_if_it_pays(summary)
             if "epsilon" in summary:
                 self.console.say(
@@ -115,6 +117,8 @@ class ProgressBar(Callback):
                 self.console.say(
                     f"stopped early after round {summary['rounds']}: {summary['stopped_early']}",
                 )
+            for line in self._hints(summary)[:HINTS]:
+                self._warn(line)
         if (report := self.folder / REPORT).exists():
             self.console.say(f"report: {report}")
         if "stopped" not in summary:
@@ -123,25 +127,19 @@ class ProgressBar(Callback):
     def _warn(self, text: str) -> None:
         self.console.say(text, style="yellow")
 
-    def _say_how_far(self, summary: dict[str, Any]) -> None:
-        """Say first whether the run is trained at all."""
-        metric = shown(summary[_present(summary)[0]])
-        lower = metric in summary["lower_is_better"]
-        if rising := still_rising(self._evaluated, summary, lower_is_better=lower):
+    def _hints(self, summary: dict[str, Any]) -> list[str]:
+        """Return what to do about what came out, what matters most first."""
+        if self._run is None or not _present(summary):
+            return []
+        lower = shown(summary[_present(summary)[0]]) in summary["lower_is_better"]
+        config, hints = self._run.config, list[str]()
+        rising = still_rising(self._evaluated, summary, lower_is_better=lower)
+        if rising is not None:
             more = command_line("nufed", resume=self.folder, rounds=rising.rounds)
-            self._warn(f"{rising}; this run goes on with: {more}")
-        for line in alarms(summary, self._run.config) if self._run is not None else ():
-            self._warn(line)
-
-    def _say_if_it_rises(self, summary: dict[str, Any]) -> None:
-        curves = summary[_present(summary)[0]]
-        metric = shown(curves)
-        if rises(curves[metric], lower_is_better=metric in summary["lower_is_better"]):
-            k = curves["k"][-1]
-            self.console.say(
-                f"fine-tuning still pays at k={k}: try evaluation.steps={2 * k}, or a larger "
-                "algorithm.alpha",
-            )
+            hints.append(f"{rising}; this run goes on with: {more}")
+        hints += alarms(summary, config, self._probed, rising)
+        more_steps = still_pays(summary, config, self._probed)
+        return hints if more_steps is None else [*hints, more_steps]
 
     def _say_if_it_pays(self, summary: dict[str, Any]) -> None:
         if "baselines" in summary:
@@ -235,7 +233,7 @@ def beside_table(beside: verdict.Beside) -> Table:
     """Return what clients have without federation as a table."""
     groups = [group for group in GROUPS if group in beside.means["personal"]]
     title = f"{beside.metric} with and without federation, mean"
-    table = Table("", *groups, title=title, title_justify="left")
+    table = Table("", *map(beside.head, groups), title=title, title_justify="left")
     for name, means in beside.means.items():
         figures = (_figure(means[group], ".3f") for group in groups)
         table.add_row(beside.called(name), *figures)

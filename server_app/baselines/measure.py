@@ -98,8 +98,10 @@ def _compared(
         for name, values in of.items()
     }
     most = limits(config.task, metric).of_differences
+    everyone = {group: len(measured.groups[group].clients) for group in personal}
     against = {
-        group: _against(sign * (ours - scores[best])[owner == group], most) for group in personal
+        group: _against(sign * (ours - scores[best])[owner == group], most, everyone[group])
+        for group in personal
     }
     k = next(iter(measured.groups.values())).curves[metric].shape[1] - 1
     there = {group: each for group, each in against.items() if each is not None}
@@ -116,7 +118,7 @@ def _ends(curves: Mapping[str, Array], metric: str, some: Sequence[int], worse: 
     return np.where(np.isfinite(loss), ends, worse * np.inf)
 
 
-def _against(gains: Array, most: Limits = UNKNOWN) -> Against | None:
+def _against(gains: Array, most: Limits = UNKNOWN, everyone: int = 0) -> Against | None:
     known = gains[~np.isnan(gains)]
     if not len(known):
         return None
@@ -124,7 +126,8 @@ def _against(gains: Array, most: Limits = UNKNOWN) -> Against | None:
     better, worse, diverged = (
         int(each.sum()) for each in (known > 0, known < 0, np.isneginf(known))
     )
-    return Against(better, worse, len(known), gain, low, high, diverged)
+    drawn_from = everyone if everyone > len(gains) else None
+    return Against(better, worse, len(known), gain, low, high, diverged, drawn_from)
 
 
 def _mean(values: Array, nobody: float = np.nan) -> float:

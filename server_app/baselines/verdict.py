@@ -37,6 +37,8 @@ class Against:
     is not finite, or there is none of one client."""
     diverged: int = 0
     """Whose personal model is not finite: they count as worse, and in no mean."""
+    drawn_from: int | None = None
+    """How many were measured, where not all of these are compared; None where all are."""
 
     @property
     def interval(self) -> Interval:
@@ -44,6 +46,15 @@ class Against:
         gain = np.nan if self.gain is None else self.gain
         low = -np.inf if self.low is None else self.low
         return Interval(gain, low, np.inf if self.high is None else self.high)
+
+    @property
+    def who(self) -> str:
+        """How many clients these are, in words."""
+        return (
+            f"{self.clients}"
+            if self.drawn_from is None
+            else (f"{self.clients} drawn from {self.drawn_from}")
+        )
 
     @property
     def sign(self) -> int:
@@ -77,10 +88,15 @@ class Beside:
             return MEAN
         return f"personal models, k={self.k}" if name == "personal" else WORDS[name]
 
+    def head(self, group: str) -> str:
+        """Return what heads the figures of a group: of how many they are, where not of all."""
+        against = self.against.get(group)
+        return group if against is None or against.drawn_from is None else f"{group}, {against.who}"
+
     def pays(self) -> str:
         """Say in a sentence whether federation pays, for whom, and by how much."""
         said = [
-            f"for {of.better} of {of.clients} {group} clients{_worse(of)}, by {_text(of.interval)}"
+            f"for {of.better} of {of.who} {group} clients{_worse(of)}, by {_text(of.interval)}"
             for group, of in self.against.items()
         ]
         if not said:

@@ -39,8 +39,8 @@ class Section:
     facts: Sequence[tuple[str, str]] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
-    folded: Sequence[tuple[str, Table | str]] = ()
-    """Tables, or texts as they stand, that are shown when one asks for them."""
+    folded: Sequence[tuple[str, Table | Sequence[Figure] | str]] = ()
+    """Tables, figures, or texts as they stand, that are shown when one asks for them."""
     code: str = ""
     """What can be typed."""
     image: str = ""
@@ -110,6 +110,16 @@ def _template() -> "Template":
 
 
 TEMPLATE = """\
+{% macro pictures(figures) %}
+<div class="figures">
+{% for figure in figures %}
+<figure><figcaption>{{ figure.title }}
+<small>{{ data }}
+{%- if figure.note %} · <span>{{ figure.note }}</span>{% endif %}</small></figcaption>
+{{ figure.svg }}</figure>
+{% endfor %}
+</div>
+{% endmacro %}
 {% macro table(t) %}
 {% set stack = t.words >= t.head | length %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ t.caption or t.head[0] }}">
@@ -181,14 +191,7 @@ TEMPLATE = """\
 </dl>
 {% endif %}
 {% if section.figures %}
-<div class="figures">
-{% for figure in section.figures %}
-<figure><figcaption>{{ figure.title }}
-<small>{{ data }}
-{%- if figure.note %} · <span>{{ figure.note }}</span>{% endif %}</small></figcaption>
-{{ figure.svg }}</figure>
-{% endfor %}
-</div>
+{{ pictures(section.figures) }}
 {% endif %}
 {% if section.image %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ section.title }}">
@@ -204,8 +207,10 @@ TEMPLATE = """\
 <details><summary>{{ label }}</summary>
 {% if content is string %}
 <pre><code>{{ content }}</code></pre>
-{% else %}
+{% elif content.head is defined %}
 {{ table(content) }}
+{% else %}
+{{ pictures(content) }}
 {% endif %}
 </details>
 {% endfor %}

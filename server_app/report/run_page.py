@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nufed.client_app.algorithm import settings_of
-from nufed.server_app.amiss import alarms, still_rising
+from nufed.server_app.amiss import Rising, alarms, still_rising
 from nufed.server_app.report.figures import styled
 from nufed.server_app.report.page import render, write
 from nufed.server_app.report.record import Record, read_record
@@ -36,7 +36,8 @@ def write_report(folder: Path, name: str | None = None, own: Sequence[Part] | No
 def report(run: Record, own: Sequence[Part] | None = None) -> str:
     """Return the report of a run as a page; see `write_report`."""
     c, a = run.config, run.config.algorithm
-    told = "\n".join(filter(None, (_warning(run), *alarms(run.summary or {}, c))))
+    amiss = alarms(run.summary or {}, c, run.probed, _rising(run))
+    told = "\n".join(filter(None, (_warning(run), *amiss)))
     subtitle = (
         f"{a['name']}: {settings_of(a).replace('=', ' = ')} · seed {c.seed} · {run.folder.name}"
     )
@@ -49,7 +50,7 @@ def headline(run: Record) -> str:
     """Say whether the run is trained, and in a sentence how good personal models are in the end."""
     if not run.groups:
         return "No round of this run has been evaluated."
-    rising = still_rising(run.rows, run.summary or {}, lower_is_better=run.lower_is_better)
+    rising = _rising(run)
     k, metric = run.last[run.groups[0]]["k"][-1], run.metric
     said = list[str]()
     for group in reversed(run.groups):  # the new ones first: the method is for them
@@ -64,7 +65,12 @@ def headline(run: Record) -> str:
     start = f"After {steps(k)}" if k else "Without fine-tuning"
     rows = "" if run.config.evaluation.split == "test" else " on validation rows"
     first = f"{rising}. " if rising else _of_which_round(run)
-    return f"{first}{start}, {'; '.join(said)}{rows}.{_of_training(run)}"
+    pays = "" if run.beside is None else f" {run.beside.pays()}"
+    return f"{first}{start}, {'; '.join(said)}{rows}.{pays}{_of_training(run)}"
+
+
+def _rising(run: Record) -> Rising | None:
+    return still_rising(run.rows, run.summary or {}, lower_is_better=run.lower_is_better)
 
 
 def _of_which_round(run: Record) -> str:

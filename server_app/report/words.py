@@ -69,6 +69,11 @@ def clients(n: int, group: str) -> str:
     return f"{n:,} {group} client{'' if n == 1 else 's'}"
 
 
+def rounded(count: float) -> str:
+    """Return a mean number of things, of which three digits say all: ``870`` or ``12,300``."""
+    return f"{float(f'{count:.3g}'):,.0f}" if count >= 100 else f"{count:.3g}"
+
+
 def size(count: float) -> str:
     """Return a number of bytes as one would say it."""
     for unit in ("bytes", "kB", "MB", "GB"):

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from nufed.cli.adapt import FILE, Request, main, request, targets
+from nufed.cli.adapt_text import class_names, sentence
 from nufed.client_app import personalize
+from nufed.conf.text import printable
 from nufed.tasks.datasets.digits import read as read_digits
+from nufed.tasks.table_transform import FORMAT, Counts, Description, Number, Target
 from tests.client_app.conftest import Small
 from tests.client_app.conftest import small as small
 from tests.client_app.test_export import Branching
@@ -110,6 +113,14 @@ def test_nothing_held_out_is_said(small: Run, capsys: pytest.CaptureFixture[str]
     assert "│" not in out
 
 
+def described_classes(*classes: str) -> str:
+    """Return how a table of one column of numbers was made into rows, with such classes."""
+    target, column = Target("use", "text", classes), Number("age", 0.0, 0.0, 1.0, False)
+    counts = Counts(60, 45, 5, 0)
+    of = (FORMAT, "client", target, None, (column,), (), (), (), ("age",), counts)
+    return Description(*of).text()
+
+
 def test_a_worse_model_and_a_single_class_are_said(
     small: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +130,14 @@ def test_a_worse_model_and_a_single_class_are_said(
     common = [f"checkpoint={run.folder}", f"data={run.file}"]
     main([*common, "client=30", "alpha=3", "steps=45"])
     assert "All rows are of class 2: a constant would be as accurate." in capsys.readouterr().out
+    one = personalize(run.folder, run.file, client=30, steps=0)
+    assert one.curve["accuracy"][0] < 1
+    assert sentence(one).endswith("All rows are of class 2: to say it always would be right.")
+    table = described_classes("N", "a \x1b[2Jclass", "Y")
+    named = replace(one, task=replace(one.task, data=replace(one.task.data, table=table)))
+    assert " All rows are of class Y: to say" in sentence(named)
+    assert class_names(table)[1] == printable("a \x1b[2Jclass")
+    assert class_names(None) == {}
     np.savez(run.file, **given)
     main([*common, "client=30", "alpha=10", "steps=45", "out=worse"])
     out = capsys.readouterr().out

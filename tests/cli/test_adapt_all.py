@@ -50,23 +50,28 @@ def rows_of(folder: Path) -> dict[str, dict[str, str]]:
 def test_each_has_the_model_that_it_gets_alone(
     small: Run, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever its id; who has one row is named, and refused or existing folders stay."""
+    """Whatever its id; who has one row stays at k=0, who cannot be served is named with why.
+
+    What is refused or exists stays.
+    """
     run = small("name=ours", "algorithm.nu=2", "evaluation.steps=2")
     given = np.load(run.file)
     owner = np.array([*np.repeat(np.array(IDS), 7), *["alone"], *["two"] * 3])
     own = here / "own.npz"
-    np.savez(own, x=given["x"], y=given["y"], client=owner)
+    owner[:7] = "lost"
+    x = np.where((owner == "lost")[:, None, None], 3e38, given["x"])
+    np.savez(own, x=x, y=given["y"], client=owner)
     words = [f"checkpoint={run.folder}", "data=own.npz", "clients=all"]
     capsys.readouterr()
     main([*words, "out=made/all"])
     out = capsys.readouterr().out
     found = rows_of(here / "made/all")
-    assert found.keys() == {*IDS, "alone", "two"}
+    assert found.keys() == {"lost", *IDS[1:], "alone", "two"}
     files = {row["file"] for row in found.values()} - {""}
     assert len(files) == 9
     assert {file.name for file in (here / "made/all").iterdir()} == {*files, TABLE}
     assert [file.name for file in (here / "made").iterdir()] == ["all"], "no draft is left"
-    for each in (*IDS[:3], "two"):
+    for each in (*IDS[1:4], "two"):
         alone = personalize(run.folder, own, client=each)
         row = found[each]
         model = here / "made/all" / row["file"]
@@ -83,13 +88,18 @@ def test_each_has_the_model_that_it_gets_alone(
         assert float(row["train_loss_best_gain"]) == pytest.approx(alone.choice.gain.mean)
         if len(alone.test_rows) > 1:
             assert float(row["loss_gain_se"]) == pytest.approx(alone.changes["loss"].error)
-    assert "has 1 row to fine-tune on" in found["alone"]["error"]
-    assert "left out: client alone: has 1 row to fine-tune on" in out
+    one = found["alone"]
+    assert (one["k"], one["train_rows"], one["train_loss_best_k"]) == ("0", "1", "")
+    shared = load_file(run.folder / "model.safetensors")
+    assert distance(load_file(here / "made/all" / one["file"]), shared) == 0
+    assert "left at k=0: client alone: with 1 train row there is none to choose by" in out
+    assert "loss on the rows held out is not finite" in found["lost"]["error"]
+    assert "left out: client lost: data: the trained model's loss" in out
     assert "\x1b" not in out, "an id steers no terminal"
-    left = sum(row["k"] == "0" for row in found.values())
-    gains = [float(row["accuracy_gain"]) for row in found.values() if row["file"]]
+    left = sum(row["k"] == "0" for row in found.values()) - 1
+    gains = [float(row["accuracy_gain"]) for row in found.values() if row["accuracy_gain"]]
     better, worse = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
-    said = f"better for {better} of 9 clients and worse for {worse}; {left} "
+    said = f"better for {better} of 8 clients and worse for {worse}; {left} "
     assert said in out
     assert f"Mean gain in accuracy: {interval(gains).text(3)}; of ν=2 for all, " in out
     assert f"personal models: {here / 'made/all'} (9 clients; figures in {TABLE})" in out
@@ -111,10 +121,15 @@ def test_each_has_the_model_that_it_gets_alone(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, caught)
-    only = owner == "alone"
-    np.savez(own, x=given["x"][only], y=given["y"][only], client=owner[only])
-    assert "no client can be served; client alone: has 1 row" in refusal(words, capsys)
-    assert {file.name for file in here.iterdir()} == {"own.npz", "made"}
+    capsys.readouterr()
+    main([*words[:2], "client=alone", "out=alone"])
+    said = capsys.readouterr().out
+    assert "left at k=0: with 1 train row there is none to choose by" in said
+    assert "It is not known how good this model is" in said
+    only = owner == "lost"
+    np.savez(own, x=x[only], y=given["y"][only], client=owner[only])
+    assert "no client can be served; data: the trained model's loss" in refusal(words, capsys)
+    assert {file.name for file in here.iterdir()} == {"own.npz", "made", "alone"}
 
 
 def test_of_the_runs_own_data_rows_are_held_out_as_in_training(
@@ -168,7 +183,7 @@ def test_names_of_files_are_safe_and_no_two_alike() -> None:
 def test_many_clients_are_told_in_few_lines() -> None:
     """Those with the least and the most gain; and the sentence, figure by figure."""
     served = [
-        Served(i, "new", 9, int(i > 9), i == 3, 0.5, 0.5 + gain, 0.75, gain, 0.1)
+        Served(i, "new", 9, int(i > 9), True, i == 3, 0.5, 0.5 + gain, 0.75, gain, 0.1)
         for i, gain in enumerate([0.0] * 10 + [-0.25] * 5 + [0.5] * 25)
     ]
     outcome = Outcome("accuracy", False, 5, True, served, [])

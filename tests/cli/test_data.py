@@ -89,7 +89,7 @@ def test_it_counts_clients_rows_and_classes(tmp_path: Path, check: Check) -> Non
     command, task = trained(output)
     assert command == (
         f"nufed dataset=npz dataset.path={tmp_path / 'mine.npz'} "
-        "algorithm.batch.support=16 algorithm.batch.query=16"
+        "model=logistic algorithm.batch.support=16 algorithm.batch.query=16"
     )
     assert np.percentile(task.data.partition.train, 10) == 16.2
     assert f"with a model of {sum(p.numel() for p in task.module.parameters())} par" in output
@@ -121,6 +121,38 @@ def test_faults_are_named_with_what_to_do(tmp_path: Path, check: Check) -> None:
     assert f"1 of {test.sum()} test rows, x and y, are among the same client's train" in lines[4]
     assert f"3 of {n} rows, x and y, are with several clients" in lines[5]
     assert "partition.test_fraction" not in output, "the split is the file's own"
+
+
+def test_what_coarse_columns_have_in_common_is_chance(tmp_path: Path, check: Check) -> None:
+    """Others who answer alike are no duplicates; rows copied from one client to another are.
+
+    Of five columns: a number of thirty values, and the four categories of another.
+    """
+    random = np.random.default_rng(0)
+    n = 2000
+    coarse = np.hstack([random.integers(30, size=(n, 1)), np.eye(4)[random.integers(4, size=n)]])
+    y = (random.random(n) < 0.2 + 0.5 * coarse[:, 1]).astype(int)
+    assert "rows, x and y" not in check(write(tmp_path, [40] * 50, x=coarse, y=y))
+    fine = random.normal(size=(n, 5))
+    fine[40:60], y[40:60] = fine[:20], y[:20]
+    output = check(write(tmp_path, [40] * 50, x=fine, y=y))
+    assert f"! 40 of {n} rows, x and y, are with several clients" in output
+    assert "test rows, x and y" not in output
+
+
+def test_a_model_has_no_more_parameters_than_a_client_can_tell(
+    tmp_path: Path, check: Check
+) -> None:
+    """The default one has 5·100 + 100 and 101 a class, 802 in all: 401 rows of two classes."""
+    assert " model=" not in trained(check(write(tmp_path, [401] * 5)))[0]
+    command, task = trained(check(write(tmp_path, [400] * 5)))
+    assert command.endswith(" model=logistic")
+    assert task.size.trained == 12
+    command, task = trained(check(write(tmp_path, [400] * 5, y=RANDOM.normal(size=2000))))
+    assert command.endswith(LINEAR)
+    assert task.size.trained == 6, "an intercept, as clients' means differ"
+    for own in ("model=mlp", "model.hidden=[9]"):
+        assert "model=l" not in check(tmp_path / "mine.npz", own)
 
 
 def test_of_small_clients_more_is_held_out(tmp_path: Path, check: Check) -> None:
@@ -182,6 +214,7 @@ def test_a_feature_that_is_the_target_is_named(tmp_path: Path, check: Check) -> 
     assert "is y" not in check(write(tmp_path, [40] * 5, x=x, y=y))
 
 
+LINEAR = " model=linear model.bias=true"
 LABELS = RANDOM.random((200, 4)) < 0.4
 TAGS = RANDOM.integers(9, size=(200, 5))
 PIXELS = RANDOM.normal(size=(200, 3, 4, 4))
@@ -199,10 +232,10 @@ KINDS: dict[str, tuple[np.ndarray | None, np.ndarray, str, str]] = {
     "whole numbers": (
         None,
         TAGS[:, 0] % 3 * 1.0,
-        "",
+        LINEAR,
         "3 whole numbers as reals; for classes",
     ),
-    "-1 and 1": (None, TAGS[:, 0] % 2 * 2.0 - 1, "", "make it integers from 0"),
+    "-1 and 1": (None, TAGS[:, 0] % 2 * 2.0 - 1, LINEAR, "make it integers from 0"),
     "tags of tokens": (TAGS, (TAGS + 1) % 9, " model=transformer", "9 classes at each of [5] pla"),
     "tags of reals": (None, TAGS, "", "9 classes at each of [5] places"),
     "a class a pixel": (
@@ -213,7 +246,7 @@ KINDS: dict[str, tuple[np.ndarray | None, np.ndarray, str, str]] = {
     ),
     "several targets": (None, RANDOM.normal(size=(200, 3)), "", "3 regression targets"),
     "a column of targets": (None, RANDOM.normal(size=(200, 1)), "", "1 regression target"),
-    "booleans": (None, LABELS[:, 0], "", "2 classes"),
+    "booleans": (None, LABELS[:, 0], " model=logistic", "2 classes"),
 }
 
 
@@ -359,7 +392,7 @@ def test_what_can_be_hoped_for_of_a_regression(tmp_path: Path, check: Check) -> 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ({}, "'dataset.input_shape=[5]' dataset.num_outputs=2 engine"),
+        ({}, "'dataset.input_shape=[5]' dataset.num_outputs=2 model=logistic engine"),
         (
             {"y": np.linspace(-1, 1, 160).reshape(80, 2)},
             "dataset.num_outputs=2 dataset.regression=true",

@@ -247,11 +247,6 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "NaN": ({"x": np.full((12, 3, 4), np.nan)}, {}, "loss on the rows held out is not finite"),
     "pixels": ({"x": np.ones((12, 3, 4), np.uint8)}, {}, "x is uint8, which are pixels"),
     "fraction": ({}, {"test_fraction": 1.0}, "test_fraction=1.0: must be from 0"),
-    "one row": (
-        {"x": np.zeros((2, 3, 4)), "y": np.zeros(2, int)},
-        {},
-        "client 0: has 1 row to fine-tune on, and steps are chosen by 2 at least; say how many",
-    ),
     "steps": ({}, {"steps": -1}, "steps=-1: must be from 0 to 100000"),
     "steps without end": ({}, {"steps": 10**12}, "steps=1000000000000: must be from 0 to 100000"),
     "rows without end": (

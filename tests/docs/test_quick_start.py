@@ -18,7 +18,9 @@ TEXT = sections("quick-start.md")
 def test_from_nothing_to_a_personal_model(tmp_path: Path) -> None:
     checked = run(TEXT["Your data, in one file"], tmp_path)
     assert "1,200 rows of 30 clients" in checked
-    assert re.search(r"^  nufed dataset=npz dataset.path=mine.npz$", checked, re.MULTILINE)
+    assert re.search(
+        r"^  nufed dataset=npz dataset.path=mine.npz model=logistic$", checked, re.MULTILINE
+    )
     assert shown(TEXT["Your data, in one file"])[0] in checked.splitlines()
 
     trained = run(TEXT["Train"].replace("hydra.run.dir", "rounds=6 hydra.run.dir"), tmp_path)

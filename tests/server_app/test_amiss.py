@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from nufed.conf.compose import compose_config
 from nufed.conf.schema import Config
 from nufed.conf.typed import Mistyped
-from nufed.server_app.amiss import alarms, of_clients, still_rising
+from nufed.server_app.amiss import Rising, alarms, of_clients, still_pays, still_rising
 from nufed.server_app.app import notes
 from nufed.server_app.report.record import read_record
 from nufed.server_app.report.run_page import headline, write_report
@@ -52,17 +53,21 @@ def test_a_run_that_predicts_one_class_is_an_alarm(
     assert found == {"accuracy": 0.75, "of": 6, "low": 0, "high": 0, "clients": 6, "class": 0}
     assert run.summary["gain"] == {"mean": 0, "low": 0, "high": 0, "clients": 6}
     lines = alarms(run.summary, read_record(run.folder).config)
-    assert lines[0].startswith(
+    assert lines[0] == (
         "The models say one class: each of 6 clients has just the accuracy of always saying class "
-        "0 (0.750 in the mean); try rounds=6, or a larger algorithm.beta (it is 1)."
+        "0 (0.750 in the mean); try rounds=6."
     )
     assert lines[1] == (
         "Fine-tuning changes nothing: accuracy is 0.750 after 0 and after 2 steps; try a larger "
         "algorithm.alpha (it is 0.01)."
     )
-    printed = capsys.readouterr().out.replace("\n", " ")
-    assert all(line in printed for line in lines)
-    assert printed.index(lines[0]) < printed.index("accuracy on held-out rows after k")
+    printed = capsys.readouterr().out
+    table, end = printed.rpartition("┘\n")[::2]
+    assert "accuracy on held-out rows after k" in table
+    said, *places = end.replace("\n", " ").split(" report: ")
+    assert said.endswith(" ".join(lines)), "hints stand last but for where things are"
+    assert len(places) == 1
+    assert " run folder: " in places[0]
 
     page = read_page(run.folder / "report.html")
     text = (run.folder / "report.html").read_text()
@@ -108,7 +113,7 @@ def summary(start: float, end: float, **more: Any) -> dict[str, Any]:
 def test_a_gain_is_told_from_noise_by_its_interval(config: Config) -> None:
     def said(start: float, end: float, low: float, high: float) -> list[str]:
         gain = {"mean": end - start, "low": low, "high": high, "clients": 4.0}
-        return alarms(summary(start, end, gain=gain), config)
+        return alarms(summary(start, end, gain=gain), config, ["alpha", "beta"])
 
     assert said(0.5, 0.75, 0.1, 0.4) == []
     (line,) = said(0.5, 0.75, -0.1, 0.6)
@@ -130,23 +135,78 @@ def test_a_gain_is_told_from_noise_by_its_interval(config: Config) -> None:
 def test_what_a_constant_gets_is_set_against_what_models_have(config: Config) -> None:
     found = {"accuracy": 0.9, "of": 4.0, "clients": 1.0, "low": -0.3, "high": 0.1}
     told = summary(0.5, 0.8, constant=found)
-    lines = alarms(told, config)
+    lines = alarms(told, config, ["beta"])
     assert lines[0] == (
         "The models are not seen to be better than a constant: always saying a client's most "
         "frequent class has accuracy 0.900, they have 0.800 (−0.100 [−0.300, +0.100]); try "
         "rounds=16, or a larger algorithm.beta (it is 0.2)."
     )
     assert BALANCED in lines[1]
-    grown = told | {"untrained": {"participating": curves(0.5, 0.5, loss=0.7)}}
-    assert alarms(grown, config)[0].endswith(
-        "their loss has grown: try a smaller algorithm.beta (it is 0.2), or strategy.clip_norm=1."
-    )
     worse = alarms(summary(0.5, 0.8, constant=found | {"high": -0.1}), config)
     assert worse[0].startswith("The models are worse than a constant: ")
     assert alarms(summary(0.5, 0.8, constant=found | {"low": 0.1}), config) == []
     of_one_class_each = found | {"accuracy": 1.0, "clients": 4.0}
     assert alarms(summary(0.9, 1.0, constant=of_one_class_each), config) == []
     assert alarms(summary(0.9, 1.0, constant={"accuracy": None}, gain={}), config) == []
+
+
+def test_no_hint_names_what_is_set_already(config: Config) -> None:
+    """A loss of 1.0 after one of 0.7, both ± 0.2/√3: 0.3 is 1.8 standard errors of 2.0, or more."""
+    constant = {"accuracy": 0.9, "of": 4.0, "clients": 1.0, "low": -0.3, "high": 0.1}
+
+    def way(spread: float, probed: list[str], clip: object, **more: Any) -> str:
+        before, after = (curves(0.5, 0.8, loss=loss) for loss in (0.7, 1.0))
+        for each in (before, after):
+            each["loss_std"] = [spread] * 3
+        told = summary(0.5, 0.8, constant=constant, untrained={"participating": before}, **more)
+        told["participating"] = after
+        clipped = replace(config, strategy=config.strategy | {"clip_norm": clip})
+        return alarms(told, clipped, probed)[0].partition("]); ")[2]
+
+    grown = "their loss has grown: try "
+    assert way(0.1, ["beta"], None) == (
+        f"{grown}a smaller algorithm.beta (it is 0.2), or strategy.clip_norm=1."
+    )
+    assert way(0.1, ["beta"], "usual").endswith("or strategy.clip_norm=1.")
+    assert way(0.1, ["beta"], 1.0) == f"{grown}a smaller algorithm.beta (it is 0.2)."
+    assert way(0.1, [], "usual") == f"{grown}strategy.clip_norm=1."
+    assert way(0.1, [], 1.0) == f"{grown}fewer rounds."
+    larger = "try rounds=16, or a larger algorithm.beta (it is 0.2)."
+    assert way(0.2, ["beta"], None) == larger, "no growth beyond noise: √(2 · 0.2²/3) · 2 > 0.3"
+    assert way(0.2, [], None) == "try rounds=16."
+    noise = {"mean": 0.1, "low": -0.1, "high": 0.3, "clients": 4.0}
+    (line,) = alarms(summary(0.5, 0.6, gain=noise), config)
+    assert line.endswith("; try one shared model, where nufed-data check finds clients alike.")
+
+
+def test_a_loss_that_grew_for_some_and_fell_for_others_has_not_grown(config: Config) -> None:
+    """As 0.618 → 0.632 of those who took part, and 0.622 → 0.584 of the new ones."""
+    constant = {"accuracy": 0.9, "of": 8.0, "clients": 1.0, "low": -0.3, "high": 0.1}
+    told = summary(0.5, 0.8, constant=constant, new=curves(0.5, 0.8, loss=0.584))
+    told["participating"] = curves(0.5, 0.8, loss=0.632)
+    told["untrained"] = {
+        "participating": curves(0.5, 0.8, loss=0.618),
+        "new": curves(0.5, 0.8, loss=0.622),
+    }
+    for each in (told, told["untrained"]):
+        for group in ("participating", "new"):
+            each[group]["loss_std"] = [0.0] * 3
+    assert alarms(told, config)[0].endswith("; try rounds=16.")
+    told["new"]["loss"][-1] = None
+    assert "their loss has grown" in alarms(told, config)[0]
+    rising = Rising(falls=False, rounds=13)
+    assert alarms(told, config, (), rising)[0].endswith("; try rounds=13.")
+
+
+def test_more_steps_are_not_named_where_their_gain_may_be_noise(config: Config) -> None:
+    gain = {"mean": 0.25, "low": 0.1, "high": 0.4, "clients": 4.0}
+    sure, unsure = (summary(0.5, 0.75, gain=gain | {"low": low}) for low in (0.1, -0.1))
+    said = "Fine-tuning still pays at k=2: try evaluation.steps=4"
+    assert still_pays(sure, config, ["alpha"]) == f"{said}, or a larger algorithm.alpha."
+    assert still_pays(sure, config) == f"{said}."
+    assert still_pays(unsure, config) is None
+    assert "no more than noise" in alarms(unsure, config)[0]
+    assert still_pays(summary(0.75, 0.5), config) is None
 
 
 def test_models_that_clients_keep_are_not_asked_what_fine_tuning_gains(tmp_path: Path) -> None:

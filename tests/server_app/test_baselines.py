@@ -228,6 +228,14 @@ def test_the_sentence_counts_clients_and_has_an_interval() -> None:
         )
     )
     assert "by 0.3." in beside([0.3]).pays()
+    drawn = measure._against(np.array([0.1, 0.2, -0.1, math.nan]), everyone=9)
+    said = beside([0.1], against={"participating": drawn})
+    assert "for 2 of 3 drawn from 9 participating clients and worse for 1, by" in said.pays()
+    assert said.head("participating") == "participating, 3 drawn from 9"
+    assert said.head("new") == "new"
+    whole = measure._against(np.array([0.1, 0.2, math.nan]), everyone=3)
+    assert whole is not None
+    assert whole.drawn_from is None, "one of whom nothing is known was asked too"
     assert beside([math.nan]).pays().endswith("alone: no client has accuracy of both.")
     assert "(its mean)" in beside([0.3], best="constant", classes=False).pays()
 
@@ -268,6 +276,9 @@ def test_clients_are_stacked_only_where_that_changes_nothing(
 def test_what_a_summary_says_is_checked() -> None:
     good = {**beside([0.1, 0.2]).__dict__, "against": {}}
     assert verdict.read(json.loads(json.dumps(good))).steps == 64
+    older = {"better": 1, "worse": 0, "clients": 2, "gain": 0.1, "low": 0.0, "high": 0.2}
+    read = verdict.read(good | {"against": {"new": older}})
+    assert "for 1 of 2 new clients, by 0.100" in read.pays()
     for bad in ({"best": "theft"}, {"means": {"personal": {"all": 1.0}}}, {"steps": "64"}):
         with pytest.raises(Mistyped):
             verdict.read(good | bad)
@@ -297,7 +308,10 @@ def test_a_run_says_whether_it_pays_and_so_do_its_table_and_report(
     assert "alone, gradient boosting" in out
     page = write_report(run.folder).read_text()
     assert "Does it pay?" in page
-    assert said.pays() in page
+    lead = page.partition('<p class="lead">')[2].partition("</p>")[0]
+    assert lead.startswith("After 1 fine-tuning step, ")
+    assert f" before. {said.pays()}" in lead
+    assert page.count(said.pays()) == 1
     constant = said.means["constant"]["new"]
     assert f"new, its most frequent class, {constant:.3f}" in page
     assert page.count("new, its most frequent class</text>") == 5, "in the legend of each figure"

@@ -1,4 +1,4 @@
-"""Does it pay: what clients have without federation."""
+"""Does it pay: what clients have without federation. The page's lead has the sentence."""
 
 from nufed.server_app.report.page import Section, Table
 from nufed.server_app.report.record import Record
@@ -9,7 +9,7 @@ from nufed.strategies.curves import GROUPS
 def pays(run: Record) -> Section | None:
     """Tell what clients have without federation, on the same rows."""
     beside = run.beside
-    if beside is None:
+    if beside is None or not beside.against:
         return None
     groups = [group for group in GROUPS if group in beside.means["personal"]]
     rows = [
@@ -28,7 +28,5 @@ def pays(run: Record) -> Section | None:
             " Pooled, one model sees the train rows of all clients, which federation leaves where "
             "they are: it says what that costs."
         )
-    table = Table(("", *groups), rows, caption)
-    if not beside.against:
-        return Section("Does it pay?", [beside.pays()])
-    return Section("Does it pay?", [beside.pays(), how], tables=[table])
+    table = Table(("", *map(beside.head, groups)), rows, caption)
+    return Section("Does it pay?", [how], tables=[table])

@@ -1,19 +1,22 @@
 """What fine-tuning does."""
 
+from nufed.server_app.amiss import still_pays
 from nufed.server_app.report import run_figures as draw
+from nufed.server_app.report.figures import Figure
 from nufed.server_app.report.page import Section, Table
 from nufed.server_app.report.record import COSTS, Record, badness
 from nufed.server_app.report.words import direction, point, steps
-from nufed.strategies.curves import rises, say_undefined
+from nufed.strategies.curves import say_undefined
 
 STATISTICS = {"mean": "", "std": "_std", "worst tenth": "_worst_decile", "worst": "_bottom"}
+BY_COST = "By gradients and by bytes"
 
 
 def personal(run: Record) -> Section | None:
     """Tell what fine-tuning does."""
     if not run.groups:
         return None
-    tables = list[tuple[str, Table]]()
+    tables = list[tuple[str, Table | list[Figure]]]()
     for metric in run.metrics:
         rows = [
             [
@@ -29,17 +32,14 @@ def personal(run: Record) -> Section | None:
     where = "held-out" if run.config.evaluation.split == "test" else "validation"
     text = f"Measured in round {run.last['round']} on each client's {where} rows."
     text += _better_left(run)
-    mean = run.final(run.groups[0], run.metric)
-    if rises(mean.tolist(), lower_is_better=run.lower_is_better):
-        more = 2 * run.last[run.groups[0]]["k"][-1]
-        text += (
-            f" Fine-tuning still pays at its last step: try evaluation.steps={more}, or a larger "
-            "algorithm.alpha."
-        )
+    known = {"lower_is_better": run.falling} | (run.summary or {}) | run.last
+    if more := still_pays(known, run.config, run.probed):
+        text += f" {more}"
     by_cost = [figure for cost in COSTS for figure in draw.by_round(run, cost)]
-    figures = [*draw.by_step(run), *draw.by_round(run), *by_cost, *draw.over_clients(run)]
+    figures = [*draw.by_step(run), *draw.by_round(run), *draw.over_clients(run)]
     notes = [f"{line}." for line in say_undefined(run.last)]
-    return Section("Personal models", [text, *notes], figures=figures, folded=tables)
+    folded = [*([(BY_COST, by_cost)] if by_cost else []), *tables]
+    return Section("Personal models", [text, *notes], figures=figures, folded=folded)
 
 
 def _better_left(run: Record) -> str:

@@ -5,7 +5,15 @@ import numpy as np
 from nufed.server_app.report import run_figures as draw
 from nufed.server_app.report.page import Section, Table
 from nufed.server_app.report.record import Record
-from nufed.server_app.report.words import directed, direction, duration, number, point, size
+from nufed.server_app.report.words import (
+    directed,
+    direction,
+    duration,
+    number,
+    point,
+    rounded,
+    size,
+)
 
 
 def training(run: Record) -> Section:
@@ -23,9 +31,8 @@ def training(run: Record) -> Section:
         facts += [("the run took", duration(summary["wall_s"]))]
     if cost := next((row["cost"] for row in reversed(run.rows) if "cost" in row), None):
         up, down = size(cost["bytes_up"]), size(cost["bytes_down"])
-        facts += [
-            ("cost so far", f"{cost['gradients']:,.6g} gradients a client, {up} up, {down} down")
-        ]
+        taken = f"{rounded(cost['gradients'])} gradients a client"
+        facts += [("cost so far", f"{taken}, {up} up, {down} down")]
     if "parameters" in summary:
         facts += [("parameters", f"{summary['parameters']:,}")]
         if summary.get("trained_parameters", summary["parameters"]) != summary["parameters"]:

@@ -39,6 +39,7 @@ class Page(HTMLParser):
     """What is on a page."""
 
     text: str = ""
+    source: str = ""
     tables: list[list[list[str]]] = field(default_factory=list)
     tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     _open: list[str] = field(default_factory=list)
@@ -116,8 +117,8 @@ def forget_figures(folder: Path) -> None:
 
 def read_page(file: Path) -> Page:
     """Read a page; every element in it is closed where it should be."""
-    page = Page()
-    page.feed(file.read_text())
+    page = Page(source=file.read_text())
+    page.feed(page.source)
     page.close()
     assert page._open == []
     return page

@@ -42,6 +42,12 @@ function look(page) {{
     wide: [...page.querySelectorAll(".stack")].filter(t => t.scrollWidth > page.body.clientWidth)
       .length,
     paper: style.backgroundColor, ink: style.color,
+    cut: [...page.querySelectorAll("table:not(.stack) tr")].filter(row => {{
+      const box = row.closest(".scroll");
+      box.scrollLeft = box.scrollWidth;
+      const end = row.lastElementChild.getBoundingClientRect().right;
+      return end > box.getBoundingClientRect().right + 1;
+    }}).length,
     columns: getComputedStyle(page.querySelector(".figures")).gridTemplateColumns.split(" ").length,
   }});
 }}
@@ -106,6 +112,7 @@ def require_readable(found: Any) -> None:
     """No text in a figure is cut off or tiny, and the page is no wider than its frame."""
     assert found["overflow"] <= 0
     assert found["wide"] == 0, "tables of words stand within the page"
+    assert found["cut"] == 0, "the last column of a table can be scrolled to"
     assert len(found["texts"]) > 20
     assert [text for text in found["texts"] if text["outside"] > 1] == []
     assert min(text["pixels"] for text in found["texts"]) > 9

@@ -105,8 +105,12 @@ def test_what_was_spent_and_the_algorithms_metrics_are_shown_where_rows_have_the
     before = read_page(write_report(run.folder))
     assert "cost so far" not in before.text
     assert "Metrics of the algorithm" not in before.text
+    spend(run, gradients=217.39125, bytes_up=250_000, bytes_down=1_000_000)
+    assert "870 gradients a client" in read_page(write_report(run.folder)).text
     spend(run, gradients=12.5, bytes_up=250_000, bytes_down=1_000_000)
     page = read_page(write_report(run.folder))
+    folded = [part.split("</details>")[0] for part in page.source.split("<details>")[1:]]
+    assert [each.count("<figure>") for each in folded if "By gradients and by bytes" in each] == [2]
     assert "50 gradients a client, 1 MB up, 4 MB down" in page.text
     assert "drift went from 1 to 0.25" in page.text
     assert "gap went from not finite to not finite" in page.text
