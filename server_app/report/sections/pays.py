@@ -19,9 +19,9 @@ def pays(run: Record) -> Section | None:
     which = direction(lower_is_better=beside.lower_is_better)
     caption = f"{beside.metric} on the same test rows, mean over clients; {which}"
     how = (
-        "Alone, each client's model is trained on its own train rows, from the run's first model, or "
-        f"a linear one from zero: up to {beside.steps} steps of Adam, of the size and number that "
-        "do best for all clients on a quarter of these rows, held out."
+        "Alone, each client's model is trained on its own train rows, from the run's first model "
+        f"(a linear one from zero): up to {beside.steps} steps of Adam, of the size and number "
+        "that do best for all clients on a quarter of these rows, held out."
     )
     if "pooled" in beside.means:
         how += (
