@@ -160,20 +160,9 @@ def _look(config: Config, dataset: dict[str, Any], console: "Terminal") -> "Foun
 
 def _advised(of: "Found", words: Sequence[str], config: Config) -> list[str]:
     """Return overrides that suit the data, beside those that are given."""
-    from nufed.cli.data_findings import advice, plain
+    from nufed.cli.data_findings import advised
 
-    keys = _keys(words)
-    chosen = any(key.split(".")[0] == "model" for key in keys) or not plain(of)
-    parameters = 0 if chosen else _default_model(of, config)
-    advised = advice(of, keys, config.algorithm["batch"]["support"], parameters)
-    return [f"{key}={value}" for key, value in advised.items()]
-
-
-def _default_model(of: "Found", config: Config) -> int:
-    """Return how many parameters the model has that nobody chose."""
-    from nufed.tasks.task import build
-
-    return build(config, data=of.data).size.trained
+    return advised(of, _keys(words), config)
 
 
 def _tried(words: Sequence[str], console: "Terminal") -> "Task":

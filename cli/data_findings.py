@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nufed.conf.schema import Config
 from nufed.tasks.datasets.targets import one_hot
 from nufed.tasks.labels import of_rare
 from nufed.tasks.rows import Rows
 from nufed.tasks.store import FederatedData
+from nufed.tasks.task import build
 
 FEW_ROWS = 4  # of a client: below, a test split says next to nothing
 TEST_ROWS = 5  # that the median client should be measured on
@@ -282,6 +284,14 @@ def _squares(counts: NDArray[np.int64]) -> float:
 def plain(of: Found) -> bool:
     """Tell whether rows are plain columns of numbers, as of a table, with one target or class."""
     return of.data.x.dtype.kind == "f" and of.data.x.ndim == 2 and of.data.y.ndim == 1
+
+
+def advised(of: Found, given: Collection[str], config: Config) -> list[str]:
+    """Return overrides that suit the data, beside the keys that are `given` in a configuration."""
+    chosen = any(key.split(".")[0] == "model" for key in given) or not plain(of)
+    parameters = 0 if chosen else build(config, data=of.data).size.trained
+    found = advice(of, given, config.algorithm["batch"]["support"], parameters)
+    return [f"{key}={value}" for key, value in found.items()]
 
 
 def advice(

@@ -235,11 +235,10 @@ def _of_one_class(rows: "Rows") -> list[str]:
 
 def _advised(words: Sequence[str], own_split: bool) -> list[str]:
     """Return overrides that suit the data, as `nufed-data check` has them."""
-    from nufed.cli.data_findings import Found, advice
+    from nufed.cli.data_findings import Found, advised
     from nufed.conf.compose import compose_config
     from nufed.tasks.store import load
 
     config = compose_config([*words])
     of = Found(load(config.dataset, config.partition), own_split)
-    advised = advice(of, {"dataset"}, config.algorithm["batch"]["support"])
-    return [f"{key}={value}" for key, value in advised.items()]
+    return advised(of, {"dataset"}, config)
