@@ -120,7 +120,8 @@ def test_private_data_give_the_model_that_one_process_gives(
     """To 1e-5, though the server never saw a row, also to choose α and β; the folder is whole."""
     assert deployed.done.status == 0, deployed.done.err
     run = read_run(deployed.folder / "run")
-    one = train(["dataset=npz", f"dataset.path={deployed.reference}", *SMALL, "rounds=1"])
+    words = ["dataset=npz", f"dataset.path={deployed.reference}", *SMALL, "rounds=1"]
+    one = train([*words, "baselines=simple"])
     chosen, alone = (of_run(each.folder, "the run").algorithm for each in (run, one))
     assert chosen == alone
     assert f"α={chosen['alpha']:g}, β={chosen['beta']:g}" in deployed.done.out
