@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from _pytest.mark import ParameterSet
+from _pytest.mark import MarkDecorator, ParameterSet
 from hydra.utils import get_method
 from torch import nn
 
@@ -128,7 +128,24 @@ def run(config: Config, folder: Path) -> None:
     launch(config, folder, Terminal(quiet=True))
 
 
-@pytest.mark.parametrize("name", NAMES)
+COMPILED = {"ditto", "fedrep", "meta_sgd"}
+"""One of each kind of local step: two models, two parts of one, step sizes that are learned; that
+of nufed is compiled in `test_compiled.py`. The others, alike, are left to `make methods`.
+"""
+SENT = {"ditto", "fedbn", "fedrep", "meta_sgd", "scaffold"}
+"""One of each kind of what is kept and sent: a state beside the model, statistics, a part of the
+model, more than the model, a state that is shared; the model alone is in `test_engines.py`.
+"""
+
+
+def some(names: set[str], *marks: MarkDecorator) -> list[ParameterSet]:
+    """Return all methods, of which the others have to be asked for."""
+    return [
+        pytest.param(name, marks=marks if name in names else pytest.mark.methods) for name in NAMES
+    ]
+
+
+@pytest.mark.parametrize("name", some(SENT | {"local_only", "nufed"}))
 def test_a_run_that_goes_on_ends_as_one_that_was_never_cut(name: str, tmp_path: Path) -> None:
     """Bit by bit, in what is shared and in what is measured of every client."""
     chunk = "engine.chunk_size=2"
@@ -156,38 +173,21 @@ def assert_same(mine: Params, theirs: Params) -> None:
     assert not mine or distance(mine, theirs) < 1e-5
 
 
-COMPILED = {"ditto", "fedrep", "meta_sgd"}
-"""One of each kind of local step: two models, two parts of one, step sizes that are learned; that
-of nufed is compiled in `test_compiled.py`. The others, alike, are left to `make methods`.
-"""
-SENT = {"ditto", "fedbn", "fedrep", "meta_sgd", "scaffold"}
-"""One of each kind of what is kept and sent: a state beside the model, statistics, a part of the
-model, more than the model, a state that is shared; the model alone is in `test_engines.py`.
-"""
-
-
-def some(names: set[str]) -> list[ParameterSet]:
-    return [
-        pytest.param(name, marks=pytest.mark.flower if name in names else pytest.mark.methods)
-        for name in NAMES
-    ]
-
-
-@pytest.mark.parametrize("name", some(COMPILED))
+@pytest.mark.parametrize("name", some(COMPILED, pytest.mark.flower))
 def test_compiled_it_is_the_same(name: str, tmp_path: Path) -> None:
     alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
     compiled = trained(name, tmp_path / "b", "engine.chunk_size=3", "engine.compile=true")
     assert_same(compiled, alone)
 
 
-@pytest.mark.parametrize("name", some(SENT))
+@pytest.mark.parametrize("name", some(SENT, pytest.mark.flower))
 def test_in_two_processes_it_is_the_same(name: str, tmp_path: Path) -> None:
     alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
     workers = trained(name, tmp_path / "c", "engine.chunk_size=2", "engine.workers=2")
     assert_same(workers, alone)
 
 
-@pytest.mark.parametrize("name", some(SENT))
+@pytest.mark.parametrize("name", some(SENT, pytest.mark.flower))
 def test_flowers_own_engine_leads_to_the_same_model(name: str, tmp_path: Path) -> None:
     alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
     ray = trained(name, tmp_path / "ray", "engine=ray", "engine.num_supernodes=2")
