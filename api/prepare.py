@@ -58,7 +58,8 @@ def prepare(
     # Imported here: they take a fifth of a second.
     from nufed.tasks.table_files import table_from
     from nufed.tasks.table_fit import CLASSES, REAL, fit
-    from nufed.tasks.table_transform import apply, unusual
+    from nufed.tasks.table_transform import apply
+    from nufed.tasks.table_words import unusual
 
     path = isinstance(table, str | os.PathLike)
     if not path and not is_frame(table):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING, OmegaConf
 
-from nufed.cli.command import Parser, carry_out
+from nufed.cli.command import carry_out, words_parser
 from nufed.conf.errors import InputError, nearest
 from nufed.conf.words import escaped, path_of
 
@@ -181,7 +181,7 @@ def _say_units(console: "Terminal", table: str | None) -> None:
     """Say what a table's real target is scaled by, in which loss and metrics are."""
     if table is None:
         return
-    from nufed.tasks.table_transform import in_units
+    from nufed.tasks.table_words import in_units
 
     if (line := in_units(table)) is not None:
         console.say(line)
@@ -213,18 +213,15 @@ def require_free(files: Sequence[Path]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=COMMAND,
-        usage=f"{COMMAND} [-h] checkpoint=RUN [data=FILE] [key=value …]",
-        keys=[field.name for field in fields(Request)],
-        description="Fine-tune a run's model on a client's own rows, here, by as many steps as "
+    return words_parser(
+        COMMAND,
+        "checkpoint=RUN [data=FILE] [key=value …]",
+        [field.name for field in fields(Request)],
+        "Fine-tune a run's model on a client's own rows, here, by as many steps as "
         "serve it,\nand show how good it is on rows held out. Neither the run's data nor Flower is "
         "needed.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        EPILOG,
     )
-    parser.add_argument("words", nargs="*", metavar="key=value", help=argparse.SUPPRESS)
-    return parser
 
 
 if __name__ == "__main__":

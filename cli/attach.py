@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nufed.cli.command import Parser, carry_out
+from nufed.cli.command import carry_out, words_parser
 from nufed.conf.errors import InputError, nearest
 from nufed.conf.words import apart, for_hydra, path_of
 
@@ -88,18 +88,15 @@ def _attach(given: Given) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=COMMAND,
-        usage=f"{COMMAND} [-h] RUN [key=value …]",
-        keys=KEYS,
-        description="Follow a run of a SuperLink, here or from another machine: what was, what "
+    return words_parser(
+        COMMAND,
+        "RUN [key=value …]",
+        KEYS,
+        "Follow a run of a SuperLink, here or from another machine: what was, what "
         "comes, and its\nrun folder, as if whoever submitted it had stayed. RUN is a run folder "
         "or a run's id.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        EPILOG,
     )
-    parser.add_argument("words", nargs="*", metavar="key=value", help=argparse.SUPPRESS)
-    return parser
 
 
 if __name__ == "__main__":

@@ -113,6 +113,22 @@ class Parser(argparse.ArgumentParser):
         fail(self.prog, complaint(self, message, self.keys))
 
 
+def words_parser(
+    prog: str, usage: str, keys: Sequence[str], description: str, epilog: str
+) -> Parser:
+    """Return the parser of a command whose words are key=value, and what stands beside them."""
+    parser = Parser(
+        prog=prog,
+        usage=f"{prog} [-h] {usage}",
+        keys=keys,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", metavar="key=value", help=argparse.SUPPRESS)
+    return parser
+
+
 def complaint(parser: argparse.ArgumentParser, message: str, keys: Sequence[str] = ()) -> str:
     """Return what a parser complains of in our words, with the nearest option."""
     from nufed.conf.errors import nearest  # imported here, as nufed-keys starts at once

@@ -7,7 +7,8 @@ from rich.table import Table as Shown
 
 from nufed.tasks.table_files import Table
 from nufed.tasks.table_fit import FREQUENT
-from nufed.tasks.table_transform import NAMED, Description, Prepared, Target, unusual
+from nufed.tasks.table_transform import Description, Prepared, Target
+from nufed.tasks.table_words import NAMED, unusual
 
 
 def outline(of: Description, prepared: Prepared, table: Table, like: str | None) -> Iterator[str]:

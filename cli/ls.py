@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nufed.cli.attach import ENGINE, WAY
-from nufed.cli.command import Parser, carry_out
+from nufed.cli.command import carry_out, words_parser
 from nufed.conf.errors import InputError, nearest
 from nufed.conf.words import for_hydra
 
@@ -105,17 +105,14 @@ def _known(folder: Path) -> tuple[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=COMMAND,
-        usage=f"{COMMAND} [-h] engine.superlink=PLACE [key=value …]",
-        keys=WAY,
-        description="List the runs of a SuperLink, the newest first, with the folders below runs/ "
+    return words_parser(
+        COMMAND,
+        "engine.superlink=PLACE [key=value …]",
+        WAY,
+        "List the runs of a SuperLink, the newest first, with the folders below runs/ "
         "that follow them.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        EPILOG,
     )
-    parser.add_argument("words", nargs="*", metavar="key=value", help=argparse.SUPPRESS)
-    return parser
 
 
 if __name__ == "__main__":

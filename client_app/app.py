@@ -12,8 +12,8 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from nufed.client_app.algorithm import Algorithm, algorithm_of
-from nufed.client_app.baselines.local import ALONE, AloneInstruction, report
-from nufed.client_app.bounds import limits_of, require_allowed, require_within
+from nufed.client_app.baselines.local import ALONE, AloneInstruction, longest, trained_alone
+from nufed.client_app.bounds import limits_of, require_allowed, require_few, require_within
 from nufed.client_app.cohort import Cohort, OneByOne
 from nufed.client_app.curvature import probe
 from nufed.client_app.messages import (
@@ -93,8 +93,8 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         task = of(context).task
         clients = hosted(context.node_config, task)
         rows = task.data.partition.train[clients.start : clients.stop : clients.step]
-        said = Census(list(clients), rows.tolist(), task.data.num_clients)
-        return Message(encode(said), reply_to=message)
+        report = Census(list(clients), rows.tolist(), task.data.num_clients)
+        return Message(encode(report), reply_to=message)
 
     @app.query(CURVATURE.partition(".")[2])
     def curvature(message: Message, context: Context) -> Message:
@@ -111,7 +111,8 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         """Train models of each client's own rows alone, which the run's are compared with."""
         work, ask = of(context), decode(AloneInstruction, message)
         _require_hosted(ask.clients, hosted(context.node_config, work.task))
-        return Message(encode(report(work.config, work.task, ask)), reply_to=message)
+        require_few(longest(work.config), dict(limits_of(context.node_config)))
+        return Message(encode(trained_alone(work.config, work.task, ask)), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -123,14 +124,14 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         algorithm, memory = work.algorithm_in(message, Numbers), memory_of(message)
         shared = shared_of(message, task, algorithm)
         states = states_for(algorithm, memory, context, new_state(task, algorithm, shared))
-        update, said = work.cohort.train(shared, ask.of(algorithm, states))
+        update, report = work.cohort.train(shared, ask.of(algorithm, states))
         if memory is not None:
             known = {*memory.known} & states.missed
             lost = [client for client in ask.clients if client in known]
-            said = replace(said, afresh=lost)
-        examples = int(task.data.partition.train[said.clients].sum())
-        said = replace(said, cpu_s=said.cpu_s + time.process_time() - started)
-        content = encode(said, ArrayRecord(dict(update)), examples)
+            report = replace(report, afresh=lost)
+        examples = int(task.data.partition.train[report.clients].sum())
+        report = replace(report, cpu_s=report.cpu_s + time.process_time() - started)
+        content = encode(report, ArrayRecord(dict(update)), examples)
         if asks_for_evaluation(message):
             content.update(measured(message, context))
         return Message(content, reply_to=message)

@@ -20,7 +20,7 @@ def require_allowed(config: Config, limits: Mapping[str, object]) -> None:
     """Raise unless a run's configuration keeps to the limits of a SuperNode.
 
     ``max-nu`` bounds fine-tuning steps wherever they are taken, in training and for personalization
-    curves; ``max-tau`` local steps.
+    curves; ``max-tau`` local steps, and those of a model alone (see `require_few`).
 
     Raises
     ------
@@ -45,6 +45,18 @@ def require_allowed(config: Config, limits: Mapping[str, object]) -> None:
                     f"{key}={most}: the run asks this SuperNode for {name}={asked}; lower that, "
                     f"or raise {key} in its --node-config"
                 )
+
+
+def require_few(steps: int, limits: Mapping[str, object]) -> None:
+    """Raise a `MalformedMessage` if a model alone is trained longer than a SuperNode allows.
+
+    ``max-tau`` bounds these steps too: they are as much work as local ones.
+    """
+    most = limits.get("max-tau")
+    if isinstance(most, int) and steps > most:
+        raise MalformedMessage(
+            f"max-tau={most}: a model alone takes up to {steps} steps here; say baselines=none"
+        )
 
 
 def require_within(ask: TrainInstruction | EvaluateInstruction, config: Config, rows: int) -> None:

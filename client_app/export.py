@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nufed.client_app.personal import Personal
 from nufed.conf.errors import InputError, reason
 from nufed.tasks.outputs import scores
+from nufed.tasks.table_transform import described
 
 Rows = NDArray[Any]
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}
@@ -138,9 +139,9 @@ def names_in(table: str | None) -> dict[str, str]:
     """
     if table is None:
         return {}
-    of = json.loads(table)
-    classes = of["target"]["classes"]
-    names = {"features": of["features"]} | ({} if classes is None else {"classes": classes})
+    of = described(table, "table")
+    classes = of.target.classes
+    names = {"features": of.features} | ({} if classes is None else {"classes": classes})
     return {key: json.dumps(each) for key, each in names.items()} | {"table": table}
 
 

@@ -24,7 +24,9 @@ ANY_ENGINE = ("evaluate_with_training",)
 def known_keys() -> dict[str, list[str]]:
     """Return every key that a file of the configuration sets -> the files, as group=option."""
     found: dict[str, list[str]] = defaultdict(list)
-    for file in sorted(FOLDER.rglob("*.yaml")):
+    # Those of a group first: that an option of another sets a key of it, too, orders nothing.
+    files = sorted(FOLDER.rglob("*.yaml"), key=lambda file: (_sets_others(file), file))
+    for file in files:
         group = file.parent.relative_to(FOLDER).as_posix().removeprefix(".")
         if group.startswith("hydra"):
             continue
@@ -36,6 +38,10 @@ def known_keys() -> dict[str, list[str]]:
         for key in _paths(OmegaConf.to_container(OmegaConf.load(file)), package):
             found[key].append(f"{group}={file.stem}" if group else file.name)
     return found
+
+
+def _sets_others(file: Path) -> bool:
+    return file.parent != FOLDER and file.read_text().startswith("# @package _global_")
 
 
 def package_of(text: str, group: str) -> str:

@@ -279,7 +279,7 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
             f"{config.dataset['name']} the rows that L, ρ, … are measured on are with the clients"
         )
     if task.data.table is not None and not task.classification:
-        from nufed.tasks.table_transform import in_units  # it takes a fifth of a second
+        from nufed.tasks.table_words import in_units  # it takes a fifth of a second
 
         found.extend(filter(None, [in_units(task.data.table)]))
     plain = task.classification and task.data.rows_here and config.task.metrics is None

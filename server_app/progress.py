@@ -11,7 +11,7 @@ from rich.table import Table
 
 from nufed.client_app.algorithm import settings_of
 from nufed.conf.words import command_line
-from nufed.server_app.amiss import alarms, still_pays, still_rising
+from nufed.server_app.amiss import Rising, alarms, still_pays, still_rising
 from nufed.server_app.baselines import verdict
 from nufed.server_app.notebook import NotebookBar, in_notebook
 from nufed.server_app.report.words import duration
@@ -103,6 +103,10 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.stop()
         if "stopped" not in summary:
+            rising = self._rising(summary)
+            if rising is not None:  # first: whatever stands below is of a run that is not done
+                more = command_line("nufed", resume=self.folder, rounds=rising.rounds)
+                self._warn(f"{rising}; this run goes on with: {more}")
             if _present(summary):
                 self.console.print(curve_table(summary))
                 for line in say_undefined(summary):
@@ -117,7 +121,7 @@ class ProgressBar(Callback):
                 self.console.say(
                     f"stopped early after round {summary['rounds']}: {summary['stopped_early']}",
                 )
-            for line in self._hints(summary)[:HINTS]:
+            for line in self._hints(summary, rising)[:HINTS]:
                 self._warn(line)
         if (report := self.folder / REPORT).exists():
             self.console.say(f"report: {report}")
@@ -127,18 +131,19 @@ class ProgressBar(Callback):
     def _warn(self, text: str) -> None:
         self.console.say(text, style="yellow")
 
-    def _hints(self, summary: dict[str, Any]) -> list[str]:
+    def _rising(self, summary: dict[str, Any]) -> Rising | None:
+        """Tell whether the run is not trained yet."""
+        if not _present(summary):
+            return None
+        lower = shown(summary[_present(summary)[0]]) in summary["lower_is_better"]
+        return still_rising(self._evaluated, summary, lower_is_better=lower)
+
+    def _hints(self, summary: dict[str, Any], rising: Rising | None) -> list[str]:
         """Return what to do about what came out, what matters most first."""
         if self._run is None or not _present(summary):
             return []
-        lower = shown(summary[_present(summary)[0]]) in summary["lower_is_better"]
-        config, hints = self._run.config, list[str]()
-        rising = still_rising(self._evaluated, summary, lower_is_better=lower)
-        if rising is not None:
-            more = command_line("nufed", resume=self.folder, rounds=rising.rounds)
-            hints.append(f"{rising}; this run goes on with: {more}")
-        hints += alarms(summary, config, self._probed, rising)
-        more_steps = still_pays(summary, config, self._probed)
+        hints = alarms(summary, self._run.config, self._probed, rising)
+        more_steps = still_pays(summary, self._run.config, self._probed)
         return hints if more_steps is None else [*hints, more_steps]
 
     def _say_if_it_pays(self, summary: dict[str, Any]) -> None:

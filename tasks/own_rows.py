@@ -142,7 +142,8 @@ def _of_table(data: Any, table: str | None, where: str) -> Rows:
         )
     # Imported here: they take a fifth of a second.
     from nufed.tasks.table_files import table_from
-    from nufed.tasks.table_transform import apply, described, unusual
+    from nufed.tasks.table_transform import apply, described
+    from nufed.tasks.table_words import unusual
 
     of, found = described(table, f"the run's {MODEL}"), table_from(data, where)
     prepared = apply(of, found, RUN)
@@ -185,9 +186,8 @@ def rows_to_predict(data: Any, shape: tuple[int, ...], table: str | None) -> NDA
             f"x: has shape {_short(x.shape)}, and a row of the run's {_short(shape)}; give "
             f"[N, {', '.join(map(str, shape[:LONGEST]))}]"
         )
-    return np.require(
-        x, x.dtype.newbyteorder("="), ["C", "W"]
-    )  # as torch takes it, without a warning
+    # As torch takes it without a warning: of this machine's bytes, writeable, in order.
+    return np.require(x, x.dtype.newbyteorder("="), ["C", "W"])
 
 
 def _split(

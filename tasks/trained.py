@@ -222,4 +222,10 @@ def _sizes(text: str) -> Sizes:
     counts = (*sizes.input_shape, *sizes.places, sizes.num_outputs, sizes.num_tokens or 1)
     if not all(1 <= count <= LARGEST for count in counts):
         raise Mistyped(f"sizes are not all from 1 to {LARGEST}")
+    if sizes.table is not None:
+        # Imported here: it takes a fifth of a second, and most runs are of no table.
+        from nufed.tasks.table_transform import described
+
+        if sizes.input_shape != (len(described(sizes.table, "its table").features),):
+            raise Mistyped("the table has another number of features than a row")
     return sizes

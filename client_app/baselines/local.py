@@ -16,11 +16,14 @@ from nufed.client_app.baselines.clients import Clients, Scores
 from nufed.client_app.baselines.constant import constant
 from nufed.client_app.cohort import OneByOne
 from nufed.client_app.messages import (
+    EvaluateReport,
     MalformedMessage,
     possible,
     require_figures,
     require_names,
 )
+from nufed.client_app.meta_gradient import Params
+from nufed.client_app.work import Measuring
 from nufed.conf.errors import NuFedError
 from nufed.conf.schema import BASELINES, Config
 from nufed.tasks.task import Task
@@ -78,18 +81,7 @@ def longest(config: Config) -> int:
     return min(max(A_ROUND * config.rounds, SHORTEST), LONGEST)
 
 
-def one_by_one(config: Config, task: Task, clients: list[int]) -> Clients:
-    """Return clients that are measured one after another."""
-    return Clients(
-        config,
-        task,
-        clients,
-        longest(config),
-        lambda task, model, ask: OneByOne(task).evaluate(model, ask),
-    )
-
-
-def report(config: Config, task: Task, ask: AloneInstruction) -> AloneReport:
+def trained_alone(config: Config, task: Task, ask: AloneInstruction) -> AloneReport:
     """Train and score what the configuration's `baselines` names; nothing where it is ``none``.
 
     A baseline that raises does not stop the others.
@@ -98,7 +90,7 @@ def report(config: Config, task: Task, ask: AloneInstruction) -> AloneReport:
     clients = [client for client in ask.clients if len(part.test_rows(client))]
     if config.baselines == "none" or not clients:
         return AloneReport([], [], [], [])
-    of = one_by_one(config, task, clients)
+    of = Clients(config, task, clients, longest(config), one_after_another)
     found, reasons = dict[str, list[float]](), list[str]()
     for baseline in LOCAL:
         if not wanted(baseline, config):
@@ -114,3 +106,8 @@ def report(config: Config, task: Task, ask: AloneInstruction) -> AloneReport:
             found[baseline.__name__] = scores[of.metric].tolist()
     flat = figures.as_reported(np.concatenate([*found.values()]) if found else [])
     return AloneReport(clients, [*found], flat, reasons)
+
+
+def one_after_another(task: Task, model: Params, ask: Measuring) -> EvaluateReport:
+    """Measure clients as a SuperNode does."""
+    return OneByOne(task).evaluate(model, ask)

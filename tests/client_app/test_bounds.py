@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord, Message
 from nufed.client_app import app as module
 from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.app import app as client_app
+from nufed.client_app.baselines.local import ALONE, AloneInstruction
 from nufed.client_app.bounds import limits_of, require_allowed, require_within
 from nufed.client_app.messages import (
     EvaluateInstruction,
@@ -136,6 +137,18 @@ def test_who_runs_a_supernode_says_how_much_it_does(
         grid.send_and_receive([Message(encode(TRAIN), 1000, kind)])
     assert str(refused.value).startswith(words)
     assert "\n" not in str(refused.value)
+
+
+def test_a_model_alone_takes_no_more_steps_than_local_training_may() -> None:
+    """50 rounds would have 250 of them; nothing is trained, and the node does the rest."""
+    grid = LocalGrid(
+        client_app, {"config": to_json(replace(CONFIG, rounds=50, baselines="simple"))}
+    )
+    grid.nodes[1000].node_config |= {"max-nu": 4, "max-tau": 249}
+    ask = encode(AloneInstruction([0]))
+    (reply,) = grid.send_and_receive([Message(ask, 1000, ALONE)])
+    said = "max-tau=249: a model alone takes up to 250 steps here; say baselines=none"
+    assert reply.error.reason == f"MalformedMessage: {said}"
 
 
 def test_what_keeps_to_the_limits_is_done() -> None:

@@ -39,7 +39,7 @@ def test_a_mistyped_key_is_answered_with_the_nearest(typed: str, meant: str) -> 
         ("algorithm.un", "algorithm has name, "),
         ("algorithm.nested.xyz", "algorithm has name, "),
         ("algorithm.batch.qu", "algorithm.batch has support, query, hessian"),
-        ("partition.n", "partition has stratified, name, num_clients, test_fraction, seed, "),
+        ("partition.n", "partition has name, num_clients, test_fraction, stratified, seed, "),
         ("evaluation.k", "evaluation has every, steps, batch, new_clients, "),
         ("privacy.z", "privacy has name, clipping_norm, noise_multiplier, delta, max_epsilon"),
         ("server.t", "server has join_timeout, "),

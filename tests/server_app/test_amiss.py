@@ -1,5 +1,6 @@
 """Is it trained? Runs that are not, for real, say so; what they say is their figures."""
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -15,11 +16,15 @@ from nufed.conf.schema import Config
 from nufed.conf.typed import Mistyped
 from nufed.server_app.amiss import Rising, alarms, of_clients, still_pays, still_rising
 from nufed.server_app.app import notes
+from nufed.server_app.progress import ProgressBar
 from nufed.server_app.report.record import read_record
 from nufed.server_app.report.run_page import headline, write_report
+from nufed.server_app.terminal import Terminal
+from nufed.server_app.tracking import RunInfo
 from nufed.server_app.written import checked_summary
 from nufed.strategies.curves import Evaluation, Members
 from nufed.tasks.labels import BALANCED
+from nufed.tasks.module_state import Size
 from nufed.tasks.task import build
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import read_page
@@ -238,6 +243,15 @@ def test_a_run_that_still_rises_says_so_first(train: Train, tmp_path: Path) -> N
     said = "Still rising at the last round: rounds=8 or more would tell. After 2 fine-tuning steps"
     assert headline(read_record(run.folder)).startswith(said)
     assert said in read_page(write_report(run.folder)).text
+    text = io.StringIO()
+    bar = ProgressBar(Terminal(width=300, force_terminal=False, file=text), run.folder)
+    config = read_record(run.folder).config
+    bar.on_start(RunInfo(config, Size(1, 1), 6, 0, tuple(run.rows)))
+    bar.on_end(run.summary)
+    before, table, _ = text.getvalue().partition("accuracy on held-out rows")
+    assert table
+    first = before.splitlines()[-1]
+    assert first.startswith(f"{said.split('. ')[0]}; this run goes on with: nufed resume=")
 
     def told(summary: dict[str, Any], *, lower: bool = False) -> str:
         return str(still_rising(run.rows, summary, lower_is_better=lower))

@@ -18,7 +18,7 @@ from nufed.client_app.baselines.constant import constant
 from nufed.client_app.baselines.local import (
     AloneInstruction,
     AloneReport,
-    report,
+    trained_alone,
 )
 from nufed.client_app.baselines.training import BATCH, curves, doubling, trained
 from nufed.client_app.messages import MalformedMessage
@@ -121,7 +121,7 @@ def test_clients_that_have_their_rows_say_what_one_process_finds(tmp_path: Path)
     of = clients(tmp_path)
     config = replace(of.config, baselines="sklearn", rounds=10)
     here = measure._here(config, of.task, of.numbers)
-    said = report(config, of.task, AloneInstruction(of.numbers))
+    said = trained_alone(config, of.task, AloneInstruction(of.numbers))
     assert said.names == ["constant", "alone_linear", "alone", "alone_boosting"]
     assert (said.clients, said.reasons) == (of.numbers, [])
     for name, values in zip(said.names, np.reshape(said.scores, (-1, N)), strict=True):
@@ -129,8 +129,8 @@ def test_clients_that_have_their_rows_say_what_one_process_finds(tmp_path: Path)
     part = of.task.data.partition
     part = replace(part, train=part.train + TEST * (np.arange(N) == 0))
     some = replace(of.task, data=replace(of.task.data, partition=part))
-    assert report(config, some, AloneInstruction([0, 2])).clients == [2]
-    nothing = report(replace(config, baselines="none"), of.task, AloneInstruction([0]))
+    assert trained_alone(config, some, AloneInstruction([0, 2])).clients == [2]
+    nothing = trained_alone(replace(config, baselines="none"), of.task, AloneInstruction([0]))
     assert nothing == AloneReport([], [], [], [])
 
 
