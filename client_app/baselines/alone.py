@@ -11,8 +11,8 @@ from nufed.tasks.task import Task
 SIZES = 0.01, 0.003, 0.001
 """Of steps of Adam for a network: its usual one last."""
 LINEAR = 0.1, 0.03, 0.01
-TRIED = 30
-"""Clients whose held-out rows choose among these, spread over all."""
+TRIED = 60
+"""Clients at most whose held-out rows choose among these, spread over all."""
 
 
 def alone(of: Clients) -> Scores:

@@ -21,7 +21,7 @@ def pays(run: Record) -> Section | None:
     how = (
         "Alone, each client's model is trained on its own train rows, from the run's first model "
         f"(a linear one from zero): up to {beside.steps} steps of Adam, of the size and number "
-        "that do best for all clients on a quarter of these rows, held out."
+        "that do best for sixty clients at most on a quarter of these rows, held out."
     )
     if "pooled" in beside.means:
         how += (
