@@ -78,13 +78,14 @@ class Personal:
     def __repr__(self) -> str:
         """Return a line: rows and weights are many."""
         steps = self.how.steps
+        plural = "" if steps == 1 else "s"
         said = "; ".join(
             f"{name} {values[0]:.3g} before, {values[steps]:.3g} after"
             for name, values in self.curve.items()
         )
         held_out = f" on {len(self.test_rows)} rows held out" if said else "nothing held out"
         return printable(
-            f"Personal({self.run}, client {self.id}: {steps} steps, α={self.how.alpha:g}; "
+            f"Personal({self.run}, client {self.id}: {steps} step{plural}, α={self.how.alpha:g}; "
             f"{said}{held_out})"
         )
 

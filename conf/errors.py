@@ -88,15 +88,16 @@ BEGINNING = 3
 def nearest(wanted: str, options: Sequence[str], typed: Mapping[str, str] | None = None) -> str:
     """Return a hint: the option that is most like what was typed, or all where there are few.
 
-    One or two that end in it are meant, as algorithm.nu by nu. Two are named where they are about
-    as near. `typed` has options that are typed otherwise.
+    Up to three that end in it are meant, as algorithm.nu by nu. Two are named where they are
+    about as near. `typed` has options that are typed otherwise.
     """
     said = [(typed or {}).get(option, option) for option in options]
     ends = [
         each for each, option in zip(said, options, strict=True) if option.endswith(f".{wanted}")
     ]
-    if 0 < len(ends) <= 2:
-        return f"did you mean {' or '.join(ends)}?"
+    if 0 < len(ends) <= 3:
+        *others, last = ends
+        return f"did you mean {' or '.join(filter(None, (', '.join(others), last)))}?"
     if close := alike(wanted, options):
         return f"did you mean {' or '.join(said[options.index(each)] for each in close)}?"
     if 0 < len(options) <= 12:

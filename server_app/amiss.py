@@ -265,17 +265,21 @@ def _step(name: str, size: object, change: str) -> str:
     return f"a {change} algorithm.{name}{now}"
 
 
+def _steps(k: int) -> str:
+    return f"{k} step{'' if k == 1 else 's'}"
+
+
 def _of_gain(summary: Mapping[str, Any], config: Config, probed: Collection[str]) -> Iterator[str]:
     """Say that fine-tuning changes nothing, or no more than noise might, or does harm."""
     group = summary[_present(summary)[0]]
-    metric, steps = shown(group), group["k"][-1]
-    if not steps:
+    metric, k = shown(group), group["k"][-1]
+    if not k:
         return
     start, end = (number(_mean(summary, k), metric) for k in (0, -1))
     alpha, found = config.algorithm.get("alpha"), summary.get(GAIN, {})
     values = [found.get(name) for name in ("mean", "low", "high", "clients")]
     nothing = (
-        f"Fine-tuning changes nothing: {metric} is {end} after 0 and after {steps} steps; try "
+        f"Fine-tuning changes nothing: {metric} is {end} after 0 and after {_steps(k)}; try "
         f"{_step('alpha', alpha, 'larger')}."
     )
     if None in values:  # of an older run, or of one client
@@ -290,7 +294,7 @@ def _of_gain(summary: Mapping[str, Any], config: Config, probed: Collection[str]
     if _falls(summary, metric):
         better = Interval(-mean, -high, -low)
     better = better.within(limits(config.task, metric).of_differences)
-    said = f"{_signed(better, metric)} {metric} in {steps} steps, over {clients:.0f} clients"
+    said = f"{_signed(better, metric)} {metric} in {_steps(k)}, over {clients:.0f} clients"
     if better.high < 0:
         yield f"Fine-tuning makes models worse: {said}; try {_step('alpha', alpha, 'smaller')}."
     elif better.low <= 0:

@@ -301,7 +301,7 @@ def test_a_split_of_ones_own_and_a_real_target(
         done = run_here()
     assert done.status == 0, done.err
     mean, scale = train.mean(), train.std()
-    unit = f"y is y as (y − {mean:.4g}) / {scale:.4g}: an mae of 0.1 is {0.1 * scale:.3g} of it"
+    unit = f"y is y as (y − {mean:.4g}) / {scale:.4g}: an error of 0.1 is {0.1 * scale:.3g} of it"
     assert unit in done.err.splitlines()
     capsys.readouterr()
     for client in ("client=c1", "clients=all"):

@@ -18,7 +18,11 @@ MISTYPED = [
     ("nufed atach 7", "atach: no such command; did you mean nufed attach?"),
     ("nufed lss", "lss: no such command; did you mean nufed ls?"),
     ("nufed nu=1", "nu: no such key; did you mean algorithm.nu?"),
-    ("nufed alpha=1", "alpha: no such key; did you mean algorithm.alpha or dataset.alpha?"),
+    (
+        "nufed alpha=1",
+        "alpha: no such key; did you mean algorithm.alpha, partition.partitioner.alpha or "
+        "dataset.alpha?",
+    ),
     ("nufed algorithm.mode=frist", "algorithm.mode=frist: must be exact | first_order | hessian_"),
     ("nufed dataset=digit", "dataset=digit: no such option; did you mean digits?"),
     ("nufed dataset=../d/a.npz", "dataset=../d/a.npz: names a file; say dataset=npz dataset.path="),

@@ -7,6 +7,7 @@ import yaml
 from safetensors.torch import load_file
 
 from nufed.conf.compose import CONFIG_DIR
+from nufed.server_app.report.words import LOWER
 from tests.cli.in_process import TINY, Ended, sweeps
 from tests.helpers import distance
 
@@ -33,7 +34,8 @@ def test_jobs_side_by_side_end_as_one_after_another(done: Ended) -> None:
     for run in runs:
         models = [load_file(sweep / run / "model.safetensors") for sweep in (one, other)]
         assert distance(*models) == 0
-    table = turn.out[turn.out.index("loss, means of 2 seeds ") :].replace(str(one), str(other))
+    table = turn.out[turn.out.index(f"loss, {LOWER}; means of 2 seeds ") :]
+    table = table.replace(str(one), str(other))
     assert side.out.endswith(table)
     assert sorted(side.err.splitlines()) == [
         f"[{job}] nufed: algorithm.tau=0: must be at least 1 and at most 100000" for job in (0, 2)
