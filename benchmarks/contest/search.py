@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Point = tuple[str, ...]
 """A value of each axis."""
-BUDGET = 14
+BUDGET = 20
 """Points that a method may try."""
 
 
