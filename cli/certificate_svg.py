@@ -16,6 +16,11 @@ from nufed.server_app.report.words import data_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+DARK = b"""\
+<style>@media (prefers-color-scheme: dark) {svg {filter: invert(.92) hue-rotate(180deg)}}</style>
+"""
+"""Light becomes dark and hues stay, where whoever looks at it has it so."""
+
 
 def draw(of: Certificate, file: Path) -> None:
     """Draw measured ‖∇F‖² by round, its mean so far, and the bounds on that mean.
@@ -59,7 +64,8 @@ def draw(of: Certificate, file: Path) -> None:
         figure.legend(loc="outside lower left", ncols=1, frameon=False)
         content = io.BytesIO()
         figure.savefig(content, format="svg", metadata={"Date": None})
-    write_whole(file, content.getvalue())
+    head, end, rest = content.getvalue().partition(b"<defs>")
+    write_whole(file, head + DARK + end + rest)
 
 
 def _draw_measured(of: Certificate, axes: "Axes") -> None:

@@ -5,14 +5,15 @@ from typing import Any
 
 from nufed.conf.errors import InputError, nearest
 
+OURS = "nufed.tasks.objective"
 OF_CLASSES = "torchmetrics.classification.Multiclass"
 KNOWN: dict[str, Any] = {
-    "accuracy": {"_target_": f"{OF_CLASSES}Accuracy", "average": "micro"},
+    "accuracy": {"_target_": f"{OURS}.is_right", "higher_is_better": True},
     "auroc": f"{OF_CLASSES}AUROC",
     "average_precision": f"{OF_CLASSES}AveragePrecision",
-    "balanced_accuracy": f"{OF_CLASSES}Accuracy",
+    "balanced_accuracy": {"_target_": f"{OURS}.balanced_accuracy", "higher_is_better": True},
     "f1": f"{OF_CLASSES}F1Score",
-    "mae": "torchmetrics.MeanAbsoluteError",
+    "mae": {"_target_": f"{OURS}.off_by", "higher_is_better": False},
     "mse": "torchmetrics.MeanSquaredError",
     "precision": f"{OF_CLASSES}Precision",
     "r2": "torchmetrics.R2Score",

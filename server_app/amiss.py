@@ -11,7 +11,7 @@ from nufed.server_app.report.statistics import Interval, interval, rounds_to_tel
 from nufed.server_app.report.words import number
 from nufed.server_app.tracking import Row
 from nufed.strategies.curves import GROUPS, Evaluation, missing, rises, shown, undefined
-from nufed.tasks.labels import BALANCED, EXACT, RARE, constant, counts, one_class
+from nufed.tasks.labels import EXACT, RARE, constant, counts, one_class
 from nufed.tasks.objective import LOWER_IS_BETTER
 from nufed.tasks.possible import SHARE, Limits, limits
 from nufed.tasks.task import Task
@@ -62,10 +62,10 @@ def _course(rows: Sequence[Row]) -> tuple[list[int], Array]:
     return [row["round"] for row in rows], np.array([_mean(row, -1) for row in rows])
 
 
-def _mean(of: Mapping[str, Any], k: int) -> float:
-    """Return the metric that is shown after k steps, over all clients for whom it exists."""
+def _mean(of: Mapping[str, Any], k: int, metric: str | None = None) -> float:
+    """Return a metric, else that which is shown, after k steps, over all for whom it exists."""
     groups = [of[group] for group in _present(of)]
-    metric = shown(groups[0])
+    metric = metric or shown(groups[0])
     known = [int(each["clients"]) - missing(each, metric, k) for each in groups]
     values = [each.get(metric, [None] * len(each["k"]))[k] for each in groups]
     some = [(n, np.nan if v is None else v) for n, v in zip(known, values, strict=True) if n]
@@ -214,7 +214,11 @@ def _of_constant(
         return
     yield f"{said}; {_to_move(summary, config, probed, rising)}."
     if accuracy > RARE:
-        yield f"Accuracy says little of classes so rare; balanced accuracy does: {BALANCED}"
+        said = "try task.metrics=balanced_accuracy"
+        if all("balanced_accuracy" in summary[group] for group in _present(summary)):
+            balanced = number(_mean(summary, -1, "balanced_accuracy"), "accuracy")
+            said = f"balanced accuracy is {balanced}"
+        yield f"Accuracy says little of classes so rare: {said}."
 
 
 def _to_move(

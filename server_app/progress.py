@@ -18,7 +18,7 @@ from nufed.server_app.report.words import duration
 from nufed.server_app.run_folder import REPORT
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.tracking import Callback, Row, RunInfo, State
-from nufed.strategies.curves import GROUPS, exists, say_undefined, shown
+from nufed.strategies.curves import GROUPS, exists, metrics_of, say_undefined, shown
 
 METRICS = 3  # of the algorithm's, in a line
 COLUMNS = 6  # of k, in a table on a terminal of 80 characters
@@ -228,6 +228,9 @@ def curve_table(summary: dict[str, Any]) -> Table:
         for label, name in rows.items():
             start = f"{kind} ({curves['clients']}), {label}" if label == "mean" else f"  {label}"
             table.add_row(start, *(_number(curves, metric, name, i) for i in some))
+        for other in metrics_of(curves)[1:]:
+            means = (_number(curves, other, other, i) for i in some)
+            table.add_row(f"  {other.replace('_', ' ')}, mean", *means)
         if metric in untrained and summary["rounds"]:
             points = (_number(untrained, metric, metric, i) for i in some)
             table.add_row("  untrained, mean", *points)

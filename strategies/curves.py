@@ -133,8 +133,12 @@ def say_undefined(row: Mapping[str, Any]) -> list[str]:
 
 def shown(summary: Mapping[str, Any]) -> str:
     """Return the metric that people are shown of a group's summary: the first beside the loss."""
-    metrics = [name for name in summary if f"{name}_worst_decile" in summary]
-    return next((name for name in metrics if name != "loss"), "loss")
+    return (metrics_of(summary) or ["loss"])[0]
+
+
+def metrics_of(summary: Mapping[str, Any]) -> list[str]:
+    """Return the metrics of a group's summary beside the loss."""
+    return [name for name in summary if f"{name}_worst_decile" in summary and name != "loss"]
 
 
 def rises(curve: Sequence[float], *, lower_is_better: bool) -> bool:

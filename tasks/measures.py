@@ -21,17 +21,35 @@ from nufed.conf.errors import InputError, reason
 from nufed.conf.making import find, make, prepared
 from nufed.conf.schema import TaskConfig, require
 from nufed.tasks.module_state import same
-from nufed.tasks.objective import LOWER_IS_BETTER, Batch, Function, Metric, Objective
+from nufed.tasks.objective import (
+    BALANCED,
+    LOWER_IS_BETTER,
+    Batch,
+    Function,
+    Metric,
+    Objective,
+    balanced_accuracy,
+    is_right,
+    off_by,
+)
 from nufed.tasks.undefined import lacks
 
 DIRECTION = "higher_is_better"
 RESERVED = ("loss", "train_loss", "k", "clients", "client", "rows", "test_rows", "round")
 STATISTICS = ("_std", "_worst_decile", "_bottom", "_undefined")
+OURS = {of: Metric(of, by_row=True) for of in (is_right, off_by)} | {balanced_accuracy: BALANCED}
+"""Metrics that are means over rows; others are found out to be."""
 LONGEST_NAME = 100  # characters of a metric's; it is in every row of metrics.jsonl
 
 
 def make_objective(
-    config: TaskConfig, *, classes: bool, width: int, device: torch.device, dtype: torch.dtype
+    config: TaskConfig,
+    *,
+    classes: bool,
+    width: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    rare: bool = False,
 ) -> Objective:
     """Return the loss and metrics that a configuration names, or ours where it names none.
 
@@ -45,6 +63,8 @@ def make_objective(
         Outputs of the model: the number of classes, where it holds these.
     device, dtype
         Of what they are given.
+    rare
+        Whether nearly all rows are of one class.
 
     Raises
     ------
@@ -64,7 +84,7 @@ def make_objective(
     if config.metrics is not None:
         metrics = {n: made(f"task.metrics.{n}", v) for n, v in _named(config).items()}
     lower_is_better(config)
-    return Objective(classes, loss, metrics)
+    return Objective(classes, loss, metrics, rare)
 
 
 def lower_is_better(config: TaskConfig) -> frozenset[str]:
@@ -189,6 +209,8 @@ def _made(key: str, entry: Any, given: dict[str, Any], like: Tensor) -> Metric:
     """Return what an entry names, ready to be called, as far as its signature tells."""
     spec = _spec(key, entry)
     target = _target(key, spec)
+    if target in OURS:
+        return OURS[target]
     known = _parameters(target)
     sizes = {name: value for name, value in given.items() if name in known and name not in spec}
     by_row = "reduction" in known and not hasattr(target, "compute")

@@ -28,17 +28,6 @@ LOWER_IS_BETTER = frozenset({"loss", "mae"})
 """Of what is reported unasked; all else is a score."""
 
 
-class Metric(NamedTuple):
-    """Something that is reported beside the loss."""
-
-    of: Function
-    """(outputs, y) -> one value a row, or, of a set, one number."""
-    by_row: bool
-    """Whether it is a mean over rows; else it is one of all rows together, such as F1."""
-    lacks: Lacks | None = None
-    """What tells whether a set of rows will do for it, where that is known."""
-
-
 class Batch(NamedTuple):
     """Outputs and targets side by side, a place of a sequence as a row."""
 
@@ -48,6 +37,19 @@ class Batch(NamedTuple):
     """[R, …]"""
     weight: Tensor | None
     """[R] False for what does not count; None where all does."""
+
+
+class Metric(NamedTuple):
+    """Something that is reported beside the loss."""
+
+    of: Function
+    """(outputs, y) -> one value a row, or, of a set, one number."""
+    by_row: bool
+    """Whether it is a mean over rows; else it is one of all rows together, such as F1."""
+    lacks: Lacks | None = None
+    """What tells whether a set of rows will do for it, where that is known."""
+    weights: Callable[[Batch], Tensor] | None = None
+    """What each row counts in that mean, [R]; None where all count alike."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Objective:
     """(outputs, y) -> one loss a row, [R] or [R, …]; None for the one above."""
     metrics: dict[str, Metric] | None = None
     """By name; None for the one above."""
+    rare: bool = False
+    """Whether nearly all rows are of one class: balanced accuracy then stands beside accuracy."""
 
     @property
     def by_row(self) -> bool:
@@ -95,7 +99,9 @@ class Objective:
         scores = {"loss": self._loss(batch)}
         for name, metric in self._metrics.items():
             if metric.by_row:
-                value = _mean(_by_row(metric.of(*batch[:2]), outputs.dtype), batch.weight)
+                value = _mean(
+                    _by_row(metric.of(*batch[:2]), outputs.dtype), _weights(metric, batch)
+                )
             else:
                 value = _of_set(name, metric, batch).to(outputs.dtype)
             scores[name] = value
@@ -107,26 +113,29 @@ class Objective:
         The mean of each is what `scores` gives. Of sequences, whose mean is one over places, a
         row's value is the sum over its places, times rows through places.
         """
-        batch = self.aligned(outputs, y)
-        values = {"loss": self._losses(batch)} | {
-            name: metric.of(*batch[:2]) for name, metric in self._metrics.items() if metric.by_row
+        batch, rows = self.aligned(outputs, y), len(y)
+        scores = {"loss": (self._losses(batch), batch.weight)} | {
+            name: (metric.of(*batch[:2]), _weights(metric, batch))
+            for name, metric in self._metrics.items()
+            if metric.by_row
         }
-        scores = {name: _by_row(each, outputs.dtype) for name, each in values.items()}
-        if batch.weight is None:
-            return scores
-        there, rows = batch.weight.to(outputs.dtype), len(y)
-        return {
-            name: (each * there).reshape(rows, -1).sum(1) * (rows / there.sum())
-            for name, each in scores.items()
-        }
+        found = {}
+        for name, (values, weight) in scores.items():
+            each = _by_row(values, outputs.dtype)
+            if weight is not None:
+                weight = weight.to(outputs.dtype)
+                each = (each * weight).reshape(rows, -1).sum(1) * (rows / weight.sum())
+            found[name] = each
+        return found
 
     @property
     def _metrics(self) -> dict[str, Metric]:
         if self.metrics is not None:
             return self.metrics
         if self.classes:
-            return {"accuracy": Metric(_is_right, by_row=True)}
-        return {"mae": Metric(_off_by, by_row=True)}
+            beside = {"balanced_accuracy": BALANCED} if self.rare else {}
+            return {"accuracy": Metric(is_right, by_row=True)} | beside
+        return {"mae": Metric(off_by, by_row=True)}
 
     def _loss(self, batch: Batch) -> Tensor:
         """Return the mean loss."""
@@ -194,11 +203,35 @@ def _by_row(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.flatten(1).mean(1) if values.ndim > 1 else values
 
 
-def _is_right(outputs: Tensor, y: Tensor) -> Tensor:
+def is_right(outputs: Tensor, y: Tensor) -> Tensor:
+    """Return 1 for each row of which the largest output is that of its class, else 0: [R]."""
     return (outputs.argmax(-1) == y).to(outputs.dtype)
 
 
-def _off_by(outputs: Tensor, y: Tensor) -> Tensor:
+def by_class(batch: Batch) -> Tensor:
+    """Return what rows count where all classes that there are count alike, [R]: 1 / rows of its."""
+    classes = torch.arange(batch.outputs.shape[-1], device=batch.y.device)
+    of = (batch.y[:, None] == classes).to(batch.outputs.dtype)  # [R, C]
+    if batch.weight is not None:
+        of = of * batch.weight[:, None]
+    return (of / of.sum(0).clamp(min=1)).sum(1)
+
+
+def balanced_accuracy(outputs: Tensor, y: Tensor) -> Tensor:
+    """Return the mean, over the classes that rows have, of which part of a class's is found: []."""
+    return _mean(is_right(outputs, y), by_class(Batch(outputs, y, None)))
+
+
+BALANCED = Metric(is_right, by_row=True, weights=by_class)
+"""`balanced_accuracy`, as a mean over rows that may be stacked and weighted."""
+
+
+def _weights(metric: Metric, batch: Batch) -> Tensor | None:
+    return batch.weight if metric.weights is None else metric.weights(batch)
+
+
+def off_by(outputs: Tensor, y: Tensor) -> Tensor:
+    """Return |outputs − y|, as y is shaped."""
     return torch.abs(outputs - y)
 
 

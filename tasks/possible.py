@@ -34,6 +34,10 @@ NAMES = {
 KNOWN = {name: each for each, names in NAMES.items() for name in names.split()}
 """Of torch and torchmetrics, classes and functions alike; torchmetrics' own limits are of plots."""
 
+OURS = {"accuracy": SHARE, "balanced_accuracy": SHARE, "mae": POSITIVE}
+"""Of what is reported unasked."""
+OF_FUNCTIONS = {"is_right": SHARE, "balanced_accuracy": SHARE, "off_by": POSITIVE}
+
 
 def limits(task: TaskConfig, metric: str) -> Limits:
     """Return the limits of a metric, or of the loss, that a task reports.
@@ -43,7 +47,7 @@ def limits(task: TaskConfig, metric: str) -> Limits:
     if metric == "loss":
         return POSITIVE if task.loss is None else _named(task.loss)
     if task.metrics is None:
-        return {"accuracy": SHARE, "mae": POSITIVE}.get(metric, UNKNOWN)
+        return OURS.get(metric, UNKNOWN)
     entries = task.metrics if isinstance(task.metrics, Mapping) else {}
     return _named(entries.get(metric))
 
@@ -51,6 +55,8 @@ def limits(task: TaskConfig, metric: str) -> Limits:
 def _named(entry: Any) -> Limits:
     path = entry.get("_target_") if isinstance(entry, Mapping) else entry
     package, _, name = str(path).rpartition(".")
+    if package == "nufed.tasks.objective":
+        return OF_FUNCTIONS.get(name, UNKNOWN)
     if package.split(".")[0] not in ("torch", "torchmetrics"):
         return UNKNOWN
     return KNOWN.get(KINDS.sub("", name.replace("_", "").lower()), UNKNOWN)

@@ -16,6 +16,7 @@ from nufed.tasks import module_state
 from nufed.tasks.datasets.checks import require_range
 from nufed.tasks.derivatives import HAS_ALL, Derivatives, derivatives
 from nufed.tasks.kernels import plain_kernels
+from nufed.tasks.labels import of_rare
 from nufed.tasks.measures import make_objective, usable
 from nufed.tasks.module import make_module
 from nufed.tasks.module_state import Params as Params
@@ -243,7 +244,12 @@ def build(
         statistics=statistics,
     )
     objective = make_objective(
-        config.task, classes=data.classes, width=made.trial.width, device=device, dtype=dtype
+        config.task,
+        classes=data.classes,
+        width=made.trial.width,
+        device=device,
+        dtype=dtype,
+        rare=_rare(data, config),
     )
     task = Task(
         data,
@@ -277,6 +283,12 @@ def _derivatives(task: Task, config: Config) -> Derivatives:
         return derivatives(
             lambda params: plain.loss(params, x, y), task.initial_params(), named(config)
         )
+
+
+def _rare(data: FederatedData, config: Config) -> bool:
+    """Tell whether nearly all rows are of one class; of private rows nobody knows."""
+    here = data.classes and data.rows_here and config.dataset.get("name") != PRIVATE
+    return here and config.task.metrics is None and of_rare(data.y) is not None
 
 
 def named(config: Config) -> str:

@@ -10,26 +10,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from nufed.conf.compose import compose_config
 from nufed.conf.schema import Config
 from nufed.conf.typed import Mistyped
 from nufed.server_app.amiss import Rising, alarms, of_clients, still_pays, still_rising
 from nufed.server_app.app import notes
-from nufed.server_app.progress import ProgressBar
+from nufed.server_app.progress import ProgressBar, curve_table
 from nufed.server_app.report.record import read_record
 from nufed.server_app.report.run_page import headline, write_report
 from nufed.server_app.terminal import Terminal
 from nufed.server_app.tracking import RunInfo
 from nufed.server_app.written import checked_summary
 from nufed.strategies.curves import Evaluation, Members
-from nufed.tasks.labels import BALANCED
 from nufed.tasks.module_state import Size
 from nufed.tasks.task import build
 from tests.helpers import RunResult
 from tests.server_app.report.helpers import read_page
 
 Train = Callable[..., RunResult]
+RARE = "Accuracy says little of classes so rare"
 
 
 def blind(folder: Path, ones: list[int]) -> list[str]:
@@ -146,7 +147,7 @@ def test_what_a_constant_gets_is_set_against_what_models_have(config: Config) ->
         "frequent class has accuracy 0.900, they have 0.800 (−0.100 [−0.300, +0.100]); try "
         "rounds=16, or a larger algorithm.beta (it is 0.2)."
     )
-    assert BALANCED in lines[1]
+    assert lines[1] == f"{RARE}: try task.metrics=balanced_accuracy."
     worse = alarms(summary(0.5, 0.8, constant=found | {"high": -0.1}), config)
     assert worse[0].startswith("The models are worse than a constant: ")
     assert alarms(summary(0.5, 0.8, constant=found | {"low": 0.1}), config) == []
@@ -288,5 +289,21 @@ def test_rare_classes_are_noted_before_a_run(tmp_path: Path) -> None:
     assert note.startswith(
         "to say class 0 always is right in 90% of the rows, and an accuracy says"
     )
-    own = compose_config([*chosen, BALANCED])
+    own = compose_config([*chosen, "task.metrics=accuracy"])
     assert notes(own, build(own), dict.fromkeys(range(4), 40)) == [], "it is shown already"
+
+
+def test_balanced_accuracy_of_rare_classes_is_shown(train: Train, tmp_path: Path) -> None:
+    """A model that says one class finds half of them, whatever part of the rows that is."""
+    chosen, row = blind(tmp_path, [1] * 4), np.arange(160) % 40
+    given = {"x": np.zeros((160, 2)), "y": (row % 10 == 0) & (row < 30), "test": row < 10}
+    np.savez(tmp_path / "blind.npz", **given, client=np.arange(160) // 40)
+    run = train([*chosen, "algorithm.alpha=0.01", "rounds=1"])
+    for group in ("participating", "new"):
+        assert run.rows[-1][group]["accuracy"] == pytest.approx([0.9] * 3)
+        assert run.rows[-1][group]["balanced_accuracy"] == pytest.approx([0.5] * 3)
+    text = io.StringIO()
+    Console(file=text, width=100).print(curve_table(run.summary))
+    assert "balanced accuracy, mean │ 0.500" in text.getvalue()
+    said = alarms(run.summary, read_record(run.folder).config)
+    assert f"{RARE}: balanced accuracy is 0.500." in said

@@ -6,10 +6,10 @@ from math import comb
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score
 
 from nufed.conf.compose import compose_config
 from nufed.tasks.labels import (
-    BALANCED,
     Counts,
     constant,
     counts,
@@ -19,6 +19,7 @@ from nufed.tasks.labels import (
     total_variation,
 )
 from nufed.tasks.measures import make_objective
+from nufed.tasks.objective import Objective
 from nufed.tasks.partitions import Partition
 
 
@@ -135,13 +136,13 @@ def test_rare_classes_are_named_with_a_metric_that_sees_them() -> None:
     assert line is not None
     assert line.startswith("to say class 0 always is right in 90% of the rows")
     assert "(1: 5.0%, 3: 5.0%)" in line
-    assert BALANCED in line
+    assert line.endswith("balanced accuracy stands beside it")
     assert of_rare(np.array([0, 0, 0, 0, 1])) is None, "four fifths"
     assert of_rare(np.array([[0, 0, 0], [0, 0, 1]])) is not None
     assert of_rare(np.zeros(4, np.int64)) is None
     assert of_rare(np.array([-1, -1])) is None
     objective = make_objective(
-        compose_config([BALANCED]).task,
+        compose_config(["task.metrics=balanced_accuracy"]).task,
         classes=True,
         width=2,
         device=torch.device("cpu"),
@@ -150,3 +151,21 @@ def test_rare_classes_are_named_with_a_metric_that_sees_them() -> None:
     always = torch.tensor([[1.0, 0.0]]).expand(20, 2)
     scores = objective.scores(always, torch.tensor([0] * 18 + [1] * 2))
     assert float(scores["balanced_accuracy"]) == pytest.approx(0.5)
+
+
+def test_balanced_accuracy_is_scikit_learns_of_the_rows_that_count() -> None:
+    """Of classes that rows lack, whatever the model says; a stack's padding counts nothing."""
+    torch.manual_seed(1)
+    objective = Objective(classes=True, rare=True)
+    y, outputs = torch.randint(0, 3, (2, 9)), torch.randn(2, 9, 5, dtype=torch.float64)
+    weight = torch.ones(2, 9, dtype=torch.bool)
+    weight[1, 6:] = False
+    found = torch.vmap(objective.scores)(outputs, y, weight)
+    assert (found["balanced_accuracy"] - found["accuracy"]).abs().max() > 0.01
+    for i, there in enumerate(weight):
+        said, own = outputs[i, there], y[i, there]
+        wanted = balanced_accuracy_score(own, said.argmax(1))
+        assert float(found["balanced_accuracy"][i]) == pytest.approx(wanted, abs=1e-12)
+        assert float(objective.row_scores(said, own)["balanced_accuracy"].mean()) == (
+            pytest.approx(wanted, abs=1e-12)
+        )
