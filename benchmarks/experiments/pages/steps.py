@@ -32,7 +32,12 @@ SETTINGS = {
     **{key: setting(key, TITLES[key]) for key in TITLES},
     "digits": setting("digits", "digits, shards"),
     "sines": setting("sines", "sine waves", "loss"),
+    "taste": setting("taste", "taste: whether a person likes what an image shows"),
+    "synthetic": setting("synthetic", "Synthetic(0.5, 0.5)"),
+    "domains": setting("domains", "Fashion-MNIST seen by different cameras"),
 }
+NEW = "taste", "synthetic", "domains"
+"""Federations that the rule had not seen when its constants were chosen."""
 CONTENDERS = [
     Contender(TUNED, (Axis(ALPHA, "0.1"), Axis(BETA, "0.1"))),
     Contender(CHOSEN, (), ((ALPHA, "auto"), (BETA, "auto"))),
