@@ -36,7 +36,7 @@ SETTINGS = {
     "synthetic": setting("synthetic", "Synthetic(0.5, 0.5)"),
     "domains": setting("domains", "Fashion-MNIST seen by different cameras"),
 }
-NEW = "taste", "synthetic", "domains"
+NEW = ("taste", "synthetic", "domains")
 """Federations that the rule had not seen when its constants were chosen."""
 CONTENDERS = [
     Contender(TUNED, (Axis(ALPHA, "0.1"), Axis(BETA, "0.1"))),
@@ -70,7 +70,7 @@ the pair that {BUDGET} runs find at most, from 0.1 and 0.1, by rows held out of 
 pair were tried). Both take as many rounds; ν = 5, after {STEPS} fine-tuning steps, mean of the last
 three evaluations, paired by seed. The aim is {WITHIN[0]:.0%} of accuracy,
 or {WITHIN[1]:.0%} of a loss, and that no run breaks off. The rule's constants were chosen on other
-draws of the same federations, so this is no test on other data.
+draws of these federations, but for the last {len(NEW)}, of which it had seen nothing.
 """
 
 
