@@ -31,7 +31,7 @@ test-docs: $(INSTALLED)  ## Run what the README and docs/ tell people to type
 test-flower: $(INSTALLED)  ## Run the same work on Flower's engines, and compare
 	$(VENV)/python -m pytest -n 0 -m flower
 
-methods: $(INSTALLED)  ## Compile, resume, and run on other engines those algorithms that the tests leave out
+methods: $(INSTALLED)  ## Compile, resume, and run on other engines those algorithms and modules that the tests leave out
 	$(VENV)/python -m pytest -n 0 -m methods
 
 test-deployment: $(INSTALLED)  ## Run those on a SuperLink and SuperNodes: private data, faults, resuming

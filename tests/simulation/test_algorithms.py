@@ -136,6 +136,10 @@ SENT = {"ditto", "fedbn", "fedrep", "meta_sgd", "scaffold"}
 """One of each kind of what is kept and sent: a state beside the model, statistics, a part of the
 model, more than the model, a state that is shared; the model alone is in `test_engines.py`.
 """
+MESSAGES = {"meta_sgd", "scaffold"}
+"""Of these, what crosses between Flower's processes but not between ours: more than the model, and
+a state that is shared.
+"""
 
 
 def some(names: set[str], *marks: MarkDecorator) -> list[ParameterSet]:
@@ -187,7 +191,7 @@ def test_in_two_processes_it_is_the_same(name: str, tmp_path: Path) -> None:
     assert_same(workers, alone)
 
 
-@pytest.mark.parametrize("name", some(SENT, pytest.mark.flower))
+@pytest.mark.parametrize("name", some(MESSAGES, pytest.mark.flower))
 def test_flowers_own_engine_leads_to_the_same_model(name: str, tmp_path: Path) -> None:
     alone = trained(name, tmp_path / "alone", "engine.chunk_size=1")
     ray = trained(name, tmp_path / "ray", "engine=ray", "engine.num_supernodes=2")

@@ -114,8 +114,17 @@ def test_a_module_is_the_same_one_by_one_in_a_stack_resumed_and_reloaded(
     _require_same_personal(name, alone, data, tmp_path)
 
 
-@pytest.mark.flower
-@pytest.mark.parametrize("name", KINDS)
+SENT = {"Adapted", "StillBatchNorm", "Tied"}
+"""Frozen parameters, buffers, and one parameter of two names; the others send a plain model."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(k, marks=getattr(pytest.mark, "flower" if k in SENT else "methods"))
+        for k in KINDS
+    ],
+)
 def test_two_workers_give_the_model_of_one_process(name: str, run: Runs) -> None:
     """They get frozen parameters and buffers, whatever a constructor draws."""
     alone = run(name, "engine.chunk_size=1")
