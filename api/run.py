@@ -9,8 +9,10 @@ from torch import nn
 from nufed.api.data import rows_of
 from nufed.api.model import again
 from nufed.api.page import Page
-from nufed.api.tables import Table, clients, curves, rounds
-from nufed.client_app.from_run import AS_IN_RUN, AUTO, personalize, trained_module
+from nufed.api.tables import Table, clients, curves, personal_models, rounds
+from nufed.cli.adapt_all import members, place_of, write_all
+from nufed.client_app.export import require_available
+from nufed.client_app.from_run import AS_IN_RUN, AUTO, fine_tuner, personalize, trained_module
 from nufed.client_app.personal import Personal
 from nufed.conf.compose import find_config
 from nufed.conf.errors import InputError
@@ -160,6 +162,63 @@ class Run:
             device=device,
             trust=self._trust,
         )
+
+    def personalize_all(
+        self,
+        folder: str | os.PathLike[str],
+        data: Any = None,
+        *,
+        clients: Literal["all", "participating", "new"] = "all",
+        export: Sequence[str] = (),
+        steps: int | Literal["auto"] = AUTO,
+        alpha: float | None = None,
+        batch: int | str | None = AS_IN_RUN,
+        test_fraction: float | None = None,
+        device: str = "cpu",
+    ) -> Table:
+        """Write a personal model of each client into a folder, as `nufed-adapt clients=all` does.
+
+        Parameters
+        ----------
+        folder
+            Where to; it must not be there yet. Its `clients.csv` has more columns than what is
+            returned.
+        data
+            Rows of clients: a file, rows of `nufed.prepare`, or a table, as of `personalize`;
+            None: the run's own.
+        clients
+            Of the run's own, which.
+        export
+            What each is exported as besides, of ``"onnx"``, ``"pt2"``.
+        steps, alpha, batch, test_fraction, device
+            As of `nufed.personalize`.
+
+        Returns
+        -------
+        Table
+            A row for each client: how many steps serve it, and what its metric gains by them on
+            the rows held out; or why it has no model.
+
+        Raises
+        ------
+        InputError
+            If the rows cannot be used, no client can be served, or the folder is there.
+        """
+        for form in export:
+            require_available(form)
+        tuner = fine_tuner(
+            self.folder,
+            os.fspath(data) if isinstance(data, os.PathLike) else data,
+            steps=steps,
+            alpha=alpha,
+            batch=batch,  # type: ignore[arg-type]
+            test_fraction=test_fraction,
+            device=device,
+            trust=self._trust,
+        )
+        which = members(tuner, clients, of_run=data is None)
+        found = write_all(tuner, which, place_of(os.fspath(folder)), export, lambda: None)
+        return personal_models(found)
 
     def __fspath__(self) -> str:
         return str(self.folder)

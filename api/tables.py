@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nufed.cli.adapt_all import Outcome
 from nufed.server_app.report.comparison import Comparison
 from nufed.server_app.report.record import Record
 from nufed.server_app.report.statistics import Interval
@@ -75,6 +76,24 @@ def _numbers(row: Row) -> dict[str, Any]:
     own = {name: value for name, value in row.items() if type(value) in (int, float)}
     others = *row.get("metrics", {}).items(), *row.get("cost", {}).items()
     return own | dict(others) | {"failures": len(row.get("failures", ()))}
+
+
+def personal_models(of: Outcome) -> Table:
+    """Return a row for each client of whom a model was asked."""
+    served = [
+        {
+            "client": each.id,
+            "group": each.group,
+            "train_rows": each.rows,
+            "k": each.steps,
+            f"{of.metric}_0": each.before,
+            f"{of.metric}_k": each.after,
+            "gain": each.gain,
+            "gain_se": each.error,
+        }
+        for each in of.served
+    ]
+    return table([*served, *({"client": each, "error": why} for each, why in of.failed)])
 
 
 def ends(of: Comparison) -> Table:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,7 +24,7 @@ from nufed.conf.compose import compose_config
 from nufed.tasks.task import build
 from tests import forked
 from tests.api.conftest import SMALL, Arrays
-from tests.helpers import Row, read_run
+from tests.helpers import Row, distance, read_run
 
 TIMES = "train_s", "train_cpu_s"
 
@@ -249,6 +250,31 @@ def test_rows_are_personalized_as_their_file(run: Run, here: Path, arrays: Array
         run.personalize(arrays.x)
     with pytest.raises(nufed.InputError, match=r"^data: x has NaN"):
         run.personalize(arrays.x[:16] * np.nan, arrays.y[:16])
+
+
+def test_all_clients_get_the_models_of_the_command(run: Run, here: Path) -> None:
+    found = run.personalize_all(here / "everyone", steps=2)
+    words = "checkpoint=run clients=all steps=2 out=of_command"
+    done = forked.run(["nufed-adapt", *words.split()], here)
+    assert done.status == 0, done.err
+    mine, theirs = (sorted((here / f).iterdir()) for f in ("everyone", "of_command"))
+    assert [file.name for file in mine] == [file.name for file in theirs]
+    for a, b in zip(mine, theirs, strict=True):
+        if a.suffix == ".csv":
+            assert a.read_bytes() == b.read_bytes()
+        else:
+            assert distance(load_file(a), load_file(b)) == 0, a.name
+    written = pd.read_csv(here / "everyone/clients.csv")
+    assert [*found["client"]] == [*written["client"]]
+    gained = (written["accuracy_k"] - written["accuracy_0"]).to_numpy()
+    np.testing.assert_allclose(found["gain"].to_numpy(float), gained, atol=1e-12)
+    assert {*found["group"]} == {"participating", "new"}
+    some = run.personalize_all(here / "few", here / "own.npz", steps=0)
+    assert len(some) == 1
+    assert some["gain"][0] == 0
+    with pytest.raises(nufed.InputError, match="is there already"):
+        run.personalize_all(here / "few")
+    assert not [*here.glob(".nufed-*")]
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [

@@ -51,7 +51,7 @@ def test_the_readme_shows_the_same() -> None:
 
 
 def test_the_run_is_seen_as_shown(session: dict[str, Any]) -> None:
-    sentence, last, curve, of_ward, table, error = session["printed"]
+    sentence, last, curve, everyone, of_ward, table, error = session["printed"]
     assert "10 new clients are at" in sentence
     assert "personal models are better than what clients do best alone" in sentence
     assert re.fullmatch(
@@ -59,6 +59,7 @@ def test_the_run_is_seen_as_shown(session: dict[str, Any]) -> None:
     )
     assert re.findall(r"^\d+ +(\d)", last, re.MULTILINE) == [*"012345"]
     assert len(curve.split(",")) == 6
+    assert everyone.split()[:3] == ["client", "k", "gain"]
     assert "┃ over the first ┃" in table
     assert f"print(error)  # {error}\n" in TEXT
 
@@ -69,6 +70,7 @@ def test_what_it_writes_is_there(session: dict[str, Any]) -> None:
     assert layers.keys() == {"1.weight", "1.bias", "3.weight", "3.bias"}
     assert "2 runs side by side" in (here / "comparison.html").read_text()
     assert len([*here.glob("runs/*/*/report.html")]) == 4
+    assert len([*(here / "everyone").glob("*.safetensors")]) == 50
 
 
 def test_the_runs_have_the_model_and_the_arrays(session: dict[str, Any]) -> None:
