@@ -22,8 +22,8 @@ demo: $(INSTALLED)  ## Train on digits with nu = 5, and show the personalization
 test: $(INSTALLED)  ## Run the tests, all but those below
 	$(VENV)/python -m pytest
 
-fuzz: $(INSTALLED)  ## Read 4,000 damaged and forged files; FUZZ=7 takes other ones
-	NUFED_FUZZ=$(or $(FUZZ),1) $(VENV)/python -m pytest -rP tests/tasks/test_fuzz_files.py tests/server_app/test_fuzz_run_folders.py
+fuzz: $(INSTALLED)  ## Read 4,000 damaged and forged files, and messages; FUZZ=7 takes other files
+	NUFED_FUZZ=$(or $(FUZZ),1) $(VENV)/python -m pytest -rP tests/tasks/test_fuzz_files.py tests/server_app/test_fuzz_run_folders.py tests/client_app/test_fuzz_messages.py tests/strategies/test_fuzz_replies.py
 
 test-docs: $(INSTALLED)  ## Run what the README and docs/ tell people to type
 	$(VENV)/python -m pytest -m docs

@@ -65,7 +65,7 @@ class Follower:
         self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
         self.watching = watching
         kept = RunFolder(folder, again)
-        shown = Report(folder, own), ProgressBar(console, folder)
+        shown = Report(folder, own, config.report), ProgressBar(console, folder)
         self.callbacks = [*own, kept, *shown, *tracked]
         self.reader = LogReader(config, folder, self.callbacks, self._warn)
 

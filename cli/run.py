@@ -175,9 +175,10 @@ def _attempt(
             from nufed.cli.search import require_validation
 
             require_validation(config)
-            typed_ones = [word.lstrip("+") for word in HydraConfig.get().overrides.task]
-            if not any(word.startswith("baselines=") for word in typed_ones):
-                config = replace(config, baselines="none")  # trials are compared with each other
+            typed = [word.lstrip("+").split("=")[0] for word in HydraConfig.get().overrides.task]
+            without: dict[str, Any] = {"baselines": "none", "report": False}
+            left = {key: value for key, value in without.items() if key not in typed}
+            config = replace(config, **left)  # trials are compared with each other
         return run(config, folder, list(HydraConfig.get().overrides.task)), None
     except NuFedError as error:
         _complain(str(error))

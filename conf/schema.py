@@ -278,6 +278,8 @@ class Config:
     baselines: str = "none"  # older runs lack it
     """What stands beside personal models at the end: `simple`, a constant, the same and a linear
     model of each client alone, one model of all rows; `sklearn`, gradient boosting too; `none`."""
+    report: bool = True
+    """Whether a run leaves `report.html` when it ends; `nufed-report RUN` makes one at any time."""
     progress: str = "auto"
     """How a run is shown: a `bar`, `lines`, `none` (warnings alone; of a sweep, a line a run), or
     `auto`: a bar on a terminal, elsewhere lines."""

@@ -133,13 +133,14 @@ def _main(grid: Grid, context: Context, config: Config, folder: Path) -> None:
             strategy.privacy.note = ledger.add
         # In this order: what the end is told by, what is safe, what is read from it, what may wait
         # for a network.
+        here = context.run_config.get("report", True)  # else who submitted the run makes it
         callbacks: list[Callback] = [
             *own,
             ModelFile(folder),
             Checkpoints(folder, config.checkpoint.every, saved, ledger),
             EarlyStopping(stopping, folder),
             RunFolder(folder),
-            *([Report(folder, own)] if context.run_config.get("report", True) else []),
+            *([Report(folder, own, config.report)] if here else []),
             ProgressBar(Terminal(), folder),
             *tracked,
             *streams,

@@ -34,7 +34,7 @@ DATASET = "dataset"
 PATH = f"{DATASET}.path"
 MAY_CHANGE = (
     *("baselines", "callbacks", "checkpoint", PATH, "device", "diagnostics", "early_stopping"),
-    *("engine", "progress", "resume", "rounds", "server", "tracking", "trust"),
+    *("engine", "progress", "report", "resume", "rounds", "server", "tracking", "trust"),
 )
 """What does not decide which model comes out of a round; of the data, where they are."""
 SETS = {"optimizer": "strategy.optimizer"}

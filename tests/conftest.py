@@ -48,6 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., RunResult]:
     """Return a function that runs the apps in this process and reads the run folder."""
+    return training_in(tmp_path)
+
+
+def training_in(place: Path) -> Callable[..., RunResult]:
+    """Return such a function, which leaves run1, run2, … in a folder."""
     from nufed.client_app.app import app as client_app
     from nufed.server_app.app import app as server_app
     from nufed.simulation.grid import run_in_process
@@ -58,7 +63,7 @@ def train(tmp_path: Path) -> Callable[..., RunResult]:
         nonlocal count
         count += 1
         config: Config = compose_config(["baselines=none", *overrides])
-        folder = tmp_path / f"run{count}"
+        folder = place / f"run{count}"
         run_config = {"config": to_json(config), "run-dir": str(folder), "report": report}
         run_in_process(server_app, client_app, run_config, num_supernodes)
         return read_run(folder)

@@ -15,16 +15,16 @@ from hypothesis import HealthCheck, Phase, settings
 from nufed.client_app.wire import EVALUATION, REPORT
 from nufed.conf.errors import NuFedError
 
+FULL = os.environ.get("NUFED_FUZZ", "")
+"""A seed: all cases, from it; empty: a part of them, always the same."""
 FUZZ = settings(
-    max_examples=500,
+    max_examples=500 if FULL else 150,
     derandomize=True,
     deadline=None,
     database=None,
     phases=[Phase.generate],  # shrinking takes minutes, where a case fails
     suppress_health_check=list(HealthCheck),
 )
-FULL = os.environ.get("NUFED_FUZZ", "")
-"""A seed: all cases, from it; empty: a tenth of them, always the same."""
 CPU_S, MEMORY = 60, 700 << 20
 """What one case may take: of a small file, no reader needs as much."""
 

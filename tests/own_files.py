@@ -17,6 +17,7 @@ class Net(nn.Sequential):
 RUN = [
     *("dataset=npz", "dataset.path=rows.npz", "model=custom", "algorithm.nu=1", "rounds=1"),
     *("clients_per_round=2", "evaluation.steps=1", "tracking=none"),
+    "baselines=none",
 ]
 
 

@@ -64,7 +64,7 @@ def run(case: Case, overrides: Sequence[str] = SETTING) -> float:
     def federation(config: Config, task: Task) -> Federation:
         return Federation(task, attack, PARTICIPATING)
 
-    config = compose_config([*case.overrides, *overrides])
+    config = compose_config(["baselines=none", *case.overrides, *overrides])
     with tempfile.TemporaryDirectory() as folder:
         ended = Path(folder, "run")
         quiet.train(config, ended, make_app(federation), supernodes=PARTICIPATING + NEW)

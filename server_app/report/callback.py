@@ -23,10 +23,12 @@ class Report(Callback):
         The run folder.
     own
         The person's own callbacks, which may have sections for it.
+    wanted
+        Whether one is made; one of before the run went on is removed in any case.
     """
 
-    def __init__(self, folder: Path, own: Sequence[Own] = ()) -> None:
-        self.folder, self.own = folder, own
+    def __init__(self, folder: Path, own: Sequence[Own] = (), wanted: bool = True) -> None:
+        self.folder, self.own, self.wanted = folder, own, wanted
 
     def on_start(self, run: RunInfo) -> None:
         """Remove the report of a run that goes on: it would be taken for that of its end."""
@@ -34,8 +36,8 @@ class Report(Callback):
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Make the report; a run is not lost over one that cannot be made, but told of it."""
-        if RESCUED in summary:
-            return  # it could not be written
+        if RESCUED in summary or not self.wanted:
+            return  # of the first, the folder could not be written
         try:
             from nufed.server_app.report.run_page import write_report  # matplotlib takes a second
 

@@ -13,8 +13,7 @@ from nufed.server_app.report.words import shown
 # What does not decide what comes out of a run; and its seed, of which groups are made.
 IGNORED = (
     *("baselines", "callbacks", "checkpoint", "device", "diagnostics", "name", "progress"),
-    *("resume", "seed"),
-    "tracking",
+    *("report", "resume", "seed", "tracking"),
 )
 FOLLOWS = "the run's"
 

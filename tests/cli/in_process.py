@@ -19,7 +19,7 @@ TINY = [
     *("dataset=quadratics", "dataset.num_clients=6", "dataset.seed=1", "partition.seed=0"),
     *("evaluation.steps=1", "evaluation.every=100", "evaluation.new_clients=[5]"),
     *("algorithm.batch.support=null", "algorithm.batch.query=null", "engine.chunk_size=1"),
-    *("tracking=none", "baselines=none"),
+    *("tracking=none", "baselines=none", "report=false"),
 ]
 
 

@@ -20,6 +20,7 @@ from tests.forked import LIMIT_S, Done
 SMALL = [
     *("dataset=quadratics", "dataset.num_clients=5", "dataset.seed=0", "evaluation.steps=1"),
     *("algorithm.nu=1", "algorithm.batch.support=null", "algorithm.batch.query=null"),
+    "baselines=none",
 ]
 
 

@@ -48,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("dataset=npz", f"dataset.path={folder / 'rows.npz'}", "model=custom"),
         *("model._target_=mine.Net", "rounds=1", "evaluation.new_clients=[3]", "algorithm.nu=1"),
         *("algorithm.alpha=0.1", "algorithm.beta=0.1", "evaluation.steps=1", "tracking=none"),
-        "diagnostics.every=1",
+        *("diagnostics.every=1", "baselines=none"),
     ]
     run_config = {"config": to_json(compose_config(words)), "run-dir": str(folder / "run")}
     with pytest.MonkeyPatch.context() as patch:

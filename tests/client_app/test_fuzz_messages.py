@@ -30,7 +30,7 @@ from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError
 from nufed.simulation.grid import LocalGrid
 from nufed.tasks.task import build
-from tests.fuzz import FUZZ, report_in
+from tests.fuzz import FULL, FUZZ, report_in
 
 NODE, CLIENTS = 1000, 6
 KINDS = {
@@ -316,7 +316,7 @@ def spoilt_configs(config: dict[str, Any]) -> st.SearchStrategy[dict[str, str]]:
     )
 
 
-@settings(FUZZ, max_examples=150)  # each is composed anew, by Hydra
+@settings(FUZZ, max_examples=150 if FULL else 50)  # each is composed anew, by Hydra
 @given(st.data())
 def test_a_run_config_that_is_none_is_named_and_leaves_nothing_behind(data: st.DataObject) -> None:
     of, kind = scene(), data.draw(st.sampled_from(sorted(KINDS)))

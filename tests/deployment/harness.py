@@ -127,7 +127,7 @@ class Federation:
         engine = ["engine=deployment", f"engine.superlink={self.address}"]
         if self.certificates is not None:
             engine += [f"engine.root_certificates={self.certificates.ca_certificate}"]
-        return ["nufed", *engine, *overrides]
+        return ["nufed", *engine, "baselines=none", *overrides]
 
     def close(self) -> None:
         """Kill every process, and those that they started."""

@@ -75,6 +75,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         shape = ["dataset.input_shape=[3]", "dataset.num_outputs=1", "dataset.regression=true"]
         done = federation.nufed(
             *("dataset=private", *shape, "dataset.num_clients=4", *SMALL, "rounds=1"),
+            "baselines=simple",
             f"hydra.run.dir={folder / 'run'}",
             cwd=folder,
         )

@@ -121,6 +121,7 @@ def config(name: str, *overrides: str) -> Config:
     data = ["dataset=npz", f"dataset.path={ragged_digits()}", "dataset.one_class=keep"]
     small = [*model(name), "evaluation.steps=2", "evaluation.every=2"]
     few = ["clients_per_round=3", "evaluation.new_clients=[1]", "tracking=none"]
+    few += ["baselines=none", "report=false"]
     return compose_config([f"algorithm={name}", *data, *STEPS, *small, *few, *overrides])
 
 

@@ -178,7 +178,7 @@ def test_a_cluster_that_runs_is_used_by_none_that_does_not_name_it(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     """Nor by one without its token, which is told so in a line."""
-    words = ["nufed", "rounds=1", "clients_per_round=4", "engine.workers=1"]
+    words = ["nufed", "rounds=1", "clients_per_round=4", "engine.workers=1", "baselines=none"]
     there = os.environ | {"RAY_ADDRESS": cluster.address}
     done = forked.run([*words, "engine.workers=2", "hydra.run.dir=alone"], tmp_path, there)
     assert done.status == 0, done.err

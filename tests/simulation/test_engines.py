@@ -21,6 +21,7 @@ from tests.released import PRIVATE, assert_priced, assert_released
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = ["rounds=3", "evaluation.every=3", "partition.num_clients=8", "clients_per_round=4"]
+OVERRIDES += ["baselines=none", "report=false"]
 TIMES = ("train_s", "train_cpu_s")
 
 
@@ -135,7 +136,7 @@ def test_ones_own_data_and_model_reach_the_workers(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x=x, y=random.integers(2, size=120), client=client)
     (tmp_path / "own_net.py").write_text("from torch import nn\nNet = lambda: nn.Linear(4, 2)\n")
     own = ["dataset=npz", "dataset.path=mine.npz", "model=custom", "model._target_=own_net.Net"]
-    rounds = ["rounds=1", "clients_per_round=3"]
+    rounds = ["rounds=1", "clients_per_round=3", "baselines=none", "report=false"]
     folders = {engine: tmp_path / engine for engine in ("batched", "ray")}
     for engine, folder in folders.items():
         words = ["nufed", *own, *rounds, f"engine={engine}", f"hydra.run.dir={folder}"]

@@ -368,7 +368,7 @@ def run_batched(tmp_path: Path) -> Run:
     def run(overrides: Sequence[str]) -> RunResult:
         folder = tmp_path / f"batched{len([*tmp_path.iterdir()])}"
         run_config = {
-            "config": to_json(compose_config([*overrides])),
+            "config": to_json(compose_config(["baselines=none", "report=false", *overrides])),
             "run-dir": str(folder),
         }
         run_in_process(server_app, make_app(Batched), run_config)

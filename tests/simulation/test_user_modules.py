@@ -67,6 +67,7 @@ def overrides(name: str, data: Path, *more: str) -> list[str]:
         *("algorithm.nu=2", "algorithm.tau=2", "algorithm.alpha=0.1", "algorithm.beta=0.2"),
         *("algorithm.batch.support=4", "algorithm.batch.query=4", "evaluation.steps=1"),
         *("rounds=2", "clients_per_round=4", "evaluation.every=5", "tracking=none"),
+        *("baselines=none", "report=false"),
         *(*OWN.get(name, []), *more),
     ]
 

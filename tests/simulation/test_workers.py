@@ -377,6 +377,7 @@ def test_a_run_gives_its_workers_back_for_the_next_of_a_sweep(
     used = []
     data = [f"dataset.path={setting().config.dataset['path']}", "dataset.one_class=keep"]
     rounds = ["rounds=1", "clients_per_round=4", "evaluation.steps=1", "model.hidden=[16]"]
+    rounds += ["baselines=none", "report=false"]
     config = compose_config(["dataset=npz", *data, *rounds, "engine.workers=2"])
     for run in "abc":
         if run == "c":

@@ -14,7 +14,8 @@ from nufed.conf.errors import InputError
 from nufed.server_app.report.comparison import Comparison, compare, run_folders
 from nufed.server_app.report.comparison_page import headline, page, terminal_table, write_comparison
 from nufed.server_app.report.statistics import interval, still_rises
-from tests.helpers import RunResult
+from tests.conftest import training_in
+from tests.helpers import RunResult, read_run
 from tests.server_app.report.helpers import (
     SMALL,
     Page,
@@ -32,15 +33,23 @@ def folders(runs: list[RunResult]) -> list[Path]:
     return [run.folder for run in runs]
 
 
-@pytest.fixture
-def runs(train: Train, tmp_path: Path) -> list[RunResult]:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two algorithms with three seeds each."""
-    base = [word for word in labelled(tmp_path) if not word.startswith("algorithm.nu")]
+    folder = tmp_path_factory.mktemp("trained")
+    train = training_in(folder)
+    base = [word for word in labelled(folder) if not word.startswith("algorithm.nu")]
     return [
-        train([*base, "evaluation.new_clients=0.5", f"algorithm={method}", f"seed={seed}"])
+        train([*base, "evaluation.new_clients=0.5", f"algorithm={method}", f"seed={seed}"]).folder
         for method in METHODS
         for seed in range(3)
     ]
+
+
+@pytest.fixture
+def runs(trained: list[Path], tmp_path: Path) -> list[RunResult]:
+    """Their folders, to be written to."""
+    return [read_run(shutil.copytree(run, tmp_path / run.name)) for run in trained]
 
 
 def ends(runs: list[RunResult], kind: str = "new", name: str = "accuracy") -> list[float]:

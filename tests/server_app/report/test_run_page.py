@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from nufed.server_app.report.run_figures import worst_first
 from nufed.server_app.report.run_page import write_report
 from nufed.server_app.resume import resumed_config
 from nufed.tasks.task import build
-from tests.helpers import RunResult
+from tests.conftest import training_in
+from tests.helpers import RunResult, read_run
 from tests.server_app.report.helpers import (
     SMALL,
     Page,
@@ -33,6 +35,18 @@ from tests.server_app.report.helpers import (
 
 Train = Callable[..., RunResult]
 EXTERNAL = re.compile(r"(?:src|href|url\()\W*(?:https?:)?//")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a small run, which is trained once."""
+    return training_in(tmp_path_factory.mktemp("small"))(SMALL).folder
+
+
+@pytest.fixture
+def small(trained: Path, tmp_path: Path) -> RunResult:
+    """Return it, to be written to."""
+    return read_run(shutil.copytree(trained, tmp_path / "small"))
 
 
 def page_of(run: RunResult) -> Page:
@@ -136,8 +150,8 @@ def test_what_was_spent_and_the_algorithms_metrics_are_shown_where_rows_have_the
     assert drift.tolist() == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
 
 
-def test_of_many_metrics_the_first_are_drawn_and_the_others_counted(train: Train) -> None:
-    run = train(SMALL)
+def test_of_many_metrics_the_first_are_drawn_and_the_others_counted(small: RunResult) -> None:
+    run = small
     for row in run.rows[1:]:
         row["metrics"] = {f"m{i}": float(i) for i in range(15)}
     lines = "".join(json.dumps(row) + "\n" for row in run.rows)
@@ -224,8 +238,9 @@ def test_the_command_repeats_the_run_bit_by_bit(train: Train, tmp_path: Path) ->
     assert changed["seed"] == "5"
 
 
-def test_nothing_is_asked_of_anybody_else(train: Train) -> None:
-    run = train(SMALL, report=True)
+def test_nothing_is_asked_of_anybody_else(small: RunResult) -> None:
+    run = small
+    write_report(run.folder)
     text = (run.folder / "report.html").read_text()
     assert "<script" not in text
     assert EXTERNAL.search(text) is None
@@ -237,19 +252,33 @@ def test_nothing_is_asked_of_anybody_else(train: Train) -> None:
     assert set(referred) <= set(identifiers)
 
 
-def test_a_page_is_the_same_whenever_it_is_made(train: Train) -> None:
-    run = train(SMALL, report=True)
+def test_a_page_is_the_same_whenever_it_is_made(small: RunResult) -> None:
+    run = small
+    write_report(run.folder)
     first = (run.folder / "report.html").read_bytes()
     write_report(run.folder)
     assert (run.folder / "report.html").read_bytes() == first
 
 
+def test_a_run_that_wants_no_page_has_none(train: Train) -> None:
+    """Nor one of before it went on, which would be taken for that of its end."""
+    run = train([*SMALL, "report=false"], report=True)
+    file = run.folder / "report.html"
+    assert not file.exists()
+    assert write_report(run.folder) == file
+    assert "new client is at a loss" in page_of(run).text
+    config = resumed_config(run.folder, compose_config(["rounds=3"]), ["rounds=3"])
+    assert not config.report
+    Report(run.folder, wanted=config.report).on_start(None)  # type: ignore[arg-type]
+    assert not file.exists()
+
+
 HOSTILE = "<script>alert(1)</script>&\"'$x^{$"
 
 
-def test_what_stands_in_files_is_text(train: Train, tmp_path: Path) -> None:
+def test_what_stands_in_files_is_text(small: RunResult, tmp_path: Path) -> None:
     """A name, a reason that a client wrote, and what ended a run: none of it becomes markup."""
-    run = train(SMALL)
+    run = small
     config = (run.folder / "config.yaml").read_text()
     quoted = json.dumps(HOSTILE)
     config = re.sub(r"^name: .*", lambda _: f"name: {quoted}", config, flags=re.MULTILINE)
@@ -265,8 +294,9 @@ def test_what_stands_in_files_is_text(train: Train, tmp_path: Path) -> None:
     assert not {tag for tag, _ in page.tags} & {"script", "iframe", "object", "form"}
 
 
-def test_a_regression_is_told_by_its_loss(train: Train) -> None:
-    run = train(SMALL, report=True)
+def test_a_regression_is_told_by_its_loss(small: RunResult) -> None:
+    run = small
+    write_report(run.folder)
     page, new = page_of(run), run.summary["new"]
     assert f"1 new client is at a loss of {new['loss'][2]:.3g} (worst tenth" in page.text
     assert "accuracy" not in page.text
@@ -296,8 +326,8 @@ def test_a_run_that_stopped_says_why_and_where(train: Train, tmp_path: Path) -> 
     assert "None in what was completed" in page.text
 
 
-def test_a_run_that_was_killed_or_goes_on_is_read_as_far_as_it_got(train: Train) -> None:
-    run = train(SMALL)
+def test_a_run_that_was_killed_or_goes_on_is_read_as_far_as_it_got(small: RunResult) -> None:
+    run = small
     for name in ("summary.json", "clients.json"):
         (run.folder / name).unlink()
     with (run.folder / "metrics.jsonl").open("a") as file:
@@ -308,8 +338,8 @@ def test_a_run_that_was_killed_or_goes_on_is_read_as_far_as_it_got(train: Train)
     assert any("Mean loss by fine-tuning steps" in label for label in page.figures())
 
 
-def test_before_any_round_there_is_a_page_too(train: Train) -> None:
-    run = train(SMALL)
+def test_before_any_round_there_is_a_page_too(small: RunResult) -> None:
+    run = small
     (run.folder / "summary.json").unlink()
     (run.folder / "metrics.jsonl").write_text("")
     page = read_page(write_report(run.folder))
@@ -326,9 +356,9 @@ def test_a_run_none_of_whose_figures_are_finite_has_a_page(train: Train) -> None
     assert "median round" not in page.text
 
 
-def test_clients_of_another_round_are_not_shown(train: Train) -> None:
+def test_clients_of_another_round_are_not_shown(small: RunResult) -> None:
     """As where a run that was resumed stopped before it was evaluated again."""
-    run = train(SMALL)
+    run = small
     assert read_record(run.folder).clients is not None
     clients = json.loads((run.folder / "clients.json").read_text())
     (run.folder / "clients.json").write_text(json.dumps(clients | {"round": 1}))
@@ -352,12 +382,13 @@ def test_failures_are_counted_by_reason_and_client(train: Train, tmp_path: Path)
     assert all("is above strategy.max_norm=10" in row[0] for row in found)
 
 
-def test_a_resumed_run_has_one_report_of_all_rounds(train: Train) -> None:
+def test_a_resumed_run_has_one_report_of_all_rounds(small: RunResult) -> None:
     from nufed.client_app.app import app as client_app
     from nufed.server_app.app import app as server_app
     from nufed.simulation.grid import run_in_process
 
-    run = train(SMALL, report=True)
+    run = small
+    write_report(run.folder)
     more = ["rounds=5"]
     config = resumed_config(run.folder, compose_config(more), more)
     given = {"config": to_json(config), "run-dir": str(run.folder)}
@@ -380,9 +411,9 @@ def test_what_was_diagnosed_is_drawn_and_the_certificate_beside_it(train: Train)
 
 
 def test_a_report_that_cannot_be_made_is_told_of_and_the_run_is_there(
-    train: Train, caplog: pytest.LogCaptureFixture
+    small: RunResult, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = train(SMALL)
+    run = small
     (run.folder / "clients.json").write_text("{")
     caplog.clear()
     with caplog.at_level(logging.WARNING, "nufed"):
@@ -394,8 +425,8 @@ def test_a_report_that_cannot_be_made_is_told_of_and_the_run_is_there(
     assert not (run.folder / "report.html").exists()
 
 
-def test_a_page_that_cannot_be_written_is_named(train: Train) -> None:
-    run = train(SMALL)
+def test_a_page_that_cannot_be_written_is_named(small: RunResult) -> None:
+    run = small
     (run.folder / "report.html").mkdir()
     with pytest.raises(InputError, match=r"report\.html: cannot be written \(Is a directory\)"):
         write_report(run.folder)
