@@ -14,6 +14,7 @@ from nufed.tasks.rows import Rows
 from nufed.tasks.store import FederatedData
 from nufed.tasks.task import build
 
+BALANCED = "task.metrics=[accuracy,balanced_accuracy]"
 FEW_ROWS = 4  # of a client: below, a test split says next to nothing
 TEST_ROWS = 5  # that the median client should be measured on
 FEW_CLIENTS = 5  # of which none can be spared to be new
@@ -178,7 +179,7 @@ def _of_targets(of: Found) -> Iterator[str]:
         which = ", ".join(map(str, unused[:NAMED])) + (", …" if len(unused) > NAMED else "")
         yield f"{len(unused)} of {n} classes never occur ({which}); number them without gaps"
     if line := of_rare(counted):
-        yield line
+        yield f"{line}; a run shows balanced accuracy, of private rows by {BALANCED}"
 
 
 def _of_clients(of: Found) -> Iterator[str]:

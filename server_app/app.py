@@ -285,7 +285,7 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
         found.extend(filter(None, [in_units(task.data.table)]))
     plain = task.classification and task.data.rows_here and config.task.metrics is None
     if plain and (line := of_rare(task.data.y)):
-        found.append(line)
+        found.append(f"{line}; balanced accuracy stands beside it")
     drawn = algorithm_of(config.algorithm).draws().values()
     largest = max(size or 0 for size in (config.evaluation.batch, *(each.rows for each in drawn)))
     small = [client for client in rows if rows[client] < largest]

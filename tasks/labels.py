@@ -72,7 +72,7 @@ def of_rare(y: NDArray[np.generic]) -> str | None:
     which = ", ".join(f"{k}: {share[k]:.1%}" for k in rare[:NAMED]) + ", …" * (len(rare) > NAMED)
     return (
         f"to say class {most} always is right in {share[most]:.0%} of the rows, and an accuracy "
-        f"says little of the rare classes ({which}); balanced accuracy stands beside it"
+        f"says little of the rare classes ({which})"
     )
 
 
