@@ -59,8 +59,11 @@ def records() -> list[Record]:
     return record.read_all(ENTRIES)
 
 
-def introduction(draws: int) -> str:
-    """Say what is compared, given on how many draws the pairs were tuned."""
+def introduction(records: list[Record]) -> str:
+    """Say what is compared, on how many draws the pairs were tuned, and what the rule had seen."""
+    draws = " or ".join(map(str, sorted({kept.tuned_on for kept in records})))
+    new = [kept.title for kept in records if kept.setting.removeprefix("steps_") in NEW]
+    unseen = " and ".join(f"*{title}*" for title in new) or "none"
     return f"""\
 `algorithm.alpha=auto` and `algorithm.beta=auto` are chosen before the first round, from the
 curvature of a few clients' losses at the first model ([steps.py](../theory/steps.py)), and updates
@@ -70,7 +73,7 @@ the pair that {BUDGET} runs find at most, from 0.1 and 0.1, by rows held out of 
 pair were tried). Both take as many rounds; ν = 5, after {STEPS} fine-tuning steps, mean of the last
 three evaluations, paired by seed. The aim is {WITHIN[0]:.0%} of accuracy,
 or {WITHIN[1]:.0%} of a loss, and that no run breaks off. The rule's constants were chosen on other
-draws of these federations, but for the last {len(NEW)}, of which it had seen nothing.
+draws of these federations, but for {unseen}, of which it had seen nothing.
 """
 
 
@@ -94,9 +97,8 @@ def text(records: list[Record]) -> str:
         for kept in records
     ]
     commands = "\n".join(line.command for kept in records for line in kept.lines)
-    draws = max(kept.tuned_on for kept in records)
     return (
-        f"{introduction(draws)}\n{table(head, lines)}\n\n{' '.join(about)}\n\n"
+        f"{introduction(records)}\n{table(head, lines)}\n\n{' '.join(about)}\n\n"
         f"<details><summary>The command of each row</summary>\n\n```\n{commands}\n```\n\n"
         "</details>\n"
     )
