@@ -63,7 +63,7 @@ def introduction(records: list[Record]) -> str:
     """Say what is compared, on how many draws the pairs were tuned, and what the rule had seen."""
     draws = " or ".join(map(str, sorted({kept.tuned_on for kept in records})))
     new = [kept.title for kept in records if kept.setting.removeprefix("steps_") in NEW]
-    unseen = " and ".join(f"*{title}*" for title in new) or "none"
+    unseen = " and ".join(f"*{title}*" for title in new)
     return f"""\
 `algorithm.alpha=auto` and `algorithm.beta=auto` are chosen before the first round, from the
 curvature of a few clients' losses at the first model ([steps.py](../theory/steps.py)), and updates
