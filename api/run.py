@@ -9,8 +9,10 @@ from torch import nn
 from nufed.api.data import rows_of
 from nufed.api.model import again
 from nufed.api.page import Page
+from nufed.api.showing import showing
 from nufed.api.tables import Table, clients, curves, personal_models, rounds
 from nufed.cli.adapt_all import members, place_of, write_all
+from nufed.cli.adapt_all import progress as shown
 from nufed.client_app.export import require_available
 from nufed.client_app.from_run import AS_IN_RUN, AUTO, fine_tuner, personalize, trained_module
 from nufed.client_app.personal import Personal
@@ -24,6 +26,7 @@ from nufed.server_app.baselines.verdict import read
 from nufed.server_app.report.record import Record, as_written, read_record
 from nufed.server_app.report.run_page import headline, report
 from nufed.server_app.run_folder import LARGEST, METRICS, REPORT, SUMMARY
+from nufed.server_app.terminal import Terminal
 from nufed.tasks.rows import Rows, is_frame
 
 
@@ -175,6 +178,7 @@ class Run:
         batch: int | str | None = AS_IN_RUN,
         test_fraction: float | None = None,
         device: str = "cpu",
+        progress: bool = True,
     ) -> Table:
         """Write a personal model of each client into a folder, as `nufed-adapt clients=all` does.
 
@@ -192,6 +196,8 @@ class Run:
             What each is exported as besides, of ``"onnx"``, ``"pt2"``.
         steps, alpha, batch, test_fraction, device
             As of `nufed.personalize`.
+        progress
+            Whether to show how many clients are done.
 
         Returns
         -------
@@ -217,7 +223,9 @@ class Run:
             trust=self._trust,
         )
         which = members(tuner, clients, of_run=data is None)
-        found = write_all(tuner, which, place_of(os.fspath(folder)), export, lambda: None)
+        place = place_of(os.fspath(folder))
+        with showing(progress), shown(Terminal(), len(which)) as advance:
+            found = write_all(tuner, which, place, export, advance)
         return personal_models(found)
 
     def __fspath__(self) -> str:

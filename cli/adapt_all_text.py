@@ -8,9 +8,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from nufed.cli.adapt_all import TABLE, Outcome, Served
-from nufed.cli.adapt_text import count, number
+from nufed.cli.adapt_text import number
 from nufed.client_app.fine_tuner import FineTuner
-from nufed.conf.text import printable
+from nufed.conf.text import count, printable
 from nufed.server_app.report.statistics import interval
 from nufed.strategies.curves import GROUPS
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from nufed.client_app.choice import Choice
 from nufed.client_app.personal import FineTuning, Personal
-from nufed.conf.text import printable
+from nufed.conf.text import count, printable
 from nufed.tasks.table_transform import described
 
 SHOWN = 20  # steps in the table, or nearly so
@@ -134,8 +134,3 @@ def number(value: float) -> str:
     if math.isnan(value):  # of a metric: a loss that is not finite ends before
         return "undefined"
     return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.3g}"
-
-
-def count(n: int, thing: str) -> str:
-    """Return ``1 row`` or ``3 rows``."""
-    return f"{n} {thing}{'' if n == 1 else 's'}"

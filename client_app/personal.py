@@ -17,7 +17,7 @@ from nufed.client_app.choice import Choice, Difference
 from nufed.client_app.meta_gradient import Params
 from nufed.conf.errors import InputError
 from nufed.conf.schema import MOST_STEPS, positive, require
-from nufed.conf.text import printable
+from nufed.conf.text import count, printable
 from nufed.tasks.ids import Id
 from nufed.tasks.objective import LOWER_IS_BETTER
 from nufed.tasks.own_rows import rows_to_predict
@@ -78,14 +78,13 @@ class Personal:
     def __repr__(self) -> str:
         """Return a line: rows and weights are many."""
         steps = self.how.steps
-        plural = "" if steps == 1 else "s"
         said = "; ".join(
             f"{name} {values[0]:.3g} before, {values[steps]:.3g} after"
             for name, values in self.curve.items()
         )
         held_out = f" on {len(self.test_rows)} rows held out" if said else "nothing held out"
         return printable(
-            f"Personal({self.run}, client {self.id}: {steps} step{plural}, α={self.how.alpha:g}; "
+            f"Personal({self.run}, client {self.id}: {count(steps, 'step')}, α={self.how.alpha:g}; "
             f"{said}{held_out})"
         )
 

@@ -23,6 +23,11 @@ def printable(text: str, *, lines: bool = False) -> str:
     return "".join(c if _is_shown(c, lines) else _written_out(c) for c in text)
 
 
+def count(n: int, thing: str) -> str:
+    """Return ``1 row`` or ``3 rows``."""
+    return f"{n} {thing}{'' if n == 1 else 's'}"
+
+
 def _is_shown(c: str, lines: bool) -> bool:
     if c.isprintable() or c in JOINERS:
         return True

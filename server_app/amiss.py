@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nufed.conf.schema import Config
+from nufed.conf.text import count
 from nufed.server_app.report.statistics import Interval, interval, rounds_to_tell
 from nufed.server_app.report.words import number
 from nufed.server_app.tracking import Row
@@ -269,10 +270,6 @@ def _step(name: str, size: object, change: str) -> str:
     return f"a {change} algorithm.{name}{now}"
 
 
-def _steps(k: int) -> str:
-    return f"{k} step{'' if k == 1 else 's'}"
-
-
 def _of_gain(summary: Mapping[str, Any], config: Config, probed: Collection[str]) -> Iterator[str]:
     """Say that fine-tuning changes nothing, or no more than noise might, or does harm."""
     group = summary[_present(summary)[0]]
@@ -283,7 +280,7 @@ def _of_gain(summary: Mapping[str, Any], config: Config, probed: Collection[str]
     alpha, found = config.algorithm.get("alpha"), summary.get(GAIN, {})
     values = [found.get(name) for name in ("mean", "low", "high", "clients")]
     nothing = (
-        f"Fine-tuning changes nothing: {metric} is {end} after 0 and after {_steps(k)}; try "
+        f"Fine-tuning changes nothing: {metric} is {end} after 0 and after {count(k, 'step')}; try "
         f"{_step('alpha', alpha, 'larger')}."
     )
     if None in values:  # of an older run, or of one client
@@ -298,7 +295,7 @@ def _of_gain(summary: Mapping[str, Any], config: Config, probed: Collection[str]
     if _falls(summary, metric):
         better = Interval(-mean, -high, -low)
     better = better.within(limits(config.task, metric).of_differences)
-    said = f"{_signed(better, metric)} {metric} in {_steps(k)}, over {clients:.0f} clients"
+    said = f"{_signed(better, metric)} {metric} in {count(k, 'step')}, over {clients:.0f} clients"
     if better.high < 0:
         yield f"Fine-tuning makes models worse: {said}; try {_step('alpha', alpha, 'smaller')}."
     elif better.low <= 0:

@@ -283,8 +283,7 @@ def notes(config: Config, task: Task, rows: Mapping[int, int]) -> list[str]:
         from nufed.tasks.table_words import in_units  # it takes a fifth of a second
 
         found.extend(filter(None, [in_units(task.data.table)]))
-    plain = task.classification and task.data.rows_here and config.task.metrics is None
-    if plain and (line := of_rare(task.data.y)):
+    if task.objective.rare and (line := of_rare(task.data.y)):
         found.append(f"{line}; balanced accuracy stands beside it")
     drawn = algorithm_of(config.algorithm).draws().values()
     largest = max(size or 0 for size in (config.evaluation.batch, *(each.rows for each in drawn)))

@@ -19,26 +19,27 @@ from torch import Tensor, nn
 
 from nufed.conf.errors import InputError, reason
 from nufed.conf.making import find, make, prepared
+from nufed.conf.metric_names import OURS
 from nufed.conf.schema import TaskConfig, require
 from nufed.tasks.module_state import same
 from nufed.tasks.objective import (
+    ACCURACY,
     BALANCED,
     LOWER_IS_BETTER,
+    MAE,
     Batch,
     Function,
     Metric,
     Objective,
-    balanced_accuracy,
-    is_right,
-    off_by,
 )
 from nufed.tasks.undefined import lacks
 
 DIRECTION = "higher_is_better"
 RESERVED = ("loss", "train_loss", "k", "clients", "client", "rows", "test_rows", "round")
 STATISTICS = ("_std", "_worst_decile", "_bottom", "_undefined")
-OURS = {of: Metric(of, by_row=True) for of in (is_right, off_by)} | {balanced_accuracy: BALANCED}
-"""Metrics that are means over rows; others are found out to be."""
+OF_CLASSES = {f"{OURS}.is_right": ACCURACY, f"{OURS}.balanced_accuracy": BALANCED}
+OF_REALS = {f"{OURS}.off_by": MAE}
+"""Our own, which are known to be means over rows; others are found out to be."""
 LONGEST_NAME = 100  # characters of a metric's; it is in every row of metrics.jsonl
 
 
@@ -209,8 +210,9 @@ def _made(key: str, entry: Any, given: dict[str, Any], like: Tensor) -> Metric:
     """Return what an entry names, ready to be called, as far as its signature tells."""
     spec = _spec(key, entry)
     target = _target(key, spec)
-    if target in OURS:
-        return OURS[target]
+    if (own := (OF_CLASSES | OF_REALS).get(spec["_target_"])) is not None:
+        _require_ours(key, spec, classes="num_classes" in given)
+        return own
     known = _parameters(target)
     sizes = {name: value for name, value in given.items() if name in known and name not in spec}
     by_row = "reduction" in known and not hasattr(target, "compute")
@@ -234,6 +236,16 @@ def _made(key: str, entry: Any, given: dict[str, Any], like: Tensor) -> Metric:
         raise InputError(f"{key}={_name(entry)}: its objects cannot be called with (outputs, y)")
     told = lacks(function if inspect.isclass(target) else target, arguments | sizes)
     return Metric(function, by_row, told)
+
+
+def _require_ours(key: str, spec: Mapping[str, Any], *, classes: bool) -> None:
+    """Raise where one of our metrics is asked of targets that it is not of, or is given more."""
+    name = spec["_target_"]
+    if (name in OF_CLASSES) != classes:
+        of, holds = ("real numbers", "classes") if classes else ("classes", "real numbers")
+        raise InputError(f"{key}={name}: is of {of}, and y holds {holds}; name another")
+    if more := sorted(spec.keys() - {"_target_", DIRECTION}):
+        raise InputError(f"{key}={name}: has no {more[0]}; leave it out")
 
 
 def _require_plain_mean(key: str, spec: Mapping[str, Any]) -> None:

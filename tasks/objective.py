@@ -134,8 +134,8 @@ class Objective:
             return self.metrics
         if self.classes:
             beside = {"balanced_accuracy": BALANCED} if self.rare else {}
-            return {"accuracy": Metric(is_right, by_row=True)} | beside
-        return {"mae": Metric(off_by, by_row=True)}
+            return {"accuracy": ACCURACY} | beside
+        return {"mae": MAE}
 
     def _loss(self, batch: Batch) -> Tensor:
         """Return the mean loss."""
@@ -210,20 +210,15 @@ def is_right(outputs: Tensor, y: Tensor) -> Tensor:
 
 def by_class(batch: Batch) -> Tensor:
     """Return what rows count where all classes that there are count alike, [R]: 1 / rows of its."""
-    classes = torch.arange(batch.outputs.shape[-1], device=batch.y.device)
-    of = (batch.y[:, None] == classes).to(batch.outputs.dtype)  # [R, C]
-    if batch.weight is not None:
-        of = of * batch.weight[:, None]
-    return (of / of.sum(0).clamp(min=1)).sum(1)
+    outputs, y, weight = batch
+    there = outputs.new_ones(y.shape) if weight is None else weight.to(outputs.dtype)
+    rows = outputs.new_zeros(outputs.shape[-1]).scatter_add(0, y, there)  # of each class, [C]
+    return there / rows[y].clamp(min=1)
 
 
 def balanced_accuracy(outputs: Tensor, y: Tensor) -> Tensor:
     """Return the mean, over the classes that rows have, of which part of a class's is found: []."""
     return _mean(is_right(outputs, y), by_class(Batch(outputs, y, None)))
-
-
-BALANCED = Metric(is_right, by_row=True, weights=by_class)
-"""`balanced_accuracy`, as a mean over rows that may be stacked and weighted."""
 
 
 def _weights(metric: Metric, batch: Batch) -> Tensor | None:
@@ -233,6 +228,11 @@ def _weights(metric: Metric, batch: Batch) -> Tensor | None:
 def off_by(outputs: Tensor, y: Tensor) -> Tensor:
     """Return |outputs − y|, as y is shaped."""
     return torch.abs(outputs - y)
+
+
+ACCURACY, MAE = Metric(is_right, by_row=True), Metric(off_by, by_row=True)
+BALANCED = Metric(is_right, by_row=True, weights=by_class)
+"""`balanced_accuracy`, as a mean over rows that may be stacked and weighted."""
 
 
 def _mean(values: Tensor, weight: Tensor | None) -> Tensor:

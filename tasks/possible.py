@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any, NamedTuple
 
+from nufed.conf.metric_names import OURS
 from nufed.conf.schema import TaskConfig
 
 
@@ -34,9 +35,9 @@ NAMES = {
 KNOWN = {name: each for each, names in NAMES.items() for name in names.split()}
 """Of torch and torchmetrics, classes and functions alike; torchmetrics' own limits are of plots."""
 
-OURS = {"accuracy": SHARE, "balanced_accuracy": SHARE, "mae": POSITIVE}
-"""Of what is reported unasked."""
-OF_FUNCTIONS = {"is_right": SHARE, "balanced_accuracy": SHARE, "off_by": POSITIVE}
+OWN = {"balanced_accuracy": SHARE}
+OWN |= dict.fromkeys(("accuracy", "is_right"), SHARE) | dict.fromkeys(("mae", "off_by"), POSITIVE)
+"""Of what is ours, by its name and by that of its function."""
 
 
 def limits(task: TaskConfig, metric: str) -> Limits:
@@ -47,7 +48,7 @@ def limits(task: TaskConfig, metric: str) -> Limits:
     if metric == "loss":
         return POSITIVE if task.loss is None else _named(task.loss)
     if task.metrics is None:
-        return OURS.get(metric, UNKNOWN)
+        return OWN.get(metric, UNKNOWN)
     entries = task.metrics if isinstance(task.metrics, Mapping) else {}
     return _named(entries.get(metric))
 
@@ -55,8 +56,8 @@ def limits(task: TaskConfig, metric: str) -> Limits:
 def _named(entry: Any) -> Limits:
     path = entry.get("_target_") if isinstance(entry, Mapping) else entry
     package, _, name = str(path).rpartition(".")
-    if package == "nufed.tasks.objective":
-        return OF_FUNCTIONS.get(name, UNKNOWN)
+    if package == OURS:
+        return OWN.get(name, UNKNOWN)
     if package.split(".")[0] not in ("torch", "torchmetrics"):
         return UNKNOWN
     return KNOWN.get(KINDS.sub("", name.replace("_", "").lower()), UNKNOWN)

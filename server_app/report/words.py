@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from nufed.conf.schema import Config
+from nufed.conf.text import count
 from nufed.strategies.curves import exists
 
 LOWER, HIGHER = "↓\N{NO-BREAK SPACE}lower is better", "↑\N{NO-BREAK SPACE}higher is better"
@@ -29,7 +30,7 @@ def point(curves: Mapping[str, Any], metric: str, statistic: str, i: int) -> str
 
 def steps(k: int) -> str:
     """Return ``5 fine-tuning steps``."""
-    return f"{k} fine-tuning step{'' if k == 1 else 's'}"
+    return count(k, "fine-tuning step")
 
 
 def direction(*, lower_is_better: bool) -> str:

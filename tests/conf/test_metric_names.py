@@ -1,5 +1,7 @@
 """Metrics by a short name are what scikit-learn calls so."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -65,3 +67,27 @@ def test_one_is_a_list_of_one_and_what_is_written_out_stays() -> None:
     assert own == {"f1": "mine.f1"}
     with pytest.raises(InputError, match=r"^task.metrics=auc: no such name; .*\{name: package"):
         compose_config(["task.metrics=[f1,auc]"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "classes", "told"),
+    [
+        ("accuracy", False, ".is_right: is of classes, and y holds real numbers; name another"),
+        ("balanced_accuracy", False, ".balanced_accuracy: is of classes, and y holds real numbers"),
+        ("mae", True, ".off_by: is of real numbers, and y holds classes; name another"),
+        (
+            "{f: {_target_: nufed.tasks.objective.balanced_accuracy, top_k: 3, "
+            "higher_is_better: true}}",
+            True,
+            ".balanced_accuracy: has no top_k; leave it out",
+        ),
+    ],
+)
+def test_ours_are_of_their_targets_and_take_nothing_else(
+    asked: str, classes: bool, told: str
+) -> None:
+    config = compose_config([f"task.metrics={asked}"]).task
+    with pytest.raises(InputError, match=re.escape(told)):
+        make_objective(
+            config, classes=classes, width=3, device=torch.device("cpu"), dtype=torch.float32
+        )

@@ -138,9 +138,7 @@ SENT = {"ditto", "fedbn", "fedrep", "meta_sgd", "scaffold"}
 model, more than the model, a state that is shared; the model alone is in `test_engines.py`.
 """
 MESSAGES = {"meta_sgd", "scaffold"}
-"""Of these, what crosses between Flower's processes but not between ours: more than the model, and
-a state that is shared.
-"""
+"""Of these, whose messages hold most: more than the model, and a state that is shared."""
 
 
 def some(names: set[str], *marks: MarkDecorator) -> list[ParameterSet]:

@@ -116,14 +116,14 @@ def test_a_module_is_the_same_one_by_one_in_a_stack_resumed_and_reloaded(
 
 
 SENT = {"Adapted", "StillBatchNorm", "Tied"}
-"""Frozen parameters, buffers, and one parameter of two names; the others send a plain model."""
+"""With frozen parameters, with buffers, with one parameter of two names."""
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(k, marks=getattr(pytest.mark, "flower" if k in SENT else "methods"))
-        for k in KINDS
+        pytest.param(name, marks=pytest.mark.flower if name in SENT else pytest.mark.methods)
+        for name in KINDS
     ],
 )
 def test_two_workers_give_the_model_of_one_process(name: str, run: Runs) -> None:

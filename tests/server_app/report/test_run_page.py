@@ -260,6 +260,16 @@ def test_a_page_is_the_same_whenever_it_is_made(small: RunResult) -> None:
     assert (run.folder / "report.html").read_bytes() == first
 
 
+def go_on(folder: Path, *more: str) -> None:
+    """Resume a run as the command does."""
+    from nufed.client_app.app import app as client_app
+    from nufed.server_app.app import app as server_app
+    from nufed.simulation.grid import run_in_process
+
+    config = resumed_config(folder, compose_config([*more]), [*more])
+    run_in_process(server_app, client_app, {"config": to_json(config), "run-dir": str(folder)})
+
+
 def test_a_run_that_wants_no_page_has_none(train: Train) -> None:
     """Nor one of before it went on, which would be taken for that of its end."""
     run = train([*SMALL, "report=false"], report=True)
@@ -267,9 +277,8 @@ def test_a_run_that_wants_no_page_has_none(train: Train) -> None:
     assert not file.exists()
     assert write_report(run.folder) == file
     assert "new client is at a loss" in page_of(run).text
-    config = resumed_config(run.folder, compose_config(["rounds=3"]), ["rounds=3"])
-    assert not config.report
-    Report(run.folder, wanted=config.report).on_start(None)  # type: ignore[arg-type]
+    go_on(run.folder, "rounds=3")
+    assert read_run(run.folder).summary["rounds"] == 3
     assert not file.exists()
 
 
@@ -383,16 +392,9 @@ def test_failures_are_counted_by_reason_and_client(train: Train, tmp_path: Path)
 
 
 def test_a_resumed_run_has_one_report_of_all_rounds(small: RunResult) -> None:
-    from nufed.client_app.app import app as client_app
-    from nufed.server_app.app import app as server_app
-    from nufed.simulation.grid import run_in_process
-
     run = small
     write_report(run.folder)
-    more = ["rounds=5"]
-    config = resumed_config(run.folder, compose_config(more), more)
-    given = {"config": to_json(config), "run-dir": str(run.folder)}
-    run_in_process(server_app, client_app, given)
+    go_on(run.folder, "rounds=5")
     page = page_of(run)
     assert "5 of 5" in page.text
     assert [row[0] for row in page.table("round training loss")] == ["0", "1", "2", "3", "4", "5"]
