@@ -13,7 +13,7 @@ from benchmarks.measure import Contender, cpu_ratio, interleaved, medians, peak_
 from benchmarks.outcome import Line, Target
 from benchmarks.setting import Setting
 from benchmarks.workload import Effort
-from nufed.client_app.cohort import OneByOne
+from nufed.client_app.executor import OneByOne
 
 
 def compare(
@@ -60,9 +60,9 @@ def beside(bounds: Mapping[str, float]) -> dict[str, list[Target]]:
 
 def round_operations(setting: Setting) -> int:
     """Count the floating-point operations of a round: a local step's, times τ and clients."""
-    ask = replace(setting.ask.asking(tau=1), clients=setting.ask.clients[:1])
-    one = partial(OneByOne(setting.task).train, setting.params, ask)
-    return operations(one) * setting.ask.tau * len(setting.ask.clients)
+    job = replace(setting.job.with_algorithm(tau=1), clients=setting.job.clients[:1])
+    one = partial(OneByOne(setting.task).train, setting.params, job)
+    return operations(one) * setting.job.tau * len(setting.job.clients)
 
 
 def _warm(trainer: Trainer, effort: Effort) -> tuple[dict[str, float], str]:
@@ -70,11 +70,11 @@ def _warm(trainer: Trainer, effort: Effort) -> tuple[dict[str, float], str]:
     effort.say(f"{trainer.name}: warming up")
     setting = trainer.setting
     with _said() as lines:
-        trainer.train(setting.ask)
+        trainer.train(setting.job)
     peak = {}
     if _countable(trainer):
-        ask = setting.ask.asking(tau=min(setting.ask.tau, 2))
-        peak["peak_mb"] = peak_bytes(partial(trainer.train, ask), setting.task.device) / 1e6
+        job = setting.job.with_algorithm(tau=min(setting.job.tau, 2))
+        peak["peak_mb"] = peak_bytes(partial(trainer.train, job), setting.task.device) / 1e6
     return peak, "; ".join([*lines, trainer.about] if trainer.about else lines)
 
 
@@ -88,7 +88,7 @@ def _countable(trainer: Trainer) -> bool:
 def _rounds(trainer: Trainer) -> Callable[[], float]:
     """Return what trains for a round: for another one each time, with other batches."""
     numbers = count(2)
-    return lambda: trainer.train(replace(trainer.setting.ask, round=next(numbers)))
+    return lambda: trainer.train(replace(trainer.setting.job, round=next(numbers)))
 
 
 @contextmanager

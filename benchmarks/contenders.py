@@ -14,9 +14,9 @@ from benchmarks.outcome import Line, Target
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.setting import Setting
 from nufed.client_app.algorithms.meta_gradient import MetaGradient
-from nufed.client_app.cohort import Cohort, OneByOne
+from nufed.client_app.executor import Executor, OneByOne
 from nufed.client_app.work import Training
-from nufed.simulation.executor import Batched
+from nufed.simulation.batched import Batched
 
 PLAIN, ONE_BY_ONE, EAGER, COMPILED = "plain loop", "one by one", "batched", "batched, compiled"
 CHOSEN = "NuFed, as it chooses"
@@ -43,8 +43,8 @@ class Trainer(NamedTuple):
 
 def plain_loop(setting: Setting) -> Trainer:
     """Return the opponent, its clients' rows gathered."""
-    ask, task = setting.ask, setting.task
-    a = ask.algorithm
+    job, task = setting.job, setting.task
+    a = job.algorithm
     assert isinstance(a, MetaGradient)
     if a.mode == "hessian_free" or a.batch.support is None or a.batch.support != a.batch.query:
         raise ValueError("the plain loop is exact or first-order, with equal batches")
@@ -57,12 +57,12 @@ def plain_loop(setting: Setting) -> Trainer:
         batch=a.batch.support,
         exact=a.mode == "exact",
     )
-    batches = {c: task.batch(task.data.partition.train_rows(c)) for c in ask.clients}
+    batches = {c: task.batch(task.data.partition.train_rows(c)) for c in job.clients}
     rows = {client: (x, y) for client, (x, y) in batches.items()}
 
-    def train(ask: Training) -> float:
-        loop.tau = ask.tau
-        loop.train(setting.params, [rows[client] for client in ask.clients])
+    def train(job: Training) -> float:
+        loop.tau = job.tau
+        loop.train(setting.params, [rows[client] for client in job.clients])
         return 0.0
 
     return Trainer(PLAIN, setting, train)
@@ -132,19 +132,19 @@ def opponents(
 
 
 def _opponent(opponent: Opponent, process: Process, setting: Setting) -> Trainer:
-    def train(ask: Training) -> float:
+    def train(job: Training) -> float:
         return process.round()
 
     name, same = opponent.NAME, opponent.SAME
     return Trainer(name, setting, train, elsewhere=True, same=same, about=process.about)
 
 
-def trainer(name: str, setting: Setting, cohort: Cohort) -> Trainer:
-    """Return a cohort's training as a contender."""
+def trainer(name: str, setting: Setting, executor: Executor) -> Trainer:
+    """Return an executor's training as a contender."""
 
-    def train(ask: Training) -> float:
-        report = cohort.train(setting.params, ask).report
-        if len(report.clients) < len(ask.clients):
+    def train(job: Training) -> float:
+        report = executor.train(setting.params, job).report
+        if len(report.clients) < len(job.clients):
             raise RuntimeError(f"{name}: clients failed: {report.reasons} {report.diverged}")
         return report.cpu_s
 

@@ -30,7 +30,7 @@ def flower_ray(setting: Setting, reference: Line, effort: Effort, *overrides: st
             [
                 *setting.overrides,
                 *overrides,
-                f"clients_per_round={len(setting.ask.clients)}",
+                f"clients_per_round={len(setting.job.clients)}",
                 "rounds=3",
                 "engine=ray",
                 f"engine.num_supernodes={SUPERNODES}",

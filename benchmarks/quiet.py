@@ -30,7 +30,7 @@ def train(config: Config, folder: Path, app: ClientApp | None = None, supernodes
     """
     from nufed.client_app.app import make_app
     from nufed.server_app.app import app as server_app
-    from nufed.simulation.executor import Batched
+    from nufed.simulation.batched import Batched
     from nufed.simulation.grid import run_in_process
 
     run_config = {"config": to_json(config), "run-dir": str(folder), "report": False}

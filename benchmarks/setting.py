@@ -35,7 +35,7 @@ class Setting:
     task: Task
     params: Params
     """The initial model."""
-    ask: Training
+    job: Training
     """A round of the first clients."""
 
     def vary(self, *overrides: str) -> Config:
@@ -48,5 +48,5 @@ def setting(overrides: Sequence[str], clients: int) -> Setting:
     composed = compose_config(list(overrides))
     task = build(composed)
     config = with_steps(composed, lambda: measured_here(composed, task, task.initial_params()))
-    ask = Training(algorithm_of(config.algorithm), 1, config.seed, list(range(clients)))
-    return Setting(tuple(overrides), config, task, task.initial_params(), ask)
+    job = Training(algorithm_of(config.algorithm), 1, config.seed, list(range(clients)))
+    return Setting(tuple(overrides), config, task, task.initial_params(), job)

@@ -13,7 +13,7 @@ from nufed.conf.convert import to_json
 from nufed.server_app.app import make_strategy
 from nufed.server_app.rounds import rounds
 from nufed.server_app.tracking import State
-from nufed.simulation.executor import Batched
+from nufed.simulation.batched import Batched
 from nufed.simulation.grid import LocalGrid
 from nufed.strategies.roster import Roster
 
@@ -21,7 +21,7 @@ from nufed.strategies.roster import Roster
 def next_round(given: Setting, *overrides: str) -> Callable[[], float]:
     """Return what carries out one more round of a run, of all the setting's clients."""
     torch.set_num_threads(1)
-    clients = len(given.ask.clients)
+    clients = len(given.job.clients)
     config = given.vary(
         f"clients_per_round={clients}",
         "evaluation.every=10000",

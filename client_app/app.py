@@ -14,8 +14,8 @@ from flwr.clientapp import ClientApp
 from nufed.client_app.algorithm import Algorithm, algorithm_of
 from nufed.client_app.baselines.local import ALONE, AloneInstruction, longest, trained_alone
 from nufed.client_app.bounds import limits_of, require_allowed, require_few, require_within
-from nufed.client_app.cohort import Cohort, OneByOne
 from nufed.client_app.curvature import probe
+from nufed.client_app.executor import Executor, OneByOne
 from nufed.client_app.messages import (
     CURVATURE,
     Census,
@@ -57,25 +57,27 @@ class Work(NamedTuple):
     config: Config
     task: Task
     algorithm: Algorithm
-    cohort: Cohort
+    executor: Executor
 
-    def require_possible(self, ask: TrainInstruction | EvaluateInstruction, here: range) -> None:
+    def require_possible(
+        self, instruction: TrainInstruction | EvaluateInstruction, here: range
+    ) -> None:
         """Raise a `MalformedMessage` unless this may be asked, and of clients that are here."""
-        _require_hosted(ask.clients, here)
-        require_within(ask, self.config, int(self.task.data.partition.train.max()))
+        _require_hosted(instruction.clients, here)
+        require_within(instruction, self.config, int(self.task.data.partition.train.max()))
 
     def algorithm_in(self, message: Message, kind: type[Numbers]) -> Algorithm:
         """Return the algorithm with the numbers that the server chose for it."""
         return decode(kind, message).into(self.algorithm)
 
 
-def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
-    """Return a ClientApp whose clients are worked through by the cohort of a task.
+def make_app(executor_of: Callable[[Config, Task], Executor]) -> ClientApp:
+    """Return a ClientApp whose clients are worked through by the executor of a task.
 
     Parameters
     ----------
     cohort_of
-        ``cohort_of(config, task)`` -> Cohort; called once a run.
+        ``executor_of(config, task)`` -> Executor; called once a run.
     """
     app = ClientApp()
 
@@ -85,7 +87,7 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         # Only data of its own set a SuperNode apart: those of one process share the task otherwise.
         node = tuple(context.node_config.items()) if "data-path" in context.node_config else ()
         limits = limits_of(context.node_config)
-        return _work(cohort_of, *texts, node, limits, modules_here(context.node_config))
+        return _work(executor_of, *texts, node, limits, modules_here(context.node_config))
 
     @app.query()
     def census(message: Message, context: Context) -> Message:
@@ -99,35 +101,35 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
     @app.query(CURVATURE.partition(".")[2])
     def curvature(message: Message, context: Context) -> Message:
         """Measure how curved the losses of the clients asked for are."""
-        work, ask = of(context), decode(ProbeInstruction, message)
+        work, instruction = of(context), decode(ProbeInstruction, message)
         task, algorithm = work.task, work.algorithm
-        _require_hosted(ask.clients, hosted(context.node_config, task))
+        _require_hosted(instruction.clients, hosted(context.node_config, task))
         shared = shared_of(message, task, algorithm)
         model = new_model(task, algorithm, shared)
-        return Message(encode(probe(task, model, ask)), reply_to=message)
+        return Message(encode(probe(task, model, instruction)), reply_to=message)
 
     @app.query(ALONE.partition(".")[2])
     def alone(message: Message, context: Context) -> Message:
         """Train models of each client's own rows alone, which the run's are compared with."""
-        work, ask = of(context), decode(AloneInstruction, message)
-        _require_hosted(ask.clients, hosted(context.node_config, work.task))
+        work, instruction = of(context), decode(AloneInstruction, message)
+        _require_hosted(instruction.clients, hosted(context.node_config, work.task))
         require_few(longest(work.config), dict(limits_of(context.node_config)))
-        return Message(encode(trained_alone(work.config, work.task, ask)), reply_to=message)
+        return Message(encode(trained_alone(work.config, work.task, instruction)), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         """Train the clients asked for, each from the global model; reply with their mean update."""
         started = time.process_time()
-        work, ask = of(context), decode(TrainInstruction, message)
+        work, instruction = of(context), decode(TrainInstruction, message)
         task = work.task
-        work.require_possible(ask, hosted(context.node_config, task))
+        work.require_possible(instruction, hosted(context.node_config, task))
         algorithm, memory = work.algorithm_in(message, Numbers), memory_of(message)
         shared = shared_of(message, task, algorithm)
         states = states_for(algorithm, memory, context, new_state(task, algorithm, shared))
-        update, report = work.cohort.train(shared, ask.of(algorithm, states))
+        update, report = work.executor.train(shared, instruction.of(algorithm, states))
         if memory is not None:
             known = {*memory.known} & states.missed
-            lost = [client for client in ask.clients if client in known]
+            lost = [client for client in instruction.clients if client in known]
             report = replace(report, afresh=lost)
         examples = int(task.data.partition.train[report.clients].sum())
         report = replace(report, cpu_s=report.cpu_s + time.process_time() - started)
@@ -142,19 +144,19 @@ def make_app(cohort_of: Callable[[Config, Task], Cohort]) -> ClientApp:
         return Message(measured(message, context), reply_to=message)
 
     def measured(message: Message, context: Context) -> RecordDict:
-        work, ask = of(context), decode(EvaluateInstruction, message)
-        work.require_possible(ask, hosted(context.node_config, work.task))
+        work, instruction = of(context), decode(EvaluateInstruction, message)
+        work.require_possible(instruction, hosted(context.node_config, work.task))
         algorithm, memory = work.algorithm_in(message, EvaluationNumbers), memory_of(message)
         shared = shared_of(message, work.task, algorithm)
         states = states_for(algorithm, memory, context, new_state(work.task, algorithm, shared))
-        return encode(work.cohort.evaluate(shared, ask.of(algorithm, states)))
+        return encode(work.executor.evaluate(shared, instruction.of(algorithm, states)))
 
     return app
 
 
 @lru_cache(maxsize=2)  # not within `make_app`: Ray could not send the app to its workers
 def _work(
-    cohort_of: Callable[[Config, Task], Cohort],
+    executor_of: Callable[[Config, Task], Executor],
     config: str,
     overrides: str,
     node: tuple[tuple[str, object], ...],
@@ -165,7 +167,7 @@ def _work(
     require_allowed(composed, dict(limits))
     algorithm = algorithm_of(composed.algorithm)
     task = task_for(algorithm, composed, own_data(dict(node), composed.dataset["name"]))
-    return Work(composed, task, algorithm, cohort_of(composed, task))
+    return Work(composed, task, algorithm, executor_of(composed, task))
 
 
 def _require_hosted(clients: list[int], here: range) -> None:
@@ -198,8 +200,8 @@ def shared_of(message: Message, task: Task, algorithm: Algorithm) -> Params:
     return {name: p.to(task.device, task.dtype) for name, p in params.items()}
 
 
-def one_by_one(config: Config, task: Task) -> Cohort:
-    """Return the plain cohort, on as many threads as its model is worth."""
+def one_by_one(config: Config, task: Task) -> Executor:
+    """Return the plain executor, on as many threads as its model is worth."""
     if task.device.type == "cpu":
         small = sum(task.size) < SMALL
         torch.set_num_threads(1 if small else THREADS)

@@ -59,7 +59,9 @@ def require_few(steps: int, limits: Mapping[str, object]) -> None:
         )
 
 
-def require_within(ask: TrainInstruction | EvaluateInstruction, config: Config, rows: int) -> None:
+def require_within(
+    instruction: TrainInstruction | EvaluateInstruction, config: Config, rows: int
+) -> None:
     """Raise unless an instruction asks for no more than the run's configuration says.
 
     How much a round of training is, that alone says; an instruction has no say in it.
@@ -74,13 +76,13 @@ def require_within(ask: TrainInstruction | EvaluateInstruction, config: Config, 
     MalformedMessage
         If it asks for more steps, larger batches, or what the configuration does not ask for.
     """
-    if isinstance(ask, TrainInstruction):
-        if ask.whole and config.diagnostics.every is None:
+    if isinstance(instruction, TrainInstruction):
+        if instruction.whole and config.diagnostics.every is None:
             raise MalformedMessage("whole=True, and diagnostics.every=null of the run")
         return
     said = config.evaluation
-    _require("steps", ask.steps, "evaluation.steps", said.steps)
-    asked, most = (rows if size is None else size for size in (ask.batch, said.batch))
+    _require("steps", instruction.steps, "evaluation.steps", said.steps)
+    asked, most = (rows if size is None else size for size in (instruction.batch, said.batch))
     _require("batch", asked, "evaluation.batch", most)
 
 

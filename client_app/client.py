@@ -32,20 +32,20 @@ class ClientUpdate(NamedTuple):
     """Mean over local steps of what the algorithm shows besides."""
 
 
-def train(task: Task, shared: Params, ask: Training, client: int) -> ClientUpdate:
+def train(task: Task, shared: Params, job: Training, client: int) -> ClientUpdate:
     """Take τ local steps from what is shared on the client's train rows."""
-    algorithm = ask.algorithm
-    random = stream(Purpose.TRAIN, ask.seed, client, ask.round)
-    batches = draw_batches(task, ask, client, random)
-    (state,) = states_of(task, shared, ask, [client])
+    algorithm = job.algorithm
+    random = stream(Purpose.TRAIN, job.seed, client, job.round)
+    batches = draw_batches(task, job, client, random)
+    (state,) = states_of(task, shared, job, [client])
     with model_randomness(random), unchanged(task.module):
         step = partial(algorithm.step, task.loss)
         result = local_update(algorithm, step, shared, state, batches)
     finite = reportable(result.loss) & reportable(result.norm)
     led_to = result.update | {f"state/{name}": p for name, p in result.state.items()}
-    diverged = [*torch.nonzero(~finite).flatten().tolist(), *_non_finite_end(led_to, ask.tau)]
+    diverged = [*torch.nonzero(~finite).flatten().tolist(), *_non_finite_end(led_to, job.tau)]
     if not diverged:
-        ask.states.keep(client, ask.round, result.state)
+        job.states.keep(client, job.round, result.state)
     return ClientUpdate(
         result.update,
         float(result.loss.mean()),
@@ -56,18 +56,18 @@ def train(task: Task, shared: Params, ask: Training, client: int) -> ClientUpdat
 
 
 def draw_batches(
-    task: Task, ask: Training, client: int, random: np.random.Generator
+    task: Task, job: Training, client: int, random: np.random.Generator
 ) -> Iterator[Batches]:
     """Draw the batches of τ local steps, independently of each other; gather each when its due."""
     rows = task.data.partition.train_rows(client)
 
     def drawn(of: Draws) -> Iterator[Batch]:
-        shape = (ask.tau, *of.shape)
+        shape = (job.tau, *of.shape)
         return map(task.batch, rows[sampling.draw(random, shape, of.rows, len(rows))])
 
     # All is drawn before the first step, in this order, whatever the model draws meanwhile.
-    kinds = {name: drawn(of) for name, of in ask.algorithm.draws().items()}
-    return by_step(kinds, ask.tau)
+    kinds = {name: drawn(of) for name, of in job.algorithm.draws().items()}
+    return by_step(kinds, job.tau)
 
 
 def by_step(kinds: dict[str, Iterator[Batch]], tau: int) -> Iterator[Batches]:
@@ -77,7 +77,7 @@ def by_step(kinds: dict[str, Iterator[Batch]], tau: int) -> Iterator[Batches]:
 
 
 def evaluate(
-    task: Task, shared: Params, ask: Measuring, client: int
+    task: Task, shared: Params, job: Measuring, client: int
 ) -> dict[str, list[float]] | None:
     """Return the client's personalization curve, metric -> [K + 1]; None if it has no test row.
 
@@ -87,11 +87,11 @@ def evaluate(
     test = task.data.partition.test_rows(client)
     if len(test) == 0:
         return None
-    random = stream(Purpose.EVALUATE, ask.seed, client)
-    support, each = support_of(task, ask.algorithm, client, random, ask.steps, ask.batch)
-    (state,) = states_of(task, shared, ask, [client])
+    random = stream(Purpose.EVALUATE, job.seed, client)
+    support, each = support_of(task, job.algorithm, client, random, job.steps, job.batch)
+    (state,) = states_of(task, shared, job, [client])
     with model_randomness(random), unchanged(task.module):
-        models = ask.algorithm.personal(task.loss, shared, state, support)
+        models = job.algorithm.personal(task.loss, shared, state, support)
         points = islice(models, 0, None, each)
         curve = personalization_curve(points, task.metrics, task.batch(test))
     return {name: values.tolist() for name, values in curve.items()}

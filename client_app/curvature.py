@@ -101,12 +101,12 @@ def curvature(task: Task, params: Params, client: int, seed: int) -> Curvature:
     return Curvature(float(found.norm), lowest if math.isnan(lowest) else max(-lowest, 0.0))
 
 
-def probe(task: Task, params: Params, ask: ProbeInstruction) -> ProbeReport:
+def probe(task: Task, params: Params, instruction: ProbeInstruction) -> ProbeReport:
     """Measure the clients asked for; one that raises does not stop the others."""
     report = ProbeReport([], [], [], [], [])
-    for client in ask.clients:
+    for client in instruction.clients:
         try:
-            found = curvature(task, params, client, ask.seed)
+            found = curvature(task, params, client, instruction.seed)
         except NuFedError:
             raise
         except Exception as error:

@@ -36,8 +36,8 @@ class Training:
     """L2 norm above which an update is left out, where others are clipped; None: none is."""
     states: States = field(default_factory=Held)
 
-    def asking(self, **changes: Any) -> "Training":
-        """Return the same work with other fields of its algorithm."""
+    def with_algorithm(self, **changes: Any) -> "Training":
+        """Return the same job, its algorithm with other fields."""
         return replace(self, algorithm=replace(self.algorithm, **changes))
 
     @property
@@ -70,13 +70,13 @@ class Measuring:
 
 
 def states_of(
-    task: Task, shared: Params, ask: Training | Measuring, clients: Sequence[int]
+    task: Task, shared: Params, job: Training | Measuring, clients: Sequence[int]
 ) -> list[Params]:
     """Return the states that clients begin with, each the newest or that of one never drawn."""
-    fresh = new_state(task, ask.algorithm, shared)
-    if not ask.algorithm.stateful:
+    fresh = new_state(task, job.algorithm, shared)
+    if not job.algorithm.stateful:
         return [fresh for _ in clients]
-    kept = ask.states.read_all(clients, ask.before)
+    kept = job.states.read_all(clients, job.before)
     return [_placed(state, fresh) if state else fresh for state in kept]
 
 

@@ -35,8 +35,8 @@ HOW = "if you trust it, add trust={}"
 HOW_HERE = f"whoever runs this ServerApp or SuperNode, and trusts it, sets {TRUST}={{}}"
 
 
-class Part(NamedTuple):
-    """A part of a library: what is defined there may be named, if it is of one kind."""
+class Trusted(NamedTuple):
+    """A package of a library: what is defined there may be named, if it is of one kind."""
 
     package: str
     base: str | None = None
@@ -46,14 +46,17 @@ class Part(NamedTuple):
 METRICS = "aggregation", "classification", "nominal", "regression", "retrieval", "segmentation"
 """Of torchmetrics; many of the others read models from files, or fetch them."""
 LIBRARIES = {
-    "torch.nn": (Part("torch.nn.functional"), Part("torch.nn", "torch.nn.modules.module.Module")),
-    "torch.optim": (Part("torch.optim", "torch.optim.optimizer.Optimizer"),),
+    "torch.nn": (
+        Trusted("torch.nn.functional"),
+        Trusted("torch.nn", "torch.nn.modules.module.Module"),
+    ),
+    "torch.optim": (Trusted("torch.optim", "torch.optim.optimizer.Optimizer"),),
     "torchmetrics": (
-        *(Part(f"torchmetrics.functional.{each}") for each in (*METRICS, "pairwise")),
-        *(Part(f"torchmetrics.{each}", "torchmetrics.metric.Metric") for each in METRICS),
+        *(Trusted(f"torchmetrics.functional.{each}") for each in (*METRICS, "pairwise")),
+        *(Trusted(f"torchmetrics.{each}", "torchmetrics.metric.Metric") for each in METRICS),
     ),
     "flwr_datasets.partitioner": (
-        Part("flwr_datasets.partitioner", "flwr_datasets.partitioner.partitioner.Partitioner"),
+        Trusted("flwr_datasets.partitioner", "flwr_datasets.partitioner.partitioner.Partitioner"),
     ),
 }
 
@@ -195,7 +198,7 @@ def ours() -> frozenset[str]:
     return frozenset[str]().union(*_options().values())
 
 
-def _is_of(found: object, part: Part) -> bool:
+def _is_of(found: object, part: Trusted) -> bool:
     """Tell whether something is defined in a part of a library, and of its kind."""
     if not f"{getattr(found, '__module__', None)}.".startswith(f"{part.package}."):
         return False

@@ -32,7 +32,7 @@ from nufed.conf.targets import modules_here
 from nufed.conf.versions import HOME
 from nufed.server_app import resume
 from nufed.server_app.amiss import of_clients
-from nufed.server_app.baselines.afar import ask
+from nufed.server_app.baselines.afar import reported
 from nufed.server_app.baselines.measure import beside
 from nufed.server_app.callbacks import Own, own_callbacks, require_none_failed
 from nufed.server_app.carried import unload
@@ -217,8 +217,8 @@ def _without_federation(
     if config.baselines == "none" or strategy.measured is None:
         return {}
     try:
-        asked = partial(ask, grid, strategy.roster, config)
-        found = beside(config, task, strategy.measured, asked)
+        by_clients = partial(reported, grid, strategy.roster, config)
+        found = beside(config, task, strategy.measured, by_clients)
     except (KeyboardInterrupt, SystemExit):  # a signal; Flower's handler exits
         log.warning("baselines=%s: interrupted; the run is whole", config.baselines)
         return {}

@@ -22,7 +22,7 @@ from nufed.server_app.tracking import HOOKS, Callback, RunInfo
 if TYPE_CHECKING:
     from nufed.server_app.report.page import Section
     from nufed.server_app.report.record import Record
-    from nufed.server_app.report.sections import Part
+    from nufed.server_app.report.sections import SectionOf
 
 LONGEST = 300  # characters of what an exception says
 
@@ -95,11 +95,11 @@ class Own(Callback):
         if self.failed is not None:
             summary.setdefault("stopped", str(self.failed))
 
-    def sections(self) -> "list[Part]":
+    def sections(self) -> "list[SectionOf]":
         """Return what it has for the report; a section that fails is told of in its place."""
         return [partial(self._section, each) for each in self._callback.report_sections]
 
-    def _section(self, section: "Part", run: "Record") -> "Section | None":
+    def _section(self, section: "SectionOf", run: "Record") -> "Section | None":
         from nufed.server_app.report.page import Section
 
         try:

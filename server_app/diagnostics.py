@@ -65,9 +65,9 @@ def meta_gradient_norm(
     """Return ‖∇F(w)‖² over the clients that answered, how many did, and who could not and why."""
     of = partial(TrainInstruction, round, config.seed, weighting="uniform", whole=True)
     also = (Fixed.of(task), Numbers.of(algorithm_of(config.algorithm)))
-    ask = partial(encode, arrays=arrays, also=also)
+    content = partial(encode, arrays=arrays, also=also)
     sent = [
-        Sent(Message(ask(of(clients=some)), node, MessageType.TRAIN), some)
+        Sent(Message(content(of(clients=some)), node, MessageType.TRAIN), some)
         for node, some in roster.nodes_of(roster.participating).items()
     ]
     replies = exchange(grid, [s.message for s in sent], config.server.round_timeout)

@@ -39,11 +39,11 @@ def measured(grid: Grid, roster: Roster, config: Config, task: Task, shared: Par
     clients = some(roster.participating, CLIENTS, config.seed, Purpose.PROBED)
     arrays, fixed = ArrayRecord(dict(shared)), Fixed.of(task)
 
-    def ask(hosted: list[int]) -> RecordDict:
+    def content(hosted: list[int]) -> RecordDict:
         return encode(ProbeInstruction(config.seed, hosted), arrays, also=(fixed,))
 
     sent = [
-        Sent(Message(ask(hosted), node, CURVATURE), hosted)
+        Sent(Message(content(hosted), node, CURVATURE), hosted)
         for node, hosted in roster.nodes_of(clients).items()
     ]
     failures = list[Failure]()

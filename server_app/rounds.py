@@ -85,11 +85,11 @@ def _train(
 
     Its figures go into `row`; those of evaluating `arrays` into `before`, where that is given.
     """
-    ask = ConfigRecord({"evaluate": before is not None})
+    instruction = ConfigRecord({"evaluate": before is not None})
     row |= {"failures": [], "attempts": 0}
     while True:
         started = time.perf_counter()
-        messages = list(strategy.configure_train(row["round"], arrays, ask, grid))
+        messages = list(strategy.configure_train(row["round"], arrays, instruction, grid))
         replies = exchange(grid, messages, config.server.round_timeout)
         measured: list[Message] = []
         if strategy.skipped:

@@ -17,7 +17,7 @@ from nufed.tasks.module_state import Size
 from nufed.tasks.task import Task
 
 if TYPE_CHECKING:
-    from nufed.server_app.report.sections import Part
+    from nufed.server_app.report.sections import SectionOf
 
 Row = dict[str, Any]
 
@@ -53,7 +53,7 @@ class Callback:
     stop: bool = False
     """Set in a hook of a round, it ends the run after that round, which is not evaluated for it."""
 
-    report_sections: "Sequence[Part]" = ()
+    report_sections: "Sequence[SectionOf]" = ()
     """Of a person's own callback: functions of a `Record` that give a `Section` of report.html."""
 
     def __str__(self) -> str:

@@ -68,7 +68,7 @@ class Apart:
         """Whether it lives, is ours and not at work: a fork of this process has none."""
         return self._owner == os.getpid() and not self._asked and self._process.poll() is None
 
-    def ask(self, method: str, *arguments: Any) -> Any:
+    def call(self, method: str, *arguments: Any) -> Any:
         """Call a method, and return or raise what it does.
 
         Raises

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 from nufed.client_app.client import evaluate
 from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
-from nufed.client_app.stack import repeated
+from nufed.client_app.stacked_loss import repeated
 from nufed.client_app.work import Measuring, Training, states_of
 from nufed.conf.errors import NuFedError, reason
-from nufed.simulation.lane import Lane, Part
+from nufed.simulation.device_executor import DeviceExecutor, PartialUpdate
 from nufed.simulation.memory import out_of_memory
 from nufed.simulation.plan import ONE_BY_ONE, Plan, Way
 from nufed.simulation.search import Run, find
-from nufed.simulation.stack import batches, draw_train, evaluate_stack, gathered, joined
+from nufed.simulation.stacked_clients import batches, draw_train, evaluate_stack, gathered, joined
 
 log = logging.getLogger("nufed")
 
@@ -30,7 +30,7 @@ class Work(NamedTuple):
     clients: Sequence[int]
     trial: Callable[[Sequence[int]], Run]
     """Returns what is timed, from the clients that it is tried on."""
-    alone: Callable[[Sequence[int]], Part | EvaluateReport]
+    alone: Callable[[Sequence[int]], PartialUpdate | EvaluateReport]
     """Does it for clients one by one."""
     compile: bool = False
     """Whether it is to be compiled, if that is quicker."""
@@ -42,7 +42,7 @@ class Work(NamedTuple):
         return self._replace(compile=True)
 
 
-def tried(work: Work, lane: Lane, limit: int, threads: Sequence[int]) -> Plan | None:
+def tried(work: Work, executor: DeviceExecutor, limit: int, threads: Sequence[int]) -> Plan | None:
     """Return the plan for `limit` clients at most; None where they work by themselves alone.
 
     A stack fails because of some client's rows, or whoever is in it: clients that fail by
@@ -54,7 +54,7 @@ def tried(work: Work, lane: Lane, limit: int, threads: Sequence[int]) -> Plan | 
     while clients:
         run = work.trial(clients)
         try:
-            return find(run, limit, threads, lane.task.device, compile=work.compile)
+            return find(run, limit, threads, executor.task.device, compile=work.compile)
         except NuFedError:
             raise
         except Exception as error:
@@ -63,38 +63,42 @@ def tried(work: Work, lane: Lane, limit: int, threads: Sequence[int]) -> Plan | 
             why = reason(error)
         failed = work.alone(clients).failed
         if not failed:
-            lane.note(work.kind, why, [], compile=work.compile)
+            executor.note(work.kind, why, [], compile=work.compile)
             return None
         clients = [client for client in clients if client not in failed]
     return None
 
 
-def train_trial(lane: Lane, shared: Params, ask: Training, clients: Sequence[int]) -> Run:
+def train_trial(
+    executor: DeviceExecutor, shared: Params, job: Training, clients: Sequence[int]
+) -> Run:
     """Return the first local step of a chunk of `clients`; they serve again if they are few."""
-    task, algorithm = lane.task, ask.algorithm
-    drawn = cache(lambda alike: draw_train(task, ask, clients, alike=alike))
+    task, algorithm = executor.task, job.algorithm
+    drawn = cache(lambda alike: draw_train(task, job, clients, alike=alike))
 
     def run(way: Way) -> object:
         if way == ONE_BY_ONE:
-            alone = next(gathered(task, drawn(False), 0, ask.tau))
-            (state,) = states_of(task, shared, ask, clients[:1])
+            alone = next(gathered(task, drawn(False), 0, job.tau))
+            (state,) = states_of(task, shared, job, clients[:1])
             return algorithm.step(task.loss, algorithm.begin(shared, state), alone)
         places = [i % len(clients) for i in range(way.chunk)]
-        some = next(batches(lane.source, drawn(way.compiled).of(places), ask.tau))
-        states = joined(states_of(task, shared, ask, [clients[i] for i in places]))
+        some = next(batches(executor.source, drawn(way.compiled).of(places), job.tau))
+        states = joined(states_of(task, shared, job, [clients[i] for i in places]))
         start = algorithm.begin(repeated(shared, way.chunk), states)
-        return lane.step(ask, way.compiled)(start, some)
+        return executor.step(job, way.compiled)(start, some)
 
     return run
 
 
-def evaluate_trial(lane: Lane, shared: Params, ask: Measuring, clients: Sequence[int]) -> Run:
+def evaluate_trial(
+    executor: DeviceExecutor, shared: Params, job: Measuring, clients: Sequence[int]
+) -> Run:
     """Return the personalization curves of a chunk of `clients`, likewise."""
 
     def run(way: Way) -> object:
         if way == ONE_BY_ONE:
-            return evaluate(lane.task, shared, ask, clients[0])
+            return evaluate(executor.task, shared, job, clients[0])
         some = [clients[i % len(clients)] for i in range(way.chunk)]
-        return evaluate_stack(lane.task, lane.source, shared, ask, some)
+        return evaluate_stack(executor.task, executor.source, shared, job, some)
 
     return run

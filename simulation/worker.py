@@ -1,4 +1,4 @@
-"""What a worker process does: a Lane of its own, which trains or evaluates some clients.
+"""What a worker process does: it has a `DeviceExecutor`, which trains or evaluates some clients.
 
 What it is asked and answers is in bytes, as they only pass through the process between.
 """
@@ -22,7 +22,7 @@ from nufed.conf.errors import InputError
 from nufed.conf.importing import give_way
 from nufed.conf.versions import HOME
 from nufed.simulation.actors import Done
-from nufed.simulation.lane import Lane, Part
+from nufed.simulation.device_executor import DeviceExecutor, PartialUpdate
 from nufed.simulation.plan import Way
 
 log = logging.getLogger("nufed")
@@ -45,18 +45,18 @@ class Model(NamedTuple):
         return self._replace(shared=shared, buffers=buffers)
 
 
-class Asked(NamedTuple):
+class RoundJob(NamedTuple):
     """What all blocks of a round have in common."""
 
     kind: str
-    """Of work: the name of the Lane's method."""
+    """Of work: the method of `DeviceExecutor`."""
     model: Model
-    ask: Any
+    job: Any
     way: Way
 
 
 class Worker:
-    """A Lane in a process of its own.
+    """A `DeviceExecutor` in a process of its own.
 
     Parameters
     ----------
@@ -77,19 +77,19 @@ class Worker:
         give_way(HOME)
         self._task = task_for(algorithm_of(composed.algorithm), composed)
         _require_same_rows(rows, self._task.data.digest)
-        self._lane = Lane(self._task)
+        self._executor = DeviceExecutor(self._task)
 
     def work(self, asked: bytes, block: bytes) -> Done:
         """Train or evaluate some clients."""
         started, device = time.process_time(), self._task.device
-        kind, model, ask, way = pickle.loads(asked)  # of the run itself
+        kind, model, job, way = pickle.loads(asked)  # of the run itself
         clients, brought = pickle.loads(block)
         states = Held(brought)
         self._take_over(model)
         here = {name: p.to(device) for name, p in model.shared.items()}
         with _warnings() as said:
-            result = getattr(self._lane, kind)(here, replace(ask, states=states), clients, way)
-        if isinstance(result, Part):
+            result = getattr(self._executor, kind)(here, replace(job, states=states), clients, way)
+        if isinstance(result, PartialUpdate):
             updates = {name: p.cpu() for name, p in result.updates.items()}
             result = result._replace(updates=updates, metrics=result.metrics.cpu())
         return Done(pickle.dumps((result, states.on_cpu())), time.process_time() - started, said)

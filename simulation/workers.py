@@ -1,4 +1,4 @@
-"""engine.workers: Lanes in processes of their own, on one machine or a Ray cluster.
+"""engine.workers: device executors in processes of their own, on one machine or a Ray cluster.
 
 One single-threaded process a CPU core, or one a GPU. What dies takes nothing with it: a worker
 is replaced (`nufed.simulation.actors`), a lost machine's clients go to the others, and with Ray
@@ -24,10 +24,10 @@ from nufed.conf.errors import InputError, WorkersLost
 from nufed.conf.schema import Config
 from nufed.simulation.actors import DEATHS, Done
 from nufed.simulation.apart import Apart, Gone
-from nufed.simulation.lane import Part
+from nufed.simulation.device_executor import PartialUpdate
 from nufed.simulation.plan import Way
-from nufed.simulation.stack import joined
-from nufed.simulation.worker import Asked, Model
+from nufed.simulation.stacked_clients import joined
+from nufed.simulation.worker import Model, RoundJob
 
 log = logging.getLogger("nufed")
 _idle: list[tuple[object, Apart]] = []
@@ -73,23 +73,23 @@ class Workers:
         self.count = len(self.pids)
 
     def train(
-        self, model: Model, ask: Training, blocks: Sequence[list[int]], way: Way
-    ) -> tuple[list[Part], float]:
-        """Return what `Lane.train` gives for each block, and the workers' CPU seconds."""
-        done = self._map("train", model, ask, blocks, way)
-        parts = list[Part]()
+        self, model: Model, job: Training, blocks: Sequence[list[int]], way: Way
+    ) -> tuple[list[PartialUpdate], float]:
+        """Return what `DeviceExecutor.train` gives for each block, and the workers' CPU seconds."""
+        done = self._map("train", model, job, blocks, way)
+        parts = list[PartialUpdate]()
         for each in done:
             part, states = pickle.loads(each.result)
             if states:
-                ask.states.keep_all([*states], ask.round, joined([*states.values()]))
+                job.states.keep_all([*states], job.round, joined([*states.values()]))
             parts.append(part)
         return parts, sum(each.cpu_s for each in done)
 
     def evaluate(
-        self, model: Model, ask: Measuring, blocks: Sequence[list[int]], way: Way
+        self, model: Model, job: Measuring, blocks: Sequence[list[int]], way: Way
     ) -> list[EvaluateReport]:
-        """Return what `Lane.evaluate` gives for each block."""
-        done = self._map("evaluate", model, ask, blocks, way)
+        """Return what `DeviceExecutor.evaluate` gives for each block."""
+        done = self._map("evaluate", model, job, blocks, way)
         return [pickle.loads(each.result)[0] for each in done]
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class Workers:
             return
         with suppress(Gone):
             if ray.idle:
-                ray.ask("close")
+                ray.call("close")
                 _idle.append((self._place, ray))
                 return
         ray.end()
@@ -108,7 +108,7 @@ class Workers:
         self,
         kind: str,
         model: Model,
-        ask: Training | Measuring,
+        job: Training | Measuring,
         blocks: Sequence[list[int]],
         way: Way,
     ) -> list[Done]:
@@ -116,16 +116,16 @@ class Workers:
 
         The clients' states go along, and come back: this process keeps them.
         """
-        asked = Asked(kind, model.on_cpu(), replace(ask, states=Held()), way)
-        given = [pickle.dumps((block, _brought(ask, block))) for block in blocks]
-        content, deaths = pickle.dumps(asked), 0
+        common = RoundJob(kind, model.on_cpu(), replace(job, states=Held()), way)
+        given = [pickle.dumps((block, _brought(job, block))) for block in blocks]
+        content, deaths = pickle.dumps(common), 0
         done: list[Done]
         while True:
             try:
                 if self._ray is None:
                     self._start()
                 assert self._ray is not None
-                done, self.pids = self._ray.ask("map", content, given)
+                done, self.pids = self._ray.call("map", content, given)
                 break
             except Gone as error:
                 self._ray, deaths = None, deaths + 1
@@ -147,7 +147,7 @@ class Workers:
                 ray.end()  # or it would keep its memory for nobody, as long as this process lives
         self._ray = left or Apart("nufed.simulation.actors:alone")
         try:
-            self.pids = self._ray.ask("open", *self._open)
+            self.pids = self._ray.call("open", *self._open)
         except BaseException:
             self._ray.end()
             self._ray = None
@@ -174,9 +174,9 @@ class Workers:
                 log.warning("%s", warning)
 
 
-def _brought(ask: Training | Measuring, clients: Sequence[int]) -> dict[int, Params]:
+def _brought(job: Training | Measuring, clients: Sequence[int]) -> dict[int, Params]:
     """Return the states that go along to a worker, in memory of their own: all of it is sent."""
-    if not ask.algorithm.stateful:
+    if not job.algorithm.stateful:
         return {}
-    read = zip(clients, ask.states.read_all(clients, ask.before), strict=True)
+    read = zip(clients, job.states.read_all(clients, job.before), strict=True)
     return {client: {name: p.clone() for name, p in state.items()} for client, state in read}

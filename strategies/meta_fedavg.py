@@ -188,7 +188,7 @@ class MetaFedAvg(Strategy):
         self.weights.begin()
         self._server.load(arrays)
         m = per_round(self.clients_per_round, self.fraction, len(self.roster.participating))
-        ask = partial(
+        instruction = partial(
             TrainInstruction,
             server_round,
             self.seed,
@@ -208,7 +208,7 @@ class MetaFedAvg(Strategy):
 
         def content(clients: list[int]) -> RecordDict:
             also = (self.fixed, numbers, self._memory(clients))
-            return encode(ask(clients=clients), arrays, also=also)
+            return encode(instruction(clients=clients), arrays, also=also)
 
         self._shared_after = server_round - 1
         return self._send(arrays, trained, measured, content)
@@ -444,11 +444,11 @@ class MetaFedAvg(Strategy):
     def _ask_for_curves(self, clients: list[int], arrays: ArrayRecord | None = None) -> RecordDict:
         """Return the content of a message that asks for clients' personalization curves."""
         e = self.evaluation
-        ask = EvaluateInstruction(self.seed, clients, e.steps, e.batch, self._shared_after)
+        instruction = EvaluateInstruction(self.seed, clients, e.steps, e.batch, self._shared_after)
         numbers = EvaluationNumbers.of(self.algorithm)
         if arrays is None:  # it goes with a train message, which has all the rest
-            return encode(ask, also=(numbers,))
-        return encode(ask, arrays, also=(self.fixed, numbers, self._memory(clients)))
+            return encode(instruction, also=(numbers,))
+        return encode(instruction, arrays, also=(self.fixed, numbers, self._memory(clients)))
 
     def _told_of(self, afresh: list[int]) -> dict[str, int]:
         """Say which clients lost their state; return what the round's row says of it."""

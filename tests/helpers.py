@@ -49,8 +49,8 @@ def training(
 ) -> Training:
     """Return a round of training by the algorithm of a configuration, with other fields of it."""
     weighting = config.strategy["weighting"]
-    ask = Training(algorithm_of(config.algorithm), round, config.seed, list(clients), weighting)
-    return changed(ask, **changes)
+    job = Training(algorithm_of(config.algorithm), round, config.seed, list(clients), weighting)
+    return changed(job, **changes)
 
 
 def measuring(config: Config, clients: Sequence[int] = (), **changes: Any) -> Measuring:
@@ -58,18 +58,18 @@ def measuring(config: Config, clients: Sequence[int] = (), **changes: Any) -> Me
     algorithm, e = algorithm_of(config.algorithm), config.evaluation
     if "alpha" in changes:
         algorithm = algorithm.with_numbers({"alpha": changes.pop("alpha")})
-    ask = Measuring(algorithm, config.seed, list(clients), e.steps, e.batch)
-    return replace(ask, **changes)
+    job = Measuring(algorithm, config.seed, list(clients), e.steps, e.batch)
+    return replace(job, **changes)
 
 
-def changed(ask: Training, **changes: Any) -> Training:
+def changed(job: Training, **changes: Any) -> Training:
     """Return the same work with other fields: its own, the algorithm's, or those of its batches."""
-    algorithm = ask.algorithm
+    algorithm = job.algorithm
     batch = {name: changes.pop(name) for name in ("support", "query", "hessian") if name in changes}
     own = {name: changes.pop(name) for name in [*changes] if hasattr(algorithm, name)}
     if batch:
         own["batch"] = replace(algorithm.batch, **batch)
-    return replace(ask.asking(**own), **changes)
+    return replace(job.with_algorithm(**own), **changes)
 
 
 def meta_steps(

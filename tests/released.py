@@ -77,9 +77,9 @@ def _rounds(models: Path) -> list[_Round]:
     before, rounds = task.initial_params(), list[_Round]()
     for state in after:
         clients, clipped = Uniform().sample(roster, state.round, M), list[NDArray[np.float64]]()
-        ask = training(config, clients, round=state.round)
+        job = training(config, clients, round=state.round)
         for client in clients:
-            update = _flat(train(task, before, ask, client).update, before)
+            update = _flat(train(task, before, job, client).update, before)
             length = float(np.linalg.norm(update))
             assert length > 20 * C, "or the test would not see that it was clipped"
             clipped.append(update * C / length)

@@ -18,7 +18,7 @@ from nufed.client_app.meta_gradient import (
     value_and_gradient,
     value_and_meta_gradient,
 )
-from nufed.client_app.stack import stacked
+from nufed.client_app.stacked_loss import stacked
 from nufed.tasks.module_state import trainable
 from nufed.tasks.task import Task
 from nufed.theory.constants import Method

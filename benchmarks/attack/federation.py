@@ -7,13 +7,13 @@ from functools import partial
 from benchmarks.attack.attacks import Attack
 from nufed.client_app.algorithm import Trained as Steps
 from nufed.client_app.algorithm import local_update
-from nufed.client_app.cohort import OneByOne, Trained
+from nufed.client_app.executor import OneByOne, Trained
 from nufed.client_app.messages import TrainReport
 from nufed.client_app.meta_gradient import Params
-from nufed.client_app.stack import repeated, stacked
+from nufed.client_app.stacked_loss import repeated, stacked
 from nufed.client_app.work import Training
 from nufed.simulation.source import Source
-from nufed.simulation.stack import batches, draw_train
+from nufed.simulation.stacked_clients import batches, draw_train
 from nufed.tasks.task import Task
 
 
@@ -38,12 +38,12 @@ class Federation(OneByOne):
         self.attack, self.clients = attack, range(clients)
         self._rows, self._round = attack.rows(task), -1
 
-    def train(self, shared: Params, ask: Training) -> Trained:
-        """Return what the one client of `ask` sends."""
-        (client,) = ask.clients
-        if ask.round != self._round:
-            result = train_each(self._rows, shared, ask, self.clients)
-            self._sent, self._round = self.attack.updates(result.update), ask.round
+    def train(self, shared: Params, job: Training) -> Trained:
+        """Return what the one client of the job sends."""
+        (client,) = job.clients
+        if job.round != self._round:
+            result = train_each(self._rows, shared, job, self.clients)
+            self._sent, self._round = self.attack.updates(result.update), job.round
             self._loss, self._norm = result.loss.mean(0), result.norm.mean(0)
         report = replace(
             TrainReport.empty(),
@@ -51,17 +51,17 @@ class Federation(OneByOne):
             loss=[float(self._loss[client])],
             meta_grad_norm=[float(self._norm[client])],
         )
-        which = [client] if ask.each else client
+        which = [client] if job.each else client
         return Trained({name: p[which].clone() for name, p in self._sent.items()}, report)
 
 
-def train_each(task: Task, shared: Params, ask: Training, clients: Sequence[int]) -> Steps:
+def train_each(task: Task, shared: Params, job: Training, clients: Sequence[int]) -> Steps:
     """Train each of K clients as `nufed.client_app.client.train` does, all at once: [K, …]."""
-    drawn = draw_train(task, ask, clients)
+    drawn = draw_train(task, job, clients)
     return local_update(
-        ask.algorithm,
-        partial(ask.algorithm.step, stacked(task.loss)),
+        job.algorithm,
+        partial(job.algorithm.step, stacked(task.loss)),
         repeated(shared, len(clients)),
         {},
-        batches(Source(task), drawn, ask.tau),
+        batches(Source(task), drawn, job.tau),
     )

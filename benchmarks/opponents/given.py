@@ -38,24 +38,24 @@ def given(setting: Setting, *, clip: float | None = None, noise: float = 0.0) ->
     TypeError
         If they do not know the algorithm.
     """
-    ask, task = setting.ask, setting.task
+    job, task = setting.job, setting.task
     leaves = [m for m in task.module.modules() if not any(m.children())]
-    rows = [task.data.partition.train_rows(client) for client in ask.clients]
+    rows = [task.data.partition.train_rows(client) for client in job.clients]
     x, y = task.batch(np.concatenate(rows))
     spec = Spec(
         layers=[LAYERS[type(leaf)] for leaf in leaves],
-        tau=ask.tau,
-        beta=ask.algorithm.beta,
+        tau=job.tau,
+        beta=job.algorithm.beta,
         clip=clip,
         noise=noise,
-        **_numbers(ask.algorithm),
+        **_numbers(job.algorithm),
     )
     params = [p.numpy() for p in setting.params.values()]
     offset = np.cumsum([0, *map(len, rows)])
     drawn = [
         low
-        + stream(Purpose.TRAIN, ask.seed, client).integers(0, len(of), (spec.gradients, spec.batch))
-        for client, low, of in zip(ask.clients, offset, rows, strict=False)
+        + stream(Purpose.TRAIN, job.seed, client).integers(0, len(of), (spec.gradients, spec.batch))
+        for client, low, of in zip(job.clients, offset, rows, strict=False)
     ]
     return Work(spec, params, x.numpy(), y.numpy(), offset, np.stack(drawn))
 

@@ -91,5 +91,5 @@ def python() -> str:
 
 def installed(opponent: Opponent) -> bool:
     """Tell whether what an opponent stands on is installed."""
-    ask = f"import importlib.metadata; importlib.metadata.version({opponent.NEEDS!r})"
-    return subprocess.run([python(), "-c", ask], capture_output=True).returncode == 0
+    job = f"import importlib.metadata; importlib.metadata.version({opponent.NEEDS!r})"
+    return subprocess.run([python(), "-c", job], capture_output=True).returncode == 0

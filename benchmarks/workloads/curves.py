@@ -12,7 +12,7 @@ from benchmarks.plain_loop import PlainLoop
 from benchmarks.setting import FASHION, MLP, PER_FEDAVG, Setting, setting
 from benchmarks.workload import Effort, Workload
 from nufed.client_app.work import Measuring
-from nufed.simulation.executor import Batched
+from nufed.simulation.batched import Batched
 from nufed.tasks.task import Task
 
 CLIENTS, STEPS, ROWS = 60, 5, 40
@@ -49,18 +49,18 @@ def curves(effort: Effort, repeats: int) -> list[Line]:
 
 def _training(given: Setting) -> Contender:
     trainer = batched(given)
-    return Contender(TRAINING, lambda: trainer.train(given.ask))
+    return Contender(TRAINING, lambda: trainer.train(given.job))
 
 
 def _curves(given: Setting, name: str) -> Contender:
     """Return the batched engine's curves."""
     torch.set_num_threads(1)
     engine = Batched(given.config, given.task)
-    algorithm = given.ask.algorithm.with_numbers({"alpha": 0.01})
-    ask = Measuring(algorithm, given.config.seed, list(range(CLIENTS)), STEPS, ROWS)
+    algorithm = given.job.algorithm.with_numbers({"alpha": 0.01})
+    job = Measuring(algorithm, given.config.seed, list(range(CLIENTS)), STEPS, ROWS)
 
     def run() -> float:
-        report = engine.evaluate(given.params, ask)
+        report = engine.evaluate(given.params, job)
         if len(report.clients) < CLIENTS:
             raise RuntimeError(f"clients failed: {report.reasons}")
         return 0.0
@@ -70,9 +70,9 @@ def _curves(given: Setting, name: str) -> Contender:
 
 def _plain(given: Setting, name: str) -> Contender:
     """Return the plain loop's curves."""
-    task, ask = given.task, given.ask.algorithm
+    task, job = given.task, given.job.algorithm
     part = task.data.partition
-    loop = PlainLoop(task.module, nu=0, alpha=ask.alpha, tau=1, beta=ask.beta, batch=ROWS)
+    loop = PlainLoop(task.module, nu=0, alpha=job.alpha, tau=1, beta=job.beta, batch=ROWS)
     rows = [
         (_pair(task, part.train_rows(client)), _pair(task, part.test_rows(client)))
         for client in range(CLIENTS)

@@ -25,8 +25,8 @@ def exact(effort: Effort, repeats: int) -> list[Line]:
     engine = batched(given)
 
     def in_mode(mode: str) -> Trainer:
-        ask = given.ask.asking(mode=mode)
-        return Trainer(mode, replace(given, ask=ask), engine.train)
+        job = given.job.with_algorithm(mode=mode)
+        return Trainer(mode, replace(given, job=job), engine.train)
 
     targets = {"exact": [Target("relative_time", "≤", 2.0)]}
     return compare([in_mode("first_order"), in_mode("exact")], effort, repeats, targets)

@@ -13,17 +13,17 @@ from benchmarks.setting import FASHION, PER_FEDAVG, Setting, setting
 from benchmarks.workload import Effort, Workload
 from nufed.client_app.algorithm import Batches, Carry, Step
 from nufed.client_app.app import make_app
-from nufed.client_app.cohort import Cohort
+from nufed.client_app.executor import Executor
 from nufed.client_app.work import Training
 from nufed.conf.convert import to_json
 from nufed.conf.schema import Config
 from nufed.server_app.app import make_strategy
 from nufed.server_app.rounds import rounds
 from nufed.server_app.tracking import State
+from nufed.simulation.batched import Batched
 from nufed.simulation.compiled import LocalStep
-from nufed.simulation.executor import Batched
+from nufed.simulation.device_executor import DeviceExecutor
 from nufed.simulation.grid import LocalGrid
-from nufed.simulation.lane import Lane
 from nufed.strategies.roster import Roster
 from nufed.tasks.task import Task
 
@@ -41,14 +41,14 @@ OVERRIDES = (
 WHOLE = "whole round in this process"
 
 
-class TimedLane(Lane):
-    """A lane that keeps the time of its local steps: the clients' arithmetic, and nothing else."""
+class TimedDeviceExecutor(DeviceExecutor):
+    """Keeps the time of its local steps: the clients' arithmetic, and nothing else."""
 
     steps_s = 0.0
 
-    def step(self, ask: Training, compile: bool) -> LocalStep:
+    def step(self, job: Training, compile: bool) -> LocalStep:
         """Return one local step of a stack of clients, timed."""
-        step = super().step(ask, compile)
+        step = super().step(job, compile)
 
         def timed(carry: Carry, batches: Batches) -> Step:
             started = time.perf_counter()
@@ -95,21 +95,21 @@ def _rounds(given: Setting, repeats: int) -> Iterator[RoundTime]:
         "evaluation.clients=1",
         "evaluation.new_clients=0",
     )
-    lanes: list[TimedLane] = []
+    executors: list[TimedDeviceExecutor] = []
 
-    def cohort(config: Config, task: Task) -> Cohort:
+    def timed(config: Config, task: Task) -> Executor:
         engine = Batched(config, task)
-        engine.lane = TimedLane(task)
-        lanes.append(engine.lane)
+        engine.executor = TimedDeviceExecutor(task)
+        executors.append(engine.executor)
         return engine
 
-    grid = LocalGrid(make_app(cohort), {"config": to_json(config)})
+    grid = LocalGrid(make_app(timed), {"config": to_json(config)})
     roster = Roster(config.seed, config.evaluation.new_clients, given.task.data.partition)
     strategy = make_strategy(config, roster)
     roster.wait(grid, timeout=60.0)
-    (lane,) = lanes
+    (executor,) = executors
     for row, _ in rounds(grid, strategy, config, State(-1, given.params, {})):
-        steps_s, lane.steps_s = lane.steps_s, 0.0
+        steps_s, executor.steps_s = executor.steps_s, 0.0
         if row["round"] > WARM_UP:
             if steps_s == 0.0:
                 raise RuntimeError("clients went one by one: their steps were not timed")

@@ -12,19 +12,19 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
     with console.status("starting"):
         from nufed.client_app.app import make_app
         from nufed.server_app.app import app as server_app
-        from nufed.simulation.executor import Batched
+        from nufed.simulation.batched import Batched
         from nufed.simulation.grid import run_in_process
         from nufed.tasks.task import Task
 
-    cohorts: list[Batched] = []
+    executors: list[Batched] = []
 
-    def cohort_of(config: Config, task: Task) -> Batched:
-        cohorts.append(Batched(config, task))
-        return cohorts[-1]
+    def executor_of(config: Config, task: Task) -> Batched:
+        executors.append(Batched(config, task))
+        return executors[-1]
 
     run_config = {"config": to_json(config), "run-dir": str(folder)}
     try:
-        run_in_process(server_app, make_app(cohort_of), run_config)
+        run_in_process(server_app, make_app(executor_of), run_config)
     finally:
-        for cohort in cohorts:
-            cohort.close()
+        for executor in executors:
+            executor.close()

@@ -14,7 +14,7 @@ from nufed.client_app.baselines.alone import alone, alone_linear
 from nufed.client_app.baselines.boosting import alone_boosting
 from nufed.client_app.baselines.clients import Clients, Scores
 from nufed.client_app.baselines.constant import constant
-from nufed.client_app.cohort import OneByOne
+from nufed.client_app.executor import OneByOne
 from nufed.client_app.messages import (
     EvaluateReport,
     MalformedMessage,
@@ -81,13 +81,13 @@ def longest(config: Config) -> int:
     return min(max(A_ROUND * config.rounds, SHORTEST), LONGEST)
 
 
-def trained_alone(config: Config, task: Task, ask: AloneInstruction) -> AloneReport:
+def trained_alone(config: Config, task: Task, instruction: AloneInstruction) -> AloneReport:
     """Train and score what the configuration's `baselines` names; nothing where it is ``none``.
 
     A baseline that raises does not stop the others.
     """
     part = task.data.partition
-    clients = [client for client in ask.clients if len(part.test_rows(client))]
+    clients = [client for client in instruction.clients if len(part.test_rows(client))]
     if config.baselines == "none" or not clients:
         return AloneReport([], [], [], [])
     of = Clients(config, task, clients, longest(config), one_after_another)
@@ -108,6 +108,6 @@ def trained_alone(config: Config, task: Task, ask: AloneInstruction) -> AloneRep
     return AloneReport(clients, [*found], flat, reasons)
 
 
-def one_after_another(task: Task, model: Params, ask: Measuring) -> EvaluateReport:
+def one_after_another(task: Task, model: Params, instruction: Measuring) -> EvaluateReport:
     """Measure clients as a SuperNode does."""
-    return OneByOne(task).evaluate(model, ask)
+    return OneByOne(task).evaluate(model, instruction)

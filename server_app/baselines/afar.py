@@ -18,7 +18,7 @@ from nufed.strategies.roster import Roster
 log = logging.getLogger("nufed")
 
 
-def ask(grid: Grid, roster: Roster, config: Config, clients: list[int]) -> dict[str, Array]:
+def reported(grid: Grid, roster: Roster, config: Config, clients: list[int]) -> dict[str, Array]:
     """Ask clients what they have by their own rows alone; return baseline -> [clients].
 
     NaN for those that do not say; why is said here.

@@ -39,24 +39,26 @@ PURPOSE = dict(zip(GROUPS, (Purpose.BASELINES, Purpose.BASELINES_NEW), strict=Tr
 
 POOLED: tuple[Baseline, ...] = pooled, pooled_boosting
 
-Ask = Callable[[list[int]], dict[str, Array]]
+ByClients = Callable[[list[int]], dict[str, Array]]
 
 
-def beside(config: Config, task: Task, measured: Evaluation, ask: Ask) -> dict[str, Any] | None:
+def beside(
+    config: Config, task: Task, measured: Evaluation, by_clients: ByClients
+) -> dict[str, Any] | None:
     """Train and score what the configuration's `baselines` names; None where nothing can be.
 
     Parameters
     ----------
     measured
         The run's last evaluation, clients by number.
-    ask
+    by_clients
         Asks clients of such numbers, where their rows are with them: baseline -> [clients].
     """
     if config.baselines == "none":
         return None
     chosen = {group: _some(config, measured, group) for group in GROUPS if group in measured.groups}
     numbers = [client for some in chosen.values() for client, _ in some]
-    found = _here(config, task, numbers) if task.data.rows_here else ask(numbers)
+    found = _here(config, task, numbers) if task.data.rows_here else by_clients(numbers)
     return asdict(_compared(config, task, measured, chosen, found)) if found else None
 
 

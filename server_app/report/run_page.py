@@ -8,12 +8,14 @@ from nufed.server_app.amiss import Rising, alarms, still_rising
 from nufed.server_app.report.figures import styled
 from nufed.server_app.report.page import render, write
 from nufed.server_app.report.record import Record, read_record
-from nufed.server_app.report.sections import Part, sections
+from nufed.server_app.report.sections import SectionOf, sections
 from nufed.server_app.report.words import clients, number, point, steps
 from nufed.server_app.run_folder import REPORT
 
 
-def write_report(folder: Path, name: str | None = None, own: Sequence[Part] | None = None) -> Path:
+def write_report(
+    folder: Path, name: str | None = None, own: Sequence[SectionOf] | None = None
+) -> Path:
     """Make report.html in a run folder, and return it.
 
     Parameters
@@ -33,7 +35,7 @@ def write_report(folder: Path, name: str | None = None, own: Sequence[Part] | No
     return file
 
 
-def report(run: Record, own: Sequence[Part] | None = None) -> str:
+def report(run: Record, own: Sequence[SectionOf] | None = None) -> str:
     """Return the report of a run as a page; see `write_report`."""
     c, a = run.config, run.config.algorithm
     amiss = alarms(run.summary or {}, c, run.probed, _rising(run))

@@ -23,7 +23,7 @@ from benchmarks.attack.cases import (
 from benchmarks.attack.federation import Federation
 from benchmarks.attack.page import POINTS, Cell, loss_of_accuracy, table, verdict
 from nufed.client_app.client import train
-from nufed.client_app.cohort import Trained
+from nufed.client_app.executor import Trained
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.work import Training
 from nufed.conf.compose import compose_config
@@ -44,17 +44,17 @@ def asked() -> tuple[Task, Training]:
 
 def sent(asked: tuple[Task, Training], attack: Attack) -> list[Trained]:
     """Return what each client replies."""
-    task, ask = asked
+    task, job = asked
     federation, params = Federation(task, attack, PARTICIPATING), task.initial_params()
     return [
-        federation.train(params, replace(ask, clients=[client])) for client in range(PARTICIPATING)
+        federation.train(params, replace(job, clients=[client])) for client in range(PARTICIPATING)
     ]
 
 
 def honest(asked: tuple[Task, Training], client: int) -> Params:
     """Return the update of a client by itself."""
-    task, ask = asked
-    return train(task, task.initial_params(), ask, client).update
+    task, job = asked
+    return train(task, task.initial_params(), job, client).update
 
 
 def flat(update: Params) -> torch.Tensor:
@@ -90,11 +90,11 @@ def test_a_turned_update_is_a_multiple_of_the_honest_one(
 def test_a_flipped_label_gives_the_update_of_a_task_of_reversed_classes(
     asked: tuple[Task, Training],
 ) -> None:
-    task, ask = asked
+    task, job = asked
     backwards = replace(task, data=replace(task.data, y=9 - np.asarray(task.data.y)))
     replies = sent(asked, ATTACKS["label flip"])
     for client in range(HOSTILE):
-        assert_same(flat(replies[client].update), flat(honest((backwards, ask), client)))
+        assert_same(flat(replies[client].update), flat(honest((backwards, job), client)))
         assert float((flat(replies[client].update) - flat(honest(asked, client))).norm()) > 0.1
 
 

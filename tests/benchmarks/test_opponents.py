@@ -99,7 +99,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ask(images: Path) -> Callable[[str], tuple[Setting, Work]]:
+def make(images: Path) -> Callable[[str], tuple[Setting, Work]]:
     """Return what makes a case's setting and work."""
 
     def made(case: str) -> tuple[Setting, Work]:
@@ -116,7 +116,7 @@ def ours(given: Setting, work: Work, rows: Sequence[NDArray[Any]]) -> tuple[Para
 
     `rows` has for each client [τ, ν + 1, D].
     """
-    algorithm, x, y = given.ask.algorithm, torch.from_numpy(work.x), torch.from_numpy(work.y)
+    algorithm, x, y = given.job.algorithm, torch.from_numpy(work.x), torch.from_numpy(work.y)
     step = partial(algorithm.step, given.task.loss)
     updates, states = [], []
     for of_client in rows:
@@ -158,10 +158,10 @@ def needs(name: str) -> Opponent:
 @pytest.mark.bench
 @pytest.mark.parametrize("case", CASES)
 def test_jax_computes_what_we_do_each_way(
-    ask: Callable[[str], tuple[Setting, Work]], case: str, tmp_path: Path
+    make: Callable[[str], tuple[Setting, Work]], case: str, tmp_path: Path
 ) -> None:
     needs("jax")
-    given, work = ask(case)
+    given, work = make(case)
     work.write(tmp_path)
     out = run(JAX, tmp_path)
     update, states = ours(given, work, list(np.load(tmp_path / "rows.npz")["rows"]))
@@ -183,10 +183,10 @@ def test_jax_computes_what_we_do_each_way(
 @pytest.mark.parametrize("name", ["pfl", "blazefl"])
 @pytest.mark.parametrize("case", ["convolutions", "clipped"])
 def test_other_engines_compute_what_our_fedavg_does(
-    ask: Callable[[str], tuple[Setting, Work]], case: str, name: str, tmp_path: Path
+    make: Callable[[str], tuple[Setting, Work]], case: str, name: str, tmp_path: Path
 ) -> None:
     opponent = needs(name)
-    given, work = ask(case)
+    given, work = make(case)
     if opponent.lacks(work) is not None:
         pytest.skip(f"{name}: {opponent.lacks(work)}")
     work.write(tmp_path)
@@ -199,10 +199,10 @@ def test_other_engines_compute_what_our_fedavg_does(
 @pytest.mark.bench
 @pytest.mark.parametrize("name", OPPONENTS)
 def test_an_opponent_answers_with_the_seconds_it_took(
-    ask: Callable[[str], tuple[Setting, Work]], name: str
+    make: Callable[[str], tuple[Setting, Work]], name: str
 ) -> None:
     opponent = needs(name)
-    with Process(opponent, ask("convolutions")[1]) as process:
+    with Process(opponent, make("convolutions")[1]) as process:
         assert process.about.startswith(f"{name} ")
         assert all(0 < process.round() < 60 for _ in range(2))
 
@@ -212,26 +212,26 @@ def test_they_are_found_by_their_folder() -> None:
 
 
 def test_one_that_is_not_installed_says_so_in_the_table(
-    ask: Callable[[str], tuple[Setting, Work]], monkeypatch: pytest.MonkeyPatch
+    make: Callable[[str], tuple[Setting, Work]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contenders, "installed", lambda opponent: False)
-    given, work = ask("ditto")
+    given, work = make("ditto")
     with opponents(work, given, lambda _: None, {"JAX, jitted": []}) as (trainers, missing):
         assert trainers == []
     assert [line.contender for line in missing] == ["JAX, jitted"], "the others have no Ditto"
     assert cells(missing[0])[1] == NOT_INSTALLED
 
 
-def test_one_that_fails_says_why(ask: Callable[[str], tuple[Setting, Work]]) -> None:
+def test_one_that_fails_says_why(make: Callable[[str], tuple[Setting, Work]]) -> None:
     opponent = cast(Opponent, SimpleNamespace(__name__="benchmarks.opponents.nobody"))
     with pytest.raises(OpponentFailed, match="nobody"):
-        Process(opponent, ask("exact")[1])
+        Process(opponent, make("exact")[1])
 
 
 def test_work_is_read_as_written(
-    ask: Callable[[str], tuple[Setting, Work]], tmp_path: Path
+    make: Callable[[str], tuple[Setting, Work]], tmp_path: Path
 ) -> None:
-    _, work = ask("exact")
+    _, work = make("exact")
     work.write(tmp_path)
     again = Work.read(tmp_path)
     assert again.spec == work.spec
@@ -240,9 +240,9 @@ def test_work_is_read_as_written(
 
 
 def test_what_is_given_is_what_the_setting_says(
-    ask: Callable[[str], tuple[Setting, Work]],
+    make: Callable[[str], tuple[Setting, Work]],
 ) -> None:
-    given, work = ask("exact")
+    given, work = make("exact")
     assert work.spec.layers == ["flatten", "linear", "relu", "linear"]
     assert (work.spec.nu, work.spec.tau, work.spec.exact, work.spec.gradients) == (2, 3, True, 9)
     part = given.task.data.partition
@@ -257,9 +257,9 @@ def test_what_is_given_is_what_the_setting_says(
 
 
 def test_parameters_come_back_from_jax_as_they_were(
-    ask: Callable[[str], tuple[Setting, Work]],
+    make: Callable[[str], tuple[Setting, Work]],
 ) -> None:
     for case in ("exact", "convolutions"):
-        _, work = ask(case)
+        _, work = make(case)
         for before, after in zip(work.params, to_torch(from_torch(work.params)), strict=True):
             assert (before == after).all()

@@ -10,7 +10,7 @@ from benchmarks.setting import Setting, setting
 from nufed.client_app import sampling
 from nufed.client_app.algorithms.meta_gradient import MetaGradient
 from nufed.client_app.client import draw_batches
-from nufed.client_app.cohort import OneByOne
+from nufed.client_app.executor import OneByOne
 from nufed.client_app.work import Measuring
 from nufed.tasks.streams import Purpose, stream
 from tests.helpers import distance
@@ -19,7 +19,7 @@ CLIENTS, STEPS = 4, 3
 
 
 def plain(given: Setting) -> PlainLoop:
-    a = given.ask.algorithm
+    a = given.job.algorithm
     assert isinstance(a, MetaGradient)
     assert a.batch.support is not None
     return PlainLoop(
@@ -40,8 +40,8 @@ def train_rows(given: Setting, client: int) -> Rows:
 
 def same_batches(given: Setting, client: int) -> list[Rows]:
     """What NuFed draws for a client's round: support and then query batch of each local step."""
-    random = stream(Purpose.TRAIN, given.ask.seed, client, given.ask.round)
-    drawn = draw_batches(given.task, given.ask, client, random)
+    random = stream(Purpose.TRAIN, given.job.seed, client, given.job.round)
+    drawn = draw_batches(given.task, given.job, client, random)
     return [
         (
             torch.cat([s["support"][0], s["query"][0][None]]),
@@ -58,7 +58,7 @@ def test_the_opponent_computes_what_our_loop_does(
     tiny: tuple[str, ...], mode: str, nu: int
 ) -> None:
     given = setting([*tiny, f"algorithm.mode={mode}", f"algorithm.nu={nu}"], CLIENTS)
-    ours = OneByOne(given.task).train(given.params, given.ask)
+    ours = OneByOne(given.task).train(given.params, given.job)
     update, loss = plain(given).train(
         given.params,
         [train_rows(given, client) for client in range(CLIENTS)],
@@ -83,7 +83,7 @@ def test_batches_are_drawn_from_the_clients_rows(tiny: tuple[str, ...]) -> None:
     given = setting(tiny, 1)
     rows = train_rows(given, 0)
     steps = list(plain(given)._drawn(rows))
-    assert len(steps) == given.ask.tau
+    assert len(steps) == given.job.tau
     for x, y in steps:
         assert x.shape == (2, 7, 8)
         assert y.shape == (2, 7)
@@ -95,9 +95,9 @@ def test_batches_are_drawn_from_the_clients_rows(tiny: tuple[str, ...]) -> None:
 def test_its_curves_are_ours(tiny: tuple[str, ...]) -> None:
     given = setting(tiny, CLIENTS)
     task, part = given.task, given.task.data.partition
-    algorithm = given.ask.algorithm.with_numbers({"alpha": 0.1})
-    ask = Measuring(algorithm, 3, list(range(CLIENTS)), STEPS, 7)
-    report = OneByOne(task).evaluate(given.params, ask)
+    algorithm = given.job.algorithm.with_numbers({"alpha": 0.1})
+    job = Measuring(algorithm, 3, list(range(CLIENTS)), STEPS, 7)
+    report = OneByOne(task).evaluate(given.params, job)
     ours = np.reshape(report.curves, (2, CLIENTS, STEPS + 1))
 
     def support(client: int) -> tuple[Tensor, Tensor]:

@@ -41,10 +41,10 @@ ALGORITHM = algorithm_of(CONFIG.algorithm)
 NUMBERS = Numbers.of(ALGORITHM)
 
 
-def line(ask: TrainInstruction | EvaluateInstruction, **changes: Any) -> str:
+def line(instruction: TrainInstruction | EvaluateInstruction, **changes: Any) -> str:
     """Return why an instruction is refused, once it is changed."""
     with pytest.raises(MalformedMessage) as refused:
-        require_within(replace(ask, **changes), CONFIG, ROWS)
+        require_within(replace(instruction, **changes), CONFIG, ROWS)
     return str(refused.value)
 
 
@@ -57,16 +57,16 @@ def test_what_the_configuration_says_and_less_is_done() -> None:
 
 def test_a_message_has_no_say_in_how_much_a_round_is() -> None:
     """ν, τ, the mode and batch sizes are the configuration's; numbers alone may be chosen."""
-    ask = TRAIN.of(NUMBERS.into(algorithm_of(CONFIG.algorithm)), Held())
-    assert ask.algorithm == algorithm_of(CONFIG.algorithm)
-    halved = Numbers(["alpha", "beta", "delta"], [0.05, 0.05, 1e-3]).into(ask.algorithm)
-    assert halved == replace(ask.algorithm, alpha=0.05, beta=0.05)
+    instruction = TRAIN.of(NUMBERS.into(algorithm_of(CONFIG.algorithm)), Held())
+    assert instruction.algorithm == algorithm_of(CONFIG.algorithm)
+    halved = Numbers(["alpha", "beta", "delta"], [0.05, 0.05, 1e-3]).into(instruction.algorithm)
+    assert halved == replace(instruction.algorithm, alpha=0.05, beta=0.05)
     for name in ("nu", "tau", "mode", "batch", "name", "recompute", "_target_"):
         with pytest.raises(MalformedMessage, match=f"algorithm.{name}: is no real number"):
-            Numbers([name], [10.0**7]).into(ask.algorithm)
+            Numbers([name], [10.0**7]).into(instruction.algorithm)
     for value in (0.0, -1.0, float("inf"), float("nan"), 1e39):
         with pytest.raises(MalformedMessage, match=r"beta|values"):
-            Numbers(["beta"], [value]).into(ask.algorithm)
+            Numbers(["beta"], [value]).into(instruction.algorithm)
 
 
 def test_curves_that_are_more_are_refused() -> None:
@@ -92,9 +92,9 @@ def test_a_message_is_refused_before_anything_is_computed(monkeypatch: pytest.Mo
     grid = LocalGrid(client_app, {"config": to_json(CONFIG)})
     arrays = ArrayRecord(build(CONFIG).initial_params())
 
-    def send(ask: Any, kind: str) -> Message:
+    def send(instruction: Any, kind: str) -> Message:
         content = copy.deepcopy(
-            encode(ask, arrays, also=(NUMBERS, EvaluationNumbers.of(ALGORITHM)))
+            encode(instruction, arrays, also=(NUMBERS, EvaluationNumbers.of(ALGORITHM)))
         )
         return grid.send_and_receive([Message(content, 1000, kind)])[0]
 
@@ -145,8 +145,8 @@ def test_a_model_alone_takes_no_more_steps_than_local_training_may() -> None:
         client_app, {"config": to_json(replace(CONFIG, rounds=50, baselines="simple"))}
     )
     grid.nodes[1000].node_config |= {"max-nu": 4, "max-tau": 249}
-    ask = encode(AloneInstruction([0]))
-    (reply,) = grid.send_and_receive([Message(ask, 1000, ALONE)])
+    instruction = encode(AloneInstruction([0]))
+    (reply,) = grid.send_and_receive([Message(instruction, 1000, ALONE)])
     said = "max-tau=249: a model alone takes up to 250 steps here; say baselines=none"
     assert reply.error.reason == f"MalformedMessage: {said}"
 

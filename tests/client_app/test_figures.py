@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from nufed.client_app.cohort import Cohort, OneByOne
+from nufed.client_app.executor import Executor, OneByOne
 from nufed.client_app.figures import MOST, all_finite, as_reported, reportable
 from nufed.conf.compose import compose_config
 from nufed.conf.schema import Config
-from nufed.simulation.executor import Batched
+from nufed.simulation.batched import Batched
 from nufed.tasks.task import Task, build
 from tests.helpers import measuring, training
 
@@ -44,9 +44,9 @@ def test_a_loss_that_float32_cannot_hold_is_divergence(batched: bool) -> None:
     """It is a finite number in float64, and each client's own: no other's reply is malformed."""
     for alpha, diverged in ((1e30, CLIENTS), (0.1, [])):
         config, task = steep(alpha)
-        cohort: Cohort = Batched(config, task) if batched else OneByOne(task)
-        ask = training(config, CLIENTS)
-        report = cohort.train(task.initial_params(), ask).report
+        executor: Executor = Batched(config, task) if batched else OneByOne(task)
+        job = training(config, CLIENTS)
+        report = executor.train(task.initial_params(), job).report
         assert report.diverged == diverged
         assert report.diverged_at == [0] * len(diverged)
         assert report.clients == [client for client in CLIENTS if client not in diverged]
@@ -55,8 +55,8 @@ def test_a_loss_that_float32_cannot_hold_is_divergence(batched: bool) -> None:
 @pytest.mark.parametrize("batched", [False, True])
 def test_a_curve_is_infinite_from_where_float32_would_be(batched: bool) -> None:
     config, task = steep(1e15)
-    cohort: Cohort = Batched(config, task) if batched else OneByOne(task)
-    report = cohort.evaluate(
+    executor: Executor = Batched(config, task) if batched else OneByOne(task)
+    report = executor.evaluate(
         task.initial_params(), measuring(config, CLIENTS, steps=3, alpha=1e15, batch=20)
     )
     loss = np.reshape(report.curves, (len(report.metrics), 3, 4))[report.metrics.index("loss")]

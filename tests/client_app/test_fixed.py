@@ -35,8 +35,8 @@ def test_clients_compute_with_the_servers_buffers(small: Small) -> None:
     assert torch.equal(task.buffers["waves"], saved["waves"])
     found = json.loads((run.folder / "clients.json").read_text())["participating"]
     for number, losses in enumerate(found["loss"]):
-        ask = measuring(config)
-        assert losses == pytest.approx(evaluate(task, params, ask, number)["loss"], rel=1e-4)
+        job = measuring(config)
+        assert losses == pytest.approx(evaluate(task, params, job, number)["loss"], rel=1e-4)
 
 
 def test_frozen_parameters_that_differ_end_the_run_in_one_line(small: Small) -> None:

@@ -90,9 +90,9 @@ def test_the_curve_is_the_one_that_the_run_measures(small: Run, model: tuple[str
     config = of_run(run.folder, "run")
     task = build(config)
     params = task.load_state(load_file(run.folder / "model.safetensors"))
-    ask = measuring(config, [2], steps=3, alpha=0.1, batch=4)
+    job = measuring(config, [2], steps=3, alpha=0.1, batch=4)
     personal = personalize(run.folder, run.file, client=30, steps=3)
-    assert personal.curve == evaluate(task, params, ask, 2)
+    assert personal.curve == evaluate(task, params, job, 2)
     assert personalize(run.folder, client="30", steps=3).curve == personal.curve, "its own data"
     assert personal.train_rows.tolist() == task.data.partition.train_rows(2).tolist()
     assert personal.test_rows.tolist() == task.data.partition.test_rows(2).tolist()

@@ -46,21 +46,21 @@ def test_evaluation_fine_tunes_on_train_rows_and_measures_on_test_rows() -> None
     """Changed test labels change what is measured, by exactly what they must if the models stay the
     same; with fine-tuning on test rows the models would follow them, and this fails."""
     task = build(compose_config(["engine.precision=float64"]))
-    params, ask = task.initial_params(), dataclasses.replace(ASK, steps=30)
+    params, job = task.initial_params(), dataclasses.replace(ASK, steps=30)
     partition = task.data.partition
     train, test = partition.train_rows(3), partition.test_rows(3)
     assert not set(train) & set(test)
-    before = evaluate(task, params, ask, 3)
+    before = evaluate(task, params, job, 3)
 
     # Two-class client: with its test labels swapped, the same models have the opposite accuracy.
     first, second = np.unique(task.data.y[np.concatenate([train, test])])
     swapped = first + second - task.data.y[test]
-    after = evaluate(with_labels(task, test, swapped), params, ask, 3)
+    after = evaluate(with_labels(task, test, swapped), params, job, 3)
     assert before["accuracy"][-1] > 0.6, "the models must have learned something for this to tell"
     assert after["accuracy"][-1] == pytest.approx(1 - before["accuracy"][-1], abs=1e-12)
 
     retrained = evaluate(
-        with_labels(task, train, first + second - task.data.y[train]), params, ask, 3
+        with_labels(task, train, first + second - task.data.y[train]), params, job, 3
     )
     assert retrained["accuracy"][0] == before["accuracy"][0]
     assert retrained["accuracy"][-1] < 0.5 < before["accuracy"][-1]

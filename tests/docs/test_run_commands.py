@@ -142,7 +142,7 @@ def test_tensorboard_shows_every_run(command: Command, folder: Path, home: Path)
     server = subprocess.Popen(
         [program, *command.words[1:], "--port", str(port)], cwd=folder, stderr=subprocess.DEVNULL
     )
-    ask, runs = build_opener(ProxyHandler({})), list[str]()
+    job, runs = build_opener(ProxyHandler({})), list[str]()
     try:
         until = time.monotonic() + LIMIT_S
         while not any(f"digits-nufed/{TIME}" in each for each in runs):
@@ -150,7 +150,7 @@ def test_tensorboard_shows_every_run(command: Command, folder: Path, home: Path)
             assert server.poll() is None
             time.sleep(0.5)
             try:
-                with ask.open(f"http://127.0.0.1:{port}/data/runs") as answer:
+                with job.open(f"http://127.0.0.1:{port}/data/runs") as answer:
                     runs = json.load(answer)
             except OSError:
                 continue  # it does not listen yet

@@ -30,7 +30,7 @@ from nufed.server_app.baselines.pooled import pooled
 from nufed.server_app.baselines.pooled_boosting import pooled_boosting
 from nufed.server_app.baselines.stacked import stacked, way
 from nufed.server_app.report.run_page import write_report
-from nufed.simulation.lane import Lane
+from nufed.simulation.device_executor import DeviceExecutor
 from nufed.simulation.plan import ONE_BY_ONE, Way
 from nufed.tasks.task import build
 from tests.helpers import RunResult
@@ -268,8 +268,8 @@ def test_clients_are_stacked_only_where_that_changes_nothing(
     words = ["dataset=npz", f"dataset.path={of.config.dataset['path']}", "partition=natural"]
     config = compose_config([*words, "model=custom", model]) if model else of.config
     task = build(config)
-    ask = Measuring(trained(0.01, (2,)), 0, list(range(N)), 2, BATCH)
-    found = way(Lane(task), task.initial_params(), ask)
+    job = Measuring(trained(0.01, (2,)), 0, list(range(N)), 2, BATCH)
+    found = way(DeviceExecutor(task), task.initial_params(), job)
     assert found == (ONE_BY_ONE if model else Way(N))
 
 

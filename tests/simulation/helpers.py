@@ -12,13 +12,13 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from nufed.client_app.algorithm import algorithm_of
-from nufed.client_app.cohort import Trained
+from nufed.client_app.executor import Trained
 from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.work import Measuring, Training, task_for
 from nufed.conf.compose import compose_config
 from nufed.conf.schema import Config
-from nufed.simulation.executor import Batched
+from nufed.simulation.batched import Batched
 from nufed.tasks.store import home
 from nufed.tasks.task import Task
 from tests.helpers import distance, measuring, training
@@ -65,14 +65,14 @@ def batched(of: Setting, **engine: Any) -> Batched:
     return Batched(replace(of.config, engine=of.config.engine | engine), of.task)
 
 
-def ask_train(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Training:
-    """Ask for one round of all clients, or some, as the server would."""
+def train_job(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Training:
+    """Return one round of training of all clients, or some, as the server would."""
     everyone = range(of.task.data.num_clients) if clients is None else clients
     return training(of.config, everyone, **changes)
 
 
-def ask_evaluate(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Measuring:
-    """Ask for the personalization curves of all clients, or some, as the server would."""
+def evaluate_job(of: Setting, clients: Sequence[int] | None = None, **changes: Any) -> Measuring:
+    """Return the personalization curves of all clients, or some, as the server would."""
     everyone = range(of.task.data.num_clients) if clients is None else clients
     return measuring(of.config, everyone, **changes)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from nufed.cli.engines.batched import launch
 from nufed.client_app.algorithm import algorithm_of
-from nufed.client_app.cohort import Cohort, OneByOne
+from nufed.client_app.executor import Executor, OneByOne
 from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
 from nufed.client_app.states import Held, StateFolder
@@ -65,20 +65,22 @@ def of(name: str, *overrides: str) -> Setting:
     return setting(*words)
 
 
-def rounds(cohort: Cohort, given: Setting, folder: Path) -> Iterator[tuple[Params, EvaluateReport]]:
+def rounds(
+    executor: Executor, given: Setting, folder: Path
+) -> Iterator[tuple[Params, EvaluateReport]]:
     """Train rounds as a server that averages; yield what is shared after each, and the curves."""
     algorithm = algorithm_of(given.config.algorithm).of_federation(len(SEEN), len(SEEN))
     shared = algorithm.shared(given.params)
     like = new_state(given.task, algorithm, shared)
     states = StateFolder(folder, like, "one", since=0, saved=[])
     for k in range(1, ROUNDS + 1):
-        ask = replace(training(given.config, SEEN, round=k), algorithm=algorithm, states=states)
-        trained = cohort.train(shared, ask)
+        job = replace(training(given.config, SEEN, round=k), algorithm=algorithm, states=states)
+        trained = executor.train(shared, job)
         assert trained.report.clients == [*SEEN], trained.report
         shared = {name: p - trained.update[name] for name, p in shared.items()}
         everyone = range(given.task.data.num_clients)
         measured = replace(measuring(given.config, everyone), algorithm=algorithm, states=states)
-        yield shared, cohort.evaluate(shared, replace(measured, round=k))
+        yield shared, executor.evaluate(shared, replace(measured, round=k))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,9 +105,9 @@ def test_local_steps_read_the_numbers_that_a_schedule_may_have(name: str) -> Non
     shared = algorithm.shared(given.params)
 
     def round_of(numbers: dict[str, float]) -> list[torch.Tensor]:
-        ask, states = training(given.config, SEEN, round=1), Held()
-        ask = replace(ask, algorithm=algorithm.with_numbers(numbers), states=states)
-        update = OneByOne(given.task).train(shared, ask).update
+        job, states = training(given.config, SEEN, round=1), Held()
+        job = replace(job, algorithm=algorithm.with_numbers(numbers), states=states)
+        update = OneByOne(given.task).train(shared, job).update
         leaves = [update, *states.on_cpu().values()]
         return [p for each in leaves for p in each.values()]
 

@@ -42,37 +42,37 @@ def test_its_methods_are_called_there(
     thing: Apart, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It keeps what it has, what it raises and warns of is so here, and what it prints is not."""
-    assert thing.ask("add", 2) == (2, thing.pid)
-    assert thing.ask("add", 3) == (5, thing.pid)
+    assert thing.call("add", 2) == (2, thing.pid)
+    assert thing.call("add", 3) == (5, thing.pid)
     assert thing.pid != os.getpid()
     with pytest.raises(InputError, match=r"^count=7: too many$"):
-        thing.ask("refuse")
-    thing.ask("warn", "100% sure")
+        thing.call("refuse")
+    thing.call("warn", "100% sure")
     assert [r.getMessage() for r in caplog.records] == ["100% sure"]
     assert capfd.readouterr().out == ""
     with pytest.raises(RuntimeError, match="cannot pickle"):
-        thing.ask("lock")
-    assert thing.ask("add", 0)[0] == 5
+        thing.call("lock")
+    assert thing.call("add", 0)[0] == 5
     assert thing.idle
 
 
 @LINUX
 def test_its_end_is_told_and_leaves_nothing(thing: Apart) -> None:
-    child = thing.ask("child")
+    child = thing.call("child")
     with pytest.raises(Gone, match=r"^status 3$"):
-        thing.ask("die")
+        thing.call("die")
     assert gone(child)
     assert not thing.idle
     with pytest.raises(Gone):
-        thing.ask("add", 1)
+        thing.call("add", 1)
 
 
 @LINUX
 def test_one_that_is_killed_between_two_calls_is_gone(thing: Apart) -> None:
-    thing.ask("add", 1)
+    thing.call("add", 1)
     os.kill(thing.pid, signal.SIGKILL)
     with pytest.raises(Gone, match=r"^signal 9$"):
-        thing.ask("add", 1)
+        thing.call("add", 1)
 
 
 @LINUX
@@ -80,8 +80,8 @@ def test_it_ends_with_the_process_that_uses_it(tmp_path: Path) -> None:
     """Killed, in the middle of a call."""
     code = (
         "import sys; from nufed.simulation.apart import Apart; "
-        f"thing = Apart('{THING}'); print(thing.ask('add', 1)[1], flush=True); "
-        "thing.ask('hang')"
+        f"thing = Apart('{THING}'); print(thing.call('add', 1)[1], flush=True); "
+        "thing.call('hang')"
     )
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
     user = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env)

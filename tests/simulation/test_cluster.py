@@ -19,7 +19,7 @@ from tests import forked
 from tests.docs.pages import sections
 from tests.forked import LIMIT_S, Started
 from tests.helpers import distance, read_run
-from tests.simulation.helpers import ask_evaluate, ask_train, batched, setting
+from tests.simulation.helpers import batched, evaluate_job, setting, train_job
 from tests.simulation.machines import Cluster, Machine
 from tests.simulation.test_engines import assert_same
 from tests.simulation.test_workers import cpu_ticks
@@ -116,10 +116,10 @@ def test_a_lost_machine_changes_no_bit_and_another_takes_its_place(
     of, second = setting("engine.precision=float64", "algorithm.nu=1"), cluster.join(SECOND)
     engine = batched(of, workers=2, chunk_size=2, ray_address=cluster.address)
     try:
-        ask = ask_train(of, tau=150)
-        undisturbed = engine.train(of.params, ask)
+        job = train_job(of, tau=150)
+        undisturbed = engine.train(of.params, job)
         killer = kill_at_work(second, lambda: True)
-        disturbed = engine.train(of.params, ask)
+        disturbed = engine.train(of.params, job)
         killer.join(60.0)
         assert distance(disturbed.update, undisturbed.update) == 0.0
         assert disturbed.report.clients == undisturbed.report.clients
@@ -134,9 +134,9 @@ def test_a_lost_machine_changes_no_bit_and_another_takes_its_place(
         until = time.monotonic() + LIMIT_S
         while len(left.pids) < 2:
             assert time.monotonic() < until
-            engine.evaluate(of.params, ask_evaluate(of))
+            engine.evaluate(of.params, evaluate_job(of))
         assert third.worker() in left.pids
-        again = engine.train(of.params, ask)
+        again = engine.train(of.params, job)
         assert distance(again.update, undisturbed.update) == 0.0
     finally:
         engine.close()

@@ -7,21 +7,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nufed.client_app.cohort import OneByOne
+from nufed.client_app.executor import OneByOne
 from nufed.simulation import plan as plans
+from nufed.simulation.batched import Batched
 from nufed.simulation.compiled import CompilerFailed
-from nufed.simulation.executor import Batched
 from nufed.tasks.store import home
 from tests.helpers import distance
 from tests.simulation.helpers import (
     TOLERANCE,
     Setting,
-    ask_evaluate,
-    ask_train,
     assert_same_curves,
     assert_same_training,
     batched,
+    evaluate_job,
     setting,
+    train_job,
 )
 
 SETTINGS = {
@@ -39,7 +39,7 @@ def compiled(request: pytest.FixtureRequest) -> tuple[Setting, Batched]:
     """Compile once in each precision; chunks of three, of seven clients, are not all full."""
     of = setting(*SETTINGS[request.param], f"engine.precision={request.param}")
     engine = batched(of, compile=True, chunk_size=3)
-    engine.train(of.params, ask_train(of))
+    engine.train(of.params, train_job(of))
     return of, engine
 
 
@@ -58,12 +58,12 @@ def test_compiled_steps_are_the_steps_as_written(
 ) -> None:
     """Those that fill a short chunk up weigh nothing, and are not reported."""
     of, engine = compiled
-    ask = ask_train(of, weighting=weighting)
-    result = engine.train(of.params, ask)
+    job = train_job(of, weighting=weighting)
+    result = engine.train(of.params, job)
     assert result.report.clients == [0, 1, 2, 3, 4, 5, 6]
-    eager = batched(of, chunk_size=3).train(of.params, ask)
+    eager = batched(of, chunk_size=3).train(of.params, job)
     assert_same_training(result, eager, tolerance(of))
-    assert_same_training(result, OneByOne(of.task).train(of.params, ask), tolerance(of))
+    assert_same_training(result, OneByOne(of.task).train(of.params, job), tolerance(of))
 
 
 def test_a_later_round_needs_no_new_program(compiled: tuple[Setting, Batched]) -> None:
@@ -76,19 +76,19 @@ def test_a_later_round_needs_no_new_program(compiled: tuple[Setting, Batched]) -
     assert before
     other = {name: p + 0.1 * torch.randn_like(p) for name, p in of.params.items()}
     for clients in ([6, 2, 0, 1, 4, 3, 5], [5, 2, 6]):
-        ask = ask_train(of, clients, round=9, tau=5, seed=3)
-        result = engine.train(other, ask)
+        job = train_job(of, clients, round=9, tau=5, seed=3)
+        result = engine.train(other, job)
         assert programs() == before
-        assert_same_training(result, OneByOne(of.task).train(other, ask), tolerance(of))
+        assert_same_training(result, OneByOne(of.task).train(other, job), tolerance(of))
 
 
 def test_programs_write_over_no_parameters_of_others(compiled: tuple[Setting, Batched]) -> None:
     """They overwrite those that they are given, which must be copies of the global model."""
     of, engine = compiled
     before = {name: p.clone() for name, p in of.params.items()}
-    first = engine.train(of.params, ask_train(of))
+    first = engine.train(of.params, train_job(of))
     kept = {name: p.clone() for name, p in first.update.items()}
-    second = engine.train(of.params, ask_train(of))
+    second = engine.train(of.params, train_job(of))
     assert all(torch.equal(before[name], p) for name, p in of.params.items())
     assert distance(first.update, kept) == 0.0
     assert distance(first.update, second.update) == 0.0
@@ -101,11 +101,11 @@ def test_a_compiled_single_client_is_tried_and_the_plan_is_obeyed(
     caplog.set_level(logging.INFO, "nufed")
     monkeypatch.setattr(plans, "PLANS", "plans-single.json")
     of = setting(*SETTINGS["float32"], "engine.precision=float32")
-    ask, file = ask_train(of, [4]), home() / plans.PLANS
-    expected = OneByOne(of.task).train(of.params, ask)
+    job, file = train_job(of, [4]), home() / plans.PLANS
+    expected = OneByOne(of.task).train(of.params, job)
     engine = batched(of, compile=True)
-    assert_same_training(engine.train(of.params, ask), expected, 1e-5)
-    made_steps = engine.lane._step.cache_info().currsize
+    assert_same_training(engine.train(of.params, job), expected, 1e-5)
+    made_steps = engine.executor._step.cache_info().currsize
     assert made_steps <= 2, "as it is, and compiled: the round takes what the trial made"
     ((name, found),) = json.loads(file.read_text()).items()
     plan, made = plans.Plan(*found), programs()
@@ -118,7 +118,7 @@ def test_a_compiled_single_client_is_tried_and_the_plan_is_obeyed(
         caplog.clear()
         file.write_text(json.dumps({name: plan._replace(compiled=compiled)}))
         engine = batched(of, compile=True)
-        assert_same_training(engine.train(of.params, ask), expected, 1e-5)
+        assert_same_training(engine.train(of.params, job), expected, 1e-5)
         assert caplog.records[-1].getMessage().startswith(says)
         assert programs() == made
 
@@ -133,10 +133,10 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan_of(of: Setting, **changes: object) -> plans.Plan:
     """Train for a round, and return the plan that was kept for it."""
-    ask = ask_train(of)
+    job = train_job(of)
     engine = Batched(replace(of.config, **changes), of.task)
     assert_same_training(
-        engine.train(of.params, ask), OneByOne(of.task).train(of.params, ask), tolerance(of)
+        engine.train(of.params, job), OneByOne(of.task).train(of.params, job), tolerance(of)
     )
     ((_, found),) = json.loads((home() / plans.PLANS).read_text()).items()
     return plans.Plan(*found)
@@ -176,11 +176,11 @@ def test_without_a_compiler_a_run_left_to_itself_goes_on(
     (said,) = [line for line in caplog.messages if line.startswith("steps are not compiled: ")]
     assert "a C++ compiler is needed" in said
     with pytest.raises(CompilerFailed):
-        batched(of, compile=True).train(of.params, ask_train(of))
+        batched(of, compile=True).train(of.params, train_job(of))
 
 
 def test_evaluation_beside_compiled_training(compiled: tuple[Setting, Batched]) -> None:
     of, engine = compiled
-    curves = engine.evaluate(of.params, ask_evaluate(of))
-    expected = OneByOne(of.task).evaluate(of.params, ask_evaluate(of))
+    curves = engine.evaluate(of.params, evaluate_job(of))
+    expected = OneByOne(of.task).evaluate(of.params, evaluate_job(of))
     assert_same_curves(curves, expected, tolerance(of))

@@ -16,21 +16,21 @@ import pytest
 import torch
 from torch import nn
 
-from nufed.client_app.cohort import OneByOne
+from nufed.client_app.executor import OneByOne
 from nufed.client_app.meta_gradient import meta_gradient
 from nufed.conf.errors import RunStopped
-from nufed.simulation.executor import Batched
+from nufed.simulation.batched import Batched
 from nufed.simulation.memory import PeakMemory, free_bytes, out_of_memory
 from nufed.simulation.plan import Way
 from tests.helpers import network
 from tests.simulation.helpers import (
     Setting,
-    ask_evaluate,
-    ask_train,
     assert_same_curves,
     assert_same_training,
     batched,
+    evaluate_job,
     setting,
+    train_job,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -114,9 +114,9 @@ def test_recompute_grows_by_one_copy_of_the_parameters_a_step() -> None:
 
 def test_memory_that_is_short_is_told_from_other_errors() -> None:
     """Real ones, of PyTorch and of NumPy."""
-    for ask in (lambda: torch.empty(1 << 60), lambda: np.empty(1 << 50)):
+    for job in (lambda: torch.empty(1 << 60), lambda: np.empty(1 << 50)):
         with pytest.raises((RuntimeError, MemoryError)) as raised:
-            ask()
+            job()
         assert out_of_memory(raised.value)
     for mistake in (lambda: torch.ones(2) @ torch.ones(3), lambda: int("DefaultCPUAllocator")):
         with pytest.raises((RuntimeError, ValueError)) as raised:
@@ -159,16 +159,16 @@ class Case(NamedTuple):
 
 def asks(of: Setting, rows: int) -> dict[str, Any]:
     """Return one round and one evaluation with large batches: 13 kB a row."""
-    training = ask_train(of, LARGEST_FIRST, support=rows, query=rows)
-    return {"train": training, "evaluate": ask_evaluate(of, LARGEST_FIRST[:-1], batch=rows)}
+    training = train_job(of, LARGEST_FIRST, support=rows, query=rows)
+    return {"train": training, "evaluate": evaluate_job(of, LARGEST_FIRST[:-1], batch=rows)}
 
 
 def need(of: Setting, kind: str, clients: int) -> int:
     """Return the bytes that some clients at once take."""
     with PeakMemory() as peak:
-        lane = batched(of, chunk_size=7).lane
+        executor = batched(of, chunk_size=7).executor
         some, way = LARGEST_FIRST[:clients], Way(clients)
-        getattr(lane, kind)(of.params, asks(of, ROWS)[kind], some, way)
+        getattr(executor, kind)(of.params, asks(of, ROWS)[kind], some, way)
     return peak.bytes
 
 
@@ -190,12 +190,12 @@ def try_twice(of: Setting, case: Case) -> Any:
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("nufed").addHandler(handler)
-    engine, ask = engine_of(of, case.chunk), asks(of, case.rows)[case.kind]
+    engine, job = engine_of(of, case.chunk), asks(of, case.rows)[case.kind]
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + case.bytes, resource.RLIM_INFINITY))
     try:
-        result, first = getattr(engine, case.kind)(of.params, ask), len(said)
-        getattr(engine, case.kind)(of.params, ask)
+        result, first = getattr(engine, case.kind)(of.params, job), len(said)
+        getattr(engine, case.kind)(of.params, job)
     except RunStopped as error:
         return str(error)
     return result, said[:first], said[first:]
@@ -206,8 +206,8 @@ def try_all(cases: list[Case], folder: Path) -> None:
     torch.set_num_threads(1)
     of = setting(*WIDE)
     warm = engine_of(of, 7)  # on small batches: what is loaded lazily is there then
-    warm.train(of.params, ask_train(of))
-    warm.evaluate(of.params, ask_evaluate(of))
+    warm.train(of.params, train_job(of))
+    warm.evaluate(of.params, evaluate_job(of))
     for number, case in enumerate(cases):
         if os.fork() == 0:
             try:

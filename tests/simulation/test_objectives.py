@@ -10,21 +10,21 @@ import torchmetrics.functional as M
 from torch import Tensor
 from torch.func import functional_call
 
-from nufed.client_app.cohort import OneByOne
+from nufed.client_app.executor import OneByOne
 from nufed.client_app.meta_gradient import Params, trajectory
 from nufed.client_app.personalization import personalization_curve
-from nufed.simulation.executor import why_one_by_one
+from nufed.simulation.batched import why_one_by_one
 from tests.helpers import distance, unrolled_meta_gradient
 from tests.simulation.helpers import (
     TOLERANCE,
     Setting,
-    ask_evaluate,
-    ask_train,
     assert_same_curves,
     assert_same_training,
     batched,
     curves_of,
+    evaluate_job,
     setting,
+    train_job,
 )
 
 SIZES = (40, 9, 23, 14)  # rows a client
@@ -114,13 +114,13 @@ def case(folder: Path, name: str, precision: str = "float64") -> Setting:
 def test_a_stack_is_each_client_by_itself(name: str, precision: str, tmp_path: Path) -> None:
     of = case(tmp_path, name, precision)
     assert why_one_by_one(of.task, of.params) is None
-    alone, ask = OneByOne(of.task), ask_train(of, support=None)
-    trained, measured = alone.train(of.params, ask), alone.evaluate(of.params, ask_evaluate(of))
+    alone, job = OneByOne(of.task), train_job(of, support=None)
+    trained, measured = alone.train(of.params, job), alone.evaluate(of.params, evaluate_job(of))
     for chunk in CHUNKS:
         engine = batched(of, chunk_size=chunk)
-        assert_same_training(engine.train(of.params, ask), trained, TOLERANCE[precision])
+        assert_same_training(engine.train(of.params, job), trained, TOLERANCE[precision])
         assert_same_curves(
-            engine.evaluate(of.params, ask_evaluate(of)), measured, 10 * TOLERANCE[precision]
+            engine.evaluate(of.params, evaluate_job(of)), measured, 10 * TOLERANCE[precision]
         )
 
 
@@ -183,7 +183,7 @@ EXPECTED = {
 def test_figures_are_those_of_torch_and_torchmetrics(name: str, chunk: int, tmp_path: Path) -> None:
     """Of the untrained model, of every client; 2 to 10 test rows, so that filler would show."""
     of = case(tmp_path, name)
-    report = batched(of, chunk_size=chunk).evaluate(of.params, ask_evaluate(of, steps=1))
+    report = batched(of, chunk_size=chunk).evaluate(of.params, evaluate_job(of, steps=1))
     assert report.metrics == [*EXPECTED[name]]
     assert len({len(of.task.data.partition.test_rows(i)) for i in range(4)}) == 4
     for client, curves in curves_of(report).items():

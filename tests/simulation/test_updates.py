@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from nufed.client_app.algorithm import norm
-from nufed.client_app.cohort import OneByOne
+from nufed.client_app.executor import OneByOne
 from nufed.client_app.work import Training
 from tests.helpers import distance
-from tests.simulation.helpers import Setting, ask_train, batched, setting
+from tests.simulation.helpers import Setting, batched, setting, train_job
 
 CLIENTS = 7
 TOO_FAR, WILD = 4, 2
@@ -30,20 +30,20 @@ def of(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     return setting(*data, "algorithm=fedavg", "algorithm.alpha=0.1", "algorithm.beta=0.5")
 
 
-def updates(of: Setting, ask: Training) -> dict[int, dict[str, torch.Tensor]]:
+def updates(of: Setting, job: Training) -> dict[int, dict[str, torch.Tensor]]:
     """Return each client's update, from the plain loop."""
-    made = {c: OneByOne(of.task).train(of.params, replace(ask, clients=[c])) for c in ask.clients}
+    made = {c: OneByOne(of.task).train(of.params, replace(job, clients=[c])) for c in job.clients}
     return {c: one.update for c, one in made.items() if one.report.clients}
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "examples"])
 def test_clipped_in_a_stack_is_clipped_client_by_client(of: Setting, weighting: str) -> None:
-    plain = ask_train(of, weighting=weighting)
+    plain = train_job(of, weighting=weighting)
     each = updates(of, plain)
     lengths = {client: float(norm(update)) for client, update in each.items()}
     assert sorted(lengths, key=lengths.__getitem__)[-1] == TOO_FAR
     clip, most = float(np.median([*lengths.values()])), lengths[TOO_FAR] / 2
-    ask = replace(plain, clip_norm=clip, max_norm=most)
+    job = replace(plain, clip_norm=clip, max_norm=most)
     rows = of.task.data.partition.train
     kept = [client for client in each if client != TOO_FAR]
     weight = {c: float(rows[c]) if weighting == "examples" else 1.0 for c in kept}
@@ -52,8 +52,8 @@ def test_clipped_in_a_stack_is_clipped_client_by_client(of: Setting, weighting: 
         / sum(weight.values())
         for name in of.params
     }
-    for cohort in (OneByOne(of.task), *(batched(of, chunk_size=k) for k in (2, 3, 7))):
-        update, report = cohort.train(of.params, ask)
+    for executor in (OneByOne(of.task), *(batched(of, chunk_size=k) for k in (2, 3, 7))):
+        update, report = executor.train(of.params, job)
         assert distance(update, wanted) < 1e-10
         assert report.clients == kept
         assert report.lengths == pytest.approx([lengths[c] for c in kept], rel=1e-10)
@@ -65,10 +65,10 @@ def test_clipped_in_a_stack_is_clipped_client_by_client(of: Setting, weighting: 
 def test_each_update_comes_by_itself_in_the_order_of_the_report(
     of: Setting, clip: float | None
 ) -> None:
-    ask = replace(ask_train(of), each=True, clip_norm=clip)
-    alone = updates(of, replace(ask, each=False))
-    for cohort in (OneByOne(of.task), *(batched(of, chunk_size=k) for k in (2, 3, 7))):
-        update, report = cohort.train(of.params, ask)
+    job = replace(train_job(of), each=True, clip_norm=clip)
+    alone = updates(of, replace(job, each=False))
+    for executor in (OneByOne(of.task), *(batched(of, chunk_size=k) for k in (2, 3, 7))):
+        update, report = executor.train(of.params, job)
         assert report.clients == [c for c in range(CLIENTS) if c != WILD]
         assert report.diverged == [WILD]
         for i, client in enumerate(report.clients):

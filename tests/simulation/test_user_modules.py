@@ -141,8 +141,8 @@ def _require_same_personal(name: str, trained: RunResult, data: Path, scratch: P
     personal = personalize(trained.folder, rows, client=3, steps=1)
     task = build(config)
     params = task.load_state(trained.model)
-    ask = measuring(config, [3], steps=1)
-    assert personal.curve == evaluate(task, params, ask, 3)
+    job = measuring(config, [3], steps=1)
+    assert personal.curve == evaluate(task, params, job, 3)
 
     personal.save(scratch / "personal.safetensors")
     net = build(config).module  # as one's own code makes it, with other numbers at first

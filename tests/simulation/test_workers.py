@@ -12,25 +12,25 @@ from pathlib import Path
 import pytest
 
 from nufed.cli.engines.batched import launch
-from nufed.client_app.cohort import OneByOne
+from nufed.client_app.executor import OneByOne
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError
 from nufed.server_app.terminal import Terminal
 from nufed.simulation import actors, workers
 from nufed.simulation.actors import Actors
-from nufed.simulation.executor import Batched
+from nufed.simulation.batched import Batched
 from nufed.simulation.workers import Workers
 from tests.forked import LIMIT_S
 from tests.helpers import distance, read_run
 from tests.simulation.helpers import (
     Setting,
-    ask_evaluate,
-    ask_train,
     assert_same_curves,
     assert_same_training,
     batched,
+    evaluate_job,
     setting,
+    train_job,
 )
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -113,29 +113,29 @@ def test_two_workers_train_as_one_process_does(
     of: Setting, engine: Batched, weighting: str
 ) -> None:
     """Whatever the chunk size of the one process; the reports' order too."""
-    ask = ask_train(of, [6, 2, 0, 1, 4, 3, 5], weighting=weighting)
-    shared = engine.train(of.params, ask)
-    assert shared.report.clients == ask.clients
+    job = train_job(of, [6, 2, 0, 1, 4, 3, 5], weighting=weighting)
+    shared = engine.train(of.params, job)
+    assert shared.report.clients == job.clients
     for alone in (OneByOne(of.task), batched(of, chunk_size=2), batched(of, chunk_size=7)):
-        assert_same_training(shared, alone.train(of.params, ask), 1e-10)
+        assert_same_training(shared, alone.train(of.params, job), 1e-10)
 
 
 def test_two_workers_measure_as_one_process_does(of: Setting, engine: Batched) -> None:
-    expected = OneByOne(of.task).evaluate(of.params, ask_evaluate(of))
-    assert_same_curves(engine.evaluate(of.params, ask_evaluate(of)), expected, 1e-10)
+    expected = OneByOne(of.task).evaluate(of.params, evaluate_job(of))
+    assert_same_curves(engine.evaluate(of.params, evaluate_job(of)), expected, 1e-10)
 
 
 def test_fewer_clients_than_workers(of: Setting, engine: Batched) -> None:
     for clients in ([3], [2, 6]):
-        expected = OneByOne(of.task).train(of.params, ask_train(of, clients))
-        assert_same_training(engine.train(of.params, ask_train(of, clients)), expected, 1e-10)
+        expected = OneByOne(of.task).train(of.params, train_job(of, clients))
+        assert_same_training(engine.train(of.params, train_job(of, clients)), expected, 1e-10)
 
 
 def test_the_work_is_done_in_other_processes_and_counted(of: Setting, engine: Batched) -> None:
     pids = workers_of(engine).pids
     assert len({*pids, os.getpid()}) == 3
     started = time.process_time()
-    trained = engine.train(of.params, ask_train(of, tau=100))
+    trained = engine.train(of.params, train_job(of, tau=100))
     assert trained.report.cpu_s > time.process_time() - started
 
 
@@ -164,11 +164,11 @@ def test_a_worker_killed_in_the_middle_of_a_round_changes_nothing(
     of: Setting, engine: Batched, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its clients are trained anew by another, bit by bit as before; another takes its place."""
-    workers, ask = workers_of(engine), ask_train(of, tau=150)
-    undisturbed = engine.train(of.params, ask)
+    workers, job = workers_of(engine), train_job(of, tau=150)
+    undisturbed = engine.train(of.params, job)
     victim, other = workers.pids
     killer = kill_at_work(victim)
-    disturbed = engine.train(of.params, ask)
+    disturbed = engine.train(of.params, job)
     killer.join()
     assert distance(disturbed.update, undisturbed.update) == 0.0
     assert disturbed.report.clients == undisturbed.report.clients
@@ -181,7 +181,7 @@ def test_a_worker_killed_in_the_middle_of_a_round_changes_nothing(
     assert workers.pids[0] not in (victim, other, os.getpid())
     assert workers.pids[1] == other
     assert cpu_ticks(workers.pids[0]) > 0  # it lives
-    again = engine.train(of.params, ask)
+    again = engine.train(of.params, job)
     assert distance(again.update, undisturbed.update) == 0.0
 
 
@@ -190,7 +190,7 @@ def wait_for_two(of: Setting, engine: Batched) -> None:
     until = time.monotonic() + LIMIT_S
     while len(workers_of(engine).pids) < 2:
         assert time.monotonic() < until
-        engine.evaluate(of.params, ask_evaluate(of))
+        engine.evaluate(of.params, evaluate_job(of))
 
 
 def children(pid: int) -> dict[str, int]:
@@ -208,12 +208,12 @@ def test_a_raylet_killed_in_the_middle_of_a_round_changes_nothing(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Ray ends the process that it is used in; the round begins anew, and nothing else is said."""
-    workers, ask = workers_of(engine), ask_train(of, tau=150)
-    undisturbed = engine.train(of.params, ask)
+    workers, job = workers_of(engine), train_job(of, tau=150)
+    undisturbed = engine.train(of.params, job)
     assert workers._ray is not None
     driver = workers._ray.pid
     started, at_work = children(driver), kill_at_work(workers.pids[0], children(driver)["raylet"])
-    disturbed = engine.train(of.params, ask)
+    disturbed = engine.train(of.params, job)
     at_work.join()
     assert distance(disturbed.update, undisturbed.update) == 0.0
     assert disturbed.report.clients == undisturbed.report.clients
@@ -222,7 +222,7 @@ def test_a_raylet_killed_in_the_middle_of_a_round_changes_nothing(
     assert all("its clients go to another" in line for line in said[:-1])
     assert capfd.readouterr() == ("", "")
     assert not [pid for pid in (driver, *started.values()) if Path(f"/proc/{pid}").exists()]
-    again = engine.train(of.params, ask)
+    again = engine.train(of.params, job)
     assert distance(again.update, undisturbed.update) == 0.0
 
 
@@ -232,10 +232,10 @@ def test_a_worker_killed_between_rounds_is_replaced_in_the_next(
 ) -> None:
     """Here the next round is an evaluation."""
     workers = workers_of(engine)
-    expected = engine.evaluate(of.params, ask_evaluate(of))
+    expected = engine.evaluate(of.params, evaluate_job(of))
     victim = workers.pids[1]
     os.kill(victim, signal.SIGKILL)
-    assert engine.evaluate(of.params, ask_evaluate(of)) == expected
+    assert engine.evaluate(of.params, evaluate_job(of)) == expected
     wait_for_two(of, engine)
     assert workers.pids[1] != victim
     assert f"worker {victim} died" in caplog.text
@@ -243,10 +243,10 @@ def test_a_worker_killed_between_rounds_is_replaced_in_the_next(
 
 def test_a_persons_mistake_found_by_a_worker_is_one_line(of: Setting, engine: Batched) -> None:
     with pytest.raises(InputError) as raised:
-        engine.train(of.params, ask_train(of, query=97))
+        engine.train(of.params, train_job(of, query=97))
     assert str(raised.value) == "algorithm.batch.query=97: too many rows; say 95"
-    expected = OneByOne(of.task).train(of.params, ask_train(of))
-    assert_same_training(engine.train(of.params, ask_train(of)), expected, 1e-10)
+    expected = OneByOne(of.task).train(of.params, train_job(of))
+    assert_same_training(engine.train(of.params, train_job(of)), expected, 1e-10)
 
 
 def test_what_workers_warn_of_is_heard_once(
@@ -254,9 +254,9 @@ def test_what_workers_warn_of_is_heard_once(
 ) -> None:
     """Each of them finds for itself, in its first chunk, that no stack can be computed."""
     for round in (1, 2):
-        ask = ask_train(of, query=96, round=round)
-        expected = OneByOne(of.task).train(of.params, ask)
-        assert_same_training(engine.train(of.params, ask), expected, 1e-10)
+        job = train_job(of, query=96, round=round)
+        expected = OneByOne(of.task).train(of.params, job)
+        assert_same_training(engine.train(of.params, job), expected, 1e-10)
     said = [record.getMessage() for record in caplog.records if record.name == "nufed"]
     assert len(said) == 1
     assert said[0].startswith("clients go one by one: each by itself works, a stack does not")

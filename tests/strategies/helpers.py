@@ -76,9 +76,9 @@ class Federation:
         asked = [decode(TrainInstruction, m).of(algorithm, Held()) for m in self.sent]
         params = shared_of(self.sent[0], self.task, algorithm)
         return {
-            client: train_client(self.task, params, ask, client).update
-            for ask in asked
-            for client in ask.clients
+            client: train_client(self.task, params, job, client).update
+            for job in asked
+            for client in job.clients
         }
 
 

@@ -149,8 +149,8 @@ def moved(config: Config, task: Task, case: Case) -> Vector:
         m = min(M, len(there))
         chosen = stream(Purpose.SAMPLE, SEED, round=k).choice(len(there), m, replace=False)
         clients = sorted(there[i] for i in chosen)
-        ask = training(config, clients, k, beta=0.1 * SCHEDULES[case.schedule][1](k))
-        updates = np.stack([flat(train(task, params, ask, i).update) for i in clients])
+        job = training(config, clients, k, beta=0.1 * SCHEDULES[case.schedule][1](k))
+        updates = np.stack([flat(train(task, params, job, i).update) for i in clients])
         if case.private:
             updates *= np.minimum(1, C / np.linalg.norm(updates, axis=1))[:, None]
         deltas.append(RULES[case.rule][1](updates))

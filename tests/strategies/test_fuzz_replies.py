@@ -79,17 +79,15 @@ def scene() -> Scene:
         clients_per_round=CLIENTS,
     )
     arrays = ArrayRecord(task.initial_params())
+    before = Scene(strategy, grid, arrays, {})
     honest = {
-        kind: [
-            reply.content
-            for reply in grid.send_and_receive(ask(Scene(strategy, grid, arrays, {}), kind))
-        ]
+        kind: [reply.content for reply in grid.send_and_receive(questions_of(before, kind))]
         for kind in ("train", "evaluate")
     }
     return Scene(strategy, grid, arrays, honest)
 
 
-def ask(of: Scene, kind: str) -> list[Message]:
+def questions_of(of: Scene, kind: str) -> list[Message]:
     """Have the strategy ask for a round; the messages get their ids as they are sent."""
     configure = getattr(of.strategy, f"configure_{kind}")
     return list(configure(1, of.arrays, ConfigRecord(), of.grid))
@@ -293,7 +291,7 @@ def play(
     Returns what the strategy made of it, the clients whose reply was spoilt, and the contents that
     were not, in the order in which they came.
     """
-    questions = ask(of, kind)
+    questions = questions_of(of, kind)
     of.grid.push_messages(questions)
     order = data.draw(st.permutations(range(len(questions))))
     bad = data.draw(st.sets(st.sampled_from(order), min_size=1))
@@ -380,7 +378,7 @@ def test_the_curves_are_exactly_those_of_the_well_formed_evaluations(data: st.Da
     metrics, spoilt, good = play(of, data, "evaluate", spoils)
     assert_named(of, spoilt)
     assert state(of) == before
-    questions = ask(of, "evaluate")
+    questions = questions_of(of, "evaluate")
     of.grid.push_messages(questions)
     by_client = {
         content[report_in(content)]["clients"][0]: i
@@ -396,7 +394,7 @@ def test_a_million_entries_are_dropped_and_named_in_a_line() -> None:
     of = scene()
     for kind, report in (("train", TrainReport), ("evaluate", EvaluateReport)):
         names = [f.name for f in fields(report)]
-        questions = ask(of, kind)
+        questions = questions_of(of, kind)
         of.grid.push_messages(questions)
         replies = []
         for i, (question, honest) in enumerate(zip(questions, of.honest[kind], strict=True)):

@@ -18,7 +18,7 @@ from nufed.client_app.states import Held
 from nufed.client_app.wire import ARRAYS, METRICS, REPORT, decode, to_params
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
-from nufed.simulation.executor import Batched
+from nufed.simulation.batched import Batched
 from nufed.simulation.grid import LocalGrid
 from nufed.strategies.exchange import exchange
 from nufed.strategies.meta_fedavg import MetaFedAvg
@@ -73,9 +73,9 @@ class Federation:
         """Return w − Σ weight · update / Σ weight of the last round, as computed here."""
         params = to_params(self.before)
         updates = {
-            client: train_client(self.task, params, ask, client).update
-            for ask in self.asked
-            for client in ask.clients
+            client: train_client(self.task, params, job, client).update
+            for job in self.asked
+            for client in job.clients
         }
         if flipped:
             updates[0] = {name: -p for name, p in updates[0].items()}

@@ -15,7 +15,7 @@ from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.work import task_for
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError
-from nufed.simulation.executor import why_one_by_one
+from nufed.simulation.batched import why_one_by_one
 from nufed.tasks.module import Made, make_module
 from nufed.tasks.task import Task
 from tests.helpers import distance, measuring, training
@@ -225,6 +225,6 @@ def test_what_the_trial_did_not_meet_is_refused_where_it_happens(built: Built) -
     for what in ("counts large", "writes larger"):
         assert distance(trained(built(what), 4).update, trained(built(""), 4).update) == 0
     task = built("counts large")
-    ask = measuring(compose_config(["algorithm.alpha=0.1"]), [0], steps=1, batch=6)
+    job = measuring(compose_config(["algorithm.alpha=0.1"]), [0], steps=1, batch=6)
     with pytest.raises(InputError, match="changed count"):
-        client.evaluate(task, task.initial_params(), ask, 0)
+        client.evaluate(task, task.initial_params(), job, 0)

@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.meta_gradient import LossFn, Params, descend, value_and_gradient
-from nufed.client_app.stack import repeated, stacked
+from nufed.client_app.stacked_loss import repeated, stacked
 from nufed.client_app.work import task_for
 from nufed.conf.compose import compose_config
 from nufed.conf.errors import InputError

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
 from nufed.conf.compose import compose_config
-from nufed.simulation.stack import draw_train
+from nufed.simulation.stacked_clients import draw_train
 from nufed.strategies.roster import Roster, choose_new_clients, some
 from nufed.strategies.samplers.uniform import Uniform
 from nufed.tasks.ids import ClientIds
@@ -112,8 +112,8 @@ def test_rows_are_equally_likely_in_a_sampled_clients_first_batch() -> None:
     for seed, round in product(range(4000), range(1, 5)):
         sample = Uniform().sample(everyone(seed, 50), round, 10)
         if asked := [client for client in clients if client in sample]:
-            ask = changed(ASK, round=round, seed=seed, clients=asked, nu=1, support=size, query=5)
-            drawn = draw_train(task, ask, asked).kinds["support"].rows[0, 0]
+            job = changed(ASK, round=round, seed=seed, clients=asked, nu=1, support=size, query=5)
+            drawn = draw_train(task, job, asked).kinds["support"].rows[0, 0]
             for client, batch in zip(asked, drawn, strict=True):
                 counts[client][batch % rows] += 1
                 batches[client] += 1
@@ -138,8 +138,8 @@ def chosen(seed: int) -> dict[str, list[int]]:
     """Return the half of N that each draw of a run chooses."""
     roster = everyone(seed, N)
     measured = roster.measured(N // 2)
-    ask = changed(ASK, seed=seed, clients=[0, 1, 2], nu=0, support=None, query=N // 2)
-    batches = draw_train(TASK, ask, ask.clients).kinds["query"].rows[0] % N
+    job = changed(ASK, seed=seed, clients=[0, 1, 2], nu=0, support=None, query=N // 2)
+    batches = draw_train(TASK, job, job.clients).kinds["query"].rows[0] % N
     return {
         "new clients": [*choose_new_clients(ClientIds(N), 0.5, seed)],
         "first round": Uniform().sample(roster, 1, N // 2),

@@ -19,12 +19,12 @@ from nufed.server_app.report.sections.served import served
 from nufed.server_app.report.sections.theory import theory
 from nufed.server_app.report.sections.training import training
 
-Part = Callable[[Record], Section | None]
-OF_THE_RUN: tuple[Part, ...] = personal, pays, served, training, algorithm, failures, theory
-OF_ITS_CONFIGURATION: tuple[Part, ...] = configuration, again
+SectionOf = Callable[[Record], Section | None]
+OF_THE_RUN: tuple[SectionOf, ...] = personal, pays, served, training, algorithm, failures, theory
+OF_ITS_CONFIGURATION: tuple[SectionOf, ...] = configuration, again
 
 
-def sections(run: Record, own: Sequence[Part] | None) -> list[Section]:
+def sections(run: Record, own: Sequence[SectionOf] | None) -> list[Section]:
     """Return the sections of a report.
 
     Parameters

@@ -18,7 +18,7 @@ from nufed.client_app.meta_gradient import descend, value_and_gradient
 from nufed.client_app.work import Measuring
 from nufed.conf.compose import of_run
 from nufed.simulation.source import Source
-from nufed.simulation.stack import evaluate_stack
+from nufed.simulation.stacked_clients import evaluate_stack
 from nufed.tasks.streams import Purpose, stream
 from nufed.tasks.task import Task, build
 from nufed.tasks.trained import MODEL
@@ -79,8 +79,8 @@ def test_point_k_of_its_curve_is_after_k_epochs(task: Task) -> None:
     """By SGD over the rows that it drew, one batch after another."""
     client, size = 3, 4
     w = task.initial_params()
-    ask = Measuring(finetuned(), SEED, [client], EPOCHS, size)
-    curve = evaluate(task, w, ask, client)
+    job = Measuring(finetuned(), SEED, [client], EPOCHS, size)
+    curve = evaluate(task, w, job, client)
     assert curve is not None
     train, test = task.data.partition.train_rows(client), task.data.partition.test_rows(client)
     random, losses = stream(Purpose.EVALUATE, SEED, client), list[float]()
@@ -98,10 +98,10 @@ def test_clients_of_different_length_in_a_stack(task: Task, size: int | None) ->
     """Epochs of fewer batches than the longest, and last batches that are short."""
     clients = [*range(5)]
     w = task.initial_params()
-    ask = Measuring(finetuned(), SEED, clients, EPOCHS, size)
-    together = evaluate_stack(task, Source(task), w, ask, clients)
+    job = Measuring(finetuned(), SEED, clients, EPOCHS, size)
+    together = evaluate_stack(task, Source(task), w, job, clients)
     for i, client in enumerate(clients):
-        alone = evaluate(task, w, ask, client)
+        alone = evaluate(task, w, job, client)
         assert alone is not None
         for name, values in alone.items():
             assert together[name][:, i].tolist() == pytest.approx(values, abs=TIGHT)
@@ -113,8 +113,8 @@ def test_adapting_elsewhere_counts_epochs_too(small: Callable[..., Any]) -> None
     config = of_run(run.folder, "run")
     task = build(config)
     params = task.load_state(load_file(run.folder / MODEL))
-    ask = Measuring(algorithm_of(config.algorithm), config.seed, [2], EPOCHS, 4)
+    job = Measuring(algorithm_of(config.algorithm), config.seed, [2], EPOCHS, 4)
     assert task.data.partition.train[2] == 9
     personal = personalize(run.folder, run.file, client=30, steps=EPOCHS)
-    assert personal.curve == evaluate(task, params, ask, 2)
+    assert personal.curve == evaluate(task, params, job, 2)
     assert len(personal.curve["loss"]) == EPOCHS + 1

@@ -1,4 +1,4 @@
-"""A lane: the clients of a round, chunk by chunk, on one device of one process."""
+"""The clients of a round, chunk by chunk, on one device of one process."""
 
 import logging
 from collections import defaultdict
@@ -13,18 +13,24 @@ import torch
 from torch import Tensor
 
 from nufed.client_app.algorithm import Algorithm
-from nufed.client_app.cohort import OneByOne, weight
+from nufed.client_app.executor import OneByOne, weight
 from nufed.client_app.figures import as_reported
 from nufed.client_app.messages import EvaluateReport
 from nufed.client_app.meta_gradient import Params
-from nufed.client_app.stack import stacked
+from nufed.client_app.stacked_loss import stacked
 from nufed.client_app.work import Measuring, Training, states_of
 from nufed.conf.errors import NuFedError, RunStopped, reason
 from nufed.simulation.compiled import LocalStep, Untraceable, compiled
 from nufed.simulation.memory import keep_freed_memory, out_of_memory
 from nufed.simulation.plan import ONE_BY_ONE, Way, not_compiled
 from nufed.simulation.source import Source
-from nufed.simulation.stack import Drawn, StackUpdate, draw_train, evaluate_stack, train_stack
+from nufed.simulation.stacked_clients import (
+    Drawn,
+    StackUpdate,
+    draw_train,
+    evaluate_stack,
+    train_stack,
+)
 from nufed.tasks.task import Task
 from nufed.tasks.undefined import MOST, noting
 
@@ -32,7 +38,7 @@ log = logging.getLogger("nufed")
 T = TypeVar("T")
 
 
-class Part(NamedTuple):
+class PartialUpdate(NamedTuple):
     """What the training of some of a round's clients gives. Tensors stay on the device."""
 
     updates: Params
@@ -48,7 +54,7 @@ class Part(NamedTuple):
     reasons: list[str]
 
 
-class Lane:
+class DeviceExecutor:
     """Does what it is asked for some clients, in chunks.
 
     Parameters
@@ -76,32 +82,34 @@ class Lane:
         self._step = cache(self._make_step)
         self._wide = torch.float32 if task.device.type == "mps" else torch.float64
 
-    def train(self, shared: Params, ask: Training, clients: Sequence[int], way: Way) -> Part:
+    def train(
+        self, shared: Params, job: Training, clients: Sequence[int], way: Way
+    ) -> PartialUpdate:
         """Train `clients` in this way, as far as they can be."""
         if way == ONE_BY_ONE:
-            return self._train_alone(shared, ask, clients)
+            return self._train_alone(shared, job, clients)
         # A program is made for one length of batches.
-        drawn = draw_train(self.task, ask, clients, alike=way.compiled)
+        drawn = draw_train(self.task, job, clients, alike=way.compiled)
 
-        def train_chunk(some: range) -> Part:
+        def train_chunk(some: range) -> PartialUpdate:
             members = [clients[i] for i in some]
             if "train" in self.one_by_one:
-                return self._train_alone(shared, ask, members)
+                return self._train_alone(shared, job, members)
             try:
-                return self._train_stack(shared, ask, drawn, members, some, way)
+                return self._train_stack(shared, job, drawn, members, some, way)
             except Exception as error:
                 if not _lies_with_the_clients(error):
                     raise
                 why = reason(error)
             # Not above, where the error refers to frames that keep all tensors of the chunk.
-            part = self._train_alone(shared, ask, members)
+            part = self._train_alone(shared, job, members)
             self.note("train", why, part.failed, compile=way.compiled)
             return part
 
-        return self.join(self._chunks(len(clients), way.chunk, train_chunk), each=ask.each)
+        return self.join(self._chunks(len(clients), way.chunk, train_chunk), each=job.each)
 
     def evaluate(
-        self, shared: Params, ask: Measuring, clients: Sequence[int], way: Way
+        self, shared: Params, job: Measuring, clients: Sequence[int], way: Way
     ) -> EvaluateReport:
         """Measure the personalization curves of `clients`, all with test rows."""
 
@@ -111,7 +119,7 @@ class Lane:
             if way.chunk > 1 and "evaluate" not in self.one_by_one:
                 try:
                     with noting() as undefined:
-                        curves = evaluate_stack(self.task, self.source, shared, ask, members)
+                        curves = evaluate_stack(self.task, self.source, shared, job, members)
                     flat = torch.stack(list(curves.values())).mT.flatten().tolist()
                     return EvaluateReport(
                         members, list(curves), as_reported(flat), [], [], undefined
@@ -120,7 +128,7 @@ class Lane:
                     if not _lies_with_the_clients(error):
                         raise
                     why = reason(error)
-            report = self._alone.evaluate(shared, replace(ask, clients=members))
+            report = self._alone.evaluate(shared, replace(job, clients=members))
             if why is not None:
                 self.note("evaluate", why, report.failed)
             return report
@@ -148,7 +156,7 @@ class Lane:
             self._said.add(warning)
             log.warning("%s", warning)
 
-    def join(self, parts: Iterator[Part], *, each: bool) -> Part:
+    def join(self, parts: Iterator[PartialUpdate], *, each: bool) -> PartialUpdate:
         """Add parts up, in their order; or put their updates one behind the other."""
         total, lists = Params(), defaultdict[str, list[Tensor]](list)
         clients, metrics, failed, reasons = list[int](), list[Tensor](), list[int](), list[str]()
@@ -167,14 +175,14 @@ class Lane:
             reasons += part.reasons
         total |= {name: torch.cat(some) for name, some in lists.items()}
         table = torch.cat(metrics, 1) if metrics else self._nobody()
-        return Part(total, clients, table, shown, failed, reasons)
+        return PartialUpdate(total, clients, table, shown, failed, reasons)
 
     def _nobody(self) -> Tensor:
         return torch.empty(4, 0, dtype=self._wide, device=self.task.device)
 
-    def step(self, ask: Training, compile: bool) -> LocalStep:
+    def step(self, job: Training, compile: bool) -> LocalStep:
         """Return one local step of a stack of clients."""
-        return self._step(compile, ask.algorithm)
+        return self._step(compile, job.algorithm)
 
     def _make_step(self, compile: bool, algorithm: Algorithm) -> LocalStep:
         step = partial(algorithm.step, stacked(self.task.loss))
@@ -183,63 +191,63 @@ class Lane:
     def _train_stack(
         self,
         shared: Params,
-        ask: Training,
+        job: Training,
         drawn: Drawn,
         members: Sequence[int],
         some: range,
         way: Way,
-    ) -> Part:
+    ) -> PartialUpdate:
         """Train a chunk of clients at once: `some` are their positions in `drawn`."""
         compile = way.compiled and not self.untraceable
         # A program is made for one number of clients: others of no weight fill a chunk up.
         short = len(some) < way.chunk <= self._most
         padding = way.chunk - len(some) if compile and short else 0
         rows = drawn.of([*some, *[some[-1]] * padding])
-        weights = [weight(self.task, ask, client) for client in members] + [0.0] * padding
-        step = self.step(ask, compile)
-        states = states_of(self.task, shared, ask, [*members, *[members[-1]] * padding])
+        weights = [weight(self.task, job, client) for client in members] + [0.0] * padding
+        step = self.step(job, compile)
+        states = states_of(self.task, shared, job, [*members, *[members[-1]] * padding])
         try:
-            done = train_stack(self.source, step, shared, ask, rows, states, weights)
+            done = train_stack(self.source, step, shared, job, rows, states, weights)
         except Untraceable as error:
             self.untraceable = True
             self._say(not_compiled(reason(error)))
         else:
-            self._keep(ask, members, done)
+            self._keep(job, members, done)
             figures = done.loss, done.meta_grad_norm, done.diverged_at, done.length
             columns = [column[: len(some)] for column in (*figures, *done.metrics.values())]
             table = torch.stack([column.to(self._wide) for column in columns])
-            if ask.each:
-                counts = counted(table, ask)
+            if job.each:
+                counts = counted(table, job)
                 updates = {name: p[: len(some)][counts] for name, p in done.update.items()}
             else:
                 updates = self._times(done.update, sum(weights))
-            return Part(updates, [*members], table, [*done.metrics], [], [])
-        return self._train_stack(shared, ask, drawn, members, some, way)
+            return PartialUpdate(updates, [*members], table, [*done.metrics], [], [])
+        return self._train_stack(shared, job, drawn, members, some, way)
 
-    def _keep(self, ask: Training, members: Sequence[int], done: StackUpdate) -> None:
+    def _keep(self, job: Training, members: Sequence[int], done: StackUpdate) -> None:
         """Keep the states of clients that stayed finite."""
         if not done.state:
             return
-        sound = (done.diverged_at[: len(members)] > ask.tau).nonzero().flatten()
+        sound = (done.diverged_at[: len(members)] > job.tau).nonzero().flatten()
         some = done.state
         if len(sound) < len(done.diverged_at):
             some = {name: p[sound] for name, p in some.items()}
-        ask.states.keep_all([members[i] for i in sound.tolist()], ask.round, some)
+        job.states.keep_all([members[i] for i in sound.tolist()], job.round, some)
 
-    def _train_alone(self, shared: Params, ask: Training, clients: Sequence[int]) -> Part:
-        update, report = self._alone.train(shared, replace(ask, clients=list(clients)))
+    def _train_alone(self, shared: Params, job: Training, clients: Sequence[int]) -> PartialUpdate:
+        update, report = self._alone.train(shared, replace(job, clients=list(clients)))
         diverged, too_long = len(report.diverged), len(report.too_long)
         gone, nan = [torch.nan] * (diverged + too_long), [torch.nan]
         columns = (
             report.loss + gone,
             report.meta_grad_norm + gone,
-            [ask.tau + 1] * len(report.clients) + report.diverged_at + [ask.tau + 1] * too_long,
+            [job.tau + 1] * len(report.clients) + report.diverged_at + [job.tau + 1] * too_long,
             (report.lengths or nan * len(report.clients)) + nan * diverged + report.too_long_by,
             *(column + gone for column in report.columns().values()),
         )
-        weights = sum(weight(self.task, ask, client) for client in report.clients)
-        return Part(
-            update if ask.each else self._times(update, weights),
+        weights = sum(weight(self.task, job, client) for client in report.clients)
+        return PartialUpdate(
+            update if job.each else self._times(update, weights),
             report.clients + report.diverged + report.too_long,
             torch.tensor(columns, dtype=self._wide, device=self.task.device),
             report.metrics,
@@ -288,9 +296,9 @@ class Lane:
             torch.cuda.empty_cache()
 
 
-def counted(table: Tensor, ask: Training) -> Tensor:
+def counted(table: Tensor, job: Training) -> Tensor:
     """Return whose update counts, of clients with these figures: [clients]."""
-    finite, short = table[2] > ask.tau, ~(table[3] > (ask.max_norm or torch.inf))
+    finite, short = table[2] > job.tau, ~(table[3] > (job.max_norm or torch.inf))
     return finite & short
 
 

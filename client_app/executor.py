@@ -1,7 +1,7 @@
 """How a SuperNode works for the clients that it hosts: one after another, or as an engine has it.
 
-The ClientApp knows a `Cohort` alone. `OneByOne` is the plain one, on every SuperNode; the batched
-engine brings another that does the same work for many clients at once.
+The ClientApp knows an `Executor` alone. `OneByOne` is the plain one, on every SuperNode; the
+batched engine brings another that does the same work for many clients at once.
 """
 
 from collections import defaultdict
@@ -23,7 +23,7 @@ from nufed.tasks.undefined import noting
 
 
 class Trained(NamedTuple):
-    """The mean update of a cohort's clients, and what the server is told of each."""
+    """The mean update of some clients, and what the server is told of each."""
 
     update: Params
     """Mean over the clients in `report.clients`, weighted as asked; or each of theirs, [K, …], if
@@ -31,14 +31,14 @@ class Trained(NamedTuple):
     report: TrainReport
 
 
-class Cohort(Protocol):
-    """Several clients of one task."""
+class Executor(Protocol):
+    """Carries out a job of several clients of one task."""
 
-    def train(self, shared: Params, ask: Training) -> Trained:
-        """Train the clients of `ask`, each from what is `shared`."""
+    def train(self, shared: Params, job: Training) -> Trained:
+        """Train the clients of the job, each from what is `shared`."""
 
-    def evaluate(self, shared: Params, ask: Measuring) -> EvaluateReport:
-        """Measure the personalization curves of the clients of `ask`."""
+    def evaluate(self, shared: Params, job: Measuring) -> EvaluateReport:
+        """Measure the personalization curves of the clients of the job."""
 
 
 class OneByOne:
@@ -47,13 +47,13 @@ class OneByOne:
     def __init__(self, task: Task) -> None:
         self.task = task
 
-    def train(self, shared: Params, ask: Training) -> Trained:
+    def train(self, shared: Params, job: Training) -> Trained:
         """Train one client after another; one that fails or diverges does not stop the others."""
-        updates, report = Stack() if ask.each else StreamingMean(), TrainReport.empty()
+        updates, report = Stack() if job.each else StreamingMean(), TrainReport.empty()
         columns = list[dict[str, float]]()
-        for client in ask.clients:
+        for client in job.clients:
             try:
-                result = train(self.task, shared, ask, client)
+                result = train(self.task, shared, job, client)
             except NuFedError:
                 raise
             except Exception as error:  # one client's failure, reported, is not its neighbours'
@@ -65,19 +65,19 @@ class OneByOne:
                 report.diverged_at.append(result.diverged_at)
                 continue
             update = result.update
-            if ask.clip_norm is not None:
+            if job.clip_norm is not None:
                 length = norm(update)
-                if ask.max_norm is not None and length > ask.max_norm:
+                if job.max_norm is not None and length > job.max_norm:
                     report.too_long.append(client)
                     report.too_long_by.append(float(length))
                     continue
                 if not reportable(length):
                     report.diverged.append(client)
-                    report.diverged_at.append(ask.tau)
+                    report.diverged_at.append(job.tau)
                     continue
                 report.lengths.append(float(length))
-                update = clipped(update, length, ask.clip_norm)
-            updates.add(update, weight(self.task, ask, client))
+                update = clipped(update, length, job.clip_norm)
+            updates.add(update, weight(self.task, job, client))
             report.clients.append(client)
             report.loss.append(result.loss)
             report.meta_grad_norm.append(result.meta_grad_norm)
@@ -85,14 +85,14 @@ class OneByOne:
         shown = {name: [each[name] for each in columns] for name in (columns or [{}])[0]}
         return Trained(updates.value(self.task.dtype), report.showing(shown))
 
-    def evaluate(self, shared: Params, ask: Measuring) -> EvaluateReport:
+    def evaluate(self, shared: Params, job: Measuring) -> EvaluateReport:
         """Measure one client after another; those without test rows are left out."""
         measured, columns = list[int](), defaultdict[str, list[float]](list)
         failed, reasons = list[int](), list[str]()
         with noting() as undefined:
-            for client in ask.clients:
+            for client in job.clients:
                 try:
-                    curve = evaluate(self.task, shared, ask, client)
+                    curve = evaluate(self.task, shared, job, client)
                 except NuFedError:
                     raise
                 except Exception as error:
@@ -107,9 +107,9 @@ class OneByOne:
         return EvaluateReport(measured, list(columns), curves, failed, reasons, undefined)
 
 
-def weight(task: Task, ask: Training, client: int) -> float:
+def weight(task: Task, job: Training, client: int) -> float:
     """Return the weight of a client's update in the mean."""
-    if ask.weighting != "examples":
+    if job.weighting != "examples":
         return 1.0
     rows = int(task.data.partition.train[client])
-    return float(rows if ask.most_rows is None else min(rows, ask.most_rows))
+    return float(rows if job.most_rows is None else min(rows, job.most_rows))

@@ -6,22 +6,22 @@ import torch
 from torch.func import functional_call
 
 from nufed.client_app.client import draw_batches
-from nufed.client_app.cohort import OneByOne
-from nufed.client_app.stack import repeated, stacked
+from nufed.client_app.executor import OneByOne
+from nufed.client_app.stacked_loss import repeated, stacked
 from nufed.simulation.source import Source
-from nufed.simulation.stack import batches, draw_train
+from nufed.simulation.stacked_clients import batches, draw_train
 from nufed.tasks.streams import Purpose, stream
 from tests.helpers import cosine, distance
 from tests.simulation.helpers import (
     SIZES,
     TOLERANCE,
-    ask_evaluate,
-    ask_train,
     assert_same_curves,
     assert_same_training,
     batched,
     curves_of,
+    evaluate_job,
     setting,
+    train_job,
 )
 
 CHUNKS = (1, 3, 7)  # of the seven: one by one, with a short chunk, all at once
@@ -82,10 +82,10 @@ def test_training_at_once_is_training_one_by_one(algorithm: str, precision: str)
     # β and α take that back in the update, of size 0.1; the norm of the gradient shows it.
     rounding = precision == "float32" and of.config.algorithm["mode"] == "hessian_free"
     norms = 2e-4 if rounding else tolerance
-    one_by_one = OneByOne(of.task).train(of.params, ask_train(of))
+    one_by_one = OneByOne(of.task).train(of.params, train_job(of))
     assert len(one_by_one.report.clients) == len(SIZES)
     for chunk in CHUNKS:
-        at_once = batched(of, chunk_size=chunk).train(of.params, ask_train(of))
+        at_once = batched(of, chunk_size=chunk).train(of.params, train_job(of))
         assert_same_training(at_once, one_by_one, tolerance, norms)
 
 
@@ -110,13 +110,13 @@ def test_every_model_may_be_stacked(model: str, precision: str) -> None:
     of = setting(*MODELS[model], "algorithm.nu=3", f"engine.precision={precision}")
     tolerance, alone = TOLERANCE[precision], OneByOne(of.task)
     trained, measured = (
-        alone.train(of.params, ask_train(of)),
-        alone.evaluate(of.params, ask_evaluate(of)),
+        alone.train(of.params, train_job(of)),
+        alone.evaluate(of.params, evaluate_job(of)),
     )
     for chunk in CHUNKS:
         engine = batched(of, chunk_size=chunk)
-        assert_same_training(engine.train(of.params, ask_train(of)), trained, tolerance)
-        assert_same_curves(engine.evaluate(of.params, ask_evaluate(of)), measured, tolerance)
+        assert_same_training(engine.train(of.params, train_job(of)), trained, tolerance)
+        assert_same_curves(engine.evaluate(of.params, evaluate_job(of)), measured, tolerance)
 
 
 EVALUATIONS = {
@@ -132,20 +132,20 @@ EVALUATIONS = {
 def test_curves_at_once_are_curves_one_by_one(evaluation: str, precision: str) -> None:
     """Test splits of 2 to 15 rows; the client without one is left out by both."""
     of = setting(f"engine.precision={precision}")
-    ask = ask_evaluate(of, **EVALUATIONS[evaluation])
-    one_by_one = OneByOne(of.task).evaluate(of.params, ask)
+    job = evaluate_job(of, **EVALUATIONS[evaluation])
+    one_by_one = OneByOne(of.task).evaluate(of.params, job)
     assert one_by_one.clients == [0, 1, 3, 4, 5, 6]
-    assert len(one_by_one.curves) == 2 * 6 * (ask.steps + 1)
+    assert len(one_by_one.curves) == 2 * 6 * (job.steps + 1)
     for chunk in CHUNKS:
-        at_once = batched(of, chunk_size=chunk).evaluate(of.params, ask)
+        at_once = batched(of, chunk_size=chunk).evaluate(of.params, job)
         assert_same_curves(at_once, one_by_one, TOLERANCE[precision])
 
 
 def test_only_clients_without_test_rows() -> None:
     of = setting()
-    assert batched(of, chunk_size=3).evaluate(of.params, ask_evaluate(of, [2])) == OneByOne(
+    assert batched(of, chunk_size=3).evaluate(of.params, evaluate_job(of, [2])) == OneByOne(
         of.task
-    ).evaluate(of.params, ask_evaluate(of, [2]))
+    ).evaluate(of.params, evaluate_job(of, [2]))
 
 
 @pytest.mark.parametrize("size", [6, 50, None])
@@ -153,12 +153,12 @@ def test_a_stack_takes_the_very_rows_that_each_client_takes(size: int | None) ->
     """Row by row, in the order of the steps; where a client has fewer, the rest does not count."""
     of = setting()
     clients = [4, 2, 0, 5]
-    ask = ask_train(of, clients, round=3, nu=2, support=size, query=size, hessian=5)
-    stack = [*batches(Source(of.task), draw_train(of.task, ask, clients), ask.tau)]
-    assert len(stack) == ask.tau
+    job = train_job(of, clients, round=3, nu=2, support=size, query=size, hessian=5)
+    stack = [*batches(Source(of.task), draw_train(of.task, job, clients), job.tau)]
+    assert len(stack) == job.tau
     for position, client in enumerate(clients):
-        random = stream(Purpose.TRAIN, ask.seed, client, ask.round)
-        for together, alone in zip(stack, draw_batches(of.task, ask, client, random), strict=True):
+        random = stream(Purpose.TRAIN, job.seed, client, job.round)
+        for together, alone in zip(stack, draw_batches(of.task, job, client, random), strict=True):
             for mine, (x, y) in zip(together.values(), alone.values(), strict=True):
                 rows = y.shape[-1]
                 mine_x, mine_y = of.task.inputs(mine[0])[..., position, :, :, :], mine[1]
@@ -175,10 +175,10 @@ def test_a_stack_takes_the_very_rows_that_each_client_takes(size: int | None) ->
 def test_the_generators_stand_where_each_clients_stands_after_its_draws() -> None:
     """What a model draws follows from there, in a stack of one as for one."""
     of = setting()
-    ask = ask_train(of, [1, 3], nu=2, hessian=4)
-    for client, random in zip([1, 3], draw_train(of.task, ask, [1, 3]).random, strict=True):
-        alone = stream(Purpose.TRAIN, ask.seed, client, ask.round)
-        draw_batches(of.task, ask, client, alone)
+    job = train_job(of, [1, 3], nu=2, hessian=4)
+    for client, random in zip([1, 3], draw_train(of.task, job, [1, 3]).random, strict=True):
+        alone = stream(Purpose.TRAIN, job.seed, client, job.round)
+        draw_batches(of.task, job, client, alone)
         assert random.random() == alone.random()
 
 
@@ -201,10 +201,10 @@ def test_the_global_model_is_left_as_it_is() -> None:
     of = setting()
     before = {name: p.clone() for name, p in of.params.items()}
     engine = batched(of, chunk_size=3)
-    first = engine.train(of.params, ask_train(of))
-    engine.evaluate(of.params, ask_evaluate(of))
+    first = engine.train(of.params, train_job(of))
+    engine.evaluate(of.params, evaluate_job(of))
     assert all(torch.equal(before[name], p) for name, p in of.params.items())
-    second = engine.train(of.params, ask_train(of))
+    second = engine.train(of.params, train_job(of))
     assert distance(first.update, second.update) == 0.0
 
 
@@ -215,9 +215,9 @@ def test_a_mean_weighted_by_examples_is_not_the_uniform_one() -> None:
     alone = OneByOne(of.task)
     rows = of.task.data.partition.train
     assert rows.min() == 1
-    updates = [alone.train(of.params, ask_train(of, [client])).update for client in range(7)]
+    updates = [alone.train(of.params, train_job(of, [client])).update for client in range(7)]
     for weighting, weights in (("uniform", np.ones(7)), ("examples", rows.astype(float))):
-        mean = engine.train(of.params, ask_train(of, weighting=weighting)).update
+        mean = engine.train(of.params, train_job(of, weighting=weighting)).update
         for name, p in mean.items():
             terms = [w * update[name] for w, update in zip(weights, updates, strict=True)]
             assert torch.allclose(p, sum(terms) / weights.sum(), rtol=0, atol=1e-12)  # type: ignore[arg-type]
@@ -229,13 +229,13 @@ def test_bfloat16_is_near_and_leaves_parameters_alone(mode: str) -> None:
     exact = setting("algorithm.nu=2", f"algorithm.mode={mode}")
     rough = setting("algorithm.nu=2", f"algorithm.mode={mode}", "engine.precision=bf16")
     assert all(p.dtype == torch.float32 for p in rough.params.values())
-    expected = batched(exact, chunk_size=7).train(exact.params, ask_train(exact))
-    result = batched(rough, chunk_size=7).train(rough.params, ask_train(rough))
+    expected = batched(exact, chunk_size=7).train(exact.params, train_job(exact))
+    result = batched(rough, chunk_size=7).train(rough.params, train_job(rough))
     assert all(p.dtype == torch.float32 for p in result.update.values())
     assert result.report.loss == pytest.approx(expected.report.loss, rel=0.03)
     assert result.report.loss != pytest.approx(expected.report.loss, rel=1e-5)
     assert cosine(result.update, expected.update) > 0.99
-    curves = batched(rough, chunk_size=7).evaluate(rough.params, ask_evaluate(rough))
-    alone = OneByOne(rough.task).evaluate(rough.params, ask_evaluate(rough))
+    curves = batched(rough, chunk_size=7).evaluate(rough.params, evaluate_job(rough))
+    alone = OneByOne(rough.task).evaluate(rough.params, evaluate_job(rough))
     for client, curve in curves_of(alone).items():
         assert curves_of(curves)[client][0] == pytest.approx(curve[0], rel=0.03)

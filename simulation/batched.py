@@ -1,8 +1,8 @@
-"""engine=batched: the cohort of one node that hosts every client, many of them at once.
+"""engine=batched: the executor of one node that hosts every client, many of them at once.
 
 `Batched` finds out how many clients at once are quickest (`nufed.simulation.search`) and gives them
-to a `Lane`, which does the work on one device; with engine.workers, to Lanes in processes of their
-own (`nufed.simulation.workers`). What comes back is joined in one order, whoever was done first.
+to a `DeviceExecutor`; with engine.workers, to several, in processes of their own
+(`nufed.simulation.workers`). What comes back is joined in one order, whoever was done first.
 """
 
 import logging
@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from nufed.client_app.cohort import Trained, weight
+from nufed.client_app.executor import Trained, weight
 from nufed.client_app.messages import EvaluateReport, TrainReport
 from nufed.client_app.meta_gradient import Params, random_state
 from nufed.client_app.states import Held
@@ -22,7 +22,13 @@ from nufed.conf.errors import InputError, reason
 from nufed.conf.schema import AUTO, Config, require
 from nufed.simulation import plan as plans
 from nufed.simulation.compiled import CompilerFailed
-from nufed.simulation.lane import Lane, Part, counted, join_curves, split
+from nufed.simulation.device_executor import (
+    DeviceExecutor,
+    PartialUpdate,
+    counted,
+    join_curves,
+    split,
+)
 from nufed.simulation.plan import ONE_BY_ONE, Plan, Way
 from nufed.simulation.trial import Work, evaluate_trial, train_trial, tried
 from nufed.simulation.worker import Model
@@ -39,7 +45,7 @@ log = logging.getLogger("nufed")
 
 
 class Batched:
-    """Trains and evaluates many clients at once; a `nufed.client_app.cohort.Cohort`.
+    """Trains and evaluates many clients at once; a `nufed.client_app.executor.Executor`.
 
     Parameters
     ----------
@@ -57,7 +63,7 @@ class Batched:
     def __init__(self, config: Config, task: Task) -> None:
         engine = config.engine
         check(config)
-        self.task, self.lane = task, Lane(task)
+        self.task, self.executor = task, DeviceExecutor(task)
         self._chunk_size: int | None = engine["chunk_size"]
         self._compile: bool = engine["compile"] is True
         can = not (config.algorithm.get("recompute") or config.schedule)
@@ -87,32 +93,32 @@ class Batched:
             self._threads = [1]
             self._workers = Workers(config, task.data.digest, workers, address)
 
-    def train(self, shared: Params, ask: Training) -> Trained:
-        """Train the clients of `ask`, each from what is `shared`."""
-        way = self._plan_train(shared, ask)
-        blocks = self._blocks(ask.clients, way.chunk)
-        rest = replace(ask, clients=[])
+    def train(self, shared: Params, job: Training) -> Trained:
+        """Train the clients of the job, each from what is `shared`."""
+        way = self._plan_train(shared, job)
+        blocks = self._blocks(job.clients, way.chunk)
+        rest = replace(job, clients=[])
         if self._workers is None:
-            parts = (self.lane.train(shared, rest, block, way) for block in blocks)
-            part, cpu_s = self.lane.join(parts, each=ask.each), 0.0
+            parts = (self.executor.train(shared, rest, block, way) for block in blocks)
+            part, cpu_s = self.executor.join(parts, each=job.each), 0.0
         else:
             done, cpu_s = self._workers.train(self._model(shared), rest, blocks, way)
-            part = self.lane.join(iter(done), each=ask.each)
-        return self._reported(part, ask, cpu_s)
+            part = self.executor.join(iter(done), each=job.each)
+        return self._reported(part, job, cpu_s)
 
-    def evaluate(self, shared: Params, ask: Measuring) -> EvaluateReport:
-        """Measure the personalization curves of the clients of `ask`."""
+    def evaluate(self, shared: Params, job: Measuring) -> EvaluateReport:
+        """Measure the personalization curves of the clients of the job."""
         part = self.task.data.partition
         test = part.offset[1:] - part.offset[:-1] - part.train
         # Of like size together: a stack is as long as its longest test split.
-        clients = sorted((c for c in ask.clients if test[c] > 0), key=lambda c: -test[c])
+        clients = sorted((c for c in job.clients if test[c] > 0), key=lambda c: -test[c])
         if not clients:
             return EvaluateReport([], [], [], [], [], [])
-        way = self._plan_evaluate(shared, ask, clients)
+        way = self._plan_evaluate(shared, job, clients)
         blocks = self._blocks(clients, way.chunk)
-        rest = replace(ask, clients=[])
+        rest = replace(job, clients=[])
         if self._workers is None:
-            reports = [self.lane.evaluate(shared, rest, block, way) for block in blocks]
+            reports = [self.executor.evaluate(shared, rest, block, way) for block in blocks]
         else:
             reports = self._workers.evaluate(self._model(shared), rest, blocks, way)
         return join_curves(reports)
@@ -125,10 +131,10 @@ class Batched:
     def _model(self, shared: Params) -> Model:
         return Model(shared, self.task.buffers, self.task.frozen)
 
-    def _reported(self, part: Part, ask: Training, cpu_s: float) -> Trained:
+    def _reported(self, part: PartialUpdate, job: Training, cpu_s: float) -> Trained:
         """Turn what the chunks gave into the mean update and the report; the one look at it."""
         report = replace(TrainReport.empty(), failed=part.failed, reasons=part.reasons, cpu_s=cpu_s)
-        counts = counted(part.metrics, ask).tolist()
+        counts = counted(part.metrics, job).tolist()
         rows = zip(part.clients, counts, *part.metrics.tolist(), strict=True)
         columns, weights = list[list[float]](), 0.0
         for client, used, loss, norm, diverged_at, length, *shown in rows:
@@ -138,8 +144,8 @@ class Batched:
                 report.meta_grad_norm.append(norm)
                 report.lengths.append(length)
                 columns.append(shown)
-                weights += weight(self.task, ask, client)
-            elif diverged_at > ask.tau:
+                weights += weight(self.task, job, client)
+            elif diverged_at > job.tau:
                 report.too_long.append(client)
                 report.too_long_by.append(length)
             else:
@@ -148,9 +154,9 @@ class Batched:
         if not report.clients:
             return Trained({}, report)
         updates = part.updates
-        if not ask.each:
+        if not job.each:
             updates = {name: p / weights for name, p in updates.items()}
-        if ask.clip_norm is None:
+        if job.clip_norm is None:
             report.lengths.clear()
         shown_by_name = dict(zip(part.shown, zip(*columns, strict=True), strict=True))
         update = {name: p.to(self.task.dtype) for name, p in updates.items()}
@@ -172,34 +178,34 @@ class Batched:
         """Whether a stack is what the person asked for, though it draws other random numbers."""
         return self._unstackable == RANDOM and (self._chunk_size or 1) > 1
 
-    def _plan_train(self, shared: Params, ask: Training) -> Way:
+    def _plan_train(self, shared: Params, job: Training) -> Way:
         """Return how to train clients."""
-        one = ask.algorithm
+        one = job.algorithm
         alike = replace(one, name="", tau=1).with_numbers(dict.fromkeys(one.numbers, 1.0))
         shape = [type(one).__qualname__, asdict(alike)]  # what a step costs
         # Of the round's own algorithm, so that the programs that are tried serve the round.
-        trial = partial(train_trial, self.lane, shared, replace(ask, states=Held()))
-        step = replace(ask.asking(tau=1), states=Held())
-        alone = partial(self.lane.train, shared, step, way=ONE_BY_ONE)
-        steps = self._rounds * ask.tau * len(ask.clients)
-        work = Work("train", shape, ask.clients, trial, alone, compile=self._compile, steps=steps)
+        trial = partial(train_trial, self.executor, shared, replace(job, states=Held()))
+        step = replace(job.with_algorithm(tau=1), states=Held())
+        alone = partial(self.executor.train, shared, step, way=ONE_BY_ONE)
+        steps = self._rounds * job.tau * len(job.clients)
+        work = Work("train", shape, job.clients, trial, alone, compile=self._compile, steps=steps)
         return self._plan(work)
 
-    def _plan_evaluate(self, shared: Params, ask: Measuring, clients: Sequence[int]) -> Way:
+    def _plan_evaluate(self, shared: Params, job: Measuring, clients: Sequence[int]) -> Way:
         """Return how to evaluate clients."""
         part = self.task.data.partition
         size = part.offset[1:] - part.offset[:-1]
         largest = int(size[clients].max())  # what a trial on the largest says holds for all
-        shape = [ask.steps, ask.batch, largest]
-        trial = partial(evaluate_trial, self.lane, shared, ask)
-        alone = partial(self.lane.evaluate, shared, ask, way=ONE_BY_ONE)
+        shape = [job.steps, job.batch, largest]
+        trial = partial(evaluate_trial, self.executor, shared, job)
+        alone = partial(self.executor.evaluate, shared, job, way=ONE_BY_ONE)
         return self._plan(Work("evaluate", shape, clients, trial, alone))
 
     def _plan(self, work: Work) -> Way:
         """Return the way for a kind of work: given, known, or tried and then kept."""
-        lanes = 1 if self._workers is None else self._workers.count
-        limit = -(-len(work.clients) // lanes)
-        if (self._unstackable and not self._as_asked) or work.kind in self.lane.one_by_one:
+        processes = 1 if self._workers is None else self._workers.count
+        limit = -(-len(work.clients) // processes)
+        if (self._unstackable and not self._as_asked) or work.kind in self.executor.one_by_one:
             return ONE_BY_ONE
         if self._chunk_size is not None:
             return Way(min(self._chunk_size, limit), work.compile)
@@ -209,8 +215,8 @@ class Batched:
         if name not in self._plans:
             plan = plans.recall(name)
             if plan is None:
-                plan = _kept(name, tried(work, self.lane, limit, self._threads))
-            if plan is not None and plans.pays_to_compile(plan, work.steps // lanes):
+                plan = _kept(name, tried(work, self.executor, limit, self._threads))
+            if plan is not None and plans.pays_to_compile(plan, work.steps // processes):
                 plan = _kept(name, self._compiled(work, plan, limit))
             if plan is None:
                 return ONE_BY_ONE
@@ -223,7 +229,7 @@ class Batched:
     def _compiled(self, work: Work, plan: Plan, limit: int) -> Plan | None:
         """Return the plan for compiled steps too, where there is a compiler."""
         try:
-            return tried(work.to_compile(), self.lane, limit, self._threads)
+            return tried(work.to_compile(), self.executor, limit, self._threads)
         except CompilerFailed as error:
             return plan._replace(untraceable=reason(error))
 
@@ -298,6 +304,6 @@ def _device_name(device: torch.device) -> str:
 
 
 def _gpus(device: torch.device) -> int:
-    """Return the number of lanes where none is asked for: one, or one a GPU."""
+    """Return the number of processes where none is asked for: one, or one a GPU."""
     every_gpu = device.type == "cuda" and device.index is None
     return torch.cuda.device_count() if every_gpu else 1

@@ -1,7 +1,7 @@
 """A stack of clients: the functions of `client_app`, on K clients at once.
 
-Parameters are [K, …] and batches [ν, K, D, …]; `nufed.client_app.stack` makes a loss of one client
-the losses of K. No function of `client_app` knows that it serves many.
+Parameters are [K, …] and batches [ν, K, D, …]; `nufed.client_app.stacked_loss` makes a loss of
+one client the losses of K. No function of `client_app` knows that it serves many.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from nufed.client_app.figures import all_finite, reportable
 from nufed.client_app.meta_gradient import Batch, LossFn, Params
 from nufed.client_app.personalization import MetricsFn, personalization_curve
 from nufed.client_app.sampling import Draw
-from nufed.client_app.stack import repeated, stacked
+from nufed.client_app.stacked_loss import repeated, stacked
 from nufed.client_app.work import Measuring, Training, states_of
 from nufed.simulation.compiled import LocalStep
 from nufed.simulation.source import Source
@@ -62,22 +62,22 @@ class StackUpdate(NamedTuple):
     """[K] each: means over local steps."""
 
 
-def draw_train(task: Task, ask: Training, clients: Sequence[int], *, alike: bool = False) -> Drawn:
+def draw_train(task: Task, job: Training, clients: Sequence[int], *, alike: bool = False) -> Drawn:
     """Draw for K clients what `nufed.client_app.client.draw_batches` draws for each.
 
     Where they are to be `alike`, their batches are as long as those of any clients would be.
     """
-    random = [stream(Purpose.TRAIN, ask.seed, c, ask.round) for c in clients]
+    random = [stream(Purpose.TRAIN, job.seed, c, job.round) for c in clients]
     part = task.data.partition
     first, rows = part.offset[:-1][clients], part.train[clients]
 
     def draw(of: Draws) -> Draw:
         among = part.train if alike else rows
-        shape = (ask.tau, *of.shape)
+        shape = (job.tau, *of.shape)
         positions, counts = sampling.draw_stack(random, shape, of.rows, rows, among)
         return Draw(part.index[first[:, None] + positions], counts)
 
-    return Drawn(random, {name: draw(of) for name, of in ask.algorithm.draws().items()})
+    return Drawn(random, {name: draw(of) for name, of in job.algorithm.draws().items()})
 
 
 def batches(source: Source, drawn: Drawn, tau: int) -> Iterator[Batches]:
@@ -98,7 +98,7 @@ def train_stack(
     source: Source,
     step: LocalStep,
     shared: Params,
-    ask: Training,
+    job: Training,
     drawn: Drawn,
     states: Sequence[Params],
     weights: Sequence[float],
@@ -113,7 +113,7 @@ def train_stack(
         One local step of a stack.
     shared
         What the server sent.
-    ask
+    job
         What is to be done.
     drawn
         The rows of the τ steps.
@@ -123,7 +123,7 @@ def train_stack(
     start = repeated(shared, len(weights))
     with model_randomness(drawn.random[0]):
         result = local_update(
-            ask.algorithm, step, start, joined(states), batches(source, drawn, ask.tau)
+            job.algorithm, step, start, joined(states), batches(source, drawn, job.tau)
         )
     updates = result.update
     # Shares, not weights: a sum of large updates may overflow where their mean does not.
@@ -132,19 +132,19 @@ def train_stack(
     steps = reportable(result.loss) & reportable(result.norm)
     bad = ~torch.cat([steps, torch.ones_like(steps[:1])])
     length = torch.full_like(share, torch.nan)
-    if ask.clip_norm is not None:
+    if job.clip_norm is not None:
         length = norm(updates, axes=1)
-        too_long = torch.zeros_like(bad[0]) if ask.max_norm is None else length > ask.max_norm
+        too_long = torch.zeros_like(bad[0]) if job.max_norm is None else length > job.max_norm
         bad[-1] = ~(reportable(length) | too_long)
-        updates = clipped(updates, length, ask.clip_norm)
+        updates = clipped(updates, length, job.clip_norm)
         share = share * ~too_long
-    made = updates if ask.each else _weighted_sum(updates, share)
+    made = updates if job.each else _weighted_sum(updates, share)
     # Where no one has to wait for the answer, a mean that is finite says that all of it is.
     led_to = [*made.values(), *result.state.values()]
     if source.device.type != "cpu" or bad.any() or not all(map(all_finite, led_to)):
         bad[-1] |= ~_finite([*updates.values(), *result.state.values()], len(weights), bad.device)
         sound = _without(updates, bad.any(0))
-        made = sound if ask.each else _weighted_sum(sound, share)
+        made = sound if job.each else _weighted_sum(sound, share)
     return StackUpdate(
         made,
         length,
@@ -165,26 +165,26 @@ def evaluate_stack(
     task: Task,
     source: Source,
     shared: Params,
-    ask: Measuring,
+    job: Measuring,
     clients: Sequence[int],
 ) -> dict[str, Tensor]:
     """Return the personalization curves of K clients with test rows, metric -> [steps + 1, K]."""
     part = task.data.partition
     first, train = part.offset[:-1][clients], part.train[clients]
     test = part.offset[1:][clients] - first - train
-    random = [stream(Purpose.EVALUATE, ask.seed, c) for c in clients]
+    random = [stream(Purpose.EVALUATE, job.seed, c) for c in clients]
 
     def gathered(start: NDArray[np.int64], draw: Draw) -> Iterator[Batch]:
         return source.each(Draw(part.index[start[:, None] + draw.rows], draw.counts))
 
-    by_epoch = ask.algorithm.by_epoch
-    drawn, each = sampling.fine_tuning_stack(random, ask.steps, ask.batch, train, by_epoch=by_epoch)
+    by_epoch = job.algorithm.by_epoch
+    drawn, each = sampling.fine_tuning_stack(random, job.steps, job.batch, train, by_epoch=by_epoch)
     ((x, *others),) = gathered(first + train, sampling.every_row((1,), test))
     with model_randomness(random[0]):
-        models = ask.algorithm.personal(
+        models = job.algorithm.personal(
             stacked(_flat_without_rows(task.loss) if by_epoch else task.loss),
             repeated(shared, len(clients)),
-            joined(states_of(task, shared, ask, clients)),
+            joined(states_of(task, shared, job, clients)),
             gathered(first, drawn),
         )
         points = islice(models, 0, None, each)

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from nufed.client_app.app import make_app
-from nufed.client_app.cohort import OneByOne
+from nufed.client_app.executor import OneByOne
 from nufed.conf.compose import compose_config
 from nufed.conf.convert import to_json
 from nufed.conf.errors import InputError
 from nufed.server_app.app import app as server_app
 from nufed.simulation import plan as plans
-from nufed.simulation.executor import Batched, why_one_by_one
+from nufed.simulation.batched import Batched, why_one_by_one
 from nufed.simulation.grid import run_in_process
 from nufed.strategies.rules.mean import Mean
 from tests.helpers import RunResult, distance, read_run
@@ -28,12 +28,12 @@ from tests.simulation.helpers import (
     Scalar,
     Setting,
     Vocabulary,
-    ask_evaluate,
-    ask_train,
     assert_same_curves,
     assert_same_training,
     batched,
+    evaluate_job,
     setting,
+    train_job,
 )
 
 Run = Callable[[Sequence[str]], RunResult]
@@ -141,8 +141,8 @@ def test_nothing_is_said_against_ordinary_models(overrides: tuple[str, ...]) -> 
 def test_layers_that_normalize_a_row_by_itself_may_be_stacked() -> None:
     of = with_model(layer_normalized, "algorithm.nu=2")
     assert why_one_by_one(of.task, of.params) is None
-    trained = batched(of, chunk_size=3).train(of.params, ask_train(of))
-    assert_same_training(trained, OneByOne(of.task).train(of.params, ask_train(of)), 1e-5)
+    trained = batched(of, chunk_size=3).train(of.params, train_job(of))
+    assert_same_training(trained, OneByOne(of.task).train(of.params, train_job(of)), 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -162,12 +162,12 @@ def test_models_that_a_stack_would_change_are_taken_one_by_one(
     torch.manual_seed(0)
     before = torch.get_rng_state()
     engine = batched(of)
-    trained = engine.train(of.params, ask_train(of, clients))
-    measured = engine.evaluate(of.params, ask_evaluate(of, clients))
+    trained = engine.train(of.params, train_job(of, clients))
+    measured = engine.evaluate(of.params, evaluate_job(of, clients))
     assert torch.equal(torch.get_rng_state(), before)
     alone = OneByOne(of.task)
-    assert_exactly(trained, alone.train(of.params, ask_train(of, clients)))
-    assert_same_curves(measured, alone.evaluate(of.params, ask_evaluate(of, clients)), 1e-15)
+    assert_exactly(trained, alone.train(of.params, train_job(of, clients)))
+    assert_same_curves(measured, alone.evaluate(of.params, evaluate_job(of, clients)), 1e-15)
     assert sum("one by one" in line and why in line for line in said()) == 1
 
 
@@ -176,9 +176,9 @@ def test_a_chunk_size_that_is_given_lets_dropout_into_a_stack(
 ) -> None:
     """With other masks than one by one, which is said; and with the same ones every time."""
     of = with_model(dropping, "algorithm.nu=1", "algorithm.batch.support=null")
-    trained, again = (batched(of, chunk_size=3).train(of.params, ask_train(of)) for _ in range(2))
+    trained, again = (batched(of, chunk_size=3).train(of.params, train_job(of)) for _ in range(2))
     assert distance(trained.update, again.update) == 0.0
-    alone = OneByOne(of.task).train(of.params, ask_train(of))
+    alone = OneByOne(of.task).train(of.params, train_job(of))
     assert 1e-4 < distance(trained.update, alone.update) < 0.1
     assert trained.report.loss == pytest.approx(alone.report.loss, rel=0.2)
     assert sum("3 at once, as asked: the model draws random numbers" in s for s in said()) == 2
@@ -187,10 +187,10 @@ def test_a_chunk_size_that_is_given_lets_dropout_into_a_stack(
 def test_a_given_chunk_size_does_not_let_rows_see_those_that_fill_up() -> None:
     of = with_model(mixing, "algorithm.nu=1", "algorithm.batch.support=null")
     engine, alone = batched(of, chunk_size=3), OneByOne(of.task)
-    trained = engine.train(of.params, ask_train(of))
-    assert_same_training(trained, alone.train(of.params, ask_train(of)), 1e-5)
-    curves = engine.evaluate(of.params, ask_evaluate(of))
-    assert_same_curves(curves, alone.evaluate(of.params, ask_evaluate(of)), 1e-5)
+    trained = engine.train(of.params, train_job(of))
+    assert_same_training(trained, alone.train(of.params, train_job(of)), 1e-5)
+    curves = engine.evaluate(of.params, evaluate_job(of))
+    assert_same_curves(curves, alone.evaluate(of.params, evaluate_job(of)), 1e-5)
 
 
 @pytest.mark.parametrize("culprit", [0, 3])
@@ -202,11 +202,11 @@ def test_a_client_that_makes_the_model_raise_is_named_whichever_it_is(
     x[culprit * 40 : culprit * 40 + 40] += 100
     of = with_rows(tmp_path, x, Touchy)
     engine, alone = batched(of), OneByOne(of.task)
-    expected = alone.train(of.params, ask_train(of))
+    expected = alone.train(of.params, train_job(of))
     assert expected.report.failed == [culprit]
-    assert_same_training(engine.train(of.params, ask_train(of)), expected, 1e-5)
-    curves = alone.evaluate(of.params, ask_evaluate(of))
-    assert_same_curves(engine.evaluate(of.params, ask_evaluate(of)), curves, 1e-5)
+    assert_same_training(engine.train(of.params, train_job(of)), expected, 1e-5)
+    curves = alone.evaluate(of.params, evaluate_job(of))
+    assert_same_curves(engine.evaluate(of.params, evaluate_job(of)), curves, 1e-5)
 
 
 def test_a_vocabulary_is_not_left_by_what_the_engine_tries(tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_a_vocabulary_is_not_left_by_what_the_engine_tries(tmp_path: Path) -> No
     x = np.random.default_rng(0).integers(5, size=(200, 6))
     x[:, 0] = 9
     of = with_rows(tmp_path, x, Vocabulary)
-    expected = OneByOne(of.task).train(of.params, ask_train(of))
-    assert_same_training(batched(of).train(of.params, ask_train(of)), expected, 1e-5)
+    expected = OneByOne(of.task).train(of.params, train_job(of))
+    assert_same_training(batched(of).train(of.params, train_job(of)), expected, 1e-5)
 
 
 @pytest.fixture
@@ -230,8 +230,8 @@ def test_a_plan_is_made_once_and_kept(folder: Path, said: Callable[[], list[str]
     of = setting("algorithm.nu=1")
     first = batched(of)
     trained, measured = (
-        first.train(of.params, ask_train(of)),
-        first.evaluate(of.params, ask_evaluate(of)),
+        first.train(of.params, train_job(of)),
+        first.evaluate(of.params, evaluate_job(of)),
     )
     kept = json.loads(folder.read_text())
     assert len(kept) == 2
@@ -241,16 +241,16 @@ def test_a_plan_is_made_once_and_kept(folder: Path, said: Callable[[], list[str]
         ["clients", "are", "evaluated"],
     ]
     again = batched(of)
-    assert_exactly(again.train(of.params, ask_train(of, round=1)), trained)
-    assert again.evaluate(of.params, ask_evaluate(of)) == measured
+    assert_exactly(again.train(of.params, train_job(of, round=1)), trained)
+    assert again.evaluate(of.params, evaluate_job(of)) == measured
     assert said() == lines * 2
     assert json.loads(folder.read_text()) == kept
     for plan in kept.values():
         plan[0] = 5
     folder.write_text(json.dumps(kept))
     third = batched(of)
-    assert_same_training(third.train(of.params, ask_train(of)), trained, 1e-5)
-    third.train(of.params, ask_train(of, round=2))
+    assert_same_training(third.train(of.params, train_job(of)), trained, 1e-5)
+    third.train(of.params, train_job(of, round=2))
     assert [line for line in said()[4:] if "trained 5 at once" in line] == said()[4:]
     assert len(said()) == 5
 
@@ -268,7 +268,7 @@ def test_another_algorithm_model_or_number_of_clients_is_another_plan(folder: Pa
         (("algorithm.nu=2", "engine.precision=float64"), {}),
     ):
         of = setting(*overrides)
-        batched(of).train(of.params, ask_train(of, **changes))
+        batched(of).train(of.params, train_job(of, **changes))
         counts.append(len(json.loads(folder.read_text())))
     assert counts == [1, 1, 2, 3, 4, 5, 6, 7]
 
@@ -277,8 +277,8 @@ def test_another_algorithm_model_or_number_of_clients_is_another_plan(folder: Pa
 def test_plans_that_cannot_be_read_are_made_anew(folder: Path, content: bytes) -> None:
     folder.write_bytes(content)
     of = setting("algorithm.nu=1")
-    trained = batched(of).train(of.params, ask_train(of))
-    assert_same_training(trained, OneByOne(of.task).train(of.params, ask_train(of)), 1e-5)
+    trained = batched(of).train(of.params, train_job(of))
+    assert_same_training(trained, OneByOne(of.task).train(of.params, train_job(of)), 1e-5)
     assert len(json.loads(folder.read_text())) == 1
 
 
@@ -316,13 +316,13 @@ def test_steps_that_cannot_be_compiled_are_done_as_they_are_and_this_is_said(
     of = with_model(Watchful, "algorithm.nu=1")
     engine = batched(of, compile=True, chunk_size=chunk)
     for round in (1, 2):
-        ask = ask_train(of, round=round)
+        job = train_job(of, round=round)
         assert_same_training(
-            engine.train(of.params, ask), OneByOne(of.task).train(of.params, ask), 1e-5
+            engine.train(of.params, job), OneByOne(of.task).train(of.params, job), 1e-5
         )
     vain = [line for line in said() if NOT_USED in line]
     assert vain == [f"{NOT_USED}a module that is not to be traced"]
-    assert engine.lane.one_by_one == set()
+    assert engine.executor.one_by_one == set()
     assert folder.exists() == (chunk is None)
 
 
@@ -333,10 +333,10 @@ def test_clients_that_only_work_by_themselves_are_not_compiled_and_this_is_said(
     of = with_rows(tmp_path, np.random.default_rng(0).normal(size=(200, 4)), Scalar)
     engine = batched(of, compile=True, chunk_size=chunk)
     for round in (1, 2):
-        engine.evaluate(of.params, ask_evaluate(of))  # as a run does before its first round
-        ask = ask_train(of, round=round)
-        expected = OneByOne(of.task).train(of.params, ask)
-        assert_same_training(engine.train(of.params, ask), expected, 1e-6)
+        engine.evaluate(of.params, evaluate_job(of))  # as a run does before its first round
+        job = train_job(of, round=round)
+        expected = OneByOne(of.task).train(of.params, job)
+        assert_same_training(engine.train(of.params, job), expected, 1e-6)
     (why,) = [line for line in said() if ".item()" in line]
     assert why.startswith("clients go one by one: each by itself works, a stack does not: vmap: ")
     assert [line for line in said() if NOT_USED in line] == [f"{NOT_USED}clients go one by one"]
@@ -347,8 +347,8 @@ def test_dropout_is_not_compiled_and_this_is_said(said: Callable[[], list[str]])
     of = with_model(dropping, "algorithm.nu=1", "algorithm.batch.support=null")
     for chunk in (None, 1):
         engine = batched(of, compile=True, chunk_size=chunk)
-        expected = OneByOne(of.task).train(of.params, ask_train(of))
-        assert_exactly(engine.train(of.params, ask_train(of)), expected)
+        expected = OneByOne(of.task).train(of.params, train_job(of))
+        assert_exactly(engine.train(of.params, train_job(of)), expected)
     assert [line for line in said() if NOT_USED in line] == [f"{NOT_USED}clients go one by one"] * 2
 
 
