@@ -20,6 +20,15 @@ from nufed.server_app.tracking import Callback
 
 LOG = "flower.log"
 LONGEST = 2000  # characters of what Flower says of a run
+FAILED = "finished:failed"  # the status of a run
+
+
+class NeverBegan(RunStopped):
+    """A run failed before our app said anything.
+
+    Flower unpacks an app into a folder that whatever else begins at the same moment takes for
+    unpacked already; it then misses a file. A second attempt finds them all.
+    """
 
 
 def said_here(stopped: str, there: str, rescued: str | None, here: Path) -> str:
@@ -63,7 +72,7 @@ class Follower:
         watching: bool = False,
     ) -> None:
         self.superlink, self.run_id, self.folder, self.console = superlink, run_id, folder, console
-        self.watching = watching
+        self.watching, self._status = watching, ""
         kept = RunFolder(folder, again)
         shown = Report(folder, own, config.report), ProgressBar(console, folder)
         self.callbacks = [*own, kept, *shown, *tracked]
@@ -76,7 +85,8 @@ class Follower:
         ------
         RunStopped
             If the run failed or was stopped, or the SuperLink was lost; or if what comes cannot be
-            written here, which is no reason to stop the run where it is.
+            written here, which is no reason to stop the run where it is. `NeverBegan` if nothing of
+            it came.
         KeyboardInterrupt
             If the person here interrupted it; the run is stopped then, unless they only watched.
         """
@@ -94,7 +104,8 @@ class Follower:
         except (BrokenStream, RunStopped) as error:
             raise RunStopped(self._end(str(error))) from error
         if stopped is not None:
-            raise RunStopped(self._end(stopped))
+            failed = self.reader.next == 0 and self._status == FAILED
+            raise (NeverBegan if failed else RunStopped)(self._end(stopped))
         assert self.reader.summary is not None
         there = str(self.reader.server_folder)
         summary = self.reader.summary | {"server_run_folder": there}
@@ -128,9 +139,9 @@ class Follower:
                     return f"{who} asked for it; {self._stop()}"
             if ended is not None:
                 return ended
-            status, details = self.superlink.status(self.run_id)
-            if status.startswith("finished"):  # what was said at the end may still be missing
-                ended = self._why(status, details)
+            self._status, details = self.superlink.status(self.run_id)
+            if self._status.startswith("finished"):  # what was said last may still be missing
+                ended = self._why(self._status, details)
 
     def _keep(self, log: Path, line: str) -> None:
         """Write a line of the log that is for people."""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from nufed.cli.bundle import lay_out
-from nufed.cli.follower import LOG, Follower
+from nufed.cli.follower import LOG, Follower, NeverBegan
 from nufed.cli.submitted import Submitted
 from nufed.cli.superlink import COMPLETED, SuperLink, connect
 from nufed.conf.command import differing_keys
@@ -54,8 +54,13 @@ def launch(config: Config, folder: Path, console: Terminal) -> None:
         if known and known.run_id and _goes_on(known, superlink, config, folder, console):
             follow(superlink, known.run_id, config, folder, console, called, again=True)
         else:
-            there = _submit(superlink, config, folder, console, known)
-            follow(superlink, there.run_id, config, folder, console, called)
+            try:
+                there = _submit(superlink, config, folder, console, known)
+                follow(superlink, there.run_id, config, folder, console, called)
+            except NeverBegan as error:
+                console.say(f"{error}; it never began, so it is submitted again", style="yellow")
+                there = _submit(superlink, config, folder, console, known)
+                follow(superlink, there.run_id, config, folder, console, called)
 
 
 def follow(
