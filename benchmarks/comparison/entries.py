@@ -10,7 +10,7 @@ from nufed.conf.compose import CONFIG_DIR
 from nufed.conf.schema import Config
 
 BETA, LR = "algorithm.beta", "strategy.optimizer.lr"
-STEPS = (0, 1, 5)
+STEPS = 5  # of fine-tuning, after which a method counts
 BUDGET = 10
 STRENGTHS = {
     "apfl": Axis("algorithm.mixing", "0.5", ("0.25", "0.5", "0.75")),
@@ -28,7 +28,7 @@ STARTS = {
 }
 """α and β that every walk starts from."""
 SETTINGS = {
-    name: Setting(f"methods_{name}", title, metric, STEPS, BUDGET, TUNING_SEEDS[:1])
+    name: Setting(f"methods_{name}", title, metric, (STEPS,), BUDGET, TUNING_SEEDS[:1])
     for name, title, metric in (
         ("taste", "taste", "accuracy"),
         ("insteval", "InstEval, by student", "loss"),

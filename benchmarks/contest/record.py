@@ -13,7 +13,7 @@ from benchmarks import machine
 from benchmarks.contest.contender import Setting
 from benchmarks.contest.play import Entry, Outcomes, Result, results
 from benchmarks.experiments.runs import Outcome
-from nufed.server_app.report.statistics import Array, Interval, paired, rounds_to
+from nufed.server_app.report.statistics import Array, Interval, paired, rounds_to, still_rises
 from nufed.strategies.curves import GROUPS
 
 FOLDER = machine.ROOT / "benchmarks/contest/records"
@@ -21,6 +21,7 @@ DIGITS = 5  # significant ones that are kept
 SPREAD = ("_std", "_worst_decile")
 COSTS = ("gradients", "bytes_up", "bytes_down")
 SPENT = ("rounds", "gradients", "bytes")
+BLOWN = 10.0  # times the loss of the first model
 REACHED = 0.95  # of the way that the baseline goes: a target
 
 
@@ -47,9 +48,12 @@ class Line:
     """Of a batch, by all clients, up to each of these rounds; mean over the seeds."""
     bytes: list[float]
     """Of all messages, both ways, likewise."""
-    curves: dict[str, list[list[list[float]]]]
-    """Group of clients -> the metric's means over these clients, [seeds, evaluations, K + 1]."""
-    spread: dict[str, dict[str, list[list[float]]]]
+    curves: dict[str, list[list[list[float | None]]]]
+    """Group of clients -> the metric's means over these clients, [seeds, evaluations, K + 1].
+
+    None, in all of its evaluations, of a seed that broke off: it is no mean's.
+    """
+    spread: dict[str, dict[str, list[list[float | None]]]]
     """Group -> statistic over clients -> that of the last evaluation, [seeds, K + 1]."""
 
     def curve(self, group: str, k: int | None = None) -> Array:
@@ -101,6 +105,21 @@ class Record:
         """Return a contender's."""
         return next(line for line in self.lines if line.name == name)
 
+    def broken(self, line: Line, group: str, k: int | None = None) -> str:
+        """Say how many seeds broke off, or blew up at an evaluation; nothing if none did.
+
+        No mean over seeds is of such a line: one of the others would be of the lucky ones.
+        """
+        curves = line.curve(group, k)
+        most = [BLOWN * curve[0] if self.lower_is_better else 1.0 for curve in curves]
+        lost = sum(not (c <= m).all() for c, m in zip(curves, most, strict=True))  # NaN is not
+        return f"broke off in {lost} of {len(curves)}" if lost else ""
+
+    def still_rises(self, line: Line, group: str) -> bool:
+        """Tell whether a line's last quarter brought a twentieth of its way, in the mean."""
+        curve = line.curve(group).mean(0)
+        return still_rises(-curve if self.lower_is_better else curve)
+
     def gain(self, ours: Array, theirs: Array) -> Interval:
         """Return by how much values are better, seed by seed: in points of accuracy, or in loss."""
         if self.lower_is_better:
@@ -111,14 +130,20 @@ class Record:
         """Return the same in words."""
         return self.gain(ours, theirs).text(3 if self.lower_is_better else 1)
 
-    def target(self, base: Line, group: str, k: int | None = None) -> float:
-        """Return what a line has after most of the way from its start to its end."""
-        start = base.curve(group, k)[:, 0].mean()
-        end = base.end(group)[:, base.k if k is None else k].mean()
-        return float(start + REACHED * (end - start))
+    def targets(self, base: Line, group: str, k: int | None = None) -> Array:
+        """Return what each seed of a line has after most of the way from its start to its end.
+
+        What is not to be reached where training brought nothing: the way leads nowhere.
+        """
+        start = base.curve(group, k)[:, 0]
+        way = base.end(group)[:, base.k if k is None else k] - start
+        never = -np.inf if self.lower_is_better else np.inf
+        rises: Array = -way if self.lower_is_better else way
+        goals: Array = np.where(rises > 0, start + REACHED * way, never)
+        return goals
 
     def reached(self, line: Line, base: Line, group: str, cost: str, k: int | None = None) -> Array:
-        """Return what each seed had spent when it was at the baseline's target; ∞ if it never was.
+        """Return what each seed had spent when it was at the baseline's; ∞ if it never was.
 
         Parameters
         ----------
@@ -128,8 +153,9 @@ class Record:
             Fine-tuning steps after which both are measured; None: those that count for each.
         """
         sign = -1 if self.lower_is_better else 1
-        goal, spent = sign * self.target(base, group, k), getattr(line, cost)
-        return np.array([rounds_to(spent, sign * curve, goal) for curve in line.curve(group, k)])
+        goals, spent = sign * self.targets(base, group, k), getattr(line, cost)
+        curves = sign * line.curve(group, k)
+        return np.array([rounds_to(spent, *each) for each in zip(curves, goals, strict=True)])
 
 
 def record(played: Sequence[Result]) -> Record:
@@ -149,7 +175,7 @@ def record(played: Sequence[Result]) -> Record:
 
 
 def line(result: Result) -> Line:
-    """Return what a contender's runs come to; one that broke off stays where it began."""
+    """Return what a contender's runs come to."""
     setting, runs = result.setting, result.runs
     whole = max(runs, key=lambda run: len(run.rounds))
     keys = [axis.key for axis in result.contender.axes]
@@ -172,7 +198,7 @@ def line(result: Result) -> Line:
         whole.rounds,
         [each * whole.participating for each in spent["gradients"]],
         (np.array(spent["bytes_up"]) + np.array(spent["bytes_down"])).tolist(),
-        {g: [_padded(run, g, setting.metric, len(whole.rounds)) for run in runs] for g in GROUPS},
+        {g: [_curves(run, g, setting.metric, len(whole.rounds)) for run in runs] for g in GROUPS},
         {
             g: {s: [_last(run, g, setting.metric + s) for run in runs] for s in SPREAD}
             for g in GROUPS
@@ -225,16 +251,17 @@ def read(path: Path) -> Record:
     return Record(**content, lines=lines)
 
 
-def _padded(run: Outcome, group: str, metric: str, length: int) -> list[list[float]]:
-    """Return a run's curves, [evaluations, K + 1]; after a break it is where it began."""
+def _curves(run: Outcome, group: str, metric: str, length: int) -> list[list[float | None]]:
+    """Return a run's curves, [evaluations, K + 1], of None if it broke off."""
     curves = run.curve(group, metric)
-    if run.stopped or len(curves) < length:
-        curves = np.repeat(curves[:1], length, axis=0)
-    return [_rounded(curve) for curve in curves]
+    if run.stopped:
+        return [[None] * curves.shape[1]] * length
+    return [list(_rounded(curve)) for curve in curves]
 
 
-def _last(run: Outcome, group: str, statistic: str) -> list[float]:
-    return _rounded(run.curve(group, statistic)[-1])
+def _last(run: Outcome, group: str, statistic: str) -> list[float | None]:
+    last = run.curve(group, statistic)[-1]
+    return [None] * len(last) if run.stopped else list(_rounded(last))
 
 
 def _mean(values: Sequence[Sequence[float]]) -> list[float]:

@@ -3,9 +3,11 @@
 From a start that is the same for all, a method looks one step up and one down in each of its step
 sizes, goes to the best of these, and looks again, until nothing next to it is better or its budget
 is spent. So no value that is chosen lies at the edge of what was tried, unless the budget ended the
-walk, which is then said. A step is a factor of about three: 0.01, 0.03, 0.1, …
+walk, which is then said. A step is a factor of about three: 0.01, 0.03, 0.1, … Where all that it
+sees broke off, it goes on one step down in every step size.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,7 +53,8 @@ class Choice(NamedTuple):
     missing: tuple[Point, ...]
     """What to try next; nothing once the walk is over."""
     settled: bool
-    """Whether all that lies next to the point was tried, and is no better."""
+    """Whether all that lies next to the point was tried, and is no better; its runs came to an end.
+    """
 
 
 def walk(
@@ -84,9 +87,21 @@ def walk(
         scores |= {point: value for point, value in found.items() if value is not None}
         seen = [point for point in around if point in tried]
         best = max([here, *seen], key=lambda point: scores[point])  # of equals, where it stands
-        if best == here or len(tried) >= budget:
-            return Choice(best, len(tried), (), best == here and len(seen) == len(around))
-        here = best
+        broke_off = scores[best] == -math.inf  # so does all around it
+        further = smaller(axes, here) if broke_off else best
+        if further == here or len(tried) >= budget:
+            settled = best == here and len(seen) == len(around) and not broke_off
+            return Choice(best, len(tried), (), settled)
+        here = further
+        tried |= dict.fromkeys([here])
+
+
+def smaller(axes: Sequence[Axis], point: Point) -> Point:
+    """Return the point one step down in every step size; what is of a list stays."""
+    return tuple(
+        value if axis.values else axis.beside(value)[0]
+        for axis, value in zip(axes, point, strict=True)
+    )
 
 
 def neighbours(axes: Sequence[Axis], point: Point) -> list[Point]:

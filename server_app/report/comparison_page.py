@@ -291,7 +291,8 @@ def _targets(of: Comparison, kind: str, given: float | None) -> Section:
     why = "" if given is not None else ", which is 95% of the way that the first group goes"
     text = (
         f"Rounds until {kind} clients have {side} {number(target, of.metric)} {of.metric} after "
-        f"{steps(of.last_k)}{why}; the mean of three evaluations has to be there."
+        f"{steps(of.last_k)}{why}; the mean of three evaluations has to be there (0: each of the "
+        "first three is)."
     )
     if costs:
         text += (

@@ -133,8 +133,12 @@ def rounds_to(rounds: Sequence[int], curve: Array, target: float) -> float:
     """Return the evaluated round by which a curve has been at the target; ∞ if it never was.
 
     That is the last of three evaluations in a row whose mean is; of fewer, where a run has no more.
+    It is the first round that was evaluated where each of the first three is: what a model has from
+    its start, no training brought.
     """
     first = min(RUNNING, len(curve)) - 1
+    if (curve[: first + 1] >= target).all():
+        return float(rounds[0])
     reached = np.flatnonzero(smooth(curve)[first:] >= target)
     return float(rounds[first + reached[0]]) if len(reached) else np.inf
 

@@ -1,6 +1,7 @@
 """Contests: all are tuned alike, and what the documents say is found again from scratch."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmarks.experiments.plan import Job
 from benchmarks.experiments.runs import Outcome, run_all
 from benchmarks.machine import ROOT
 from nufed.conf.compose import compose_config
+from nufed.strategies.curves import GROUPS
 
 AXES = (Axis("a", "0.1"), Axis("b", "0.003"), Axis("c", "off", ("off", "on")))
 ENTRIES = [
@@ -77,8 +79,19 @@ def test_of_equals_a_walk_stays_where_it_is() -> None:
 
 
 def test_what_diverged_is_walked_away_from() -> None:
+    """Downwards where nothing beside it is better; and what broke off is never called settled."""
+
+    def stable(point: Point) -> float:
+        a, b = map(float, point[:2])
+        return a if a < 0.005 and b < 0.0005 else -math.inf
+
     choice = walk(AXES[:1], lambda point: -math.inf if float(point[0]) > 0.01 else 0.0)
-    assert choice.point == ("0.1",), "none beside is better: nothing to go by"
+    assert (choice.point, choice.settled) == (("0.01",), True)
+    choice = walk(AXES, stable)
+    assert (choice.point[:2], choice.settled) == (("0.003", "0.0003"), True)
+    choice = walk(AXES, lambda point: -math.inf, budget=9)
+    assert (choice.tried, choice.settled) == (9, False)
+    assert walk((), lambda point: -math.inf) == ((), 1, (), False)
     choice = walk(AXES[:1], lambda point: -math.inf if float(point[0]) > 0.05 else float(point[0]))
     assert choice.point == ("0.03",)
 
@@ -201,3 +214,48 @@ def test_a_contender_may_count_after_steps_of_its_own() -> None:
     for who in long:
         rows = int(dict(who.choices)[cost.SUPPORT])
         assert rows == int(who.name.split()[-2])
+
+
+def made(curves: list[list[float | None]], metric: str = "accuracy") -> Record:
+    """Return a record of a line for each two seeds, after no fine-tuning step."""
+    by_line = zip(curves[::2], curves[1::2], strict=True)
+    lines = [
+        record.Line(
+            *(f"line {i}", {}, 1, True, (0,), "nufed", ["0", "1"], []),
+            *([0, 10, 20, 30], [0.0, 10.0, 20.0, 30.0], [0.0, 10.0, 20.0, 30.0]),
+            {group: [[[value] for value in curve] for curve in seeds] for group in GROUPS},
+            {},
+        )
+        for i, seeds in enumerate(by_line)
+    ]
+    return Record("x", "x", metric, metric != "accuracy", 1, None, {}, lines)
+
+
+def test_a_target_is_each_seeds_own() -> None:
+    """An easy seed's curve is not held against what a hard one has; who gains nothing sets none."""
+    kept = made([[0.5, 0.9, 0.9, 0.9], [0.1, 0.1, 0.3, 0.3], [0.5, 0.9, 0.9, 0.9], 4 * [0.9]])
+    ours, theirs = kept.lines
+    end = 0.1 + 0.95 * (0.7 / 3 - 0.1)
+    assert kept.targets(ours, "new") == pytest.approx([0.88, end])
+    assert list(kept.reached(ours, ours, "new", "rounds")) == [30, 30]
+    assert list(kept.reached(theirs, ours, "new", "gradients")) == [30, 0]
+    assert list(kept.targets(theirs, "new")) == [pytest.approx(0.88), math.inf]
+    assert list(kept.reached(ours, theirs, "new", "bytes")) == [30, math.inf]
+    losses = made([[2.0, 1.0, 1.0, 1.0], [2.0, 3.0, 3.0, 3.0]], "loss")
+    assert list(losses.targets(losses.lines[0], "new")) == [pytest.approx(1.05), -math.inf]
+
+
+def test_a_seed_that_broke_off_is_no_mean() -> None:
+    lost = [None] * 4
+    for worse in (lost, [2.0, math.nan, 1.0, 1.0], [2.0, 20.1, 1.0, 1.0]):
+        kept = made([[2.0, 19.9, 1.0, 1.0], worse], "loss")
+        assert kept.broken(kept.lines[0], "new") == "broke off in 1 of 2"
+    kept = made(2 * [[2.0, 19.9, 1.0, 1.0]], "loss")
+    assert kept.broken(kept.lines[0], "new") == ""
+    kept = made([[0.0, 1.0, 1.0, 1.0], lost])
+    assert kept.broken(kept.lines[0], "new") == "broke off in 1 of 2"
+    names = cost.BASE, cost.OURS
+    lines = [replace(kept.lines[0], name=name) for name in names]
+    table = cost.at_equal_cost(replace(kept, lines=lines), "new")
+    assert "broke off in 1 of 2" in table
+    assert "nan" not in table

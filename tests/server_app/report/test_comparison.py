@@ -126,8 +126,11 @@ def test_rounds_to_a_target_are_those_of_each_seed(runs: list[RunResult], tmp_pa
     missed = ["–", "–", "–", "0 of 3", ", ".join(["not reached"] * 3)]
     assert [row[1:] for row in never] == [missed] * 2
     at_once = read(found, tmp_path, target=0.0).table(head)
+    nothing = ["0 [0, 0]", "0 [0, 0]", "0 bytes [0 bytes, 0 bytes]"]  # they begin there
+    assert [row[1:] for row in at_once] == [[*nothing, "3 of 3", "0, 0, 0"]] * 2
+    soon = read(found, tmp_path, target=0.6).table(head)
     third = ["4 [4, 4]", "40 [40, 40]", "6 MB [6 MB, 6 MB]"]  # three evaluations must be there
-    assert [row[1:] for row in at_once] == [[*third, "3 of 3", "4, 4, 4"]] * 2
+    assert [row[1:] for row in soon] == [[*third, "3 of 3", "4, 4, 4"]] * 2
     course = np.array([[row["new"]["accuracy"][3] for row in run.rows[::2]] for run in runs[:3]])
     mean = course.mean(0)
     start, end = mean[0], mean.mean()  # of the last three evaluations, and there are three
@@ -156,26 +159,28 @@ def test_what_was_spent_up_to_a_target_stands_beside_its_rounds(
     mean, low, high = cell(table[0][2])
     assert (mean, low, high) == pytest.approx((30, 30 - half, 30 + half), rel=2e-3)
     assert table[0][3] == f"4.5 MB [{4500 - 150 * half:.3g} kB, {4.5 + 0.15 * half:.3g} MB]"
-    assert found.rounds_to(second, "new", target) == {0: 2, 1: 3, 2: math.inf}
-    assert table[1][1:] == ["–", "–", "–", "2 of 3", "2, 3, not reached"]
+    assert found.rounds_to(second, "new", target) == {0: 0, 1: 3, 2: math.inf}
+    assert table[1][1:] == ["–", "–", "–", "2 of 3", "0, 3, not reached"]
 
-    pair = compare(folders([runs[3], runs[4]]))  # as soon as may be, and in round 3
+    pair = compare(folders([runs[3], runs[4]]))  # from its start, and in round 3
     (row,) = read(pair, tmp_path, target).table("runs rounds gradients bytes seeds")
-    assert row[2].replace(",", "").split()[:2] == ["25", "[0"]
-    assert row[3].startswith("3.75 MB [0 bytes, ")
+    assert row[2].replace(",", "").split()[:2] == ["15", "[0"]
+    assert row[3].startswith("2.25 MB [0 bytes, ")
 
 
 def test_runs_that_do_not_tell_what_was_spent_have_a_dash(
     runs: list[RunResult], tmp_path: Path
 ) -> None:
-    for run in runs[:3]:
+    for run in runs:
+        for i, row in enumerate(run.rows[::2]):
+            row["new"]["accuracy"][3] = 0.5 + 0.1 * i
         spend(run, gradients=10, bytes_up=1, bytes_down=1)
     for run in runs[3:]:
         for row in run.rows:
             row.pop("cost", None)  # as an older version has them
         lines = [json.dumps(row) for row in run.rows]
         (run.folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    table = read(compare(folders(runs)), tmp_path, target=0.0).table("runs rounds gradients bytes")
+    table = read(compare(folders(runs)), tmp_path, target=0.6).table("runs rounds gradients bytes")
     assert [row[1:4] for row in table] == [
         ["4 [4, 4]", "40 [40, 40]", "8 bytes [8 bytes, 8 bytes]"],
         ["4 [4, 4]", "–", "–"],

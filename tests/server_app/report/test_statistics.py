@@ -71,6 +71,14 @@ def test_one_evaluation_at_the_start_is_not_three() -> None:
     assert rounds_to([0, 10], lucky[:2], 0.5) == math.inf
 
 
+def test_what_a_run_has_from_its_start_took_no_round() -> None:
+    """So nobody saved anything: there was nothing to train for."""
+    curve = np.array([0.6, 0.7, 0.6, 0.9])
+    assert rounds_to([0, 10, 20, 30], curve, 0.6) == 0
+    assert rounds_to([0, 10, 20, 30], curve, 0.61) == 20
+    assert saving([10, 0], [20, 0], 30) is None
+
+
 def test_a_saving_is_seed_by_seed_and_none_where_a_run_never_got_there() -> None:
     fewer = saving([50, 20], [100, 100], 200)
     assert fewer is not None
