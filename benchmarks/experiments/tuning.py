@@ -33,8 +33,12 @@ class Choice(NamedTuple):
     @property
     def text(self) -> str:
         """Both, with a star at the edge of what was tried."""
-        outer = "*" if set(self.at_edge) - {ALPHA} else ""
-        return f"{self.alpha}{'*' if ALPHA in self.at_edge else ''}, {self.outer}{outer}"
+        return f"{self.alpha}{'*' if ALPHA in self.at_edge else ''}, {self.outer_text}"
+
+    @property
+    def outer_text(self) -> str:
+        """The outer one, with a star at the edge of what was tried."""
+        return f"{self.outer}{'*' if set(self.at_edge) - {ALPHA} else ''}"
 
 
 def tuning(name: str) -> str:

@@ -97,9 +97,10 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     rounds = jobs("heterogeneity_shards")[0].config.rounds
     text = f"""\
 Fashion-MNIST over 100 clients (by classes) or 50 (Dirichlet), {seeds} seeds. β is tuned at every
-level for every ν, α for every ν on two classes a client. Dirichlet(1000) is the control: clients
-that are alike, where looking ahead should gain nothing; it is run {LONGER} rounds as well, as the
-others' {rounds} may show who is faster rather than who is better.
+level for every ν (* is at the edge of what was tried), α for every ν on two classes a client.
+Dirichlet(1000) is the control: clients that are alike, where looking ahead should gain nothing; it
+is run {LONGER} rounds as well, as the others' {rounds} may show who is faster rather than who is
+better.
 
 {picture("heterogeneity", "points that ν gains at each level of heterogeneity")}
 """
@@ -111,7 +112,7 @@ others' {rounds} may show who is faster rather than who is better.
                 by_nu = {nu: finals(case, nu, group, outcomes) for nu in nus}
                 gains = [paired(by_nu[a], by_nu[b]).times(100).text() for a, b in PAIRS]
                 means = [interval(v).text(3, sign=False) for v in by_nu.values()]
-                betas = ", ".join(chosen(case, nu, outcomes).outer for nu in nus)
+                betas = ", ".join(chosen(case, nu, outcomes).outer_text for nu in nus)
                 rows.append([case.name, betas, *means, *gains])
             head = [
                 words,

@@ -44,7 +44,8 @@ def section(outcomes: Outcomes, figures: Path) -> str:
         "A row is a model trained for ν steps, a column how many steps a client then takes, on its "
         "train rows; the figure is the mean accuracy on its test rows. All rows of a setting have "
         "one α, that which tuning found best *for ν = 1*; β (or the server's step size) is tuned "
-        "for each ν. The prediction is that the best of each column is near the diagonal.\n",
+        "for each ν, * is at the edge of what was tried. The prediction is that the best of each "
+        "column is near the diagonal.\n",
     ]
     for setting in SETTINGS:
         methods = matrix_methods(setting, outcomes)
@@ -73,7 +74,7 @@ def at_tests(method: Method, outcomes: Outcomes, group: str, metric: str = "accu
 def tables(setting: str, methods: list[Method], outcomes: Outcomes) -> str:
     """Return accuracy and loss, and what is gained over ν = 1 seed by seed."""
     alpha = methods[0].choice.alpha
-    outer = ", ".join(f"{m.choice.outer} (ν = {m.nu})" for m in methods)
+    outer = ", ".join(f"{m.choice.outer_text} (ν = {m.nu})" for m in methods)
     text = f"α = {alpha}; outer step sizes {outer}. {seeds(setting)} seeds.\n"
     head = ["ν of training", *(f"{k} steps" for k in TEST)]
     (one,) = [method for method in methods if method.nu == "1"]

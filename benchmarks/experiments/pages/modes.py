@@ -63,9 +63,9 @@ def section(outcomes: Outcomes, figures: Path) -> str:
     """Return accuracy, rounds and gradients of each mode."""
     draw(outcomes, figures)
     text = f"""\
-All at the α that is best for the exact mode, each with its own outer step size. *Rounds* are those
-to {SHARE:.0%} of what the exact mode ends with, of new clients; *gradients* what a sampled client
-takes in these: a Hessian-vector product counts as two.
+All at the α that is best for the exact mode, each with its own outer step size (* is at the edge
+of what was tried). *Rounds* are those to {SHARE:.0%} of what the exact mode ends with, of new
+clients; *gradients* what a sampled client takes in these: a Hessian-vector product counts as two.
 
 {picture("modes", "accuracy after five steps of the three modes at each ν")}
 """
@@ -88,7 +88,7 @@ def row(method: Method, exact: Method, outcomes: Outcomes) -> list[object]:
     else:
         needed = [f"{np.isfinite(rounds).sum()} of {len(rounds)} seeds", "–"]
     mode = made[0].config.algorithm["mode"]
-    cells: list[object] = [method.nu, mode, method.choice.outer, *needed]
+    cells: list[object] = [method.nu, mode, method.choice.outer_text, *needed]
     for group in GROUPS:
         final, base = (m.finals(outcomes, group)[:, STEPS] for m in (method, exact))
         cells.append(interval(final).text(3, sign=False))
