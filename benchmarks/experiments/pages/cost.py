@@ -31,8 +31,8 @@ SGD = (
     Axis("algorithm.beta", "0.1"),
     Axis("strategy.clip_norm", "null", CLIP),
 )
-BASE, OURS = "ν = 1, exact", "ν = 5, exact"
-DRAWN = ("FedAvg + fine-tuning", BASE, "ν = 1, first-order", OURS, "ν = 5, first-order")
+PLAIN, BASE, OURS = "FedAvg + fine-tuning", "ν = 1, exact", "ν = 5, exact"
+DRAWN = (PLAIN, BASE, "ν = 1, first-order", OURS, "ν = 5, first-order")
 EARLY = 1 / 4  # of the rounds, at which methods are compared at equal rounds
 STEPS = 5
 
@@ -43,7 +43,7 @@ def contenders(axes: tuple[Axis, ...], rows: str | None = None) -> list[Contende
     def method(called: str, nu: str, mode: str = "exact") -> Contender:
         return Contender(called, axes, ((NU, nu), (MODE, mode)))
 
-    made = [method("FedAvg + fine-tuning", "0")]
+    made = [method(PLAIN, "0")]
     for nu in ("1", "2", "5"):
         made += [
             method(f"ν = {nu}, {mode.replace('_', '-')}", nu, mode)
