@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.contest.record import BLOWN, REACHED, SPENT, Line, Record
+from benchmarks.contest.record import REACHED, SPENT, Line, Record
 from benchmarks.experiments.pages.page import table
 from benchmarks.experiments.plan import jobs
 from nufed.server_app.report.statistics import Array, Interval, interval, paired
@@ -51,19 +51,16 @@ beyond an interval. Few seeds decide little: what is not bold may have had bad l
 what is spent until {reached:.0%} of the way that FedAvg goes from its start to its end, on new
 clients, seed by seed: gradients of a batch by all clients together, and bytes both ways.
 *Untrained* is the first model after as many steps, with the step size of `fedavg`. A seed *broke
-off* if its run did, or its loss at an evaluation was no number, or more than {blown:.0f} times that
-of the first model: no mean is given, and who has such a seed is not among the best. A step of
-`fedavg_finetuned` is an epoch of a client's rows: k = 5 is five epochs there, more work at a
-client's than anyone else's.
+off* if its run did, or its metric at an evaluation was no number: no mean is given, and who has
+such a seed is not among the best. A step of `fedavg_finetuned` is an epoch of a client's rows:
+k = 5 is five epochs there, more work at a client's than anyone else's.
 """
 
 
 def document(records: list[Record]) -> str:
     """Return the page."""
     seeds, budget = len(records[0].lines[0].seeds), records[0].budget
-    head = HEAD.format(
-        budget=budget, seeds=seeds, sets=len(records), reached=REACHED, k=K, blown=BLOWN
-    )
+    head = HEAD.format(budget=budget, seeds=seeds, sets=len(records), reached=REACHED, k=K)
     return "\n".join([head, summary(records), *(section(kept) for kept in records)])
 
 

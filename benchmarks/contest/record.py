@@ -106,14 +106,22 @@ class Record:
         return next(line for line in self.lines if line.name == name)
 
     def broken(self, line: Line, group: str, k: int | None = None) -> str:
-        """Say how many seeds broke off, or blew up at an evaluation; nothing if none did.
+        """Say how many seeds broke off, or had no number at an evaluation; nothing if none did.
 
         No mean over seeds is of such a line: one of the others would be of the lucky ones.
         """
-        curves = line.curve(group, k)
-        most = [BLOWN * curve[0] if self.lower_is_better else 1.0 for curve in curves]
-        lost = sum(not (c <= m).all() for c, m in zip(curves, most, strict=True))  # NaN is not
-        return f"broke off in {lost} of {len(curves)}" if lost else ""
+        lost = sum(not np.isfinite(curve).all() for curve in line.curve(group, k))
+        return f"broke off in {lost} of {len(line.seeds)}" if lost else ""
+
+    def blew_up(self, line: Line, group: str, evaluations: slice) -> str:
+        """Say how many seeds had a loss beyond all bounds at some evaluations; nothing if none had.
+
+        A client's fine-tuning diverged then, from a model that served it before and after.
+        """
+        if not self.lower_is_better:
+            return ""
+        lost = sum((curve[evaluations] > BLOWN * curve[0]).any() for curve in line.curve(group))
+        return f"blew up in {lost} of {len(line.seeds)}" if lost else ""
 
     def still_rises(self, line: Line, group: str) -> bool:
         """Tell whether a line's last quarter brought a twentieth of its way, in the mean."""

@@ -131,10 +131,11 @@ may be passed over, for everyone alike. *Settled* says that all neighbours of wh
 tried: no step size lies at an edge of what was. Of the two values of `strategy.clip_norm`, none and
 1, either is an edge. The long step of ν = 1 sees in one fine-tuning step as many rows as ν = 5 in
 five (all rows of a client that has fewer), and is measured after one; its gradients are of more
-rows. A seed *broke off* if its run did, or its loss at an evaluation was no number, or more than
-{BLOWN:.0f} times that of the first model. Targets are {REACHED:.0%} of the way that *{BASE}* goes
-from its start to its end, seed by seed, reached when the mean of three evaluations in a row is
-there.
+rows. A seed *broke off* if its run did, or its metric at an evaluation was no number: no mean is
+given of such a line. It *blew up* if its loss at an evaluation was more than {BLOWN:.0f} times that
+of the first model: a client's fine-tuning diverged there, and a curve leaves its chart. Targets are
+{REACHED:.0%} of the way that *{BASE}* goes from its start to its end, seed by seed, reached when
+the mean of three evaluations in a row is there.
 """
 
 
@@ -185,7 +186,8 @@ def at_equal_cost(kept: Record, group: str) -> str:
         quarter = (curve.shape[1] - 1) // 4
         last, before = curve[:, -quarter:].mean(1), curve[:, -2 * quarter : -quarter].mean(1)
         mark = " ↗" if kept.still_rises(line, group) else ""
-        lines.append([*cells, f"{gained(kept, last, before)}{mark}"])
+        brought = kept.blew_up(line, group, slice(-2 * quarter, None))
+        lines.append([*cells, brought or f"{gained(kept, last, before)}{mark}"])
     gain = f"loss below {BASE}" if kept.lower_is_better else f"points over {BASE}"
     early = f"{base.rounds[-1] * EARLY:.0f} rounds, {size(spent_early(kept, 'bytes'))}"
     head = [
@@ -280,8 +282,8 @@ def draw(kept: Record, figures: Path) -> None:
     path = figures / f"cost-{kept.setting.removeprefix('cost_')}.svg"
     with figure(path, title, columns=2) as (left, right):
         drawn = [line for line in kept.lines if line.name in DRAWN]
-        shown = [line for line in drawn if not kept.broken(line, "new")]
-        for index, line in enumerate(shown):
+        for line in [line for line in drawn if not kept.broken(line, "new")]:
+            index = DRAWN.index(line.name)
             curves = line.curve("new")
             band(left, line.rounds, curves, line.name, index)
             band(right, line.gradients[1:], curves[:, 1:], line.name, index)
@@ -290,3 +292,7 @@ def draw(kept: Record, figures: Path) -> None:
         left.set_xlabel(f"rounds, of {size(a_round)} each")
         right.set_xlabel("gradients of a batch, all clients together")
         right.set_xscale("log")
+        if kept.lower_is_better:  # what blew up is not to flatten all else
+            top = 1.2 * max(line.curve("new")[:, 0].mean() for line in drawn)
+            for axes in (left, right):
+                axes.set_ylim(0, top)
