@@ -1,6 +1,8 @@
 """Published settings: how others measure, by hand; the tables from their record; a run again."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +13,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.experiments import legacy_synthetic
+from benchmarks.experiments.document import parts
 from benchmarks.experiments.pages import published
-from benchmarks.experiments.pages.published import EARLY, MODELS, SPLIT, Method, synthetic
-from benchmarks.experiments.runs import Outcome, run_all
+from benchmarks.experiments.pages.published import (
+    EARLY,
+    HIDDEN,
+    MODELS,
+    SPLIT,
+    TWO_STEPS,
+    Method,
+    on_its_clients,
+    synthetic,
+)
+from benchmarks.experiments.plan import SEED, Job
+from benchmarks.experiments.runs import Outcome, read, run_all
+from benchmarks.quiet import train
 from nufed.client_app.algorithm import algorithm_of
 from nufed.client_app.meta_gradient import Params
+from nufed.conf.compose import compose_config
+from nufed.tasks.datasets.fashion_mnist import DEBIAN_PACKAGE
 from nufed.tasks.task import Task, build
+from tests.helpers import require_data
 
 ROOT = Path(__file__).parents[2]
 RECORD = json.loads(published.RECORD.read_text())
@@ -125,19 +142,101 @@ def test_the_tables_are_those_of_the_record() -> None:
         assert cells in TEXT, method.name
 
 
-@pytest.mark.parametrize("row", [0, 1])
-def test_a_run_of_the_table_is_found_again(row: int, tmp_path: Path) -> None:
-    """Its first rounds, from scratch: as recorded, to what rounding makes of them elsewhere."""
-    method = synthetic("[]")[row]
-    job = method.jobs()[1]
-    (run,) = run_all([job.but({"rounds": str(EARLY)})], tmp_path, 1, "again").values()
-    found = run.curve("participating", "accuracy")[-1]
-    assert found == pytest.approx(RECORD["runs"][job.folder]["early"], abs=0.005)
+def again(job: Job, folder: Path) -> Outcome:
+    """Run a job from scratch in this process: to start another takes as long as most of them."""
+    if job.experiment == "published_fallah_split":
+        require_data(DEBIAN_PACKAGE)
+    train(job.config, folder)
+    return read(job, folder)
+
+
+def reached(run: Outcome) -> NDArray[np.float64]:
+    """Return the accuracies at a run's last evaluation, [K + 1]."""
+    last: NDArray[np.float64] = run.curve("participating", "accuracy")[-1]
+    return last
+
+
+def as_recorded(job: Job, when: str) -> Any:
+    """Return what equals the accuracies of a job, to what rounding makes of them elsewhere."""
+    return pytest.approx(np.array(RECORD["runs"][job.folder][when]), abs=0.002)
+
+
+def called(method: Method) -> str:
+    """Return a name of a row that no other table has."""
+    table = "its_clients" if "dataset.seed" in method.choices else method.experiment
+    return f"{table}{method.choices.get(HIDDEN, '')} {method.name}"
+
+
+@pytest.mark.parametrize("method", published.methods(), ids=called)
+def test_the_first_rounds_of_every_row_are_found_again(method: Method, tmp_path: Path) -> None:
+    """Fifty, from scratch, of one seed."""
+    job = method.jobs()[-1]
+    run = again(job.but({"rounds": str(EARLY)}), tmp_path / "run")
+    assert reached(run) == as_recorded(job, "early")
+
+
+def cells(title: str, name: str) -> list[str]:
+    """Return the cells of the first row of that name after some words of the page."""
+    _, after = TEXT.split(title)
+    _, row = after.split(f"\n| {name} | ", maxsplit=1)
+    return row.partition(" |\n")[0].split(" | ")
+
+
+def test_a_row_of_the_very_clients_is_found_again(tmp_path: Path) -> None:
+    """After all rounds: as recorded, and as printed of all rows together, measured both ways."""
+    method = on_its_clients("[]")[2]
+    (job,) = method.jobs()
+    run = again(job, tmp_path / "run")
+    assert reached(run) == as_recorded(job, "end")
+    shared, there, *_ = map(float, cells("**On the very clients of that table**", TWO_STEPS))
+    assert 100 * published.together(run) == pytest.approx(shared, abs=0.2)
+    assert 100 * published.together(run, method.theirs) == pytest.approx(there, abs=0.2)
+
+
+def test_a_row_of_the_network_is_found_again(tmp_path: Path) -> None:
+    """After all rounds of a seed: as recorded, and within the intervals of all seeds together."""
+    method = synthetic("[20]")[2]
+    job = method.jobs()[-1]
+    run = again(job, tmp_path / "run")
+    assert reached(run) == as_recorded(job, "end")
+    *_, shared, there, _ = cells("**A network 60-20-10**", TWO_STEPS)
+    for cell, personal in ((shared, None), (there, method.theirs)):
+        _, low, high = map(float, re.findall(r"[\d.]+", cell))
+        assert low < 100 * published.together(run, personal) < high
+
+
+def test_a_row_of_the_split_is_found_again(tmp_path: Path) -> None:
+    """After all rounds of a seed, as recorded."""
+    job = SPLIT[0].jobs()[-1]
+    assert reached(again(job, tmp_path / "run")) == as_recorded(job, "end")
+
+
+def test_the_words_are_written_anew_around_the_tables() -> None:
+    """Without a run; what was run where, and the tables, stay as they are."""
+    kept = parts(TEXT)[published.title]
+    made = published.anew(kept)
+    assert published.anew(made) == made
+    for lines in (r"^Run on .*", r"^\|.*"):
+        found = re.findall(lines, kept, re.MULTILINE)
+        assert found
+        assert re.findall(lines, made, re.MULTILINE) == found
+
+
+@pytest.mark.parametrize("method", published.methods(), ids=called)
+def test_the_command_of_a_row_repeats_its_runs(method: Method) -> None:
+    """It stands below the table, and what it composes is what was run, of each seed."""
+    assert method.command in published.anew(parts(TEXT)[published.title]).splitlines()
+    nufed, many, *words = shlex.split(method.command)
+    (seeds,) = (word for word in words if word.startswith("seed="))
+    assert (nufed, many) == ("nufed", "-m")
+    assert seeds == f"seed={','.join(job[SEED] for job in method.jobs())}"
+    first = ["seed=0" if word == seeds else word for word in words]
+    assert compose_config(["baselines=none", *first]) == method.jobs()[0].config
 
 
 def test_the_clients_of_others_are_drawn_as_numpy_of_old_draws_them() -> None:
     """Sizes, means and the first client's first row, asked for in the order of their generator."""
-    given = published.on_its_clients("[]")[0].jobs()[0].config.dataset
+    given = on_its_clients("[]")[0].jobs()[0].config.dataset
     rows = legacy_synthetic.read(
         **{k: v for k, v in given.items() if k not in ("_target_", "name")}
     )
