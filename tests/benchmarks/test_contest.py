@@ -169,9 +169,11 @@ def test_a_row_of_each_table_is_found_again(kept: Record, tmp_path: Path) -> Non
             curves = np.array(line.curves[group])[:, 1]
             found = again.curve(group, kept.metric)[-1]
             low, high = curves.min(0), curves.max(0)
-            # What another processor rounds otherwise grows from local step to local step: of many,
-            # what the table shows is near what its seeds had.
-            if line.rounds[1] * first.config.algorithm["tau"] <= 50:
+            # What another processor rounds otherwise grows from step to step, those ahead among
+            # them: after many, what the table shows is near what its seeds had.
+            algorithm = first.config.algorithm
+            ahead = 1 + int(algorithm.get("nu", 0))
+            if line.rounds[1] * algorithm["tau"] * ahead <= 100:
                 scale = 0.02 if kept.metric == "accuracy" else 0.02 * curves[0]
                 assert np.abs(found - curves[0]).max() <= np.max(scale)
                 assert ((found >= low - scale) & (found <= high + scale)).all()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.contest.record import Line, Record
 from benchmarks.experiments.document import PAGES, document, parts, verdict
 from benchmarks.experiments.methods import SETTINGS, TITLES, Method
 from benchmarks.experiments.pages import cost, matrix, quadratics, sampling_law
@@ -14,7 +15,8 @@ from benchmarks.experiments.runs import Outcome, run_all
 from benchmarks.experiments.tuning import STEPS, Choice, choose, outer_key, tuning
 from nufed.client_app.algorithm import algorithm_of
 from nufed.conf.compose import compose_config
-from nufed.server_app.report.statistics import interval
+from nufed.server_app.report.statistics import Interval, interval
+from nufed.strategies.curves import GROUPS
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf/experiment").glob("*.yaml"))
@@ -183,19 +185,43 @@ def test_a_section_is_written_anew_and_the_others_stay() -> None:
 
 
 def test_the_readme_says_what_the_records_say() -> None:
-    """Of the setting where looking ahead pays, and of the clients that trained."""
-    (kept,) = (kept for kept in cost.records() if kept.title == TITLES["own_labels"])
+    """Where looking ahead pays, what does so cheaper, and where it does not; who trained."""
+    by_title = {kept.title: kept for kept in cost.records()}
     readme = " ".join((ROOT / "README.md").read_text().split())
-    said = re.search(
-        r"goes in (\d+) rounds.*? in at least (\d+)% \[(\d+), (\d+)\] fewer rounds", readme
-    )
-    assert said is not None
-    rounds, mean, low, high = said.groups()
-    fewer = cost.saved(kept, kept.line(cost.OURS), "participating", "rounds")
+    own = by_title[TITLES["own_labels"]]
+    ours, long = own.line(cost.OURS), own.line("ν = 1, exact, one step of 25 rows")
+    assert f"goes in {ours.rounds[-1]:,} rounds" in readme
+
+    def saved(line: Line, of: str) -> str:
+        fewer = cost.saved(own, line, GROUPS[0], of)
+        assert fewer is not None
+        assert fewer.censored == 0
+        return fewer.percent.text(0).replace("+", "")
+
+    assert f"in {saved(ours, 'rounds').replace(' ', '% ', 1)} fewer rounds and bytes" in readme
+    assert f"few gradients, {saved(ours, 'gradients').replace(' ', '% ', 1)}, and none" in readme
+    fewer = cost.saved(own, ours, "new", "gradients")
     assert fewer is not None
-    assert fewer.text() == f"at least +{mean} [+{low}, +{high}]"
-    assert kept.lines[0].rounds[-1] == int(rounds)
-    assert f"at least +{mean} [+{low}, +{high}]" in verdict(cost.records())
+    assert not fewer.percent.decided
+    for of in ("rounds", "gradients"):
+        said = f"with ν = 1: {saved(long, of).replace(' ', '% ', 1)} fewer rounds and gradients"
+        assert said in readme
+
+    def ahead(kept: Record, of: Line, other: Line) -> Interval:
+        ends = (line.end(GROUPS[0])[:, line.k] for line in (of, other))
+        return kept.gain(*ends)
+
+    gain = ahead(own, ours, own.line(cost.BASE)).text().replace("+", "")
+    assert f"ends {gain} points above it" in readme
+    assert round(ahead(own, ours, long).mean) == 2
+    for key, words in (
+        ("fashion_shards", "({:.1f} points on two classes a client), or"),
+        ("digits_dirichlet", "lost ({:.1f} on Dirichlet digits)"),
+    ):
+        kept = by_title[TITLES[key]]
+        mean = ahead(kept, kept.line(cost.OURS), kept.line(cost.PLAIN)).mean
+        assert words.format(abs(mean)) in readme
+        assert (mean < 0) == words.startswith("lost")
 
 
 def test_the_document_has_every_section_and_its_pictures() -> None:
