@@ -281,13 +281,13 @@ def draw(kept: Record, figures: Path) -> None:
     )
     path = figures / f"cost-{kept.setting.removeprefix('cost_')}.svg"
     with figure(path, title, columns=2) as (left, right):
-        drawn = [line for line in kept.lines if line.name in DRAWN]
+        drawn = [line for line in kept.lines if line.name in DRAWN or line.k != STEPS]
         for line in [line for line in drawn if not kept.broken(line, "new")]:
-            index = DRAWN.index(line.name)
+            index = drawn.index(line)
             curves = line.curve("new")
             band(left, line.rounds, curves, line.name, index)
             band(right, line.gradients[1:], curves[:, 1:], line.name, index)
-        left.set_ylabel(f"{kept.metric} after 5 fine-tuning steps")
+        left.set_ylabel(f"{kept.metric} after fine-tuning")
         a_round = kept.lines[0].bytes[-1] / kept.lines[0].rounds[-1]
         left.set_xlabel(f"rounds, of {size(a_round)} each")
         right.set_xlabel("gradients of a batch, all clients together")
