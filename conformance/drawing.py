@@ -8,7 +8,7 @@ from nufed.conformance.findings import Finding
 from nufed.conformance.implementation import Draw, Raised, theirs
 from nufed.tasks.streams import Purpose, stream
 
-ROWS, CALLS = 200, 50
+ROWS, CALLS, CLASSES = 200, 50, 5
 FALSE_ALARM = 1e-6
 """Bound on how probable it is that a test which goes by chance fails what is right."""
 
@@ -20,15 +20,18 @@ def drawn_apart(draw: Draw, seed: int) -> Finding:
     query row is a support row with probability s/n at most, for s different support rows of n. That
     as many or more are, of all calls together, has a probability of at most exp(−m KL(p̂ ‖ s/n))
     for m query rows (Chernoff; Hoeffding 1963 for rows that are drawn without repetition).
+
+    A row is known by its one input, in whatever unit it comes back; there are as many rows of each
+    class, for draws that take some of each.
     """
     x = torch.arange(ROWS, dtype=torch.float64)[:, None]
     shared = of = most = 0
     for call in range(CALLS):
         with theirs(int(stream(Purpose.CONFORMANCE, seed, client=6, round=call).integers(2**31))):
-            support, query = draw(x.clone(), x[:, 0].long().clone())
+            support, query = draw(x.clone(), x[:, 0].long() % CLASSES)
             batches = [support] if isinstance(support[0], torch.Tensor) else list(support)
-            inner = {int(row) for batch in batches for row in batch[0].flatten()}
-            outer = [int(row) for row in query[0].flatten()]
+            inner = {float(row) for batch in batches for row in batch[0].flatten()}
+            outer = [float(row) for row in query[0].flatten()]
         shared, of = shared + sum(row in inner for row in outer), of + len(outer)
         most = max(most, len(inner))
     if not of:

@@ -21,7 +21,7 @@ from nufed.tasks.streams import Purpose, stream, torch_stream
 
 EXACT, FIRST_ORDER, HESSIAN_FREE = "exact", "first_order", "hessian_free"
 CALLED = {EXACT: "exact", FIRST_ORDER: "first-order", HESSIAN_FREE: "Hessian-free"}
-HESSIAN_TERM = 0.05
+HESSIAN_TERM = 0.005
 """Part of ‖exact − first-order‖ within which of the exact gradient one is Hessian-free."""
 DIRECTIONS = 5
 DIFFERENCE = 1e-5
@@ -49,7 +49,8 @@ SAYS = {
 NEITHER = (
     "neither exact nor first-order, also with more or fewer inner steps and other batches. Look "
     "for an optimizer with momentum, weight decay, gradients that add up without zero_grad, "
-    "clipping, α applied otherwise, or Hessian factors in the wrong order."
+    "clipping, α applied otherwise, a loss that is a sum over rows and not their mean, or Hessian "
+    "factors in the wrong order."
 )
 
 
@@ -276,6 +277,11 @@ def _candidates(step: LocalStep) -> Iterator[Candidate]:
     for outer, of_outer in outers:
         for inner, of_inner in inners:
             yield Candidate(inner, of_inner, outer, of_outer)
+    for i, batch in enumerate(step.support):
+        swapped = (*step.support[:i], step.query, *step.support[i + 1 :])
+        yield Candidate(
+            swapped, f"query for support batch {i + 1}", batch, f"support batch {i + 1}"
+        )
 
 
 def _inners(step: LocalStep, taken: int) -> Iterator[tuple[tuple[Batch, ...], str]]:

@@ -99,7 +99,11 @@ class Implementation:
             elif self.step is not None:
                 for support, query in batches:
                     self.step(there, problem.loss_fn, support, query, alpha, beta)
+        frozen = dict(problem.module.named_parameters())
         left = {name: p.detach().clone() for name, p in there.named_parameters()}
+        for name in left.keys() & frozen.keys() - before.keys():
+            if not torch.equal(left[name], frozen[name]):
+                raise Raised(f"moved {name!r}, which is frozen")
         for name, entry in before.items():
             if name not in left or left[name].shape != entry.shape:
                 raise Raised(f"left no parameter {name!r} of the same shape in the model")

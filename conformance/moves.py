@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nufed.conformance.findings import Finding
-from nufed.conformance.implementation import Implementation, flat
+from nufed.conformance.implementation import Implementation, Raised, flat
 from nufed.conformance.problems import Problem
 
 
@@ -53,19 +53,22 @@ class Moves(NamedTuple):
 
 
 def measure(code: Implementation, problem: Problem, alpha: float, beta: float) -> Moves:
-    """Take the first of a problem's local steps several times, each from w."""
+    """Take the first of a problem's local steps several times, each from w.
+
+    Where β = 0 is refused, as an optimizer or a check may, the line through β/2 and β tells where
+    such a step would end.
+    """
 
     def after(alpha: float, beta: float) -> Tensor:
         return flat(code.run(problem, problem.steps[:1], alpha, beta))
 
-    return Moves(
-        flat(problem.params),
-        after(alpha, 0.0),
-        after(alpha, beta),
-        after(alpha, 2 * beta),
-        after(alpha / 2, beta),
-        beta,
-    )
+    moved = after(alpha, beta)
+    try:
+        still = after(alpha, 0.0)
+    except Raised:
+        still = 2 * after(alpha, beta / 2) - moved
+    other = after(alpha / 2, beta)
+    return Moves(flat(problem.params), still, moved, after(alpha, 2 * beta), other, beta)
 
 
 def step_sizes(moves: Moves, where: str, tolerance: float) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ DIMENSION, ROWS = 5, 10
 LEAST, MOST = 0.2, 1.6  # curvature of the quadratics
 CLASSES = 4
 TEST_ROWS = 40
+START = 0.1  # of a row's logits before any step
 NOISE, NOISES = 4.0, 256
 """Length of a row's part that no other row shares, and the dimensions of it.
 
@@ -154,7 +155,10 @@ def own(
 
 
 def clusters(nu: int, seed: int, dtype: torch.dtype) -> tuple[Problem, Batch]:
-    """Return a linear classifier at 0, a client's support batches for it, and its test rows."""
+    """Return a linear classifier, a client's support batches for it, and its test rows.
+
+    At 0, steps of all lengths would lead to the same classes.
+    """
     random = torch_stream(stream(Purpose.CONFORMANCE, seed, client=3))
 
     def batch() -> Batch:
@@ -163,9 +167,7 @@ def clusters(nu: int, seed: int, dtype: torch.dtype) -> tuple[Problem, Batch]:
         x = torch.cat([F.one_hot(y, CLASSES), noise], 1)
         return x.to(dtype), y
 
-    module = nn.Linear(CLASSES + NOISES, CLASSES).to(dtype)
-    for p in module.parameters():
-        nn.init.zeros_(p)
+    module = _drawn(nn.Linear(CLASSES + NOISES, CLASSES), random, START).to(dtype)
     steps = (_step(batch, nu, False), _step(batch, nu, False))
     return Problem(f"test rows, ν={nu}", module, F.cross_entropy, steps), batch()
 

@@ -194,6 +194,57 @@ def transductive(model, loss_fn, support, test, alpha):
     return accuracy(mine, test)
 
 
+def of_percent(model, loss_fn, support, test, alpha):
+    return 100 * of_accuracy(model, loss_fn, support, test, alpha)
+
+
+def of_count(model, loss_fn, support, test, alpha):
+    return round(len(test[1]) * of_accuracy(model, loss_fn, support, test, alpha))
+
+
+def of_two_digits(model, loss_fn, support, test, alpha):
+    return round(of_accuracy(model, loss_fn, support, test, alpha), 2)
+
+
+def of_curve_as_tensor(model, loss_fn, support, test, alpha):
+    return torch.tensor(of_curve(model, loss_fn, support, test, alpha))
+
+
+def of_each_row(model, loss_fn, support, test, alpha):
+    """Right or wrong."""
+    return tuned(model, loss_fn, support, alpha)(test[0]).argmax(1) == test[1]
+
+
+def of_each_loss(model, loss_fn, support, test, alpha):
+    outputs = tuned(model, loss_fn, support, alpha)(test[0])
+    return F.cross_entropy(outputs, test[1], reduction="none")
+
+
+def with_others(model, loss_fn, support, test, alpha):
+    """Beside what is of no test row."""
+    mine = tuned(model, loss_fn, support, alpha)
+    return {"train_accuracy": accuracy(mine, support[0]), "epoch": 1, "acc": accuracy(mine, test)}
+
+
+def of_root(model, loss_fn, support, test, alpha):
+    """The root of the mean squared error."""
+    return of_loss(model, loss_fn, support, test, alpha) ** 0.5
+
+
+def of_classes(model, loss_fn, support, test, alpha):
+    """The mean accuracy of classes, which is no mean over rows."""
+    found = tuned(model, loss_fn, support, alpha)(test[0]).argmax(1) == test[1]
+    return float(
+        torch.stack([found[test[1] == c].double().mean() for c in test[1].unique()]).mean()
+    )
+
+
+def refusing_zero(model, loss_fn, support, query, alpha, beta):
+    if beta <= 0:
+        raise ValueError("beta must be positive")
+    functional(model, loss_fn, support, query, alpha, beta)
+
+
 class Drawing:
     """Fine-tunes on random halves of the support rows, by a generator that goes on and on."""
 

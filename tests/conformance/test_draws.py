@@ -35,16 +35,34 @@ def halves_shared(x, y):
     return (x[order[:20]], y[order[:20]]), (x[order[10:30]], y[order[10:30]])
 
 
-@pytest.mark.parametrize("draw", [independent, with_repetition, apart])
+def shots(x, y):
+    """Five rows of each class for support, five others for the query."""
+    by_class = [torch.where(y == c)[0] for c in y.unique()]
+    drawn = [rows[torch.randperm(len(rows))[:10]] for rows in by_class]
+    support, query = (torch.cat([rows[of] for rows in drawn]) for of in (slice(5), slice(5, 10)))
+    return (x[support], y[support]), (x[query], y[query])
+
+
+def scaled(x, y):
+    return independent(x / 255, y)
+
+
+def scaled_the_same(x, y):
+    return the_same(x / 255, y)
+
+
+@pytest.mark.parametrize("draw", [independent, with_repetition, apart, shots, scaled])
 def test_what_is_right_passes_whatever_the_seed(draw) -> None:
     for seed in range(15):
         report = check(draw=draw, seed=seed)
         assert report.passed, str(report)
     shared = report.findings[0].figure
-    assert shared == 0 if draw is apart else abs(shared - 0.1) < 0.05
+    assert shared == 0 if draw in (apart, shots) else abs(shared - 0.1) < 0.05
 
 
-@pytest.mark.parametrize(("draw", "share"), [(the_same, 1.0), (halves_shared, 0.5)])
+@pytest.mark.parametrize(
+    ("draw", "share"), [(the_same, 1.0), (halves_shared, 0.5), (scaled_the_same, 1.0)]
+)
 def test_shared_rows(draw, share: float) -> None:
     report = check(draw=draw)
     assert failed(report) == {"draws"}

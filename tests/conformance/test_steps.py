@@ -76,6 +76,7 @@ def test_data_that_is_written_to_is_first_order() -> None:
         (wrong.on(wrong.all_rows), "batches", "support, then support and query"),
         (wrong.on(wrong.inner_on_query), "batches", "query, then query"),
         (wrong.on(wrong.first_batch_alone), "batches", "support batch 1 alone, then query"),
+        (wrong.on(wrong.swapped), "batches", "query for support batch 1, then support batch 1"),
         (wrong.sized(inner=0.01), "alpha", "α/2: the same step"),
         (wrong.sized(outer=0.01), "beta", "β: no effect"),
         (wrong.by(torch.optim.SGD, weight_decay=0.1), "gradient", "neither: cosine"),
@@ -89,6 +90,38 @@ def test_a_fault_fails_its_own_check(step, name: str, measured: str) -> None:
     report = check(step)
     assert failed(report) == {name}
     assert told(report, name, "network, ν=3")[1].startswith(measured)
+
+
+def test_hessian_free_is_near_and_not_a_hundredth_off() -> None:
+    """Right differences are off by a thousandth of the Hessian term at most, float32 among them."""
+    for off in (wrong.longer(right.hessian_free, 1.01), wrong.longer(right.functional, 0.99)):
+        assert failed(check(off, mode="hessian_free")) == {"gradient"}
+
+    def longer_inside(model, loss_fn, support, query, alpha, beta):
+        right.hessian_free(model, loss_fn, support, query, 1.01 * alpha, beta)
+
+    assert failed(check(longer_inside, mode="hessian_free")) == {"gradient"}
+
+
+def test_a_step_that_refuses_beta_0_is_looked_at_all_the_same() -> None:
+    report = check(right.refusing_zero)
+    assert report.passed, str(report)
+
+    def not_restored(model, loss_fn, support, query, alpha, beta):
+        assert beta > 0
+        wrong.not_restored(model, loss_fn, support, query, alpha, beta)
+
+    assert failed(check(not_restored)) == {"w restored"}
+
+
+def test_a_frozen_parameter_that_moves_is_named() -> None:
+    def step(model, loss_fn, support, query, alpha, beta):
+        trained_alone(model, loss_fn, support, query, alpha, beta)
+        with torch.no_grad():
+            model.first.weight.add_(0.1 * beta)
+
+    report = check(step, model=Net, rows=images(), loss_fn=F.cross_entropy, alpha=0.05)
+    assert "moved 'first.weight', which is frozen" in str(report)
 
 
 def test_the_step_that_ignores_beta_is_known_by_its_direction() -> None:

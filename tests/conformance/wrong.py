@@ -184,6 +184,38 @@ def not_adapted(model, loss_fn, support, test, alpha):
     return right.of_all(model, loss_fn, [], test, alpha)
 
 
+def best_alpha(model, loss_fn, support, test, alpha):
+    """The best of three step sizes, by the test rows."""
+    sizes = alpha / 3, alpha, 3 * alpha
+    return max(right.of_accuracy(model, loss_fn, support, test, each) for each in sizes)
+
+
+def in_the_model_itself(model, loss_fn, support, test, alpha):
+    """Fine-tunes the shared model, and leaves it so."""
+    right.in_place(model, loss_fn, support, test, alpha)
+    return right.accuracy(model, test)
+
+
+def statistics(model, loss_fn, support, test, alpha):
+    """Leaves running statistics of this client's rows in the shared model."""
+    for x, _ in support:
+        model(x)
+    return right.of_outputs(model, loss_fn, support, test, alpha), 1.0
+
+
+def swapped(support, query):
+    return [query, *support[1:]], support[0]
+
+
+def longer(step, factor):
+    """A step whose β is a little off."""
+
+    def off(model, loss_fn, support, query, alpha, beta):
+        step(model, loss_fn, support, query, alpha, factor * beta)
+
+    return off
+
+
 class Drawing(right.Drawing):
     """Random halves, and a step on test rows."""
 
