@@ -57,8 +57,9 @@ def check(
         over them is to be checked too; `batches` is a list of τ pairs (support, query).
     evaluate
         ``evaluate(model, loss_fn, support, test, alpha)``: fine-tunes on `support` and measures on
-        `test`. It returns what there is: an accuracy (a fraction) or another mean over rows, lists
-        or a dict of such; outputs for the test rows, as a tensor; or the fine-tuned model.
+        `test`. It returns what there is: an accuracy or another mean over rows, lists or a dict of
+        such; outputs for the test rows, as a tensor; or the fine-tuned model, which may be `model`
+        itself. Where it returns something else, `model` is to be left as it was.
     draw
         ``draw(x, y)`` -> (support, query), as batches are drawn of a client's rows.
     mode
