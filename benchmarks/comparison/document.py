@@ -31,7 +31,8 @@ HEAD = """# Comparison
 Written by `make compare` from the [records](../benchmarks/contest/records) of runs of its own:
 every [method](methods.md) on {sets} [data sets](data.md), and beside them each client *alone* (from
 the first model, on its own rows, up to 200 steps) and one model *pooled* from all train rows
-(every step takes the mean gradient of all clients: what privacy costs).
+(every step takes the mean gradient of all clients; where these contradict each other, no model of
+all is good, and neither is this one).
 
 **All are tuned alike.** Step sizes α and β, and the one strength that some methods have (`lamda`,
 `mu`, `mixing`, `epsilon`), are found by the same walk from the same start over at most {budget}

@@ -77,8 +77,8 @@ def alone(sizes: tuple[Axis, ...]) -> Contender:
 def pooled(sizes: tuple[Axis, ...], run: Config) -> Contender:
     """Return one model of all train rows: every step takes the mean gradient of all clients.
 
-    It is what federation gives up for privacy; its batch has rows of everyone, and it takes as many
-    steps as a client would that is drawn in every round.
+    Its batch has rows of everyone, and it takes as many steps as a client would that is drawn in
+    every round.
     """
     tau = run.algorithm["tau"]
     everyone = (
