@@ -33,6 +33,7 @@ SGD = (
 )
 PLAIN, BASE, OURS = "FedAvg + fine-tuning", "ν = 1, exact", "ν = 5, exact"
 DRAWN = (PLAIN, BASE, "ν = 1, first-order", OURS, "ν = 5, first-order")
+LONG_WALK = 36  # points, where some had far to go
 EARLY = 1 / 4  # of the rounds, at which methods are compared at equal rounds
 STEPS = 5
 
@@ -62,11 +63,11 @@ CONTESTS: dict[str, tuple[Setting, list[Contender]]] = {
         contenders(ADAM, "15"),
     ),
     "sines": (
-        Setting("cost_sines", "sine waves", "loss"),
+        Setting("cost_sines", "sine waves", "loss", budget=LONG_WALK),
         contenders((Axis(ALPHA, "0.03"), *ADAM[1:])),
     ),
     "digits_dirichlet": (
-        Setting("cost_digits_dirichlet", TITLES["digits_dirichlet"]),
+        Setting("cost_digits_dirichlet", TITLES["digits_dirichlet"], budget=LONG_WALK),
         contenders(SGD, "100"),
     ),
     "fashion_shards": (
