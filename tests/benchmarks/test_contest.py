@@ -205,9 +205,28 @@ def test_a_record_is_read_as_it_was_kept(tmp_path: Path) -> None:
     assert record.read(record.keep(kept, tmp_path)) == kept
 
 
-def test_walks_that_did_not_settle_are_few() -> None:
-    lines = [line for kept in cost.records() for line in kept.lines]
-    assert sum(not line.settled for line in lines) <= len(lines) / 8
+def test_at_equal_cost_no_chosen_step_size_is_at_an_edge_of_what_was_tried() -> None:
+    lines = {
+        (kept.setting, line.name): line.settled for kept in cost.records() for line in kept.lines
+    }
+    assert len(lines) >= 35
+    assert not [which for which, settled in lines.items() if not settled]
+
+
+def test_curves_that_still_rise_are_marked_and_where_the_claim_is_made_there_are_none() -> None:
+    """On labels of a client's own, of all that README compares."""
+    (kept,) = (kept for kept in cost.records() if kept.setting == "cost_own_labels")
+    compared = [line for line in kept.lines if line.name != cost.PLAIN]
+    assert not [who.name for who in compared for g in GROUPS if kept.still_rises(who, g)]
+    for each in cost.records():
+        for group in GROUPS:
+            rising = sum(
+                each.still_rises(line, group) and not each.broken(line, group)
+                for line in each.lines
+            )
+            blown = sum(bool(each.blew_up(line, group, slice(-8, None))) for line in each.lines)
+            marked = cost.at_equal_cost(each, group).count("↗")
+            assert rising - blown <= marked <= rising
 
 
 def test_a_contender_may_count_after_steps_of_its_own() -> None:
