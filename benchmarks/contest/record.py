@@ -202,7 +202,8 @@ def line(result: Result) -> Line:
         (k, *(other for other in ks if other != k)),
         command(result),
         setting.seeds,
-        [run.stopped for run in runs if run.stopped],
+        # Where the model lies is of the machine that it was run on.
+        [run.stopped.partition("; the model of")[0] for run in runs if run.stopped],
         whole.rounds,
         [each * whole.participating for each in spent["gradients"]],
         (np.array(spent["bytes_up"]) + np.array(spent["bytes_down"])).tolist(),
